@@ -1,0 +1,1 @@
+//! krd-client

@@ -1,0 +1,14 @@
+//! Compiles the interface with protox, so that nobody has to install protoc.
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let files = [
+        "kdh/v1/key_distribution.proto",
+        "kdh/v1/administration.proto",
+    ];
+    for file in files {
+        println!("cargo::rerun-if-changed={file}");
+    }
+    let descriptors = protox::compile(files, ["."])?;
+    tonic_prost_build::configure().compile_fds(descriptors)?;
+    Ok(())
+}

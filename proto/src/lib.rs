@@ -1,0 +1,15 @@
+//! The gRPC interface of the key distribution host, and what goes with its wire:
+//! the stable reasons of refusals and the receipt that a terminal signs.
+//!
+//! No checks and no policy belong here; both sides read this crate.
+
+mod reason;
+mod receipt;
+
+pub use reason::{Reason, ReasonedStatus};
+pub use receipt::RECEIPT_CONTEXT;
+
+/// Messages and services of the package `kdh.v1`.
+pub mod v1 {
+    tonic::include_proto!("kdh.v1");
+}

@@ -1,0 +1,30 @@
+//! TR-34 messages: bytes to values and back.
+//!
+//! Pure functions. No input or output, no clock, no randomness, no keys: signatures are made and
+//! checked elsewhere, over the bytes that this crate hands out. Reading is strict DER with nothing
+//! behind it; bytes that were signed are kept as they were received.
+//!
+//! The wire format is the profile `x9-2019` (see `docs/protocol.md`).
+
+mod cipher;
+mod credential_token;
+mod enveloped;
+mod error;
+mod identity;
+mod kbh;
+mod key_block;
+mod key_token;
+mod random_token;
+
+pub use cipher::{ContentCipher, OaepHash};
+pub use credential_token::{KdhCredentialToken, KrdCredentialToken};
+pub use enveloped::EnvelopedKeyBlock;
+pub use error::{MalformedToken, TokenKind};
+pub use identity::IssuerAndSerial;
+pub use kbh::{Kbh, KbhError, KeyAlgorithm, KeyKind};
+pub use key_block::{KeyBlock, KeyBlockFrame, key_offset};
+pub use key_token::{KeyToken, KeyTokenDraft};
+pub use random_token::{KrdNonce, NONCE_LEN, RandomToken};
+
+/// No token of this profile is longer; anything above is refused unread.
+pub const MAX_TOKEN_LEN: usize = 64 * 1024;

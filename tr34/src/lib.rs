@@ -19,7 +19,7 @@ mod random_token;
 pub use cipher::{ContentCipher, OaepHash};
 pub use credential_token::{KdhCredentialToken, KrdCredentialToken};
 pub use enveloped::EnvelopedKeyBlock;
-pub use error::{MalformedToken, TokenKind};
+pub use error::{MalformedToken, Rule, TokenKind};
 pub use identity::IssuerAndSerial;
 pub use kbh::{Kbh, KbhError, KeyAlgorithm, KeyKind};
 pub use key_block::{KeyBlock, KeyBlockFrame, key_offset};

@@ -105,7 +105,11 @@ impl Reason {
         if retry_after.is_some() {
             details.set_retry_info(retry_after);
         }
-        let message = if message.is_empty() { self.as_str() } else { message };
+        let message = if message.is_empty() {
+            self.as_str()
+        } else {
+            message
+        };
         Status::with_error_details(self.code(), message, details)
     }
 }
@@ -124,10 +128,62 @@ impl ReasonedStatus for Status {
         if info.domain != DOMAIN {
             return None;
         }
-        Reason::ALL.iter().copied().find(|reason| reason.as_str() == info.reason)
+        Reason::ALL
+            .iter()
+            .copied()
+            .find(|reason| reason.as_str() == info.reason)
     }
 
     fn correlation_id(&self) -> Option<String> {
-        self.get_details_error_info()?.metadata.get(CORRELATION_ID).cloned()
+        self.get_details_error_info()?
+            .metadata
+            .get(CORRELATION_ID)
+            .cloned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn every_reason_survives_the_wire() {
+        for &reason in Reason::ALL {
+            let status = reason.into_status("", "id-1", Some(Duration::from_secs(2)));
+            assert_eq!(status.code(), reason.code());
+            assert_eq!(status.reason(), Some(reason));
+            assert_eq!(status.correlation_id().as_deref(), Some("id-1"));
+            assert_eq!(
+                status.message(),
+                reason.as_str(),
+                "a terminal learns no more than this"
+            );
+        }
+    }
+
+    #[test]
+    fn reasons_are_distinct_words() {
+        let words: HashSet<_> = Reason::ALL.iter().map(|reason| reason.as_str()).collect();
+        assert_eq!(words.len(), Reason::ALL.len());
+    }
+
+    #[test]
+    fn what_is_not_ours_has_no_reason() {
+        let foreign = |reason: &str, domain: &str| {
+            let mut details = ErrorDetails::new();
+            details.set_error_info(reason, domain, std::collections::HashMap::new());
+            Status::with_error_details(Code::Internal, "", details)
+        };
+        let cases = [
+            ("no details", Status::internal("NOT_BOUND")),
+            ("another domain", foreign("NOT_BOUND", "example.org")),
+            ("an unknown word", foreign("NOT_A_REASON", DOMAIN)),
+            ("another case", foreign("not_bound", DOMAIN)),
+        ];
+        for (case, status) in cases {
+            assert_eq!(status.reason(), None, "{case}");
+        }
     }
 }

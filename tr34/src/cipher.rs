@@ -2,7 +2,7 @@
 
 use der::asn1::ObjectIdentifier;
 
-use crate::KeyKind;
+use crate::{KeyKind, oid};
 
 /// How the key block is encrypted under Ke.
 ///
@@ -42,8 +42,8 @@ impl ContentCipher {
 
     pub(crate) const fn oid(self) -> ObjectIdentifier {
         match self {
-            Self::Aes128Cbc => const_oid::db::rfc5911::ID_AES_128_CBC,
-            Self::Aes256Cbc => const_oid::db::rfc5911::ID_AES_256_CBC,
+            Self::Aes128Cbc => oid::AES_128_CBC,
+            Self::Aes256Cbc => oid::AES_256_CBC,
         }
     }
 

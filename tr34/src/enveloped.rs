@@ -1,59 +1,164 @@
-//! EnvelopedData.
-use crate::{ContentCipher, IssuerAndSerial, MalformedToken, OaepHash};
+//! The `EnvelopedData` of a key token: the key block under Ke, and Ke under the terminal's key.
 
-/// The encrypted key block with its wrapped Ke.
+use der::{AnyRef, asn1::OctetStringRef};
+
+use crate::{
+    ContentCipher, IssuerAndSerial, MalformedToken, OaepHash, Rule, TokenKind, encode, oaep, oid,
+    wire,
+};
+
+/// RFC 5652 6.1 and 6.2.1: both versions are 0 with a recipient named by issuer and serial number.
+const VERSION: u8 = 0;
+
+/// Bytes of an IV.
+const IV_LEN: usize = 16;
+
+/// The encrypted key block, ready for one terminal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EnvelopedKeyBlock {
     recipient: IssuerAndSerial,
     oaep_hash: OaepHash,
     encrypted_key: Vec<u8>,
     cipher: ContentCipher,
-    iv: [u8; 16],
+    iv: [u8; IV_LEN],
     ciphertext: Vec<u8>,
 }
 
 impl EnvelopedKeyBlock {
-    /// From its parts.
+    /// From its parts: Ke encrypted to `recipient` by RSAES-OAEP, and the key block encrypted under
+    /// Ke and `iv`, padding included.
+    ///
+    /// # Errors
+    /// `encrypted_key` is not as long as an RSA modulus of 2048 to 4096 bits; `ciphertext` is empty
+    /// or not made of whole blocks.
     pub fn new(
         recipient: IssuerAndSerial,
         oaep_hash: OaepHash,
         encrypted_key: Vec<u8>,
         cipher: ContentCipher,
-        iv: [u8; 16],
+        iv: [u8; IV_LEN],
         ciphertext: Vec<u8>,
     ) -> Result<Self, MalformedToken> {
-        unimplemented!()
+        Self {
+            recipient,
+            oaep_hash,
+            encrypted_key,
+            cipher,
+            iv,
+            ciphertext,
+        }
+        .with_lengths_checked()
+        .map_err(TokenKind::EnvelopedData.breaks())
     }
+
     /// From DER.
+    ///
+    /// # Errors
+    /// The bytes are not one `EnvelopedData` of this profile: one recipient, named by issuer and
+    /// serial number, RSAES-OAEP with tagged parameters, AES in CBC mode, and lengths as for
+    /// [`Self::new`].
     pub fn parse(der: &[u8]) -> Result<Self, MalformedToken> {
-        unimplemented!()
+        Self::read(der).map_err(TokenKind::EnvelopedData.breaks())
     }
+
     /// To DER.
     pub fn to_der(&self) -> Vec<u8> {
-        unimplemented!()
+        let key_trans_recipient_info = encode::sequence(&[
+            &encode::version(VERSION),
+            &self.recipient.to_der(),
+            &oaep::algorithm(self.oaep_hash),
+            &encode::octet_string(&self.encrypted_key),
+        ]);
+        let encrypted_content_info = encode::sequence(&[
+            &encode::object_identifier(oid::DATA),
+            &encode::algorithm(self.cipher.oid(), &encode::octet_string(&self.iv)),
+            &encode::element(encode::CONTEXT_0_PRIMITIVE, &[&self.ciphertext]),
+        ]);
+        encode::sequence(&[
+            &encode::version(VERSION),
+            &encode::set(&[&key_trans_recipient_info]),
+            &encrypted_content_info,
+        ])
     }
-    /// The KRD.
-    pub fn recipient(&self) -> &IssuerAndSerial {
+
+    /// The terminal that can open it.
+    pub const fn recipient(&self) -> &IssuerAndSerial {
         &self.recipient
     }
-    /// OAEP's hash.
-    pub fn oaep_hash(&self) -> OaepHash {
+
+    /// The hash of RSAES-OAEP.
+    pub const fn oaep_hash(&self) -> OaepHash {
         self.oaep_hash
     }
-    /// Ke under the KRD's key.
+
+    /// Ke, encrypted.
     pub fn encrypted_key(&self) -> &[u8] {
         &self.encrypted_key
     }
-    /// The cipher.
-    pub fn cipher(&self) -> ContentCipher {
+
+    /// The cipher of the key block.
+    pub const fn cipher(&self) -> ContentCipher {
         self.cipher
     }
-    /// The IV.
-    pub fn iv(&self) -> &[u8; 16] {
+
+    /// The cipher's IV.
+    pub const fn iv(&self) -> &[u8; IV_LEN] {
         &self.iv
     }
-    /// The encrypted key block.
+
+    /// The key block, encrypted.
     pub fn ciphertext(&self) -> &[u8] {
         &self.ciphertext
     }
+
+    fn read(der: &[u8]) -> Result<Self, Rule> {
+        let fields: wire::EnvelopedData<'_> = wire::decode(der)?;
+        wire::expect_version("EnvelopedData", fields.version, VERSION)?;
+
+        let recipient: wire::KeyTransRecipientInfo<'_> =
+            wire::only(&fields.recipient_infos, "recipientInfos")?;
+        wire::expect_version("KeyTransRecipientInfo", recipient.version, VERSION)?;
+
+        let content = fields.encrypted_content_info;
+        wire::expect_content_type("encryptedContentInfo", content.content_type, oid::DATA)?;
+        let algorithm = content.content_encryption_algorithm;
+        let not_of_profile = Rule::Algorithm {
+            field: "contentEncryptionAlgorithm",
+        };
+        let (Some(cipher), Some(parameters)) =
+            (ContentCipher::from_oid(algorithm.oid), algorithm.parameters)
+        else {
+            return Err(not_of_profile);
+        };
+
+        Self {
+            recipient: IssuerAndSerial::of_element(recipient.rid)?,
+            oaep_hash: oaep::parse(recipient.key_encryption_algorithm)?,
+            encrypted_key: recipient.encrypted_key.as_bytes().to_vec(),
+            cipher,
+            iv: iv(parameters)?,
+            ciphertext: content.encrypted_content.as_bytes().to_vec(),
+        }
+        .with_lengths_checked()
+    }
+
+    fn with_lengths_checked(self) -> Result<Self, Rule> {
+        wire::expect_rsa_len("encryptedKey", &self.encrypted_key)?;
+        let found = self.ciphertext.len();
+        if found == 0 || !found.is_multiple_of(self.cipher.block_len()) {
+            return Err(Rule::Length {
+                field: "encryptedContent",
+                found,
+            });
+        }
+        Ok(self)
+    }
+}
+
+fn iv(parameters: AnyRef<'_>) -> Result<[u8; IV_LEN], Rule> {
+    let bytes = parameters.decode_as::<&OctetStringRef>()?.as_bytes();
+    bytes.try_into().map_err(|_| Rule::Length {
+        field: "IV",
+        found: bytes.len(),
+    })
 }

@@ -8,21 +8,28 @@
 
 mod cipher;
 mod credential_token;
+mod encode;
 mod enveloped;
 mod error;
 mod identity;
 mod kbh;
 mod key_block;
+mod key_kind;
 mod key_token;
+mod oaep;
+mod oid;
 mod random_token;
+mod signed_attributes;
+mod wire;
 
 pub use cipher::{ContentCipher, OaepHash};
 pub use credential_token::{KdhCredentialToken, KrdCredentialToken};
 pub use enveloped::EnvelopedKeyBlock;
 pub use error::{MalformedToken, Rule, TokenKind};
 pub use identity::IssuerAndSerial;
-pub use kbh::{Kbh, KbhError, KeyAlgorithm, KeyKind};
+pub use kbh::{Kbh, KbhError, KbhField, KeyAlgorithm};
 pub use key_block::{KeyBlock, KeyBlockFrame, key_offset};
+pub use key_kind::KeyKind;
 pub use key_token::{KeyToken, KeyTokenDraft};
 pub use random_token::{KrdNonce, NONCE_LEN, RandomToken};
 

@@ -1,0 +1,27 @@
+//! The length of a KDH certificate's serial number, chosen so that an HSM that can only encrypt
+//! whole blocks can seal a key block (see the decision records, number 1).
+
+use der::{Decode, asn1::AnyRef};
+use tr34::key_offset;
+
+use crate::{Name, serial::ISSUED_LEN};
+
+/// The smallest serial number length that puts Kn on a block boundary for every offered length.
+///
+/// The key block in which Kn stands names the KDH certificate by issuer and serial number; the
+/// issuer's name is given, the length is free between 8 and 20 bytes. `None` if no length fits: then
+/// the CA needs another name, before it is made.
+pub fn aligned_serial_length(
+    issuer: &Name,
+    key_lengths: &[usize],
+    header_len: usize,
+    block: usize,
+) -> Option<usize> {
+    let issuer_len = AnyRef::from_der(issuer.der()).ok()?.value().len();
+    let mut lengths = ISSUED_LEN;
+    lengths.find(|&serial_len| {
+        key_lengths
+            .iter()
+            .all(|&key_len| key_offset(issuer_len, serial_len, key_len, header_len) % block == 0)
+    })
+}

@@ -46,7 +46,9 @@ pub(crate) fn parse(algorithm: AlgorithmIdentifierRef<'_>) -> Result<OaepHash, R
     let (oid::RSAES_OAEP, Some(parameters)) = (algorithm.oid, algorithm.parameters) else {
         return Err(refused);
     };
-    let parameters: Parameters<'_> = parameters.decode_as()?;
+    let Ok(parameters) = parameters.decode_as::<Parameters<'_>>() else {
+        return Err(refused);
+    };
     match (parameters.hash, parameters.mask) {
         (None, None) => Ok(OaepHash::Sha1),
         (Some(hash), Some(mask))

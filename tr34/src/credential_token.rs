@@ -1,7 +1,7 @@
 //! `CT_KRD` and `CT_KDH`: a certificate, and for the KDH the CRL of its CA, in an unsigned
 //! `SignedData`. What makes a credential trustworthy is its chain, not its token.
 
-use crate::{MalformedToken, Rule, TokenKind, encode, oid, wire};
+use crate::{MalformedToken, Rule, TokenKind, encode, expect, oid, wire};
 
 /// RFC 5652 5.1: certificates and CRLs only, no signers.
 const VERSION: u8 = 1;
@@ -22,7 +22,7 @@ impl KrdCredentialToken {
             let token = Self {
                 certificate: wire::certificate(certificate_der)?,
             };
-            wire::expect_token_len(&token.to_der())?;
+            expect::token_len(&token.to_der())?;
             Ok(token)
         };
         read().map_err(TokenKind::KrdCredential.breaks())
@@ -74,7 +74,7 @@ impl KdhCredentialToken {
                 certificate: wire::certificate(certificate_der)?,
                 crl: wire::crl(crl_der)?,
             };
-            wire::expect_token_len(&token.to_der())?;
+            expect::token_len(&token.to_der())?;
             Ok(token)
         };
         read().map_err(TokenKind::KdhCredential.breaks())
@@ -118,7 +118,7 @@ impl KdhCredentialToken {
 fn credential(der: &[u8]) -> Result<wire::SignedData<'_>, Rule> {
     let fields = wire::signed_data(der, VERSION)?;
     let content = &fields.encap_content_info;
-    wire::expect_content_type("encapContentInfo", content.content_type, oid::DATA)?;
+    expect::content_type("encapContentInfo", content.content_type, oid::DATA)?;
     let absent = [
         ("digestAlgorithms", fields.digest_algorithms.is_empty()),
         ("eContent", content.content.is_empty()),

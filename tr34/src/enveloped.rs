@@ -3,8 +3,8 @@
 use der::{AnyRef, asn1::OctetStringRef};
 
 use crate::{
-    ContentCipher, IssuerAndSerial, MalformedToken, OaepHash, Rule, TokenKind, encode, oaep, oid,
-    wire,
+    ContentCipher, IssuerAndSerial, MalformedToken, OaepHash, Rule, TokenKind, encode, expect,
+    oaep, oid, wire,
 };
 
 /// RFC 5652 6.1 and 6.2.1: both versions are 0 with a recipient named by issuer and serial number.
@@ -113,14 +113,14 @@ impl EnvelopedKeyBlock {
 
     fn read(der: &[u8]) -> Result<Self, Rule> {
         let fields: wire::EnvelopedData<'_> = wire::decode(der)?;
-        wire::expect_version("EnvelopedData", fields.version, VERSION)?;
+        expect::version("EnvelopedData", fields.version, VERSION)?;
 
         let recipient: wire::KeyTransRecipientInfo<'_> =
             wire::only(&fields.recipient_infos, "recipientInfos")?;
-        wire::expect_version("KeyTransRecipientInfo", recipient.version, VERSION)?;
+        expect::version("KeyTransRecipientInfo", recipient.version, VERSION)?;
 
         let content = fields.encrypted_content_info;
-        wire::expect_content_type("encryptedContentInfo", content.content_type, oid::DATA)?;
+        expect::content_type("encryptedContentInfo", content.content_type, oid::DATA)?;
         let algorithm = content.content_encryption_algorithm;
         let not_of_profile = Rule::Algorithm {
             field: "contentEncryptionAlgorithm",
@@ -143,7 +143,7 @@ impl EnvelopedKeyBlock {
     }
 
     fn with_lengths_checked(self) -> Result<Self, Rule> {
-        wire::expect_rsa_len("encryptedKey", &self.encrypted_key)?;
+        expect::rsa_len("encryptedKey", &self.encrypted_key)?;
         let found = self.ciphertext.len();
         if found == 0 || !found.is_multiple_of(self.cipher.block_len()) {
             return Err(Rule::Length {

@@ -70,12 +70,12 @@ impl Kbh {
 
         let digits = text[1..5].bytes().all(|c| c.is_ascii_digit());
         let key_version = text[9..11].bytes().all(|c| c.is_ascii_alphanumeric());
-        let algorithm = KeyAlgorithm::of_character(&text[7..8]);
 
         expect(KbhField::VersionId, VERSION_IDS.contains(&text[..1]))?;
         expect(KbhField::BlockLength, digits)?;
         expect(KbhField::KeyUsage, KEY_USAGES.contains(&&text[5..7]))?;
-        let algorithm = algorithm.ok_or(KbhError::UnknownValue(KbhField::Algorithm))?;
+        let algorithm = KeyAlgorithm::of_character(&text[7..8])
+            .ok_or(KbhError::UnknownValue(KbhField::Algorithm))?;
         expect(KbhField::ModeOfUse, MODES_OF_USE.contains(&text[8..9]))?;
         expect(KbhField::KeyVersion, key_version)?;
         expect(

@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use crate::{IssuerAndSerial, Kbh, MalformedToken, Rule, TokenKind, encode, oid, wire};
+use crate::{IssuerAndSerial, Kbh, MalformedToken, Rule, TokenKind, encode, expect, oid, wire};
 
 const VERSION: u8 = 1;
 
@@ -89,7 +89,7 @@ impl<'a> KeyBlock<'a> {
     pub fn parse(der: &'a [u8]) -> Result<Self, MalformedToken> {
         let read = || -> Result<Self, Rule> {
             let block: wire::KeyBlock<'a> = wire::decode(der)?;
-            wire::expect_version("key block", block.version, VERSION)?;
+            expect::version("key block", block.version, VERSION)?;
             Ok(Self {
                 kdh: IssuerAndSerial::of_element(block.kdh)?,
                 key: block.key.as_bytes(),

@@ -7,7 +7,7 @@ use subtle::ConstantTimeEq;
 
 use crate::{
     EnvelopedKeyBlock, IssuerAndSerial, Kbh, KrdNonce, MalformedToken, Rule, TokenKind, encode,
-    oid, signed_attributes::SignedAttributes, wire,
+    expect, oid, signed_attributes::SignedAttributes, wire,
 };
 
 /// RFC 5652 5.1: the content is not id-data.
@@ -71,8 +71,8 @@ impl KeyTokenDraft {
     /// than [`MAX_TOKEN_LEN`](crate::MAX_TOKEN_LEN).
     pub fn into_token(self, signature: &[u8]) -> Result<Vec<u8>, MalformedToken> {
         let token = self.encode(signature);
-        wire::expect_rsa_len("signature", signature)
-            .and_then(|()| wire::expect_token_len(&token))
+        expect::rsa_len("signature", signature)
+            .and_then(|()| expect::token_len(&token))
             .map(|()| token)
             .map_err(TokenKind::KeyToken.breaks())
     }
@@ -184,9 +184,9 @@ impl<'a> Parts<'a> {
     fn read(der: &'a [u8]) -> Result<Self, Rule> {
         let token = wire::signed_data(der, SIGNED_DATA_VERSION)?;
         let digest_algorithm = wire::only(&token.digest_algorithms, "digestAlgorithms")?;
-        wire::expect_algorithm("digestAlgorithms", digest_algorithm, oid::SHA_256, None)?;
+        expect::algorithm("digestAlgorithms", digest_algorithm, oid::SHA_256, None)?;
         let content = &token.encap_content_info;
-        wire::expect_content_type(
+        expect::content_type(
             "encapContentInfo",
             content.content_type,
             oid::ENVELOPED_DATA,
@@ -198,20 +198,20 @@ impl<'a> Parts<'a> {
         }
 
         let signer: wire::SignerInfo<'_> = wire::only(&token.signer_infos, "signerInfos")?;
-        wire::expect_version("SignerInfo", signer.version, SIGNER_INFO_VERSION)?;
-        wire::expect_algorithm(
+        expect::version("SignerInfo", signer.version, SIGNER_INFO_VERSION)?;
+        expect::algorithm(
             "digestAlgorithm",
             signer.digest_algorithm,
             oid::SHA_256,
             None,
         )?;
-        wire::expect_algorithm(
+        expect::algorithm(
             "signatureAlgorithm",
             signer.signature_algorithm,
             oid::RSA_ENCRYPTION,
             Some(AnyRef::NULL),
         )?;
-        wire::expect_rsa_len("signature", signer.signature.as_bytes())?;
+        expect::rsa_len("signature", signer.signature.as_bytes())?;
 
         signer
             .signed_attributes

@@ -4,13 +4,29 @@
 //! checked elsewhere, over the bytes that this crate hands out. Reading is strict DER with nothing
 //! behind it; bytes that were signed are kept as they were received.
 //!
-//! The wire format is the profile `x9-2019` (see `docs/protocol.md`).
+//! | message | from | type | made of |
+//! |---|---|---|---|
+//! | `RT_KRD` | terminal | [`RandomToken`] | the bare randomNonce attribute: a [`KrdNonce`] |
+//! | `CT_KRD` | terminal | [`KrdCredentialToken`] | unsigned `SignedData` with the KRD's certificate |
+//! | `CT_KDH` | host | [`KdhCredentialToken`] | the same with the KDH's certificate and its CA's CRL |
+//! | `KT_KDH` | host | [`KeyToken`] | `SignedData` over [`EnvelopedKeyBlock`], with [`Kbh`], nonce and CRL |
+//! | key block | inside | [`KeyBlock`] | version, KDH ([`IssuerAndSerial`]), Kn and [`Kbh`], in clear |
+//!
+//! The host never has a [`KeyBlock`]: it has the [`KeyBlockFrame`] round a key that stays in the
+//! HSM. A `KT_KDH` is made in two steps, [`KeyTokenDraft`] first, because the HSM signs in between.
+//!
+//! The wire format is the profile `x9-2019` (see `docs/protocol.md`): two-pass, [`RFC 5652`] CMS of
+//! the versions that its rules give, signed attributes in DER order, RSAES-OAEP with tagged
+//! parameters, AES in CBC mode. Whatever else a peer may send breaks a [`Rule`] and is refused.
+//!
+//! [`RFC 5652`]: https://www.rfc-editor.org/rfc/rfc5652
 
 mod cipher;
 mod credential_token;
 mod encode;
 mod enveloped;
 mod error;
+mod expect;
 mod identity;
 mod kbh;
 mod key_block;

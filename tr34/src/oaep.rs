@@ -5,8 +5,6 @@ use spki::{AlgorithmIdentifier, AlgorithmIdentifierRef};
 
 use crate::{OaepHash, Rule, encode, oid};
 
-const FIELD: &str = "keyEncryptionAlgorithm";
-
 /// The explicit tags are what tells these parameters from those printed in TR-34's samples. A
 /// library that is handed untagged ones may fall back to PKCS#1 v1.5, so they are refused here.
 /// The third field is not declared: its only allowed value is the default, which DER leaves out.
@@ -19,30 +17,28 @@ struct Parameters<'a> {
 }
 
 /// `AlgorithmIdentifier` of RSAES-OAEP with this hash, in MGF1 as well, and the empty label.
+///
+/// As in the published samples the hash has a NULL and the hash of MGF1 has not.
 pub(crate) fn algorithm(hash: OaepHash) -> Vec<u8> {
-    let fields = match hash {
-        OaepHash::Sha1 => Vec::new(),
+    let parameters = match hash {
+        OaepHash::Sha1 => encode::sequence(&[]),
         OaepHash::Sha256 => {
-            let mask_hash = encode::algorithm(oid::SHA_256, &[]);
-            [
-                encode::element(
-                    encode::CONTEXT_0,
-                    &[&encode::algorithm(oid::SHA_256, encode::NULL)],
-                ),
-                encode::element(
-                    encode::CONTEXT_1,
-                    &[&encode::algorithm(oid::MGF1, &mask_hash)],
-                ),
-            ]
-            .concat()
+            let hash = encode::algorithm(oid::SHA_256, encode::NULL);
+            let mask = encode::algorithm(oid::MGF1, &encode::algorithm(oid::SHA_256, &[]));
+            encode::sequence(&[
+                &encode::element(encode::CONTEXT_0, &[&hash]),
+                &encode::element(encode::CONTEXT_1, &[&mask]),
+            ])
         }
     };
-    encode::algorithm(oid::RSAES_OAEP, &encode::sequence(&[&fields]))
+    encode::algorithm(oid::RSAES_OAEP, &parameters)
 }
 
 /// The hash that both the label and MGF1 use.
 pub(crate) fn parse(algorithm: AlgorithmIdentifierRef<'_>) -> Result<OaepHash, Rule> {
-    let refused = Rule::Algorithm { field: FIELD };
+    let refused = Rule::Algorithm {
+        field: "keyEncryptionAlgorithm",
+    };
     let (oid::RSAES_OAEP, Some(parameters)) = (algorithm.oid, algorithm.parameters) else {
         return Err(refused);
     };

@@ -5,7 +5,7 @@ use der::{
     asn1::{ObjectIdentifier, OctetStringRef},
 };
 
-use crate::{Kbh, KrdNonce, Rule, encode, oid, wire};
+use crate::{Kbh, KrdNonce, Rule, encode, expect, oid, wire};
 
 /// Bytes of a SHA-256 digest.
 const DIGEST_LEN: usize = 32;
@@ -58,18 +58,17 @@ impl SignedAttributes {
             return Err(Rule::UnknownAttribute { found: unknown.oid });
         }
 
-        let content_type = once(&attributes, oid::CONTENT_TYPE, "contentType")?
-            .value_of(oid::CONTENT_TYPE, "contentType")?;
-        wire::expect_content_type("contentType", content_type, oid::ENVELOPED_DATA)?;
-        let digest: &OctetStringRef = once(&attributes, oid::MESSAGE_DIGEST, "messageDigest")?
-            .value_of(oid::MESSAGE_DIGEST, "messageDigest")?;
+        let content_type = once(&attributes, oid::CONTENT_TYPE, "contentType")?;
+        let header = once(&attributes, oid::KEY_BLOCK_HEADER, "key block header")?;
+        let nonce = once(&attributes, oid::RANDOM_NONCE, "randomNonce")?;
+        let digest = once(&attributes, oid::MESSAGE_DIGEST, "messageDigest")?;
+
+        let content_type = content_type.value_of(oid::CONTENT_TYPE, "contentType")?;
+        expect::content_type("contentType", content_type, oid::ENVELOPED_DATA)?;
+        let digest: &OctetStringRef = digest.value_of(oid::MESSAGE_DIGEST, "messageDigest")?;
         Ok(Self {
-            header: Kbh::of_attribute(once(
-                &attributes,
-                oid::KEY_BLOCK_HEADER,
-                "key block header",
-            )?)?,
-            nonce: KrdNonce::of_attribute(once(&attributes, oid::RANDOM_NONCE, "randomNonce")?)?,
+            header: Kbh::of_attribute(header)?,
+            nonce: KrdNonce::of_attribute(nonce)?,
             message_digest: digest.as_bytes().try_into().map_err(|_| Rule::Length {
                 field: "messageDigest",
                 found: digest.as_bytes().len(),

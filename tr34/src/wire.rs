@@ -11,7 +11,7 @@ use der::{
 use spki::AlgorithmIdentifierRef;
 use x509_cert::{Certificate, crl::CertificateList};
 
-use crate::{MAX_TOKEN_LEN, Rule, oid};
+use crate::{Rule, expect, oid};
 
 #[derive(Sequence)]
 struct ContentInfo<'a> {
@@ -120,16 +120,16 @@ pub(crate) fn decode<'a, T>(der: &'a [u8]) -> Result<T, Rule>
 where
     T: Decode<'a, Error = der::Error>,
 {
-    expect_token_len(der)?;
+    expect::token_len(der)?;
     Ok(T::from_der(der)?)
 }
 
 /// Reads a `ContentInfo` that holds a `SignedData` of this version.
 pub(crate) fn signed_data(der: &[u8], version: u8) -> Result<SignedData<'_>, Rule> {
     let info: ContentInfo<'_> = decode(der)?;
-    expect_content_type("ContentInfo", info.content_type, oid::SIGNED_DATA)?;
+    expect::content_type("ContentInfo", info.content_type, oid::SIGNED_DATA)?;
     let signed: SignedData<'_> = info.content.decode_as()?;
-    expect_version("SignedData", signed.version, version)?;
+    expect::version("SignedData", signed.version, version)?;
     Ok(signed)
 }
 
@@ -185,51 +185,4 @@ fn only_of<'a>(
 /// The whole encoding of an element; DER has one, so these are the bytes received.
 pub(crate) fn received(element: AnyRef<'_>) -> Result<Vec<u8>, Rule> {
     Ok(element.to_der()?)
-}
-
-pub(crate) fn expect_token_len(der: &[u8]) -> Result<(), Rule> {
-    if der.len() > MAX_TOKEN_LEN {
-        return Err(Rule::TooLong { found: der.len() });
-    }
-    Ok(())
-}
-
-pub(crate) fn expect_version(field: &'static str, found: u8, expected: u8) -> Result<(), Rule> {
-    if found != expected {
-        return Err(Rule::Version { field, found });
-    }
-    Ok(())
-}
-
-pub(crate) fn expect_content_type(
-    field: &'static str,
-    found: ObjectIdentifier,
-    expected: ObjectIdentifier,
-) -> Result<(), Rule> {
-    if found != expected {
-        return Err(Rule::ContentType { field, found });
-    }
-    Ok(())
-}
-
-/// Compares the object identifier and the parameters, absent or present, as they stand.
-pub(crate) fn expect_algorithm(
-    field: &'static str,
-    found: AlgorithmIdentifierRef<'_>,
-    oid: ObjectIdentifier,
-    parameters: Option<AnyRef<'_>>,
-) -> Result<(), Rule> {
-    if found.oid != oid || found.parameters != parameters {
-        return Err(Rule::Algorithm { field });
-    }
-    Ok(())
-}
-
-/// What RSA makes is as long as the modulus: 2048 to 4096 bits.
-pub(crate) fn expect_rsa_len(field: &'static str, bytes: &[u8]) -> Result<(), Rule> {
-    let found = bytes.len();
-    if !(256..=512).contains(&found) {
-        return Err(Rule::Length { field, found });
-    }
-    Ok(())
 }

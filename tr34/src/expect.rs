@@ -1,0 +1,56 @@
+//! Checks that several messages share, each with the rule that a failure breaks.
+
+use der::{AnyRef, asn1::ObjectIdentifier};
+use spki::AlgorithmIdentifierRef;
+
+use crate::{MAX_TOKEN_LEN, Rule};
+
+/// Nothing is read, and nothing leaves, that is longer than a token may be.
+pub(crate) fn token_len(der: &[u8]) -> Result<(), Rule> {
+    if der.len() > MAX_TOKEN_LEN {
+        return Err(Rule::TooLong { found: der.len() });
+    }
+    Ok(())
+}
+
+/// The one version of a structure.
+pub(crate) fn version(field: &'static str, found: u8, expected: u8) -> Result<(), Rule> {
+    if found != expected {
+        return Err(Rule::Version { field, found });
+    }
+    Ok(())
+}
+
+/// The one type of a content.
+pub(crate) fn content_type(
+    field: &'static str,
+    found: ObjectIdentifier,
+    expected: ObjectIdentifier,
+) -> Result<(), Rule> {
+    if found != expected {
+        return Err(Rule::ContentType { field, found });
+    }
+    Ok(())
+}
+
+/// Compares the object identifier and the parameters, absent or present, as they stand.
+pub(crate) fn algorithm(
+    field: &'static str,
+    found: AlgorithmIdentifierRef<'_>,
+    oid: ObjectIdentifier,
+    parameters: Option<AnyRef<'_>>,
+) -> Result<(), Rule> {
+    if found.oid != oid || found.parameters != parameters {
+        return Err(Rule::Algorithm { field });
+    }
+    Ok(())
+}
+
+/// What RSA makes is as long as the modulus: 2048 to 4096 bits.
+pub(crate) fn rsa_len(field: &'static str, bytes: &[u8]) -> Result<(), Rule> {
+    let found = bytes.len();
+    if !(256..=512).contains(&found) {
+        return Err(Rule::Length { field, found });
+    }
+    Ok(())
+}

@@ -1,1 +1,42 @@
-//! hsm
+//! Everything that touches PKCS#11: tokens, keys, sealing, combining, check values.
+//!
+//! No handle, session or mechanism leaves this crate, and on the host's side no key does either:
+//! [`Token::seal`] builds a key block round a Kn that stays in the module. The two places where key
+//! bytes do stand in process memory are named for it: a component on its way into a
+//! [`Combination`], and [`Token::open_in_process_memory`] for a terminal whose token can do no
+//! better.
+//!
+//! All calls block. Work that a server does for its clients goes through a bounded queue to a few
+//! threads, each with a session of its own, and has a deadline ([`TokenConfig`]). Acts that change
+//! what a token holds run on the caller's thread, in a session of their own and without a
+//! deadline: giving up halfway would leave it open what the token holds.
+
+mod capabilities;
+mod combine;
+mod error;
+mod kcv;
+mod module;
+mod name;
+mod pin;
+mod process;
+mod role;
+mod seal;
+mod secret;
+mod signing;
+mod terminal;
+mod token;
+
+pub use capabilities::{Capabilities, CombiningWay, Missing, SealingWay, SelfTestReport};
+pub use combine::Combination;
+pub use error::HsmError;
+pub use kcv::{Kcv, KcvError, KcvMethod};
+pub use module::{Module, ModuleInfo, TokenInfo};
+pub use name::{KeyName, NameError};
+pub use pin::Pin;
+pub use process::forbid_core_dumps;
+pub use role::{KeyPairKind, KeyRole};
+pub use seal::{SealRequest, SealedKeyBlock};
+pub use secret::{ClearKey, ClearKeyBlock, ClearKeyError};
+pub use signing::SigningKey;
+pub use terminal::{DecryptionKey, InProcessMemoryConsent, StagedKey};
+pub use token::{KeyClass, KeySummary, SecretKey, Token, TokenConfig};

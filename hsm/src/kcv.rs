@@ -96,7 +96,10 @@ mod tests {
     fn shown_in_upper_case() {
         let kcv = Kcv::parse(KcvMethod::AesCmac, "ab12ef").unwrap();
         assert_eq!(kcv.to_string(), "AB12EF");
-        assert_eq!(kcv, Kcv::new(KcvMethod::AesCmac, &[0xab, 0x12, 0xef]).unwrap());
+        assert_eq!(
+            kcv,
+            Kcv::new(KcvMethod::AesCmac, &[0xab, 0x12, 0xef]).unwrap()
+        );
     }
 
     #[test]

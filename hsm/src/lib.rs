@@ -12,24 +12,34 @@
 //! deadline: giving up halfway would leave it open what the token holds.
 
 mod capabilities;
+mod check_value;
 mod combine;
 mod error;
+mod inspect;
 mod kcv;
+mod keys;
 mod module;
 mod name;
 mod pin;
+mod pool;
 mod process;
+mod records;
 mod role;
 mod seal;
 mod secret;
+mod self_test;
 mod signing;
+mod staged;
+mod template;
 mod terminal;
 mod token;
+mod worker;
 
 pub use capabilities::{Capabilities, CombiningWay, Missing, SealingWay, SelfTestReport};
 pub use combine::Combination;
 pub use error::HsmError;
 pub use kcv::{Kcv, KcvError, KcvMethod};
+pub use keys::{KeyClass, KeySummary, SecretKey};
 pub use module::{Module, ModuleInfo, TokenInfo};
 pub use name::{KeyName, NameError};
 pub use pin::Pin;
@@ -38,5 +48,6 @@ pub use role::{KeyPairKind, KeyRole};
 pub use seal::{SealRequest, SealedKeyBlock};
 pub use secret::{ClearKey, ClearKeyBlock, ClearKeyError};
 pub use signing::SigningKey;
-pub use terminal::{DecryptionKey, InProcessMemoryConsent, StagedKey};
-pub use token::{KeyClass, KeySummary, SecretKey, Token, TokenConfig};
+pub use staged::StagedKey;
+pub use terminal::{DecryptionKey, InProcessMemoryConsent};
+pub use token::{Token, TokenConfig};

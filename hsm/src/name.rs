@@ -26,6 +26,9 @@ pub enum NameError {
     /// Labels are 1 to 32 of `a-z 0-9 . _ : -` (records: 64).
     #[error("{0:?} is not a label: 1 to {1} of a-z 0-9 . _ : - are")]
     Label(String, usize),
+    /// Token labels are 1 to 32 printable ASCII characters without blanks at either end.
+    #[error("{0:?} is not a token's label: 1 to 32 printable ASCII characters are")]
+    TokenLabel(String),
     /// Ids are 1 to 64 bytes.
     #[error("an id has 1 to 64 bytes, not {0}")]
     Id(usize),
@@ -74,8 +77,7 @@ impl fmt::Display for KeyName {
 }
 
 pub(crate) fn validate_label(label: &str, max_len: usize) -> Result<(), NameError> {
-    let allowed =
-        |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'_' | b':' | b'-');
+    let allowed = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'_' | b':' | b'-');
     if (1..=max_len).contains(&label.len()) && label.bytes().all(allowed) {
         Ok(())
     } else {

@@ -146,7 +146,10 @@ mod tests {
     #[test]
     fn files_that_others_can_touch_are_refused() {
         for mode in [0o640, 0o604, 0o620, 0o602, 0o610, 0o601, 0o644, 0o660] {
-            assert!(reason(pin_file(b"1234", mode)).contains("others"), "{mode:o}");
+            assert!(
+                reason(pin_file(b"1234", mode)).contains("others"),
+                "{mode:o}"
+            );
         }
     }
 
@@ -163,7 +166,10 @@ mod tests {
     fn a_directory_or_nothing_is_refused() {
         let directory = tempfile::tempdir().unwrap();
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o700)).unwrap();
-        assert_eq!(reason(Pin::from_file(directory.path())), "not a regular file");
+        assert_eq!(
+            reason(Pin::from_file(directory.path())),
+            "not a regular file"
+        );
         let missing = Pin::from_file(&directory.path().join("nothing"));
         assert!(reason(missing).contains("No such file"));
     }

@@ -2,6 +2,13 @@
 
 use std::fmt;
 
+use pki::MIN_RSA_BITS;
+
+use crate::template::{KRD_ENCRYPTION_KEY, LOADED_KEY, SIGNING_KEY, TRANSPORT_KEY, Template};
+
+/// PKCS#11 modules commonly stop here, and so do key tokens.
+const MAX_RSA_BITS: usize = 4096;
+
 /// What a key is for. It decides every attribute of the key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum KeyRole {
@@ -25,6 +32,54 @@ pub enum KeyRole {
     LoadedKey,
 }
 
+/// The key pairs that can be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyPairKind {
+    /// RSA with the public exponent 65537.
+    Rsa {
+        /// Bits of the modulus: 2048 to 4096.
+        bits: usize,
+    },
+    /// NIST P-256.
+    P256,
+}
+
+impl KeyRole {
+    /// The attributes of its private or secret key.
+    pub(crate) const fn template(self) -> &'static Template {
+        match self {
+            Self::RootCa
+            | Self::IssuingCa
+            | Self::KdhSigning
+            | Self::TlsServer
+            | Self::Operator
+            | Self::KrdAuthentication => &SIGNING_KEY,
+            Self::KrdEncryption => &KRD_ENCRYPTION_KEY,
+            Self::TransportKey => &TRANSPORT_KEY,
+            Self::LoadedKey => &LOADED_KEY,
+        }
+    }
+
+    /// Whether keys of the role are pairs.
+    pub(crate) const fn is_pair(self) -> bool {
+        !matches!(self, Self::TransportKey | Self::LoadedKey)
+    }
+
+    /// Whether the role's key can be such a pair.
+    pub(crate) fn allows(self, kind: KeyPairKind) -> bool {
+        let sound_rsa = matches!(
+            kind,
+            KeyPairKind::Rsa { bits } if (MIN_RSA_BITS..=MAX_RSA_BITS).contains(&bits)
+        );
+        match self {
+            Self::RootCa | Self::IssuingCa => sound_rsa || kind == KeyPairKind::P256,
+            Self::KdhSigning | Self::KrdEncryption => sound_rsa,
+            Self::TlsServer | Self::Operator | Self::KrdAuthentication => kind == KeyPairKind::P256,
+            Self::TransportKey | Self::LoadedKey => false,
+        }
+    }
+}
+
 impl fmt::Display for KeyRole {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -39,16 +94,4 @@ impl fmt::Display for KeyRole {
             Self::LoadedKey => "loaded key",
         })
     }
-}
-
-/// The key pairs that can be made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum KeyPairKind {
-    /// RSA with the public exponent 65537.
-    Rsa {
-        /// Bits of the modulus: 2048 to 4096.
-        bits: usize,
-    },
-    /// NIST P-256.
-    P256,
 }

@@ -119,7 +119,11 @@ mod tests {
     #[test]
     fn what_is_not_hexadecimal_is_refused() {
         for text in ["", " ", "0", "001", "0g", "0x00", "00\t11", "00-11", "äb"] {
-            assert_eq!(ClearKey::from_hex(text).err(), Some(ClearKeyError), "{text}");
+            assert_eq!(
+                ClearKey::from_hex(text).err(),
+                Some(ClearKeyError),
+                "{text}"
+            );
         }
     }
 

@@ -1,21 +1,83 @@
 //! Signatures.
 
-use pki::{PublicKey, Signer};
+use std::fmt;
 
-use crate::{HsmError, KeyName, Token};
+use cryptoki::{
+    mechanism::{Mechanism, MechanismType},
+    object::ObjectHandle,
+};
+use der::{Encode, Sequence, asn1::UintRef};
+use pki::{PublicKey, PublicKeyKind, Signer};
+use sha2::{Digest, Sha256};
 
-/// A private key that signs.
+use crate::{
+    HsmError, KeyName, KeyRole, Token, error::CallResult, inspect::public_key, keys::may,
+    template::Flag, worker::Worker,
+};
+
+const OPERATION: &str = "sign";
+
+/// DER of `DigestInfo` up to the digest, for SHA-256 (RFC 8017 9.2, note 1).
+const SHA256_DIGEST_INFO: [u8; 19] = [
+    0x30, 0x31, 0x30, 0x0d, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x01, 0x05,
+    0x00, 0x04, 0x20,
+];
+
+/// Bytes of each of the two numbers of a P-256 signature.
+const P256_SCALAR_LEN: usize = 32;
+
+/// A private key in a token, for signing. Clones share the token.
 #[derive(Clone)]
 pub struct SigningKey {
     token: Token,
+    role: KeyRole,
     name: KeyName,
     public_key: PublicKey,
 }
 
 impl SigningKey {
+    pub(crate) fn find(token: &Token, role: KeyRole, name: &KeyName) -> Result<Self, HsmError> {
+        if !role.is_pair() {
+            return Err(HsmError::WrongRole {
+                operation: OPERATION,
+                role,
+            });
+        }
+        let public_key = token.run("find a signing key", {
+            let name = name.clone();
+            move |worker| {
+                let key = worker.key(role, &name)?;
+                if !may(&worker.session, key, Flag::Sign, &name)? {
+                    return Err(HsmError::UsageNotAllowed {
+                        label: name.label().to_owned(),
+                        usage: Flag::Sign.name(),
+                    });
+                }
+                public_key(&worker.session, key, &name)
+            }
+        })?;
+        Ok(Self {
+            token: token.clone(),
+            role,
+            name: name.clone(),
+            public_key,
+        })
+    }
+
     /// Its name in the token.
     pub const fn name(&self) -> &KeyName {
         &self.name
+    }
+
+    /// What it is for.
+    pub const fn role(&self) -> KeyRole {
+        self.role
+    }
+}
+
+impl fmt::Debug for SigningKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SigningKey({} in {:?})", self.name, self.token)
     }
 }
 
@@ -26,8 +88,108 @@ impl Signer for SigningKey {
         &self.public_key
     }
 
-    fn sign(&self, _message: &[u8]) -> Result<Vec<u8>, HsmError> {
-        let _ = &self.token;
-        unimplemented!()
+    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, HsmError> {
+        let (role, name, kind) = (self.role, self.name.clone(), self.public_key.kind());
+        let message = message.to_vec();
+        self.token.run(OPERATION, move |worker| {
+            let key = worker.key(role, &name)?;
+            match kind {
+                PublicKeyKind::Rsa { bits } => sign_rsa(worker, key, &name, &message, bits),
+                PublicKeyKind::P256 => sign_p256(worker, key, &name, &message),
+            }
+        })
+    }
+}
+
+fn sign_rsa(
+    worker: &Worker,
+    key: ObjectHandle,
+    name: &KeyName,
+    message: &[u8],
+    bits: usize,
+) -> Result<Vec<u8>, HsmError> {
+    let signature = if worker.place.has(MechanismType::SHA256_RSA_PKCS) {
+        worker.session.sign(&Mechanism::Sha256RsaPkcs, key, message)
+    } else {
+        let digest_info = sha256_digest_info(message);
+        worker.session.sign(&Mechanism::RsaPkcs, key, &digest_info)
+    }
+    .with_key(OPERATION, name.label())?;
+    require_len(&signature, bits.div_ceil(8))?;
+    Ok(signature)
+}
+
+fn sha256_digest_info(message: &[u8]) -> Vec<u8> {
+    [&SHA256_DIGEST_INFO[..], &Sha256::digest(message)].concat()
+}
+
+fn sign_p256(
+    worker: &Worker,
+    key: ObjectHandle,
+    name: &KeyName,
+    message: &[u8],
+) -> Result<Vec<u8>, HsmError> {
+    // Hashed here: modules that hash for ECDSA are fewer than modules that sign digests.
+    let digest = Sha256::digest(message);
+    let signature = worker
+        .session
+        .sign(&Mechanism::Ecdsa, key, &digest)
+        .with_key(OPERATION, name.label())?;
+    require_len(&signature, 2 * P256_SCALAR_LEN)?;
+    ecdsa_sig_value(&signature).map_err(|error| HsmError::BadAnswer {
+        operation: OPERATION,
+        what: error.to_string(),
+    })
+}
+
+/// RFC 3279 2.2.3.
+#[derive(Sequence)]
+struct EcdsaSigValue<'a> {
+    r: UintRef<'a>,
+    s: UintRef<'a>,
+}
+
+/// DER of PKCS#11's `r || s`.
+fn ecdsa_sig_value(signature: &[u8]) -> der::Result<Vec<u8>> {
+    let (r, s) = signature.split_at(signature.len() / 2);
+    EcdsaSigValue {
+        r: UintRef::new(r)?,
+        s: UintRef::new(s)?,
+    }
+    .to_der()
+}
+
+fn require_len(signature: &[u8], expected: usize) -> Result<(), HsmError> {
+    if signature.len() == expected {
+        return Ok(());
+    }
+    Err(HsmError::BadAnswer {
+        operation: OPERATION,
+        what: format!("a signature of {} bytes, not {expected}", signature.len()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use rsa::pkcs1v15::Pkcs1v15Sign;
+
+    use super::*;
+
+    #[test]
+    fn digest_info_is_that_of_an_independent_library() {
+        let independent = Pkcs1v15Sign::new::<Sha256>();
+        assert_eq!(independent.prefix.as_ref(), SHA256_DIGEST_INFO);
+        assert_eq!(sha256_digest_info(b"message").len(), 19 + 32);
+    }
+
+    #[test]
+    fn ecdsa_numbers_are_positive_and_minimal() {
+        let mut signature = [0_u8; 64];
+        signature[30..32].copy_from_slice(&[0x00, 0x7f]);
+        signature[32] = 0x80;
+        signature[63] = 0x01;
+        let der = ecdsa_sig_value(&signature).unwrap();
+        assert_eq!(der[..8], [0x30, 38, 0x02, 1, 0x7f, 0x02, 33, 0x00]);
+        assert_eq!((der[8], der[39], der.len()), (0x80, 0x01, 40));
     }
 }

@@ -1,11 +1,26 @@
-//! The terminal's side.
+//! The terminal's side, where the token cannot open a key block inside: Ke still goes straight into
+//! the token, but the block, Kn included, comes out in process memory.
 
+use cryptoki::{
+    mechanism::Mechanism,
+    object::{Attribute, KeyType},
+};
 use pki::PublicKey;
+use tr34::EnvelopedKeyBlock;
+use zeroize::Zeroizing;
 
-use crate::{HsmError, Kcv, KeyName, SecretKey};
+use crate::{
+    ClearKeyBlock, HsmError, KeyName, KeyRole, Token,
+    error::CallResult,
+    inspect::public_key,
+    keys::may,
+    seal::oaep,
+    template::{Flag, Lives, OPENING_KEY},
+    worker::{Ephemeral, Worker},
+};
 
 /// That the terminal's configuration accepts key blocks, Kn included, in process memory.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InProcessMemoryConsent(());
 
 impl InProcessMemoryConsent {
@@ -19,7 +34,7 @@ impl InProcessMemoryConsent {
 }
 
 /// The terminal's RSA key.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DecryptionKey {
     name: KeyName,
     public_key: PublicKey,
@@ -27,6 +42,18 @@ pub struct DecryptionKey {
 }
 
 impl DecryptionKey {
+    pub(crate) fn find(token: &Token, name: &KeyName) -> Result<Self, HsmError> {
+        let name = name.clone();
+        token.run("find a decryption key", move |worker| {
+            let key = worker.key(KeyRole::KrdEncryption, &name)?;
+            Ok(Self {
+                public_key: public_key(&worker.session, key, &name)?,
+                may_sign: may(&worker.session, key, Flag::Sign, &name)?,
+                name,
+            })
+        })
+    }
+
     /// Its name in the token.
     pub const fn name(&self) -> &KeyName {
         &self.name
@@ -37,29 +64,52 @@ impl DecryptionKey {
         &self.public_key
     }
 
-    /// Whether it may still sign: it has not been retired to decryption.
+    /// Whether it could still sign when it was found. A key that has made its certificate request
+    /// should not ([`Token::retire_signing`]).
     pub const fn may_sign(&self) -> bool {
         self.may_sign
     }
 }
 
-/// A Kn on its way into the terminal's token.
-pub struct StagedKey;
+pub(crate) fn open_in_process_memory(
+    worker: &mut Worker,
+    name: &KeyName,
+    enveloped: &EnvelopedKeyBlock,
+    _consent: InProcessMemoryConsent,
+) -> Result<ClearKeyBlock, HsmError> {
+    let operation = "open a key block";
+    let private = worker.key(KeyRole::KrdEncryption, name)?;
+    let session = &worker.session;
 
-impl StagedKey {
-    /// Its check value.
-    ///
-    /// # Errors
-    /// The token does not compute it.
-    pub fn kcv(&self) -> Result<Kcv, HsmError> {
-        unimplemented!()
-    }
+    let mut template = OPENING_KEY.attributes_with_class(Lives::InSession);
+    template.push(Attribute::KeyType(KeyType::AES));
+    let ke = session
+        .unwrap_key(
+            &oaep(enveloped.oaep_hash()),
+            private,
+            enveloped.encrypted_key(),
+            &template,
+        )
+        .during(operation)
+        .map_err(without_detail)?;
+    let ke = Ephemeral::new(session, ke);
+    session
+        .decrypt(
+            &Mechanism::AesCbcPad(*enveloped.iv()),
+            ke.handle(),
+            enveloped.ciphertext(),
+        )
+        // At once: the binding's buffer becomes the one that is wiped.
+        .map(|block| ClearKeyBlock::new(Zeroizing::new(block)))
+        .during(operation)
+        .map_err(without_detail)
+}
 
-    /// Makes it a token key.
-    ///
-    /// # Errors
-    /// The name is taken, or the token refuses.
-    pub fn commit(self, _name: &KeyName) -> Result<SecretKey, HsmError> {
-        unimplemented!()
+/// Which step failed, and how, would tell whoever made the block something about Ke and the padding
+/// (RFC 8017 7.1.2, note).
+fn without_detail(error: HsmError) -> HsmError {
+    match error {
+        lost @ HsmError::Unavailable { .. } => lost,
+        _ => HsmError::OpeningFailed,
     }
 }

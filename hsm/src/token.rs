@@ -1,14 +1,34 @@
 //! A token that is logged in to.
 
-use std::time::Duration;
+use std::{
+    fmt,
+    sync::{
+        Arc, Mutex, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
+use cryptoki::{
+    context::Pkcs11,
+    error::{Error as CryptokiError, RvError},
+    session::{Session, UserType},
+    slot::Slot,
+};
 use pki::PublicKey;
 use tr34::{EnvelopedKeyBlock, KeyKind, OaepHash};
 
 use crate::{
     Capabilities, ClearKey, ClearKeyBlock, Combination, DecryptionKey, HsmError,
-    InProcessMemoryConsent, Kcv, KeyName, KeyPairKind, KeyRole, SealRequest, SealedKeyBlock,
-    SelfTestReport, SigningKey, StagedKey, TokenInfo,
+    InProcessMemoryConsent, Kcv, KeyName, KeyPairKind, KeyRole, KeySummary, Pin, SealRequest,
+    SealedKeyBlock, SecretKey, SelfTestReport, SigningKey, StagedKey, TokenInfo, capabilities,
+    check_value,
+    error::CallResult,
+    keys,
+    name::{MAX_RECORD_LABEL_LEN, validate_label},
+    pool::Pool,
+    records, seal, self_test, terminal,
+    worker::{Worker, Workplace},
 };
 
 /// Which token, and how it is worked.
@@ -30,168 +50,351 @@ pub struct TokenConfig {
 }
 
 impl TokenConfig {
-    /// The token called `label`, with the defaults: 4 threads, 64 calls, 5 seconds.
+    /// The token called `label`, with the defaults: 4 threads, 64 calls, 10 seconds.
     pub fn new(label: &str) -> Self {
         Self {
             label: label.to_owned(),
             serial: None,
             workers: 4,
             queue: 64,
-            deadline: Duration::from_secs(5),
+            deadline: Duration::from_secs(10),
             accept_imported_keys: false,
         }
     }
 }
 
 /// A token that is logged in to. Clones share it; the last one logs out.
+///
+/// Keys and staged keys that were had from it keep it open.
 #[derive(Clone)]
-pub struct Token;
-
-/// A secret key in the token.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SecretKey {
-    name: KeyName,
-    role: KeyRole,
-    kind: KeyKind,
+pub struct Token {
+    shared: Arc<Shared>,
 }
 
-impl SecretKey {
-    /// Its name in the token.
-    pub const fn name(&self) -> &KeyName {
-        &self.name
+/// The pool goes before the anchor: its sessions live by the anchor's login.
+struct Shared {
+    info: TokenInfo,
+    place: Workplace,
+    capabilities: OnceLock<Capabilities>,
+    pool: Pool<Worker>,
+    _anchor: Anchor,
+}
+
+/// The session that logged in, for all of this process's sessions with the token.
+struct Anchor(Mutex<Session>);
+
+impl Anchor {
+    /// One try: every wrong PIN brings the token closer to locking.
+    fn log_in(session: Session, pin: &Pin, token: &str) -> Result<Self, HsmError> {
+        let token = token.to_owned();
+        match session.login(UserType::User, Some(pin.as_secret())) {
+            Ok(()) => Ok(Self(Mutex::new(session))),
+            Err(CryptokiError::Pkcs11(code, function)) => Err(match code {
+                RvError::PinIncorrect | RvError::PinInvalid | RvError::PinLenRange => {
+                    HsmError::PinIncorrect { token }
+                }
+                RvError::PinLocked => HsmError::PinLocked { token },
+                // Whose PIN it was we would not know.
+                RvError::UserAlreadyLoggedIn | RvError::UserAnotherAlreadyLoggedIn => {
+                    HsmError::TokenInUse { label: token }
+                }
+                _ => return Err(CryptokiError::Pkcs11(code, function)).during("log in"),
+            }),
+            Err(error) => Err(error).during("log in"),
+        }
     }
+}
 
-    /// What it is for.
-    pub const fn role(&self) -> KeyRole {
-        self.role
+impl Drop for Anchor {
+    fn drop(&mut self) {
+        // Explicitly: sessions of workers that are still to end would keep the login alive.
+        if let Ok(session) = self.0.get_mut()
+            && let Err(error) = session.logout()
+        {
+            tracing::warn!(%error, "could not log out");
+        }
     }
-
-    /// Algorithm and length.
-    pub const fn kind(&self) -> KeyKind {
-        self.kind
-    }
 }
 
-/// The class of a key object.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum KeyClass {
-    /// The public half of a pair.
-    Public,
-    /// The private half of a pair.
-    Private,
-    /// A symmetric key.
-    Secret,
-}
-
-/// A key as it stands in the token.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KeySummary {
-    /// `CKA_LABEL`.
-    pub label: String,
-    /// `CKA_ID`.
-    pub id: Vec<u8>,
-    /// Class.
-    pub class: KeyClass,
-    /// Algorithm and length, as in `RSA-2048`.
-    pub kind: String,
-    /// The attributes that are true: usages, and `CKA_SENSITIVE`, `CKA_EXTRACTABLE` and the like.
-    pub attributes: Vec<&'static str>,
-}
-
-#[expect(unused_variables, clippy::missing_errors_doc, reason = "interface only")]
 impl Token {
-    /// What the token says about itself.
+    pub(crate) fn open(
+        pkcs11: &Pkcs11,
+        slot: Slot,
+        info: TokenInfo,
+        config: &TokenConfig,
+        pin: &Pin,
+    ) -> Result<Self, HsmError> {
+        let mechanisms = pkcs11
+            .get_mechanism_list(slot)
+            .during("list the mechanisms")?;
+        let place = Workplace {
+            pkcs11: pkcs11.clone(),
+            slot,
+            mechanisms: mechanisms.into(),
+            accept_imported_keys: config.accept_imported_keys,
+            destroyed: Arc::new(AtomicU64::new(0)),
+        };
+        let session = pkcs11.open_ro_session(slot).during("open a session")?;
+        let anchor = Anchor::log_in(session, pin, &config.label)?;
+        let workers: Result<Vec<Worker>, HsmError> =
+            (0..config.workers.max(1)).map(|_| place.reader()).collect();
+        let pool = Pool::start(workers?, config.queue, config.deadline).map_err(|error| {
+            HsmError::Unavailable {
+                operation: "start a worker",
+                reason: error.to_string(),
+            }
+        })?;
+        Ok(Self {
+            shared: Arc::new(Shared {
+                info,
+                place,
+                capabilities: OnceLock::new(),
+                pool,
+                _anchor: anchor,
+            }),
+        })
+    }
+
+    /// What the token said about itself before the login.
     pub fn info(&self) -> &TokenInfo {
-        unimplemented!()
+        &self.shared.info
     }
+
     /// Random bytes from the token.
+    ///
+    /// # Errors
+    /// The token has no randomness to give.
     pub fn random(&self, len: usize) -> Result<Vec<u8>, HsmError> {
-        unimplemented!()
+        self.run("random", move |worker| {
+            let mut bytes = vec![0; len];
+            worker
+                .session
+                .generate_random_slice(&mut bytes)
+                .during("random")?;
+            Ok(bytes)
+        })
     }
-    /// Makes a key pair.
+
+    /// Makes a key pair in the token and returns its public half.
+    ///
+    /// # Errors
+    /// The name is taken; the role has no such pairs; the module made a key that is weaker than its
+    /// role. Nothing is kept then.
     pub fn generate_key_pair(
         &self,
         role: KeyRole,
         name: &KeyName,
         kind: KeyPairKind,
     ) -> Result<PublicKey, HsmError> {
-        unimplemented!()
+        keys::generate_key_pair(&self.writer()?, role, name, kind)
     }
-    /// Finds a private key that signs.
+
+    /// The private key of this name, for signing.
+    ///
+    /// # Errors
+    /// There is not exactly one, it is weaker than its role, or it does not sign (any more).
     pub fn signing_key(&self, role: KeyRole, name: &KeyName) -> Result<SigningKey, HsmError> {
-        unimplemented!()
+        SigningKey::find(self, role, name)
     }
-    /// Finds a terminal's RSA key.
+
+    /// The terminal's RSA key of this name.
+    ///
+    /// # Errors
+    /// There is not exactly one, or it is weaker than its role.
     pub fn decryption_key(&self, name: &KeyName) -> Result<DecryptionKey, HsmError> {
-        unimplemented!()
+        DecryptionKey::find(self, name)
     }
-    /// Takes the right to sign from a terminal's RSA key; returns whether the module let us.
+
+    /// Takes the right to sign from a terminal's RSA key, once its certificate request is made.
+    /// Returns whether the module let us.
+    ///
+    /// # Errors
+    /// There is not exactly one such key, or it is weaker than its role.
     pub fn retire_signing(&self, name: &KeyName) -> Result<bool, HsmError> {
-        unimplemented!()
+        keys::retire_signing(&mut self.writer()?, name)
     }
-    /// Finds a secret key.
+
+    /// The secret key of this name.
+    ///
+    /// # Errors
+    /// There is not exactly one, it is weaker than its role, or the role is not a secret key's.
     pub fn secret_key(&self, role: KeyRole, name: &KeyName) -> Result<SecretKey, HsmError> {
-        unimplemented!()
+        let name = name.clone();
+        self.run("find a secret key", move |worker| {
+            keys::secret_key(worker, role, &name)
+        })
     }
-    /// Every key in the token.
+
+    /// Every key in the token, both halves of a pair.
+    ///
+    /// # Errors
+    /// The token does not answer.
     pub fn list_keys(&self) -> Result<Vec<KeySummary>, HsmError> {
-        unimplemented!()
+        self.run("list the keys", |worker| keys::list(&worker.session))
     }
-    /// Destroys a key, both halves of a pair.
+
+    /// Destroys a key, both halves of a pair, and its like-named copies.
+    ///
+    /// # Errors
+    /// There is none, or the token refuses.
     pub fn destroy_key(&self, name: &KeyName) -> Result<(), HsmError> {
-        unimplemented!()
+        let destroyed = keys::destroy(&self.writer()?.session, name);
+        self.shared.place.destroyed.fetch_add(1, Ordering::Release);
+        destroyed
     }
-    /// Reads a record.
+
+    /// Reads a record; `None` if there is none.
+    ///
+    /// # Errors
+    /// The label is not one; the token does not answer.
     pub fn load_record(&self, label: &str) -> Result<Option<Vec<u8>>, HsmError> {
-        unimplemented!()
+        validate_label(label, MAX_RECORD_LABEL_LEN)?;
+        let label = label.to_owned();
+        self.run("load a record", move |worker| {
+            records::load(&worker.session, &label)
+        })
     }
-    /// Writes or replaces a record.
+
+    /// Writes a record, or replaces it: the new one is there before the old one goes, and a crash in
+    /// between leaves the new one to be read.
+    ///
+    /// # Errors
+    /// The label is not one; the token refuses.
     pub fn store_record(&self, label: &str, content: &[u8]) -> Result<(), HsmError> {
-        unimplemented!()
+        validate_label(label, MAX_RECORD_LABEL_LEN)?;
+        records::store(&self.writer()?.session, label, content)
     }
+
     /// The labels of all records that start with `prefix`, sorted.
+    ///
+    /// # Errors
+    /// The token does not answer.
     pub fn list_records(&self, prefix: &str) -> Result<Vec<String>, HsmError> {
-        unimplemented!()
+        let prefix = prefix.to_owned();
+        self.run("list the records", move |worker| {
+            records::list(&worker.session, &prefix)
+        })
     }
-    /// Destroys a record.
+
+    /// Destroys a record; it is no error if there is none.
+    ///
+    /// # Errors
+    /// The label is not one; the token refuses.
     pub fn destroy_record(&self, label: &str) -> Result<(), HsmError> {
-        unimplemented!()
+        validate_label(label, MAX_RECORD_LABEL_LEN)?;
+        records::destroy(&self.writer()?.session, label)
     }
-    /// What the module can do, found out once.
+
+    /// What the token can do, by its list of mechanisms and by a self-test with each OAEP hash. Found
+    /// out once, which takes a second or two.
+    ///
+    /// # Errors
+    /// The HSM is unavailable. What the token cannot do is no error.
     pub fn capabilities(&self) -> Result<&Capabilities, HsmError> {
-        unimplemented!()
+        if let Some(known) = self.shared.capabilities.get() {
+            return Ok(known);
+        }
+        let found = capabilities::probe(&self.writer()?)?;
+        Ok(self.shared.capabilities.get_or_init(|| found))
     }
-    /// Seals and opens throw-away keys.
+
+    /// Seals a throw-away key of each offered length for a throw-away RSA key, opens it again inside
+    /// of the HSM, and compares. Leaves nothing behind.
+    ///
+    /// # Errors
+    /// [`HsmError::Unsupported`] or [`HsmError::SelfTest`]: do not serve.
     pub fn self_test(&self, oaep: OaepHash) -> Result<SelfTestReport, HsmError> {
-        unimplemented!()
+        self_test::run(&self.writer()?, oaep)
     }
-    /// A key's check value.
+
+    /// A key's check value, [`Kcv::LEN`] bytes of it.
+    ///
+    /// # Errors
+    /// The key is not there (any more), or the token does not compute it.
     pub fn kcv(&self, key: &SecretKey) -> Result<Kcv, HsmError> {
-        unimplemented!()
+        let key = key.clone();
+        self.run("kcv", move |worker| {
+            let handle = worker.key(key.role(), key.name())?;
+            check_value::of_copy(&worker.session, handle, key.kind(), Kcv::LEN)
+        })
     }
-    /// Seals a Kn for a terminal.
+
+    /// Seals a Kn for a terminal, in the way that the module allows.
+    ///
+    /// # Errors
+    /// [`HsmError::Unsupported`], before any key is touched: no way of sealing is possible with this
+    /// module, this key length and this frame. Otherwise the failed call; nothing is left behind.
     pub fn seal(
         &self,
         key: &SecretKey,
         request: &SealRequest<'_>,
     ) -> Result<SealedKeyBlock, HsmError> {
-        unimplemented!()
+        let plan = seal::Plan::new(&self.shared.place, key, request)?;
+        let key = key.clone();
+        self.run("seal", move |worker| {
+            let kn = worker.key(key.role(), key.name())?;
+            plan.seal(&worker.session, kn)
+        })
     }
-    /// Starts to combine components.
+
+    /// Starts to combine components into a key of this kind.
+    ///
+    /// # Errors
+    /// [`HsmError::Unsupported`]: the module has none of the ways to do it.
     pub fn combine_components(&self, kind: KeyKind) -> Result<Combination, HsmError> {
-        unimplemented!()
+        Combination::start(self.clone(), kind)
     }
-    /// Opens a key block in process memory.
+
+    /// Opens a key block in process memory, for a terminal whose token cannot open it inside.
+    ///
+    /// # Errors
+    /// [`HsmError::OpeningFailed`] for whatever is wrong with Ke or the block.
     pub fn open_in_process_memory(
         &self,
         key: &DecryptionKey,
         enveloped: &EnvelopedKeyBlock,
         consent: InProcessMemoryConsent,
     ) -> Result<ClearKeyBlock, HsmError> {
-        unimplemented!()
+        let name = key.name().clone();
+        let enveloped = enveloped.clone();
+        self.run("open a key block", move |worker| {
+            terminal::open_in_process_memory(worker, &name, &enveloped, consent)
+        })
     }
-    /// Loads clear key bytes as a session object.
+
+    /// Loads clear key bytes as a session object, to be committed or dropped.
+    ///
+    /// # Errors
+    /// The length is not the kind's; the token refuses.
     pub fn load_clear_key(&self, key: &ClearKey, kind: KeyKind) -> Result<StagedKey, HsmError> {
-        unimplemented!()
+        StagedKey::load(self.clone(), key, kind)
+    }
+
+    /// Work for clients: by a worker of the pool, within the deadline.
+    pub(crate) fn run<T: Send + 'static>(
+        &self,
+        operation: &'static str,
+        work: impl FnOnce(&mut Worker) -> Result<T, HsmError> + Send + 'static,
+    ) -> Result<T, HsmError> {
+        self.shared.pool.run(operation, move |worker| {
+            let result = work(worker);
+            if result.is_err() {
+                // The handle may have been what was wrong.
+                worker.forget_handles();
+            }
+            result
+        })
+    }
+
+    /// Acts that change what the token holds: here and now, in a session of their own.
+    pub(crate) fn writer(&self) -> Result<Worker, HsmError> {
+        self.shared.place.writer()
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let info = &self.shared.info;
+        write!(f, "Token({}, serial number {})", info.label, info.serial)
     }
 }

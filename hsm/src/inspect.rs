@@ -1,0 +1,270 @@
+//! Finding objects, and reading back what they are.
+
+use std::num::NonZeroUsize;
+
+use cryptoki::{
+    mechanism::Mechanism,
+    object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHandle},
+    session::Session,
+};
+use pki::PublicKey;
+use tr34::KeyKind;
+
+use crate::{
+    HsmError, KeyName, KeyRole,
+    error::CallResult,
+    template::{Flag, Lives, MEASURING_KEY, Setting},
+    worker::Ephemeral,
+};
+
+/// DER of the object identifier of P-256: what `CKA_EC_PARAMS` holds.
+pub(crate) const P256_PARAMS: [u8; 10] =
+    [0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
+
+/// RFC 3394: a wrapped key is this much longer.
+const KEY_WRAP_OVERHEAD: usize = 8;
+
+/// What a token key is found by. Copies in sessions carry the same name and are left out.
+fn key_template(class: ObjectClass, name: &KeyName) -> [Attribute; 4] {
+    [
+        Attribute::Token(true),
+        Attribute::Class(class),
+        Attribute::Label(name.label().into()),
+        Attribute::Id(name.id().to_vec()),
+    ]
+}
+
+/// All token keys of this class and name: none, one, or by somebody's mistake more.
+pub(crate) fn find_keys(
+    session: &Session,
+    class: ObjectClass,
+    name: &KeyName,
+) -> Result<Vec<ObjectHandle>, HsmError> {
+    session
+        .find_objects(&key_template(class, name))
+        .with_key("find a key", name.label())
+}
+
+/// The one token key of this class and name.
+pub(crate) fn find_key(
+    session: &Session,
+    class: ObjectClass,
+    name: &KeyName,
+) -> Result<ObjectHandle, HsmError> {
+    const TWO: NonZeroUsize = NonZeroUsize::MIN.saturating_add(1);
+    let found: Result<Vec<_>, _> = session
+        .iter_objects_with_cache_size(&key_template(class, name), TWO)
+        .and_then(|objects| objects.take(TWO.get()).collect());
+    let label = name.label();
+    match found.with_key("find a key", label)?.as_slice() {
+        [] => Err(HsmError::KeyNotFound {
+            label: label.to_owned(),
+        }),
+        [one] => Ok(*one),
+        _ => Err(HsmError::KeyNotUnique {
+            label: label.to_owned(),
+        }),
+    }
+}
+
+/// Refuses a name that any key has.
+pub(crate) fn require_free(session: &Session, name: &KeyName) -> Result<(), HsmError> {
+    for class in [
+        ObjectClass::PRIVATE_KEY,
+        ObjectClass::PUBLIC_KEY,
+        ObjectClass::SECRET_KEY,
+    ] {
+        if !find_keys(session, class, name)?.is_empty() {
+            return Err(HsmError::KeyExists {
+                label: name.label().to_owned(),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// The yes-or-no attributes that the module gives for a key.
+pub(crate) struct Flags(Vec<Attribute>);
+
+impl Flags {
+    pub(crate) fn read(
+        session: &Session,
+        key: ObjectHandle,
+        flags: &[Flag],
+        label: &str,
+    ) -> Result<Self, HsmError> {
+        let types: Vec<AttributeType> = flags.iter().map(|flag| flag.attribute_type()).collect();
+        session
+            .get_attributes(key, &types)
+            .with_key("read a key's attributes", label)
+            .map(Self)
+    }
+
+    /// `None` if the module does not give it.
+    pub(crate) fn value(&self, flag: Flag) -> Option<bool> {
+        [true, false]
+            .into_iter()
+            .find(|value| self.0.contains(&flag.set(*value)))
+    }
+}
+
+/// Refuses a key that can do more, or is guarded less, than its role says.
+pub(crate) fn require_role(
+    session: &Session,
+    key: ObjectHandle,
+    role: KeyRole,
+    name: &KeyName,
+    accept_imported: bool,
+) -> Result<(), HsmError> {
+    let weak = |flag: Flag, value: bool| {
+        Err(HsmError::WeakKey {
+            label: name.label().to_owned(),
+            attribute: format!("{} is not {value}", flag.name()),
+        })
+    };
+
+    let flags = Flags::read(session, key, &Flag::ALL, name.label())?;
+    for rule in role.template().rules {
+        let Setting::Is(expected) = rule.setting else {
+            continue;
+        };
+        // PKCS#11's defaults, at their weakest, for what the module does not give.
+        let when_absent = matches!(rule.flag, Flag::Extractable | Flag::Modifiable);
+        if flags.value(rule.flag).unwrap_or(when_absent) != expected {
+            return weak(rule.flag, expected);
+        }
+    }
+    // A pair that was made in the token has never been anywhere else.
+    if role.is_pair() && !accept_imported {
+        for flag in [Flag::AlwaysSensitive, Flag::NeverExtractable] {
+            if flags.value(flag) == Some(false) {
+                return weak(flag, true);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The attributes of `types`, each of which must be there.
+fn require_attributes<const N: usize>(
+    session: &Session,
+    object: ObjectHandle,
+    types: [AttributeType; N],
+    label: &str,
+) -> Result<[Attribute; N], HsmError> {
+    const OPERATION: &str = "read a key's attributes";
+    let attributes = session
+        .get_attributes(object, &types)
+        .with_key(OPERATION, label)?;
+    attributes.try_into().map_err(|_| HsmError::BadAnswer {
+        operation: OPERATION,
+        what: format!("no {}", types.map(|name| name.to_string()).join(", ")),
+    })
+}
+
+/// The public half of a private key.
+///
+/// RSA's numbers are the private object's own; a P-256 point is only with the public object.
+pub(crate) fn public_key(
+    session: &Session,
+    private: ObjectHandle,
+    name: &KeyName,
+) -> Result<PublicKey, HsmError> {
+    let bad_answer = |what: &str| HsmError::BadAnswer {
+        operation: "read a public key",
+        what: what.to_owned(),
+    };
+
+    let label = name.label();
+    let [key_type] = require_attributes(session, private, [AttributeType::KeyType], label)?;
+    let key = if key_type == Attribute::KeyType(KeyType::RSA) {
+        let numbers = [AttributeType::Modulus, AttributeType::PublicExponent];
+        match require_attributes(session, private, numbers, label)? {
+            [
+                Attribute::Modulus(modulus),
+                Attribute::PublicExponent(exponent),
+            ] => PublicKey::from_rsa(&modulus, &exponent),
+            _ => return Err(bad_answer("other attributes than asked for")),
+        }
+    } else if key_type == Attribute::KeyType(KeyType::EC) {
+        let public = find_key(session, ObjectClass::PUBLIC_KEY, name)?;
+        let parts = [AttributeType::EcParams, AttributeType::EcPoint];
+        match require_attributes(session, public, parts, label)? {
+            [Attribute::EcParams(curve), Attribute::EcPoint(point)] if curve == P256_PARAMS => {
+                PublicKey::from_p256_point(uncompressed_point(&point))
+            }
+            _ => return Err(bad_answer("a curve that is not P-256")),
+        }
+    } else {
+        return Err(bad_answer("a key that is neither RSA nor EC"));
+    };
+    key.map_err(|error| bad_answer(&error.to_string()))
+}
+
+/// `CKA_EC_POINT` is an OCTET STRING with the point in it; some modules give the bare point.
+fn uncompressed_point(attribute: &[u8]) -> &[u8] {
+    match attribute {
+        [0x04, 65, point @ ..] if point.len() == 65 => point,
+        bare => bare,
+    }
+}
+
+/// Algorithm and length of a secret key.
+pub(crate) fn key_kind(
+    session: &Session,
+    key: ObjectHandle,
+    label: &str,
+) -> Result<KeyKind, HsmError> {
+    let attributes = session
+        .get_attributes(key, &[AttributeType::KeyType, AttributeType::ValueLen])
+        .with_key("read a key's attributes", label)?;
+    let is = |key_type| attributes.contains(&Attribute::KeyType(key_type));
+    if is(KeyType::DES2) {
+        return Ok(KeyKind::Tdea2);
+    }
+    if is(KeyType::DES3) {
+        return Ok(KeyKind::Tdea3);
+    }
+    let unknown = |what: String| HsmError::BadAnswer {
+        operation: "read a key's attributes",
+        what,
+    };
+    if !is(KeyType::AES) {
+        return Err(unknown(format!("{label} is neither TDEA nor AES")));
+    }
+
+    let stated = attributes.iter().find_map(|attribute| match attribute {
+        Attribute::ValueLen(len) => usize::try_from(**len).ok().filter(|len| *len > 0),
+        _ => None,
+    });
+    // SoftHSM 2.6.1 states no length for a key that was unwrapped.
+    let len = stated.map_or_else(|| measure(session, key, label), Ok)?;
+    [KeyKind::Aes128, KeyKind::Aes192, KeyKind::Aes256]
+        .into_iter()
+        .find(|kind| kind.key_len() == len)
+        .ok_or_else(|| unknown(format!("{label} is an AES key of {len} bytes")))
+}
+
+/// The length of a key, by that of its wrapping under a key that is thrown away.
+fn measure(session: &Session, key: ObjectHandle, label: &str) -> Result<usize, HsmError> {
+    let mut template = MEASURING_KEY.attributes(Lives::InSession);
+    template.push(Attribute::ValueLen(32.into()));
+    let operation = "measure a key";
+    let measuring = session
+        .generate_key(&Mechanism::AesKeyGen, &template)
+        .with_key(operation, label)?;
+    let measuring = Ephemeral::new(session, measuring);
+    let wrapped = session
+        .wrap_key(&Mechanism::AesKeyWrap, measuring.handle(), key)
+        .with_key(operation, label)?;
+    Ok(wrapped.len().saturating_sub(KEY_WRAP_OVERHEAD))
+}
+
+/// The PKCS#11 type of a secret key.
+pub(crate) const fn key_type(kind: KeyKind) -> KeyType {
+    match kind {
+        KeyKind::Tdea2 => KeyType::DES2,
+        KeyKind::Tdea3 => KeyType::DES3,
+        KeyKind::Aes128 | KeyKind::Aes192 | KeyKind::Aes256 => KeyType::AES,
+    }
+}

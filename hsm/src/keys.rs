@@ -1,0 +1,252 @@
+//! Keys in the token: made, found, listed, destroyed.
+
+use cryptoki::{
+    error::{Error as CryptokiError, RvError},
+    mechanism::Mechanism,
+    object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHandle},
+    session::Session,
+};
+use pki::PublicKey;
+use tr34::KeyKind;
+
+use crate::{
+    HsmError, KeyName, KeyPairKind, KeyRole,
+    error::CallResult,
+    inspect::{Flags, P256_PARAMS, find_keys, key_kind, public_key, require_free, require_role},
+    template::{Flag, Lives, PUBLIC_HALF},
+    worker::{Ephemeral, Worker},
+};
+
+/// 65537.
+pub(crate) const RSA_EXPONENT: [u8; 3] = [0x01, 0x00, 0x01];
+
+/// A secret key in the token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SecretKey {
+    name: KeyName,
+    role: KeyRole,
+    kind: KeyKind,
+}
+
+impl SecretKey {
+    pub(crate) const fn new(name: KeyName, role: KeyRole, kind: KeyKind) -> Self {
+        Self { name, role, kind }
+    }
+
+    /// Its name in the token.
+    pub const fn name(&self) -> &KeyName {
+        &self.name
+    }
+
+    /// What it is for.
+    pub const fn role(&self) -> KeyRole {
+        self.role
+    }
+
+    /// Algorithm and length.
+    pub const fn kind(&self) -> KeyKind {
+        self.kind
+    }
+}
+
+/// The class of a key object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum KeyClass {
+    /// The public half of a pair.
+    Public,
+    /// The private half of a pair.
+    Private,
+    /// A symmetric key.
+    Secret,
+}
+
+impl KeyClass {
+    const ALL: [Self; 3] = [Self::Public, Self::Private, Self::Secret];
+
+    const fn object_class(self) -> ObjectClass {
+        match self {
+            Self::Public => ObjectClass::PUBLIC_KEY,
+            Self::Private => ObjectClass::PRIVATE_KEY,
+            Self::Secret => ObjectClass::SECRET_KEY,
+        }
+    }
+}
+
+/// A key as it stands in the token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeySummary {
+    /// `CKA_LABEL`.
+    pub label: String,
+    /// `CKA_ID`.
+    pub id: Vec<u8>,
+    /// Class.
+    pub class: KeyClass,
+    /// Algorithm and length, as in `RSA-2048`.
+    pub kind: String,
+    /// The attributes that are true: usages, and `CKA_SENSITIVE`, `CKA_EXTRACTABLE` and the like.
+    pub attributes: Vec<&'static str>,
+}
+
+pub(crate) fn generate_key_pair(
+    worker: &Worker,
+    role: KeyRole,
+    name: &KeyName,
+    kind: KeyPairKind,
+) -> Result<PublicKey, HsmError> {
+    let operation = "generate a key pair";
+    if !role.allows(kind) {
+        return Err(HsmError::WrongRole { operation, role });
+    }
+    let session = &worker.session;
+    require_free(session, name)?;
+
+    let named = |mut attributes: Vec<Attribute>| {
+        attributes.push(Attribute::Label(name.label().into()));
+        attributes.push(Attribute::Id(name.id().to_vec()));
+        attributes
+    };
+    let mut public = named(PUBLIC_HALF.attributes(Lives::InToken));
+    let private = named(role.template().attributes(Lives::InToken));
+    let mechanism = match kind {
+        KeyPairKind::Rsa { bits } => {
+            let bits = bits.try_into().during(operation)?;
+            public.push(Attribute::ModulusBits(bits));
+            public.push(Attribute::PublicExponent(RSA_EXPONENT.into()));
+            Mechanism::RsaPkcsKeyPairGen
+        }
+        KeyPairKind::P256 => {
+            public.push(Attribute::EcParams(P256_PARAMS.into()));
+            Mechanism::EccKeyPairGen
+        }
+    };
+    let (public, private) = session
+        .generate_key_pair(&mechanism, &public, &private)
+        .with_key(operation, name.label())?;
+
+    // Until it is known to be what was asked for, the pair goes with any error.
+    let halves = [public, private].map(|half| Ephemeral::new(session, half));
+    require_role(session, private, role, name, false)?;
+    let public_key = public_key(session, private, name)?;
+    halves.map(Ephemeral::keep);
+    Ok(public_key)
+}
+
+pub(crate) fn retire_signing(worker: &mut Worker, name: &KeyName) -> Result<bool, HsmError> {
+    let key = worker.key(KeyRole::KrdEncryption, name)?;
+    match worker
+        .session
+        .update_attributes(key, &[Attribute::Sign(false)])
+    {
+        Ok(()) => Ok(!may(&worker.session, key, Flag::Sign, name)?),
+        Err(CryptokiError::Pkcs11(
+            RvError::ActionProhibited
+            | RvError::AttributeReadOnly
+            | RvError::AttributeValueInvalid
+            | RvError::FunctionNotSupported,
+            _,
+        )) => Ok(false),
+        Err(error) => Err(error).with_key("retire a key from signing", name.label()),
+    }
+}
+
+/// Whether a key has a usage.
+pub(crate) fn may(
+    session: &Session,
+    key: ObjectHandle,
+    usage: Flag,
+    name: &KeyName,
+) -> Result<bool, HsmError> {
+    let flags = Flags::read(session, key, &[usage], name.label())?;
+    Ok(flags.value(usage) == Some(true))
+}
+
+pub(crate) fn secret_key(
+    worker: &mut Worker,
+    role: KeyRole,
+    name: &KeyName,
+) -> Result<SecretKey, HsmError> {
+    if role.is_pair() {
+        return Err(HsmError::WrongRole {
+            operation: "find a secret key",
+            role,
+        });
+    }
+    let handle = worker.key(role, name)?;
+    let kind = key_kind(&worker.session, handle, name.label())?;
+    Ok(SecretKey::new(name.clone(), role, kind))
+}
+
+pub(crate) fn destroy(session: &Session, name: &KeyName) -> Result<(), HsmError> {
+    let mut keys = Vec::new();
+    for class in KeyClass::ALL {
+        keys.extend(find_keys(session, class.object_class(), name)?);
+    }
+    if keys.is_empty() {
+        return Err(HsmError::KeyNotFound {
+            label: name.label().to_owned(),
+        });
+    }
+    for key in keys {
+        session
+            .destroy_object(key)
+            .with_key("destroy a key", name.label())?;
+    }
+    Ok(())
+}
+
+pub(crate) fn list(session: &Session) -> Result<Vec<KeySummary>, HsmError> {
+    let mut keys = Vec::new();
+    for class in KeyClass::ALL {
+        let template = [
+            Attribute::Token(true),
+            Attribute::Class(class.object_class()),
+        ];
+        for handle in session.find_objects(&template).during("list the keys")? {
+            keys.push(summarize(session, handle, class)?);
+        }
+    }
+    keys.sort_by(|a, b| (&a.label, &a.id).cmp(&(&b.label, &b.id)));
+    Ok(keys)
+}
+
+fn summarize(
+    session: &Session,
+    key: ObjectHandle,
+    class: KeyClass,
+) -> Result<KeySummary, HsmError> {
+    let (mut label, mut id, mut key_type, mut modulus_len) = Default::default();
+    let types = [
+        AttributeType::Label,
+        AttributeType::Id,
+        AttributeType::KeyType,
+        AttributeType::Modulus,
+    ];
+    for attribute in session
+        .get_attributes(key, &types)
+        .during("list the keys")?
+    {
+        match attribute {
+            Attribute::Label(bytes) => label = String::from_utf8_lossy(&bytes).into_owned(),
+            Attribute::Id(bytes) => id = bytes,
+            Attribute::KeyType(kind) => key_type = Some(kind),
+            Attribute::Modulus(modulus) => modulus_len = modulus.len(),
+            _ => {}
+        }
+    }
+    let kind = match (class, key_type) {
+        (KeyClass::Secret, Some(other)) => key_kind(session, key, &label)
+            .map_or_else(|_| other.to_string(), |kind| kind.to_string()),
+        (_, Some(KeyType::RSA)) => format!("RSA-{}", modulus_len * 8),
+        (_, Some(KeyType::EC)) => "EC".to_owned(),
+        (_, other) => other.map_or_else(|| "unknown".to_owned(), |kind| kind.to_string()),
+    };
+    let flags = Flags::read(session, key, &Flag::ALL, &label)?;
+    let set = |flag: &Flag| flags.value(*flag) == Some(true);
+    Ok(KeySummary {
+        attributes: Flag::ALL.into_iter().filter(set).map(Flag::name).collect(),
+        label,
+        id,
+        class,
+        kind,
+    })
+}

@@ -1,0 +1,530 @@
+//! The attributes of every key that is made, found or imported here, with the reason for each.
+//!
+//! Keys get the least usage that works. What is not said here is never left to a module's default.
+
+use cryptoki::object::{Attribute, AttributeType, ObjectClass};
+
+/// A yes-or-no attribute of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Flag {
+    Private,
+    Sensitive,
+    Extractable,
+    AlwaysSensitive,
+    NeverExtractable,
+    Modifiable,
+    Encrypt,
+    Decrypt,
+    Sign,
+    SignRecover,
+    Verify,
+    VerifyRecover,
+    Wrap,
+    Unwrap,
+    Derive,
+}
+
+impl Flag {
+    pub(crate) const ALL: [Self; 15] = [
+        Self::Private,
+        Self::Sensitive,
+        Self::Extractable,
+        Self::AlwaysSensitive,
+        Self::NeverExtractable,
+        Self::Modifiable,
+        Self::Encrypt,
+        Self::Decrypt,
+        Self::Sign,
+        Self::SignRecover,
+        Self::Verify,
+        Self::VerifyRecover,
+        Self::Wrap,
+        Self::Unwrap,
+        Self::Derive,
+    ];
+
+    pub(crate) const fn set(self, value: bool) -> Attribute {
+        match self {
+            Self::Private => Attribute::Private(value),
+            Self::Sensitive => Attribute::Sensitive(value),
+            Self::Extractable => Attribute::Extractable(value),
+            Self::AlwaysSensitive => Attribute::AlwaysSensitive(value),
+            Self::NeverExtractable => Attribute::NeverExtractable(value),
+            Self::Modifiable => Attribute::Modifiable(value),
+            Self::Encrypt => Attribute::Encrypt(value),
+            Self::Decrypt => Attribute::Decrypt(value),
+            Self::Sign => Attribute::Sign(value),
+            Self::SignRecover => Attribute::SignRecover(value),
+            Self::Verify => Attribute::Verify(value),
+            Self::VerifyRecover => Attribute::VerifyRecover(value),
+            Self::Wrap => Attribute::Wrap(value),
+            Self::Unwrap => Attribute::Unwrap(value),
+            Self::Derive => Attribute::Derive(value),
+        }
+    }
+
+    pub(crate) fn attribute_type(self) -> AttributeType {
+        self.set(false).attribute_type()
+    }
+
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Private => "CKA_PRIVATE",
+            Self::Sensitive => "CKA_SENSITIVE",
+            Self::Extractable => "CKA_EXTRACTABLE",
+            Self::AlwaysSensitive => "CKA_ALWAYS_SENSITIVE",
+            Self::NeverExtractable => "CKA_NEVER_EXTRACTABLE",
+            Self::Modifiable => "CKA_MODIFIABLE",
+            Self::Encrypt => "CKA_ENCRYPT",
+            Self::Decrypt => "CKA_DECRYPT",
+            Self::Sign => "CKA_SIGN",
+            Self::SignRecover => "CKA_SIGN_RECOVER",
+            Self::Verify => "CKA_VERIFY",
+            Self::VerifyRecover => "CKA_VERIFY_RECOVER",
+            Self::Wrap => "CKA_WRAP",
+            Self::Unwrap => "CKA_UNWRAP",
+            Self::Derive => "CKA_DERIVE",
+        }
+    }
+}
+
+/// What an attribute has to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Setting {
+    /// This, when the key is made and whenever it is found.
+    Is(bool),
+    /// This when the key is made; either afterwards.
+    StartsAs(bool),
+}
+
+/// One attribute of a template.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rule {
+    pub(crate) flag: Flag,
+    pub(crate) setting: Setting,
+    pub(crate) reason: &'static str,
+}
+
+/// One row of the table.
+#[derive(Debug)]
+pub(crate) struct Template {
+    pub(crate) class: ObjectClass,
+    pub(crate) rules: &'static [Rule],
+}
+
+/// Whether an object stays in the token or goes with its session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lives {
+    InToken,
+    InSession,
+}
+
+impl Template {
+    /// The attributes without what tells one key from another: type, length, name, value.
+    pub(crate) fn attributes(&self, lives: Lives) -> Vec<Attribute> {
+        let flags = self.rules.iter().map(|rule| {
+            let (Setting::Is(value) | Setting::StartsAs(value)) = rule.setting;
+            rule.flag.set(value)
+        });
+        [Attribute::Token(lives == Lives::InToken)]
+            .into_iter()
+            .chain(flags)
+            .collect()
+    }
+
+    /// As [`Self::attributes`], for calls that do not know the class by themselves.
+    pub(crate) fn attributes_with_class(&self, lives: Lives) -> Vec<Attribute> {
+        let mut attributes = self.attributes(lives);
+        attributes.push(Attribute::Class(self.class));
+        attributes
+    }
+}
+
+const fn on(flag: Flag, reason: &'static str) -> Rule {
+    Rule {
+        flag,
+        setting: Setting::Is(true),
+        reason,
+    }
+}
+
+const fn off(flag: Flag, reason: &'static str) -> Rule {
+    Rule {
+        flag,
+        setting: Setting::Is(false),
+        reason,
+    }
+}
+
+const fn on_at_first(flag: Flag, reason: &'static str) -> Rule {
+    Rule {
+        flag,
+        setting: Setting::StartsAs(true),
+        reason,
+    }
+}
+
+/// Private keys of CAs, of the KDH, and for TLS.
+pub(crate) const SIGNING_KEY: Template = Template {
+    class: ObjectClass::PRIVATE_KEY,
+    rules: &[
+        on(Flag::Private, "not to be seen without login"),
+        on(Flag::Sensitive, "never in clear outside of the token"),
+        off(Flag::Extractable, "nor wrapped"),
+        off(Flag::Modifiable, "nothing about it ever changes"),
+        on(Flag::Sign, "its one usage"),
+        off(Flag::SignRecover, "signatures are over digests"),
+        off(Flag::Decrypt, "one usage"),
+        off(Flag::Unwrap, "one usage"),
+        off(Flag::Derive, "one usage"),
+    ],
+};
+
+/// The terminal's RSA private key.
+pub(crate) const KRD_ENCRYPTION_KEY: Template = Template {
+    class: ObjectClass::PRIVATE_KEY,
+    rules: &[
+        on(Flag::Private, "not to be seen without login"),
+        on(Flag::Sensitive, "never in clear outside of the token"),
+        off(Flag::Extractable, "nor wrapped"),
+        on(Flag::Modifiable, "so that CKA_SIGN can be taken away"),
+        on_at_first(Flag::Sign, "for its certificate request, then taken away"),
+        off(Flag::SignRecover, "signatures are over digests"),
+        off(Flag::Decrypt, "would show Ke to the process"),
+        on(
+            Flag::Unwrap,
+            "its usage: Ke goes from the key token into the token",
+        ),
+        off(Flag::Derive, "never derived from"),
+    ],
+};
+
+/// Public halves. The public key is used from its certificate, never from the token.
+pub(crate) const PUBLIC_HALF: Template = Template {
+    class: ObjectClass::PUBLIC_KEY,
+    rules: &[
+        off(Flag::Private, "public"),
+        off(Flag::Modifiable, "nothing about it ever changes"),
+        off(Flag::Encrypt, "no usage"),
+        off(Flag::Verify, "no usage"),
+        off(Flag::VerifyRecover, "no usage"),
+        off(Flag::Wrap, "no usage"),
+        off(Flag::Derive, "no usage"),
+    ],
+};
+
+/// A master Kn on the host.
+pub(crate) const TRANSPORT_KEY: Template = Template {
+    class: ObjectClass::SECRET_KEY,
+    rules: &[
+        on(Flag::Private, "not to be seen without login"),
+        on(Flag::Sensitive, "never in clear outside of the token"),
+        on(
+            Flag::Extractable,
+            "only because C_WrapKey under Ke demands it; CKA_WRAP_WITH_TRUSTED would limit it to \
+             keys that the security officer marked, and Ke is new each time",
+        ),
+        on(
+            Flag::Modifiable,
+            "its check value is made on a copy with another usage",
+        ),
+        off(Flag::Encrypt, "may only be wrapped"),
+        off(Flag::Decrypt, "may only be wrapped"),
+        off(Flag::Sign, "may only be wrapped"),
+        off(Flag::Verify, "may only be wrapped"),
+        off(Flag::Wrap, "may only be wrapped"),
+        off(Flag::Unwrap, "may only be wrapped"),
+        off(Flag::Derive, "may only be wrapped"),
+    ],
+};
+
+/// A Kn on the terminal.
+pub(crate) const LOADED_KEY: Template = Template {
+    class: ObjectClass::SECRET_KEY,
+    rules: &[
+        on(Flag::Private, "not to be seen without login"),
+        on(Flag::Sensitive, "never in clear outside of the token"),
+        off(Flag::Extractable, "nor wrapped"),
+        on(
+            Flag::Modifiable,
+            "its check value is made on a copy with another usage",
+        ),
+        off(Flag::Encrypt, "one usage"),
+        off(Flag::Decrypt, "would show working keys to the process"),
+        off(Flag::Sign, "one usage"),
+        off(Flag::Verify, "one usage"),
+        off(Flag::Wrap, "one usage"),
+        on(
+            Flag::Unwrap,
+            "its one usage: a master key brings working keys into the token",
+        ),
+        off(Flag::Derive, "one usage"),
+    ],
+};
+
+/// Ke on the host, for one key token.
+pub(crate) const SEALING_KEY: Template = Template {
+    class: ObjectClass::SECRET_KEY,
+    rules: &[
+        on(Flag::Private, "not to be seen without login"),
+        on(Flag::Sensitive, "never in clear outside of the token"),
+        on(
+            Flag::Extractable,
+            "only because OAEP wrapping to the terminal demands it",
+        ),
+        on(Flag::Encrypt, "for what stands before and behind Kn"),
+        off(Flag::Decrypt, "would open the key block"),
+        off(Flag::Sign, "no other usage"),
+        off(Flag::Verify, "no other usage"),
+        on(Flag::Wrap, "for Kn"),
+        off(Flag::Unwrap, "would load the key block"),
+        off(Flag::Derive, "no other usage"),
+    ],
+};
+
+/// The terminal's public key on the host, for one key token.
+pub(crate) const RECIPIENT_KEY: Template = Template {
+    class: ObjectClass::PUBLIC_KEY,
+    rules: &[
+        off(Flag::Private, "public"),
+        off(Flag::Modifiable, "nothing about it ever changes"),
+        off(Flag::Encrypt, "one usage"),
+        off(Flag::Verify, "one usage"),
+        off(Flag::VerifyRecover, "one usage"),
+        on(Flag::Wrap, "its one usage: Ke"),
+        off(Flag::Derive, "one usage"),
+    ],
+};
+
+/// Ke on the terminal, or in a self-test, for one key token.
+pub(crate) const OPENING_KEY: Template = Template {
+    class: ObjectClass::SECRET_KEY,
+    rules: &[
+        on(Flag::Private, "not to be seen without login"),
+        on(Flag::Sensitive, "never in clear outside of the token"),
+        off(Flag::Extractable, "nor wrapped"),
+        off(Flag::Encrypt, "one usage"),
+        on(Flag::Decrypt, "its one usage: the key block"),
+        off(Flag::Sign, "one usage"),
+        off(Flag::Verify, "one usage"),
+        off(Flag::Wrap, "one usage"),
+        off(Flag::Unwrap, "one usage"),
+        off(Flag::Derive, "one usage"),
+    ],
+};
+
+/// The private key of a self-test's recipient.
+pub(crate) const TRIAL_RECIPIENT_KEY: Template = Template {
+    class: ObjectClass::PRIVATE_KEY,
+    rules: &[
+        on(Flag::Private, "not to be seen without login"),
+        on(Flag::Sensitive, "never in clear outside of the token"),
+        off(Flag::Extractable, "nor wrapped"),
+        off(Flag::Sign, "one usage"),
+        off(Flag::SignRecover, "one usage"),
+        off(Flag::Decrypt, "one usage"),
+        on(Flag::Unwrap, "its one usage: Ke"),
+        off(Flag::Derive, "one usage"),
+    ],
+};
+
+/// A copy of an AES key for its check value.
+pub(crate) const AES_CHECK_KEY: Template = Template {
+    class: ObjectClass::SECRET_KEY,
+    rules: &[
+        on(Flag::Private, "not to be seen without login"),
+        on(Flag::Sensitive, "never in clear outside of the token"),
+        off(Flag::Extractable, "nor wrapped"),
+        off(Flag::Encrypt, "one usage"),
+        off(Flag::Decrypt, "one usage"),
+        on(Flag::Sign, "its one usage: a CMAC"),
+        off(Flag::Verify, "one usage"),
+        off(Flag::Wrap, "one usage"),
+        off(Flag::Unwrap, "one usage"),
+        off(Flag::Derive, "one usage"),
+    ],
+};
+
+/// A copy of a TDEA key for its check value.
+pub(crate) const TDEA_CHECK_KEY: Template = Template {
+    class: ObjectClass::SECRET_KEY,
+    rules: &[
+        on(Flag::Private, "not to be seen without login"),
+        on(Flag::Sensitive, "never in clear outside of the token"),
+        off(Flag::Extractable, "nor wrapped"),
+        on(Flag::Encrypt, "its one usage: 8 zero bytes"),
+        off(Flag::Decrypt, "one usage"),
+        off(Flag::Sign, "one usage"),
+        off(Flag::Verify, "one usage"),
+        off(Flag::Wrap, "one usage"),
+        off(Flag::Unwrap, "one usage"),
+        off(Flag::Derive, "one usage"),
+    ],
+};
+
+/// A key that measures others by the length of their wrapping.
+pub(crate) const MEASURING_KEY: Template = Template {
+    class: ObjectClass::SECRET_KEY,
+    rules: &[
+        on(Flag::Private, "not to be seen without login"),
+        on(Flag::Sensitive, "never in clear outside of the token"),
+        off(Flag::Extractable, "nor wrapped"),
+        off(Flag::Encrypt, "one usage"),
+        off(Flag::Decrypt, "would open what was wrapped"),
+        off(Flag::Sign, "one usage"),
+        off(Flag::Verify, "one usage"),
+        on(Flag::Wrap, "its one usage"),
+        off(Flag::Unwrap, "would load what was wrapped"),
+        off(Flag::Derive, "one usage"),
+    ],
+};
+
+/// The key under which a sum of components is computed.
+pub(crate) const SUMMING_KEY: Template = Template {
+    class: ObjectClass::SECRET_KEY,
+    rules: &[
+        on(Flag::Private, "not to be seen without login"),
+        on(Flag::Sensitive, "never in clear outside of the token"),
+        off(Flag::Extractable, "nor wrapped"),
+        on(
+            Flag::Encrypt,
+            "for the steps of RFC 3394 behind the first pass",
+        ),
+        off(Flag::Decrypt, "would show the sum"),
+        off(Flag::Sign, "no other usage"),
+        off(Flag::Verify, "no other usage"),
+        on(Flag::Wrap, "for the first pass, which holds the sum"),
+        on(Flag::Unwrap, "makes the sum a key"),
+        off(Flag::Derive, "no other usage"),
+    ],
+};
+
+/// A part of a sum of components, 8 bytes of it, for recipes that wrap it.
+pub(crate) const WRAPPED_PARTIAL_SUM: Template = Template {
+    class: ObjectClass::SECRET_KEY,
+    rules: &[
+        on(Flag::Private, "not to be seen without login"),
+        on(Flag::Sensitive, "never in clear outside of the token"),
+        on(
+            Flag::Extractable,
+            "the next component is added by wrapping it",
+        ),
+        off(Flag::Encrypt, "may only be wrapped"),
+        off(Flag::Decrypt, "may only be wrapped"),
+        off(Flag::Sign, "may only be wrapped"),
+        off(Flag::Verify, "may only be wrapped"),
+        off(Flag::Wrap, "may only be wrapped"),
+        off(Flag::Unwrap, "may only be wrapped"),
+        off(Flag::Derive, "may only be wrapped"),
+    ],
+};
+
+/// A sum of components, for modules that derive the next one from it.
+///
+/// Extractable because a key that is derived from one that is not cannot be (PKCS#11 6.43.7), and
+/// the finished master key has to be.
+pub(crate) const DERIVED_PARTIAL_SUM: Template = Template {
+    class: ObjectClass::SECRET_KEY,
+    rules: &[
+        on(Flag::Private, "not to be seen without login"),
+        on(Flag::Sensitive, "never in clear outside of the token"),
+        on(
+            Flag::Extractable,
+            "a derived key inherits it, and the finished one is wrapped",
+        ),
+        off(Flag::Encrypt, "one usage"),
+        off(Flag::Decrypt, "one usage"),
+        off(Flag::Sign, "one usage"),
+        off(Flag::Verify, "one usage"),
+        off(Flag::Wrap, "one usage"),
+        off(Flag::Unwrap, "one usage"),
+        on(Flag::Derive, "its one usage: the next component"),
+    ],
+};
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write;
+
+    use super::*;
+
+    const TABLE: &[(&str, &Template)] = &[
+        ("signing key", &SIGNING_KEY),
+        ("KRD encryption key", &KRD_ENCRYPTION_KEY),
+        ("public half", &PUBLIC_HALF),
+        ("transport key", &TRANSPORT_KEY),
+        ("loaded key", &LOADED_KEY),
+        ("sealing key", &SEALING_KEY),
+        ("recipient key", &RECIPIENT_KEY),
+        ("opening key", &OPENING_KEY),
+        ("trial recipient key", &TRIAL_RECIPIENT_KEY),
+        ("AES check key", &AES_CHECK_KEY),
+        ("TDEA check key", &TDEA_CHECK_KEY),
+        ("measuring key", &MEASURING_KEY),
+        ("summing key", &SUMMING_KEY),
+        ("wrapped partial sum", &WRAPPED_PARTIAL_SUM),
+        ("derived partial sum", &DERIVED_PARTIAL_SUM),
+    ];
+
+    /// A change of the table shows in a reviewed file.
+    #[test]
+    fn the_table_is_pinned() {
+        let mut table = String::new();
+        for (name, template) in TABLE {
+            writeln!(table, "{name} ({})", template.class).unwrap();
+            for rule in template.rules {
+                let (name, reason) = (rule.flag.name(), rule.reason);
+                let setting = match rule.setting {
+                    Setting::Is(true) => "yes",
+                    Setting::Is(false) => "no",
+                    Setting::StartsAs(true) => "yes at first",
+                    Setting::StartsAs(false) => "no at first",
+                };
+                writeln!(table, "  {name:<18} {setting:<12} {reason}").unwrap();
+            }
+        }
+        println!("{table}");
+        assert_eq!(table, include_str!("../tests/data/templates.txt"));
+    }
+
+    #[test]
+    fn no_private_key_is_extractable_and_no_key_in_clear() {
+        for (name, template) in TABLE {
+            let is = |flag| {
+                template
+                    .rules
+                    .iter()
+                    .find(|rule| rule.flag == flag)
+                    .map(|rule| rule.setting)
+            };
+            if template.class == ObjectClass::PUBLIC_KEY {
+                continue;
+            }
+            assert_eq!(is(Flag::Private), Some(Setting::Is(true)), "{name}");
+            assert_eq!(is(Flag::Sensitive), Some(Setting::Is(true)), "{name}");
+            if template.class == ObjectClass::PRIVATE_KEY {
+                assert_eq!(is(Flag::Extractable), Some(Setting::Is(false)), "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_usage_is_decided() {
+        use Flag::{Decrypt, Derive, Encrypt, Sign, SignRecover, Unwrap, Verify, Wrap};
+        for (name, template) in TABLE {
+            let usages: &[Flag] = match template.class {
+                ObjectClass::PRIVATE_KEY => &[Sign, SignRecover, Decrypt, Unwrap, Derive],
+                ObjectClass::PUBLIC_KEY => &[Encrypt, Verify, Flag::VerifyRecover, Wrap, Derive],
+                _ => &[Encrypt, Decrypt, Sign, Verify, Wrap, Unwrap, Derive],
+            };
+            for usage in usages {
+                let decided = template
+                    .rules
+                    .iter()
+                    .filter(|rule| rule.flag == *usage)
+                    .count();
+                assert_eq!(decided, 1, "{name}: {}", usage.name());
+            }
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! One session and what is known in it.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use cryptoki::{
+    context::Pkcs11, mechanism::MechanismType, object::ObjectHandle, session::Session, slot::Slot,
+};
+
+use crate::{
+    HsmError, KeyName, KeyRole,
+    error::CallResult,
+    inspect::{find_key, require_role},
+};
+
+/// What all workers of a token share.
+#[derive(Clone)]
+pub(crate) struct Workplace {
+    pub(crate) pkcs11: Pkcs11,
+    pub(crate) slot: Slot,
+    pub(crate) mechanisms: Arc<[MechanismType]>,
+    pub(crate) accept_imported_keys: bool,
+    /// Counts the keys that were destroyed: a handle from before may name another key now.
+    pub(crate) destroyed: Arc<AtomicU64>,
+}
+
+impl Workplace {
+    /// A worker that can make session objects only.
+    pub(crate) fn reader(&self) -> Result<Worker, HsmError> {
+        let session = self.pkcs11.open_ro_session(self.slot);
+        Ok(Worker::new(self.clone(), session.during("open a session")?))
+    }
+
+    /// A worker that can change what the token holds.
+    pub(crate) fn writer(&self) -> Result<Worker, HsmError> {
+        let session = self.pkcs11.open_rw_session(self.slot);
+        Ok(Worker::new(self.clone(), session.during("open a session")?))
+    }
+
+    pub(crate) fn has(&self, mechanism: MechanismType) -> bool {
+        self.mechanisms.contains(&mechanism)
+    }
+
+    /// Those of `mechanisms` that the module does not list, by name.
+    pub(crate) fn lacks(&self, mechanisms: &[(MechanismType, &'static str)]) -> Vec<&'static str> {
+        let missing = mechanisms.iter().filter(|(kind, _)| !self.has(*kind));
+        missing.map(|(_, name)| *name).collect()
+    }
+}
+
+/// A session, and handles of keys that have passed their role's check in it.
+pub(crate) struct Worker {
+    pub(crate) place: Workplace,
+    pub(crate) session: Session,
+    handles: HashMap<(KeyRole, KeyName), ObjectHandle>,
+    destroyed_seen: u64,
+}
+
+impl Worker {
+    fn new(place: Workplace, session: Session) -> Self {
+        Self {
+            destroyed_seen: place.destroyed.load(Ordering::Acquire),
+            place,
+            session,
+            handles: HashMap::new(),
+        }
+    }
+
+    /// The private or secret key of this name, which is not weaker than its role.
+    ///
+    /// # Errors
+    /// There is not exactly one, or it is weaker.
+    pub(crate) fn key(&mut self, role: KeyRole, name: &KeyName) -> Result<ObjectHandle, HsmError> {
+        let destroyed = self.place.destroyed.load(Ordering::Acquire);
+        if destroyed != self.destroyed_seen {
+            self.forget_handles();
+            self.destroyed_seen = destroyed;
+        }
+        let key = (role, name.clone());
+        if let Some(handle) = self.handles.get(&key) {
+            return Ok(*handle);
+        }
+        let handle = find_key(&self.session, role.template().class, name)?;
+        require_role(
+            &self.session,
+            handle,
+            role,
+            name,
+            self.place.accept_imported_keys,
+        )?;
+        self.handles.insert(key, handle);
+        Ok(handle)
+    }
+
+    /// After anything that may have made handles stale: a failed call, a lost session.
+    pub(crate) fn forget_handles(&mut self) {
+        self.handles.clear();
+    }
+}
+
+/// A session object that is destroyed when it goes out of scope, by an error too.
+#[must_use]
+pub(crate) struct Ephemeral<'s> {
+    session: &'s Session,
+    handle: ObjectHandle,
+}
+
+impl<'s> Ephemeral<'s> {
+    pub(crate) const fn new(session: &'s Session, handle: ObjectHandle) -> Self {
+        Self { session, handle }
+    }
+
+    pub(crate) const fn handle(&self) -> ObjectHandle {
+        self.handle
+    }
+
+    /// Leaves the object to its session, or to whoever takes the handle.
+    pub(crate) fn keep(self) -> ObjectHandle {
+        let handle = self.handle;
+        std::mem::forget(self);
+        handle
+    }
+}
+
+impl Drop for Ephemeral<'_> {
+    fn drop(&mut self) {
+        if let Err(error) = self.session.destroy_object(self.handle) {
+            // It goes with its session at the latest.
+            tracing::warn!(%error, "a session object could not be destroyed");
+        }
+    }
+}

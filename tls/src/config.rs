@@ -6,6 +6,7 @@ use hsm::SigningKey;
 use pki::{Certificate, PublicKeyKind, Signer as _};
 use rustls::{
     ClientConfig, RootCertStore, ServerConfig,
+    client::WebPkiServerVerifier,
     crypto::CryptoProvider,
     server::WebPkiClientVerifier,
     sign::{CertifiedKey, SingleCertAndKey},
@@ -13,7 +14,10 @@ use rustls::{
 };
 use rustls_pki_types::CertificateDer;
 
-use crate::signer::TokenKey;
+use crate::{
+    peer::{ClientVerifier, ServerVerifier},
+    signer::TokenKey,
+};
 
 /// HTTP/2, which gRPC speaks.
 const ALPN: &[u8] = b"h2";
@@ -69,19 +73,17 @@ pub fn server_config(
         ClientAuthentication::Optional(issuer) => (issuer, true),
         ClientAuthentication::Required(issuer) => (issuer, false),
     };
-    let roots = Arc::new(roots(std::slice::from_ref(issuer))?);
-    let verifier = WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(&provider));
-    let verifier = if optional {
-        verifier.allow_unauthenticated()
-    } else {
-        verifier
-    };
+    let roots = roots(std::slice::from_ref(issuer))?;
+    let mut verifier = WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(&provider));
+    if optional {
+        verifier = verifier.allow_unauthenticated();
+    }
     let verifier = verifier
         .build()
         .map_err(|error| TlsError::Issuer(error.to_string()))?;
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&TLS13])?
-        .with_client_cert_verifier(verifier)
+        .with_client_cert_verifier(Arc::new(ClientVerifier(verifier)))
         .with_cert_resolver(Arc::new(certified(identity)?));
     config.alpn_protocols = vec![ALPN.to_vec()];
     // A resumed session would skip the client's certificate.
@@ -98,9 +100,16 @@ pub fn client_config(
     identity: Option<&TlsIdentity>,
     server_issuers: &[Certificate],
 ) -> Result<ClientConfig, TlsError> {
-    let config = ClientConfig::builder_with_provider(provider())
+    let provider = provider();
+    let roots = roots(server_issuers)?;
+    let verifier = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider))
+        .build()
+        .map_err(|error| TlsError::Issuer(error.to_string()))?;
+    let config = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&TLS13])?
-        .with_root_certificates(roots(server_issuers)?);
+        // The library calls every verifier but its own dangerous; this one only adds to it.
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(ServerVerifier(verifier)));
     let mut config = match identity {
         Some(identity) => config.with_client_cert_resolver(Arc::new(certified(identity)?)),
         None => config.with_no_client_auth(),
@@ -115,14 +124,14 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 
-fn roots(issuers: &[Certificate]) -> Result<RootCertStore, TlsError> {
+fn roots(issuers: &[Certificate]) -> Result<Arc<RootCertStore>, TlsError> {
     let mut roots = RootCertStore::empty();
     for issuer in issuers {
         roots
             .add(der(issuer))
             .map_err(|error| TlsError::Issuer(error.to_string()))?;
     }
-    Ok(roots)
+    Ok(Arc::new(roots))
 }
 
 fn certified(identity: &TlsIdentity) -> Result<SingleCertAndKey, TlsError> {

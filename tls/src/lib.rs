@@ -7,6 +7,7 @@
 mod accept;
 mod config;
 mod connect;
+mod peer;
 mod signer;
 
 pub use accept::{AcceptLimits, Connection, accept};

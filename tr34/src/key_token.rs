@@ -219,7 +219,7 @@ impl<'a> Parts<'a> {
             .assert_eq(SIGNED_ATTRIBUTES)?;
         let set_content = signer.signed_attributes.value();
         let attributes = SignedAttributes::parse(set_content)?;
-        let digest = Sha256::digest(content.content.as_bytes());
+        let digest: [u8; 32] = Sha256::digest(content.content.as_bytes()).into();
         if !bool::from(digest.ct_eq(&attributes.message_digest)) {
             return Err(Rule::DigestMismatch);
         }

@@ -1,1 +1,39 @@
-//! kdh-host
+//! The key distribution host.
+//!
+//! ```text
+//! config/          the configuration: read, checked whole, every fault named
+//! grpc/            thin handlers: decode, identify the peer, call the domain, map errors
+//! enrolment        certifies a terminal's keys
+//! binding          who is calling, and the exchange of credentials
+//! delivery         from a nonce to a key token, and its confirmation
+//! administration   what operators do
+//! state            which state follows on which
+//! store/           the database, and the audit trail that is written with every change
+//! keys             the host's keys in its tokens
+//! trust            CA certificates and their revocation lists
+//! server           listeners, start and stop
+//! ```
+//!
+//! Order of every sensitive act: claim the guard in the database together with the record of the
+//! intent, use the key, write the outcome. If a record cannot be written, the act fails.
+
+mod administration;
+mod binding;
+mod clock;
+pub mod config;
+mod delivery;
+mod enrolment;
+mod error;
+mod grpc;
+mod host;
+mod keys;
+mod names;
+mod server;
+mod state;
+mod store;
+mod trust;
+
+pub use clock::{Clock, SystemClock};
+pub use error::{HostError, StartError};
+pub use host::{Host, check};
+pub use server::{Addresses, serve};

@@ -3,9 +3,11 @@
 //!
 //! No checks and no policy belong here; both sides read this crate.
 
+mod audit_chain;
 mod reason;
 mod receipt;
 
+pub use audit_chain::{BrokenChain, ChainVerifier, FIRST_PREVIOUS_HASH, audit_hash, to_hex};
 pub use reason::{Reason, ReasonedStatus};
 pub use receipt::RECEIPT_CONTEXT;
 

@@ -1,0 +1,473 @@
+//! What operators do. Each act is recorded under the operator's name in the transaction that makes
+//! it true.
+
+use hsm::{HsmError, Kcv, KeyName};
+use kdh_proto::{Reason, v1::AuditRecord};
+use pki::{Certificate, Role};
+use serde_json::json;
+use time::OffsetDateTime;
+use tr34::Kbh;
+
+use crate::{
+    Host, HostError,
+    config::OperatorRole,
+    enrolment::hash_code,
+    error::refused,
+    host::random,
+    names::{DeviceSerial, KeyAlias, Model, Slot, Why},
+    state::{DeviceEvent, DeviceState},
+    store::{
+        Actor, Assignment, AuditEntry, Delivery, Device, Purpose, StoredCertificate, StoredKey, Tx,
+    },
+};
+
+/// Bytes of randomness in an activation code: 16 characters of 5 bits.
+const CODE_LEN: usize = 10;
+/// Crockford's base 32: no I, L, O, U, which people take for something else.
+const CODE_ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+/// Characters between the dashes of an activation code.
+const CODE_GROUP: usize = 4;
+
+const DEFAULT_LIMIT: u32 = 100;
+const MAX_LIMIT: u32 = 1000;
+
+/// An operator, by certificate and configured roles. Made by [`authenticate`] alone.
+#[derive(Debug)]
+pub(crate) struct Operator {
+    name: String,
+}
+
+impl Operator {
+    fn actor(&self) -> Actor {
+        Actor::Operator(self.name.clone())
+    }
+}
+
+/// Identifies an operator who has one of the roles that a call needs.
+pub(crate) async fn authenticate(
+    host: &Host,
+    peer: Option<&Certificate>,
+    call: &'static str,
+    allowed: &[OperatorRole],
+) -> Result<Operator, HostError> {
+    let peer = peer.ok_or_else(|| refused(Reason::IdentityMismatch, "no client certificate"))?;
+    let ca_ops = &host.config().certificates.ca_ops;
+    pki::verify_unlisted(peer, ca_ops, Role::Operator, host.now())
+        .map_err(|error| refused(Reason::CredentialRejected, error))?;
+    let name = peer
+        .common_name()
+        .ok_or_else(|| refused(Reason::CredentialRejected, "no common name"))?;
+    let roles = host.config().operators.get(&name);
+    let operator = Operator { name };
+    if roles.is_some_and(|roles| allowed.iter().any(|role| roles.contains(role))) {
+        return Ok(operator);
+    }
+    let mut tx = host.store().write(host.now()).await?;
+    tx.record(AuditEntry {
+        actor: &operator.actor(),
+        action: "operator.refused",
+        device: None,
+        outcome: Reason::RoleMissing.as_str(),
+        detail: json!({"call": call}),
+    })
+    .await?;
+    tx.commit().await?;
+    Err(refused(
+        Reason::RoleMissing,
+        format!("{} has no role for {call}", operator.name),
+    ))
+}
+
+/// How many rows a page has.
+pub(crate) fn page_size(limit: u32) -> i64 {
+    let limit = if limit == 0 {
+        DEFAULT_LIMIT
+    } else {
+        limit.min(MAX_LIMIT)
+    };
+    i64::from(limit)
+}
+
+fn unknown_device(serial: &DeviceSerial) -> HostError {
+    refused(Reason::NotFound, format!("there is no device {serial}"))
+}
+
+async fn require_device(tx: &mut Tx, serial: &DeviceSerial) -> Result<Device, HostError> {
+    tx.device(serial)
+        .await?
+        .ok_or_else(|| unknown_device(serial))
+}
+
+/// Registers a device.
+pub(crate) async fn add_device(
+    host: &Host,
+    operator: &Operator,
+    serial: &str,
+    model: &str,
+) -> Result<Device, HostError> {
+    let serial = DeviceSerial::parse(serial)?;
+    let model = Model::parse(model)?;
+    let mut tx = host.store().write(host.now()).await?;
+    if !tx.insert_device(&serial, &model).await? {
+        return Err(refused(
+            Reason::AlreadyExists,
+            format!("device {serial} exists already"),
+        ));
+    }
+    tx.record(AuditEntry {
+        actor: &operator.actor(),
+        action: "device.added",
+        device: Some(&serial),
+        outcome: "ok",
+        detail: json!({"model": model.as_str()}),
+    })
+    .await?;
+    let device = require_device(&mut tx, &serial).await?;
+    tx.commit().await?;
+    Ok(device)
+}
+
+/// Lists devices in the order of their serial numbers.
+pub(crate) async fn list_devices(
+    host: &Host,
+    state: &str,
+    after: &str,
+    limit: u32,
+) -> Result<Vec<Device>, HostError> {
+    let state = match state {
+        "" => None,
+        word => Some(DeviceState::parse(word).ok_or_else(|| {
+            let words: Vec<_> = DeviceState::ALL
+                .iter()
+                .map(|state| state.as_str())
+                .collect();
+            refused(
+                Reason::RequestInvalid,
+                format!("{word:?} is no state; states are {}", words.join(", ")),
+            )
+        })?),
+    };
+    let mut tx = host.store().read().await?;
+    Ok(tx.devices(state, after, page_size(limit)).await?)
+}
+
+/// A device with all that the registry knows of it.
+#[derive(Debug)]
+pub(crate) struct DeviceDetails {
+    pub(crate) device: Device,
+    pub(crate) certificate: Option<StoredCertificate>,
+    pub(crate) assignments: Vec<Assignment>,
+}
+
+/// Shows a device.
+pub(crate) async fn show_device(host: &Host, serial: &str) -> Result<DeviceDetails, HostError> {
+    let serial = DeviceSerial::parse(serial)?;
+    let mut tx = host.store().read().await?;
+    Ok(DeviceDetails {
+        device: require_device(&mut tx, &serial).await?,
+        certificate: tx.current_certificate(&serial, Purpose::Encryption).await?,
+        assignments: tx.assignments(&serial).await?,
+    })
+}
+
+/// Suspends, resumes or revokes a device.
+pub(crate) async fn move_device(
+    host: &Host,
+    operator: &Operator,
+    serial: &str,
+    event: DeviceEvent,
+    why: &str,
+) -> Result<Device, HostError> {
+    let serial = DeviceSerial::parse(serial)?;
+    let why = Why::parse(why)?;
+    let mut tx = host.store().write(host.now()).await?;
+    let device = require_device(&mut tx, &serial).await?;
+    let state = device
+        .state
+        .after(event, device.state_before)
+        .ok_or_else(|| {
+            refused(
+                Reason::WrongState,
+                format!(
+                    "{serial} is {}: this is not possible now",
+                    device.state.as_str()
+                ),
+            )
+        })?;
+    tx.set_device_state(&device, state).await?;
+    tx.record(AuditEntry {
+        actor: &operator.actor(),
+        action: match event {
+            DeviceEvent::Suspended => "device.suspended",
+            DeviceEvent::Resumed => "device.resumed",
+            DeviceEvent::Revoked => "device.revoked",
+            DeviceEvent::Enrolled | DeviceEvent::Bound | DeviceEvent::WrongKcv => "device.moved",
+        },
+        device: Some(&serial),
+        outcome: "ok",
+        detail: json!({
+            "why": why.as_str(),
+            "from": device.state.as_str(),
+            "to": state.as_str(),
+        }),
+    })
+    .await?;
+    let device = require_device(&mut tx, &serial).await?;
+    tx.commit().await?;
+    Ok(device)
+}
+
+/// Makes an activation code. It is shown this once; the database keeps its hash.
+pub(crate) async fn issue_activation_code(
+    host: &Host,
+    operator: &Operator,
+    serial: &str,
+) -> Result<(String, OffsetDateTime), HostError> {
+    let serial = DeviceSerial::parse(serial)?;
+    let code = spell(&random::<CODE_LEN>()?);
+    let now = host.now();
+    let expires_at = now + host.config().activation_code_lifetime;
+    let mut tx = host.store().write(now).await?;
+    let device = require_device(&mut tx, &serial).await?;
+    if device
+        .state
+        .after(DeviceEvent::Enrolled, device.state_before)
+        .is_none()
+    {
+        return Err(refused(
+            Reason::WrongState,
+            format!("{serial} is {} and cannot enrol", device.state.as_str()),
+        ));
+    }
+    let under_way = tx.activation_code(&serial).await?;
+    if under_way.is_some_and(|code| code.claimed_by.is_some() && !code.used) {
+        return Err(refused(
+            Reason::WrongState,
+            format!("{serial} is enrolling this moment"),
+        ));
+    }
+    tx.put_activation_code(&serial, &hash_code(&code), expires_at)
+        .await?;
+    tx.record(AuditEntry {
+        actor: &operator.actor(),
+        action: "device.code-issued",
+        device: Some(&serial),
+        outcome: "ok",
+        detail: json!({}),
+    })
+    .await?;
+    tx.commit().await?;
+    Ok((code, expires_at))
+}
+
+/// 80 bits as people type them: XXXX-XXXX-XXXX-XXXX.
+fn spell(random: &[u8; CODE_LEN]) -> String {
+    let bits = random
+        .iter()
+        .fold(0_u128, |bits, byte| bits << 8 | u128::from(*byte));
+    let characters = CODE_LEN * 8 / 5;
+    let mut code = String::with_capacity(characters + characters / CODE_GROUP);
+    for index in 0..characters {
+        if index > 0 && index % CODE_GROUP == 0 {
+            code.push('-');
+        }
+        let shift = (characters - 1 - index) * 5;
+        let digit = usize::try_from(bits >> shift & 0x1F).unwrap_or_default();
+        code.push(CODE_ALPHABET.get(digit).copied().map_or('0', char::from));
+    }
+    code
+}
+
+/// What an operator says of a key that lies in the HSM.
+#[derive(Debug)]
+pub(crate) struct KeyRegistration<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) hsm_label: &'a str,
+    pub(crate) header: &'a str,
+    pub(crate) kcv: Option<Kcv>,
+}
+
+/// Makes a key known: it must be in the HSM, strong enough, of the kind that its header says, with
+/// the check value that the ceremony reported, and of a length that this HSM can seal.
+pub(crate) async fn register_key(
+    host: &Host,
+    operator: &Operator,
+    request: KeyRegistration<'_>,
+) -> Result<StoredKey, HostError> {
+    let invalid = |cause: String| refused(Reason::RequestInvalid, cause);
+    let name = KeyAlias::parse(request.name)?;
+    let label = request.hsm_label.to_owned();
+    KeyName::new(&label).map_err(|error| invalid(error.to_string()))?;
+    let header =
+        Kbh::parse(request.header.as_bytes()).map_err(|error| invalid(error.to_string()))?;
+    let expected = request
+        .kcv
+        .ok_or_else(|| invalid("a key check value of 3 to 5 bytes is needed".to_owned()))?;
+    let (for_hsm, header_for_hsm) = (label.clone(), header.clone());
+    let (kind, kcv) = host
+        .in_hsm(move |keys| {
+            let (key, kcv) = keys.master_key(&for_hsm).map_err(|error| match error {
+                HsmError::KeyNotFound { .. } => refused(Reason::NotFound, error),
+                HsmError::KeyNotUnique { .. } | HsmError::WeakKey { .. } => {
+                    refused(Reason::RequestInvalid, error)
+                }
+                other => other.into(),
+            })?;
+            let expected_kind = header_for_hsm
+                .key_kind(key.kind().key_len())
+                .map_err(|error| refused(Reason::RequestInvalid, error))?;
+            if expected_kind != key.kind() {
+                let cause = format!(
+                    "the header is for {expected_kind}, the key is {}",
+                    key.kind()
+                );
+                return Err(refused(Reason::RequestInvalid, cause));
+            }
+            keys.verify_sealable(&key, &header_for_hsm)?;
+            Ok((key.kind(), kcv))
+        })
+        .await?;
+    if kcv != expected {
+        return Err(refused(
+            Reason::KcvMismatch,
+            format!("the key {label} has the check value {kcv}, not {expected}"),
+        ));
+    }
+    let mut tx = host.store().write(host.now()).await?;
+    let key = StoredKey {
+        name,
+        hsm_label: label,
+        header,
+        kind: kind.to_string(),
+        kcv,
+        created_at: String::new(),
+    };
+    if !tx.insert_key(&key).await? {
+        return Err(refused(
+            Reason::AlreadyExists,
+            format!(
+                "the name {} or the label {} is taken",
+                key.name, key.hsm_label
+            ),
+        ));
+    }
+    tx.record(AuditEntry {
+        actor: &operator.actor(),
+        action: "key.registered",
+        device: None,
+        outcome: "ok",
+        detail: json!({
+            "key": key.name.as_str(),
+            "hsm-label": key.hsm_label,
+            "header": key.header.to_string(),
+            "kcv": key.kcv.to_string(),
+        }),
+    })
+    .await?;
+    let stored = tx.key(&key.name).await?;
+    tx.commit().await?;
+    stored.ok_or_else(|| HostError::Internal("the key is gone".to_owned()))
+}
+
+/// All keys that are known.
+pub(crate) async fn list_keys(host: &Host) -> Result<Vec<StoredKey>, HostError> {
+    Ok(host.store().read().await?.keys().await?)
+}
+
+/// Gives a device a key in a slot.
+pub(crate) async fn assign_key(
+    host: &Host,
+    operator: &Operator,
+    serial: &str,
+    slot: &str,
+    key: &str,
+) -> Result<Assignment, HostError> {
+    let serial = DeviceSerial::parse(serial)?;
+    let slot = Slot::parse(slot)?;
+    let key = KeyAlias::parse(key)?;
+    let mut tx = host.store().write(host.now()).await?;
+    let device = require_device(&mut tx, &serial).await?;
+    if device.state == DeviceState::Revoked {
+        return Err(refused(Reason::WrongState, format!("{serial} is REVOKED")));
+    }
+    if tx.key(&key).await?.is_none() {
+        return Err(refused(Reason::NotFound, format!("there is no key {key}")));
+    }
+    tx.assign_key(&serial, &slot, &key).await?;
+    let assignment = tx
+        .assignments(&serial)
+        .await?
+        .into_iter()
+        .find(|assignment| assignment.slot == slot)
+        .ok_or_else(|| HostError::Internal("the assignment is gone".to_owned()))?;
+    tx.record(AuditEntry {
+        actor: &operator.actor(),
+        action: "key.assigned",
+        device: Some(&serial),
+        outcome: "ok",
+        detail: json!({
+            "slot": slot.as_str(),
+            "version": assignment.version,
+            "key": key.as_str(),
+        }),
+    })
+    .await?;
+    tx.commit().await?;
+    Ok(assignment)
+}
+
+/// Deliveries, newest first.
+pub(crate) async fn list_deliveries(
+    host: &Host,
+    serial: &str,
+    before: &str,
+    limit: u32,
+) -> Result<Vec<Delivery>, HostError> {
+    let serial = match serial {
+        "" => None,
+        serial => Some(DeviceSerial::parse(serial)?),
+    };
+    let mut tx = host.store().read().await?;
+    Ok(tx
+        .deliveries(serial.as_ref(), before, page_size(limit))
+        .await?)
+}
+
+/// The audit trail, oldest first.
+pub(crate) async fn list_audit_records(
+    host: &Host,
+    after: u64,
+    limit: u32,
+) -> Result<Vec<AuditRecord>, HostError> {
+    let mut tx = host.store().read().await?;
+    Ok(tx.audit_records(after, page_size(limit)).await?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_activation_code_spells_all_its_bits() {
+        assert_eq!(spell(&[0; CODE_LEN]), "0000-0000-0000-0000");
+        assert_eq!(spell(&[0xFF; CODE_LEN]), "ZZZZ-ZZZZ-ZZZZ-ZZZZ");
+        let mut one = [0; CODE_LEN];
+        one[CODE_LEN - 1] = 1;
+        assert_eq!(spell(&one), "0000-0000-0000-0001");
+    }
+
+    #[test]
+    fn a_code_is_the_same_however_it_is_typed() {
+        let code = hash_code("ABCD-EFGH-JKMN-PQRS");
+        assert_eq!(hash_code("abcdefghjkmnpqrs"), code);
+        assert_eq!(hash_code("ABCDEFGH-jkmnpqrs"), code);
+        assert_ne!(hash_code("ABCD-EFGH-JKMN-PQRT"), code);
+    }
+
+    #[test]
+    fn pages_are_bounded() {
+        assert_eq!(page_size(0), 100);
+        assert_eq!(page_size(7), 7);
+        assert_eq!(page_size(u32::MAX), 1000);
+    }
+}

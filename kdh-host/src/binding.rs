@@ -1,0 +1,215 @@
+//! Who is calling, and the exchange of credentials. The checks here are made before every call of
+//! a terminal, not only before the first.
+
+use kdh_proto::Reason;
+use pki::{Certificate, CredentialError, Role, VerifiedCredential, verify_credential};
+use serde_json::json;
+use tr34::{KdhCredentialToken, KrdCredentialToken};
+
+use crate::{
+    Host, HostError,
+    error::refused,
+    names::DeviceSerial,
+    state::{DeviceEvent, DeviceState},
+    store::{Actor, AuditEntry, Purpose, StoredCertificate, Tx},
+};
+
+/// A device that proved its identity by TLS, with a certificate that is good now.
+#[derive(Debug)]
+pub(crate) struct AuthenticatedDevice {
+    serial: DeviceSerial,
+    credential: VerifiedCredential,
+}
+
+impl AuthenticatedDevice {
+    pub(crate) const fn serial(&self) -> &DeviceSerial {
+        &self.serial
+    }
+
+    /// The credential whose key signs the device's receipts.
+    pub(crate) const fn credential(&self) -> &VerifiedCredential {
+        &self.credential
+    }
+}
+
+/// Identifies a caller by its TLS certificate: issued by this host to this device, the current one,
+/// good now, and the device not stopped.
+pub(crate) async fn authenticate(
+    host: &Host,
+    peer: Option<&Certificate>,
+) -> Result<AuthenticatedDevice, HostError> {
+    let peer = peer.ok_or_else(|| refused(Reason::IdentityMismatch, "no client certificate"))?;
+    let mut tx = host.store().read().await?;
+    let stored = tx.issued_certificate(peer, Purpose::Authentication).await?;
+    let stored = stored.ok_or_else(|| {
+        refused(
+            Reason::CredentialRejected,
+            format!("{} is not in the registry", peer.subject()),
+        )
+    })?;
+    require_running(&mut tx, &stored.device).await?;
+    let credential = verify_current(host, &stored, Role::KrdTls).await?;
+    Ok(AuthenticatedDevice {
+        serial: stored.device,
+        credential,
+    })
+}
+
+/// Verifies a certificate of the registry as it stands now: current, in its validity, not on the
+/// revocation list, right role.
+async fn verify_current(
+    host: &Host,
+    stored: &StoredCertificate,
+    role: Role,
+) -> Result<VerifiedCredential, HostError> {
+    let rejected = |cause: String| {
+        refused(
+            Reason::CredentialRejected,
+            format!("{}: {cause}", stored.device),
+        )
+    };
+    if !stored.current {
+        return Err(rejected("the certificate was superseded".to_owned()));
+    }
+    let crl = host.crl_ca_krd().await?;
+    let issuer = &host.config().certificates.ca_krd;
+    verify_credential(&stored.certificate, issuer, role, &crl, host.now())
+        .map_err(|error: CredentialError| rejected(error.to_string()))
+}
+
+/// The device's encryption credential, verified now. Nothing is sent to a key without this proof.
+pub(crate) async fn encryption_credential(
+    host: &Host,
+    serial: &DeviceSerial,
+) -> Result<VerifiedCredential, HostError> {
+    let stored = host
+        .store()
+        .read()
+        .await?
+        .current_certificate(serial, Purpose::Encryption)
+        .await?
+        .ok_or_else(|| refused(Reason::CredentialRejected, "no current certificate"))?;
+    verify_current(host, &stored, Role::Krd).await
+}
+
+/// The device's state, which must not be one that stops it.
+pub(crate) async fn require_running(
+    tx: &mut Tx,
+    serial: &DeviceSerial,
+) -> Result<DeviceState, HostError> {
+    let device = tx
+        .device(serial)
+        .await?
+        .ok_or_else(|| refused(Reason::CredentialRejected, "unknown device"))?;
+    let reason = match device.state {
+        DeviceState::Registered | DeviceState::Enrolled | DeviceState::Bound => {
+            return Ok(device.state);
+        }
+        DeviceState::Quarantined => Reason::DeviceQuarantined,
+        DeviceState::Suspended => Reason::DeviceSuspended,
+        DeviceState::Revoked => Reason::DeviceRevoked,
+    };
+    Err(refused(
+        reason,
+        format!("{serial} is {}", device.state.as_str()),
+    ))
+}
+
+/// As [`require_running`], and bound to this host.
+pub(crate) async fn require_bound(tx: &mut Tx, serial: &DeviceSerial) -> Result<(), HostError> {
+    match require_running(tx, serial).await? {
+        DeviceState::Bound => Ok(()),
+        other => Err(refused(
+            Reason::NotBound,
+            format!("{serial} is {}", other.as_str()),
+        )),
+    }
+}
+
+/// Checks a terminal's credential and gives it the host's: CT_KRD for CT_KDH.
+pub(crate) async fn bind(
+    host: &Host,
+    device: &AuthenticatedDevice,
+    ct_krd: &[u8],
+) -> Result<Vec<u8>, HostError> {
+    let outcome = exchange(host, device, ct_krd).await;
+    let serial = device.serial();
+    let mut tx = host.store().write(host.now()).await?;
+    let actor = Actor::Device(serial.clone());
+    let mut entry = AuditEntry {
+        actor: &actor,
+        action: "device.bound",
+        device: Some(serial),
+        outcome: "ok",
+        detail: json!({}),
+    };
+    match &outcome {
+        Ok((credential, _)) => {
+            let stored = tx
+                .device(serial)
+                .await?
+                .ok_or_else(|| HostError::Internal("the device is gone".to_owned()))?;
+            // Stopped by an operator since it was looked at: the next check says so properly.
+            let state = stored.state.after(DeviceEvent::Bound, stored.state_before);
+            let Some(state) = state else {
+                require_running(&mut tx, serial).await?;
+                return Err(refused(
+                    Reason::NotBound,
+                    "the device's state does not allow it",
+                ));
+            };
+            tx.set_device_state(&stored, state).await?;
+            let certificate = credential.certificate().serial().to_string();
+            entry.detail = json!({"certificate": certificate});
+        }
+        Err(error) => {
+            entry.action = "device.bind";
+            entry.outcome = error.reason().as_str();
+        }
+    }
+    tx.record(entry).await?;
+    tx.commit().await?;
+    outcome.map(|(_, ct_kdh)| ct_kdh)
+}
+
+async fn exchange(
+    host: &Host,
+    device: &AuthenticatedDevice,
+    ct_krd: &[u8],
+) -> Result<(VerifiedCredential, Vec<u8>), HostError> {
+    let token = KrdCredentialToken::parse(ct_krd)
+        .map_err(|error| refused(Reason::TokenMalformed, error))?;
+    let rejected = |cause: String| refused(Reason::CredentialRejected, cause);
+    let certificate =
+        Certificate::from_der(token.certificate()).map_err(|error| rejected(error.to_string()))?;
+    // Path and role before identity: whose it is says nothing until it is known to be genuine.
+    let crl = host.crl_ca_krd().await?;
+    let issuer = &host.config().certificates.ca_krd;
+    let credential = verify_credential(&certificate, issuer, Role::Krd, &crl, host.now())
+        .map_err(|error| rejected(error.to_string()))?;
+    let stored = host
+        .store()
+        .read()
+        .await?
+        .issued_certificate(&certificate, Purpose::Encryption)
+        .await?
+        .ok_or_else(|| rejected("the certificate is not in the registry".to_owned()))?;
+    if stored.device != *device.serial() {
+        return Err(refused(
+            Reason::IdentityMismatch,
+            format!(
+                "{} sent the certificate of {}",
+                device.serial(),
+                stored.device
+            ),
+        ));
+    }
+    if !stored.current {
+        return Err(rejected("the certificate was superseded".to_owned()));
+    }
+    let crl = host.crl_ca_kdh().await?;
+    let kdh = &host.config().certificates.kdh;
+    let ct_kdh = KdhCredentialToken::new(kdh.der(), crl.crl().der())
+        .map_err(|error| HostError::Internal(error.to_string()))?;
+    Ok((credential, ct_kdh.to_der()))
+}

@@ -1,0 +1,355 @@
+//! The configuration: what the file says ([`raw`]) becomes what the host may rely on ([`Config`]),
+//! with every fault named at once.
+
+mod raw;
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use pki::Certificate;
+use tr34::OaepHash;
+
+use crate::error::StartError;
+
+/// The size of an RSA key that is as strong as a key of 128 bits (NIST SP 800-57, table 2).
+pub const RSA_BITS_FOR_AES_128: usize = 3072;
+
+/// What an operator may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum OperatorRole {
+    /// Devices and their activation codes.
+    Fleet,
+    /// Keys and their assignment.
+    Keys,
+    /// Everything readable, nothing else.
+    Audit,
+}
+
+impl OperatorRole {
+    fn parse(word: &str) -> Option<Self> {
+        match word {
+            "fleet" => Some(Self::Fleet),
+            "keys" => Some(Self::Keys),
+            "audit" => Some(Self::Audit),
+            _ => None,
+        }
+    }
+}
+
+/// What happens when a terminal's RSA key is weaker than the key it shall carry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyStrength {
+    /// It is logged.
+    Warn,
+    /// It is refused.
+    Require,
+}
+
+/// A token and how it is opened.
+#[derive(Clone, Debug)]
+pub struct TokenSettings {
+    /// The PKCS#11 library.
+    pub module: PathBuf,
+    /// Label, serial number, sessions.
+    pub token: hsm::TokenConfig,
+    /// Where its PIN is.
+    pub pin_file: PathBuf,
+}
+
+/// Certificates and revocation lists.
+#[derive(Clone, Debug)]
+pub struct Certificates {
+    /// The root, if the chain to it shall be checked at start-up.
+    pub root: Option<Certificate>,
+    /// Issues terminals' certificates.
+    pub ca_krd: Certificate,
+    /// Issued this host's KDH certificate.
+    pub ca_kdh: Certificate,
+    /// Issued the TLS certificate and the operators'.
+    pub ca_ops: Certificate,
+    /// This host's KDH certificate.
+    pub kdh: Certificate,
+    /// The TLS certificate of both listeners.
+    pub host_tls: Certificate,
+    /// The file with CA_KRD's revocation list.
+    pub crl_ca_krd: PathBuf,
+    /// The file with CA_KDH's revocation list.
+    pub crl_ca_kdh: PathBuf,
+}
+
+/// A configuration without faults.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The SQLite file.
+    pub store: PathBuf,
+    /// Where terminals connect.
+    pub terminals: SocketAddr,
+    /// Where operators connect.
+    pub administration: SocketAddr,
+    /// Where the addresses in use are written once both listeners serve.
+    pub addresses_file: Option<PathBuf>,
+    /// The token with CA_KRD's key.
+    pub issuing_token: TokenSettings,
+    /// The token with the KDH's keys and the master keys.
+    pub kdh_token: TokenSettings,
+    /// Certificates and revocation lists.
+    pub certificates: Certificates,
+    /// The hash in RSA-OAEP.
+    pub oaep_hash: OaepHash,
+    /// What to do about weak wrapping keys.
+    pub key_strength: KeyStrength,
+    /// The smallest RSA key of a terminal.
+    pub min_rsa_bits: usize,
+    /// Life of a terminal's certificates.
+    pub certificate_validity: Duration,
+    /// Life of an activation code.
+    pub activation_code_lifetime: Duration,
+    /// How long a delivery may stay unconfirmed.
+    pub delivery_lifetime: Duration,
+    /// Connections at the same time, per listener.
+    pub connections: usize,
+    /// How long a TLS handshake may take.
+    pub handshake_timeout: Duration,
+    /// How long calls in flight may go on when the host is stopped.
+    pub stop_timeout: Duration,
+    /// Operators by the common name of their certificate.
+    pub operators: BTreeMap<String, Vec<OperatorRole>>,
+}
+
+impl Config {
+    /// Reads and checks a configuration file. Relative paths in it start at the file's folder.
+    ///
+    /// # Errors
+    /// Every fault that can be found without opening the HSM or the database.
+    pub fn load(path: &Path) -> Result<Self, StartError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| StartError::one(format!("{}: {error}", path.display())))?;
+        let folder = path.parent().unwrap_or(Path::new("."));
+        Self::parse(&text, folder)
+    }
+
+    /// As [`Self::load`], from text.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn parse(text: &str, folder: &Path) -> Result<Self, StartError> {
+        let raw: raw::Config = toml::from_str(text).map_err(StartError::one)?;
+        let mut check = Check {
+            folder,
+            faults: Vec::new(),
+        };
+        match check.config(raw) {
+            Some(config) if check.faults.is_empty() => Ok(config),
+            _ => Err(StartError(check.faults)),
+        }
+    }
+}
+
+/// Collects faults; a check that fails gives `None` and the next one goes on.
+struct Check<'a> {
+    folder: &'a Path,
+    faults: Vec<String>,
+}
+
+impl Check<'_> {
+    fn config(&mut self, raw: raw::Config) -> Option<Config> {
+        // All of it first, so that every fault is found before the first `?` gives up.
+        let terminals = self.address("terminals.address", &raw.terminals.address);
+        let administration = self.address("administration.address", &raw.administration.address);
+        let issuing_token = self.token("issuing-token", raw.issuing_token);
+        let kdh_token = self.token("kdh-token", raw.kdh_token);
+        let certificates = self.certificates(&raw.certificates);
+        let oaep_hash = self.word(
+            "oaep-hash",
+            &raw.oaep_hash,
+            &[("sha256", OaepHash::Sha256), ("sha1", OaepHash::Sha1)],
+        );
+        let key_strength = self.word(
+            "key-strength",
+            &raw.key_strength,
+            &[
+                ("warn", KeyStrength::Warn),
+                ("require", KeyStrength::Require),
+            ],
+        );
+        self.range(
+            "min-rsa-bits",
+            raw.min_rsa_bits,
+            pki::MIN_RSA_BITS as u64,
+            4096,
+        );
+        self.range(
+            "certificate-validity-days",
+            raw.certificate_validity_days,
+            1,
+            3660,
+        );
+        self.range(
+            "activation-code-hours",
+            raw.activation_code_hours,
+            1,
+            24 * 90,
+        );
+        self.range("delivery-minutes", raw.delivery_minutes, 1, 60 * 24 * 30);
+        self.range("limits.connections", raw.limits.connections, 1, 100_000);
+        self.range(
+            "limits.handshake-seconds",
+            raw.limits.handshake_seconds,
+            1,
+            300,
+        );
+        self.range("limits.stop-seconds", raw.limits.stop_seconds, 1, 300);
+        let operators = self.operators(raw.operators);
+        let seconds = Duration::from_secs;
+        Some(Config {
+            store: self.path(&raw.store),
+            terminals: terminals?,
+            administration: administration?,
+            addresses_file: raw.addresses_file.map(|path| self.path(&path)),
+            issuing_token: issuing_token?,
+            kdh_token: kdh_token?,
+            certificates: certificates?,
+            oaep_hash: oaep_hash?,
+            key_strength: key_strength?,
+            min_rsa_bits: usize::try_from(raw.min_rsa_bits).ok()?,
+            certificate_validity: seconds(raw.certificate_validity_days.saturating_mul(86_400)),
+            activation_code_lifetime: seconds(raw.activation_code_hours.saturating_mul(3600)),
+            delivery_lifetime: seconds(raw.delivery_minutes.saturating_mul(60)),
+            connections: usize::try_from(raw.limits.connections).ok()?,
+            handshake_timeout: seconds(raw.limits.handshake_seconds),
+            stop_timeout: seconds(raw.limits.stop_seconds),
+            operators,
+        })
+    }
+
+    fn fault(&mut self, key: &str, cause: impl std::fmt::Display) {
+        self.faults.push(format!("{key}: {cause}"));
+    }
+
+    fn path(&self, path: &Path) -> PathBuf {
+        self.folder.join(path)
+    }
+
+    fn address(&mut self, key: &str, text: &str) -> Option<SocketAddr> {
+        text.parse()
+            .map_err(|_| self.fault(key, format!("{text:?} is no address; write IP:PORT")))
+            .ok()
+    }
+
+    fn range(&mut self, key: &str, value: u64, min: u64, max: u64) {
+        if !(min..=max).contains(&value) {
+            self.fault(key, format!("{value} is not between {min} and {max}"));
+        }
+    }
+
+    fn word<T: Copy>(&mut self, key: &str, word: &str, known: &[(&str, T)]) -> Option<T> {
+        let found = known.iter().find(|(known, _)| *known == word);
+        if found.is_none() {
+            let known: Vec<_> = known.iter().map(|(known, _)| *known).collect();
+            self.fault(key, format!("{word:?} is not one of {}", known.join(", ")));
+        }
+        found.map(|(_, value)| *value)
+    }
+
+    fn token(&mut self, key: &str, raw: raw::Token) -> Option<TokenSettings> {
+        let module = self.path(&raw.module);
+        if !module.is_file() {
+            self.fault(
+                &format!("{key}.module"),
+                format!("there is no library {}", module.display()),
+            );
+        }
+        if raw.label.is_empty() || raw.label.len() > 32 {
+            self.fault(
+                &format!("{key}.label"),
+                "a token label has 1 to 32 characters",
+            );
+        }
+        self.range(&format!("{key}.workers"), raw.workers, 1, 256);
+        self.range(&format!("{key}.queue"), raw.queue, 1, 100_000);
+        self.range(
+            &format!("{key}.deadline-seconds"),
+            raw.deadline_seconds,
+            1,
+            300,
+        );
+        let pin_file = self.path(&raw.pin_file);
+        if let Err(error) = hsm::Pin::from_file(&pin_file) {
+            self.fault(&format!("{key}.pin-file"), error);
+        }
+        let mut token = hsm::TokenConfig::new(&raw.label);
+        token.serial = raw.serial;
+        token.workers = usize::try_from(raw.workers).ok()?;
+        token.queue = usize::try_from(raw.queue).ok()?;
+        token.deadline = Duration::from_secs(raw.deadline_seconds);
+        Some(TokenSettings {
+            module,
+            token,
+            pin_file,
+        })
+    }
+
+    fn certificates(&mut self, raw: &raw::Certificates) -> Option<Certificates> {
+        let root = raw
+            .root
+            .as_ref()
+            .map(|path| self.certificate("certificates.root", path));
+        let ca_krd = self.certificate("certificates.ca-krd", &raw.ca_krd);
+        let ca_kdh = self.certificate("certificates.ca-kdh", &raw.ca_kdh);
+        let ca_ops = self.certificate("certificates.ca-ops", &raw.ca_ops);
+        let kdh = self.certificate("certificates.kdh", &raw.kdh);
+        let host_tls = self.certificate("certificates.host-tls", &raw.host_tls);
+        Some(Certificates {
+            root: match root {
+                Some(root) => Some(root?),
+                None => None,
+            },
+            ca_krd: ca_krd?,
+            ca_kdh: ca_kdh?,
+            ca_ops: ca_ops?,
+            kdh: kdh?,
+            host_tls: host_tls?,
+            crl_ca_krd: self.path(&raw.crl_ca_krd),
+            crl_ca_kdh: self.path(&raw.crl_ca_kdh),
+        })
+    }
+
+    fn certificate(&mut self, key: &str, path: &Path) -> Option<Certificate> {
+        let path = self.path(path);
+        let read = std::fs::read_to_string(&path)
+            .map_err(|error| error.to_string())
+            .and_then(|pem| Certificate::from_pem(&pem).map_err(|error| error.to_string()));
+        read.map_err(|error| self.fault(key, format!("{}: {error}", path.display())))
+            .ok()
+    }
+
+    fn operators(&mut self, raw: Vec<raw::Operator>) -> BTreeMap<String, Vec<OperatorRole>> {
+        let mut operators = BTreeMap::new();
+        for operator in raw {
+            let mut roles = Vec::new();
+            for word in &operator.roles {
+                match OperatorRole::parse(word) {
+                    Some(role) => roles.push(role),
+                    None => self.fault(
+                        "operators.roles",
+                        format!("{word:?} is not one of fleet, keys, audit"),
+                    ),
+                }
+            }
+            if operators.insert(operator.name.clone(), roles).is_some() {
+                self.fault(
+                    "operators.name",
+                    format!("{:?} stands there twice", operator.name),
+                );
+            }
+        }
+        operators
+    }
+}
+
+#[cfg(test)]
+mod tests;

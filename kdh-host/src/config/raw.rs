@@ -1,0 +1,128 @@
+//! The configuration file as it is written. `deploy/kdh-host.toml` explains every key.
+
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct Config {
+    pub(super) store: PathBuf,
+    pub(super) addresses_file: Option<PathBuf>,
+    #[serde(default = "oaep_hash")]
+    pub(super) oaep_hash: String,
+    #[serde(default = "key_strength")]
+    pub(super) key_strength: String,
+    #[serde(default = "min_rsa_bits")]
+    pub(super) min_rsa_bits: u64,
+    #[serde(default = "certificate_validity_days")]
+    pub(super) certificate_validity_days: u64,
+    #[serde(default = "activation_code_hours")]
+    pub(super) activation_code_hours: u64,
+    #[serde(default = "delivery_minutes")]
+    pub(super) delivery_minutes: u64,
+    pub(super) terminals: Listener,
+    pub(super) administration: Listener,
+    pub(super) issuing_token: Token,
+    pub(super) kdh_token: Token,
+    pub(super) certificates: Certificates,
+    #[serde(default)]
+    pub(super) limits: Limits,
+    #[serde(default)]
+    pub(super) operators: Vec<Operator>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct Listener {
+    pub(super) address: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct Token {
+    pub(super) module: PathBuf,
+    pub(super) label: String,
+    pub(super) serial: Option<String>,
+    pub(super) pin_file: PathBuf,
+    #[serde(default = "workers")]
+    pub(super) workers: u64,
+    #[serde(default = "queue")]
+    pub(super) queue: u64,
+    #[serde(default = "deadline_seconds")]
+    pub(super) deadline_seconds: u64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct Certificates {
+    pub(super) root: Option<PathBuf>,
+    pub(super) ca_krd: PathBuf,
+    pub(super) ca_kdh: PathBuf,
+    pub(super) ca_ops: PathBuf,
+    pub(super) kdh: PathBuf,
+    pub(super) host_tls: PathBuf,
+    pub(super) crl_ca_krd: PathBuf,
+    pub(super) crl_ca_kdh: PathBuf,
+}
+
+#[derive(Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct Limits {
+    pub(super) connections: u64,
+    pub(super) handshake_seconds: u64,
+    pub(super) stop_seconds: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 1024,
+            handshake_seconds: 10,
+            stop_seconds: 20,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct Operator {
+    pub(super) name: String,
+    pub(super) roles: Vec<String>,
+}
+
+fn oaep_hash() -> String {
+    "sha256".to_owned()
+}
+
+fn key_strength() -> String {
+    "require".to_owned()
+}
+
+const fn min_rsa_bits() -> u64 {
+    2048
+}
+
+const fn certificate_validity_days() -> u64 {
+    1095
+}
+
+const fn activation_code_hours() -> u64 {
+    72
+}
+
+const fn delivery_minutes() -> u64 {
+    60
+}
+
+const fn workers() -> u64 {
+    4
+}
+
+const fn queue() -> u64 {
+    64
+}
+
+const fn deadline_seconds() -> u64 {
+    5
+}

@@ -1,0 +1,461 @@
+//! Enrolment: certifies the two keys of a terminal that its operator expects.
+
+use kdh_proto::Reason;
+use pki::{
+    Certificate, CsrError, CsrKey, Issuer, PublicKey, Role, SerialNumber, Subject, Validity,
+    VerifiedCsr, issue_certificate, verify_csr,
+};
+use serde_json::json;
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+use time::OffsetDateTime;
+use tr34::KrdCredentialToken;
+
+use crate::{
+    Host, HostError,
+    error::refused,
+    host::random,
+    names::DeviceSerial,
+    state::DeviceEvent,
+    store::{ActivationCode, Actor, AuditEntry, Device, KeyClaim, Purpose, Tx},
+};
+
+/// Wrong codes after which a code is locked.
+const MAX_WRONG_TRIES: i64 = 5;
+/// Bytes of randomness in a serial number.
+const SERIAL_LEN: usize = 16;
+/// How far a terminal's clock may be behind.
+const CLOCK_SKEW: time::Duration = time::Duration::minutes(10);
+
+/// What a terminal sends.
+pub(crate) struct Request<'a> {
+    pub(crate) serial: &'a str,
+    pub(crate) activation_code: &'a str,
+    pub(crate) encryption_csr: &'a [u8],
+    pub(crate) authentication_csr: &'a [u8],
+}
+
+/// What it gets.
+#[derive(Debug)]
+pub(crate) struct Enrolled {
+    pub(crate) ct_krd: Vec<u8>,
+    pub(crate) authentication_certificate: Vec<u8>,
+    pub(crate) chain: Vec<Vec<u8>>,
+}
+
+/// Two keys that proved their possession.
+struct Keys {
+    encryption: PublicKey,
+    authentication: PublicKey,
+}
+
+impl Keys {
+    /// Tells one enrolment from another.
+    fn digest(&self) -> [u8; 32] {
+        let mut digest = Sha256::new();
+        digest.update(self.encryption.fingerprint());
+        digest.update(self.authentication.fingerprint());
+        digest.finalize().into()
+    }
+}
+
+/// The right to certify these keys under these serial numbers: claimed in the database, spent by
+/// [`issue`].
+struct Claim {
+    device: DeviceSerial,
+    keys: Keys,
+    encryption_serial: SerialNumber,
+    authentication_serial: SerialNumber,
+}
+
+enum Admission {
+    /// The code is right and has not been used.
+    Fresh(Device),
+    /// These very keys were certified with this very code: the answer was lost.
+    Repeated,
+}
+
+/// How an activation code is stored. 80 random bits need no salt and no stretching.
+pub(crate) fn hash_code(code: &str) -> [u8; 32] {
+    // People type codes with and without their dashes, in either case.
+    let normal: String = code
+        .chars()
+        .filter(|character| *character != '-')
+        .flat_map(char::to_uppercase)
+        .collect();
+    Sha256::digest(normal.as_bytes()).into()
+}
+
+/// Enrols a terminal, or repeats the answer that it lost.
+pub(crate) async fn enrol(host: &Host, request: Request<'_>) -> Result<Enrolled, HostError> {
+    // The requests are checked first and their faults told last: whoever has no right to enrol
+    // learns nothing from them, and a refusal takes the same work.
+    let keys = verify_keys(host, &request);
+    let serial = DeviceSerial::parse(request.serial);
+    let code = hash_code(request.activation_code);
+
+    let mut tx = host.store().write(host.now()).await?;
+    let Ok(serial) = serial else {
+        return Err(refused(
+            Reason::EnrollmentRefused,
+            "malformed serial number",
+        ));
+    };
+    let admission = match admit(&mut tx, &serial, &code, keys.as_ref().ok()).await? {
+        Ok(admission) => admission,
+        Err(cause) => {
+            // The count of wrong tries stands also though the call fails.
+            tx.commit().await?;
+            return Err(refused(
+                Reason::EnrollmentRefused,
+                format!("{serial}: {cause}"),
+            ));
+        }
+    };
+    let device = match admission {
+        Admission::Repeated => return repeat(host, &mut tx, &serial).await,
+        Admission::Fresh(device) => device,
+    };
+    let keys = match keys {
+        Ok(keys) => keys,
+        Err(error) => {
+            record(&mut tx, &serial, "device.enrol", error.reason(), json!({})).await?;
+            tx.commit().await?;
+            return Err(error);
+        }
+    };
+    let claim = claim(host, tx, device, keys).await?;
+    match issue(host, &claim).await {
+        Ok((encryption, authentication)) => {
+            finish(host, &claim, &encryption, &authentication).await?;
+            answer(host, &encryption, &authentication)
+        }
+        Err(error) => {
+            release(host, &claim, &error).await?;
+            Err(error)
+        }
+    }
+}
+
+fn verify_keys(host: &Host, request: &Request<'_>) -> Result<Keys, HostError> {
+    let encryption = CsrKey::Encryption {
+        min_rsa_bits: host.config().min_rsa_bits,
+    };
+    let verified = |name: &str, csr: &[u8], key: CsrKey| {
+        verify_csr(csr, key)
+            .map(VerifiedCsr::into_public_key)
+            .map_err(|error| {
+                let reason = match error {
+                    CsrError::Malformed | CsrError::ProofOfPossession => Reason::CsrInvalid,
+                    CsrError::KeyTooWeak { .. } | CsrError::KeyUnsound | CsrError::WrongKeyKind => {
+                        Reason::KeyTooWeak
+                    }
+                };
+                refused(reason, format!("{name}: {error}"))
+            })
+    };
+    Ok(Keys {
+        encryption: verified("encryption key", request.encryption_csr, encryption)?,
+        authentication: verified(
+            "authentication key",
+            request.authentication_csr,
+            CsrKey::Authentication,
+        )?,
+    })
+}
+
+/// Whether this device may enrol with this code. The inner error is for the log; towards the
+/// terminal all of them are one.
+async fn admit(
+    tx: &mut Tx,
+    serial: &DeviceSerial,
+    code: &[u8; 32],
+    keys: Option<&Keys>,
+) -> Result<Result<Admission, &'static str>, HostError> {
+    let device = tx.device(serial).await?;
+    let stored = tx.activation_code(serial).await?;
+    // Compared in any case, so that an unknown device takes as long.
+    let expected = stored
+        .as_ref()
+        .map_or(&[0; 32][..], |stored| &stored.code_sha256);
+    let right = bool::from(expected.ct_eq(code));
+    let (Some(device), Some(stored)) = (device, stored) else {
+        // Not on the audit trail: anybody could fill it with invented serial numbers.
+        return Ok(Err("unknown serial number, or no activation code"));
+    };
+    if stored.wrong_tries >= MAX_WRONG_TRIES {
+        return Ok(Err("the activation code is locked"));
+    }
+    if !right {
+        tx.count_wrong_code(serial).await?;
+        let tries = stored.wrong_tries + 1;
+        let detail = json!({"wrong-tries": tries, "locked": tries >= MAX_WRONG_TRIES});
+        record(
+            tx,
+            serial,
+            "device.enrol",
+            Reason::EnrollmentRefused,
+            detail,
+        )
+        .await?;
+        return Ok(Err("wrong activation code"));
+    }
+    if stored.used {
+        return Ok(if is_same_enrolment(&stored, keys) {
+            Ok(Admission::Repeated)
+        } else {
+            Err("the activation code was used before")
+        });
+    }
+    if stored.expired {
+        return Ok(Err("the activation code has expired"));
+    }
+    if stored.claimed_by.is_some() {
+        return Ok(Err("another enrolment with this code is under way"));
+    }
+    if device
+        .state
+        .after(DeviceEvent::Enrolled, device.state_before)
+        .is_none()
+    {
+        return Ok(Err("the device's state does not allow it"));
+    }
+    Ok(Ok(Admission::Fresh(device)))
+}
+
+fn is_same_enrolment(stored: &ActivationCode, keys: Option<&Keys>) -> bool {
+    match (&stored.claimed_by, keys) {
+        (Some(claimed_by), Some(keys)) => claimed_by.ct_eq(&keys.digest()).into(),
+        _ => false,
+    }
+}
+
+/// Gives the answer that was lost. Only a device in good standing gets it.
+async fn repeat(host: &Host, tx: &mut Tx, serial: &DeviceSerial) -> Result<Enrolled, HostError> {
+    let device = tx.device(serial).await?;
+    let allowed =
+        device.is_some_and(|device| device.state.after(DeviceEvent::Bound, None).is_some());
+    let encryption = tx.current_certificate(serial, Purpose::Encryption).await?;
+    let authentication = tx
+        .current_certificate(serial, Purpose::Authentication)
+        .await?;
+    match (allowed, encryption, authentication) {
+        (true, Some(encryption), Some(authentication)) => {
+            answer(host, &encryption.certificate, &authentication.certificate)
+        }
+        _ => Err(refused(
+            Reason::EnrollmentRefused,
+            format!("{serial}: the device's state does not allow to repeat an enrolment"),
+        )),
+    }
+}
+
+/// Claims code, keys and serial numbers, together with the record of the intent.
+async fn claim(host: &Host, mut tx: Tx, device: Device, keys: Keys) -> Result<Claim, HostError> {
+    let serial = || {
+        SerialNumber::from_random(&random::<SERIAL_LEN>()?)
+            .map_err(|error| HostError::Internal(error.to_string()))
+    };
+    let claim = Claim {
+        device: device.serial,
+        keys,
+        encryption_serial: serial()?,
+        authentication_serial: serial()?,
+    };
+    let certificates = [
+        (
+            Purpose::Encryption,
+            &claim.encryption_serial,
+            &claim.keys.encryption,
+        ),
+        (
+            Purpose::Authentication,
+            &claim.authentication_serial,
+            &claim.keys.authentication,
+        ),
+    ];
+    for (purpose, serial, key) in certificates {
+        let key_claim = KeyClaim {
+            purpose,
+            serial: serial.clone(),
+            key_sha256: key.fingerprint(),
+        };
+        if !tx.claim_certificate(&claim.device, &key_claim).await? {
+            // Nothing of this transaction stays but the record of the refusal.
+            drop(tx);
+            let mut tx = host.store().write(host.now()).await?;
+            let detail = json!({"key": hex::encode(key.fingerprint())});
+            record(
+                &mut tx,
+                &claim.device,
+                "device.enrol",
+                Reason::KeyInUse,
+                detail,
+            )
+            .await?;
+            tx.commit().await?;
+            return Err(refused(
+                Reason::KeyInUse,
+                format!("{}: a public key is known already", claim.device),
+            ));
+        }
+    }
+    tx.claim_activation_code(&claim.device, Some(&claim.keys.digest()))
+        .await?;
+    tx.record(AuditEntry {
+        actor: &Actor::Device(claim.device.clone()),
+        action: "device.enrol.intent",
+        device: Some(&claim.device),
+        outcome: "ok",
+        detail: json!({
+            "encryption-certificate": claim.encryption_serial.to_string(),
+            "authentication-certificate": claim.authentication_serial.to_string(),
+        }),
+    })
+    .await?;
+    tx.commit().await?;
+    Ok(claim)
+}
+
+/// Has CA_KRD sign both certificates, in the HSM.
+async fn issue(host: &Host, claim: &Claim) -> Result<(Certificate, Certificate), HostError> {
+    let ca = host.config().certificates.ca_krd.clone();
+    let lifetime = host.config().certificate_validity;
+    let now = host.now();
+    let validity = Validity {
+        not_before: (now - CLOCK_SKEW).max(ca.not_before()),
+        not_after: end_of(now, lifetime).min(ca.not_after()),
+    };
+    let subject = |role: Role, key: &PublicKey, serial: &SerialNumber| {
+        Ok::<_, HostError>(Subject {
+            role,
+            name: role
+                .subject(ca.subject(), claim.device.as_str())
+                .map_err(|error| HostError::Internal(error.to_string()))?,
+            public_key: key.clone(),
+            serial: serial.clone(),
+            validity,
+            hosts: Vec::new(),
+        })
+    };
+    let encryption = subject(Role::Krd, &claim.keys.encryption, &claim.encryption_serial)?;
+    let authentication = subject(
+        Role::KrdTls,
+        &claim.keys.authentication,
+        &claim.authentication_serial,
+    )?;
+    host.in_hsm(move |keys| {
+        let issuer = Issuer {
+            certificate: &ca,
+            signer: &keys.ca_krd,
+        };
+        Ok((
+            issue_certificate(&issuer, &encryption)?,
+            issue_certificate(&issuer, &authentication)?,
+        ))
+    })
+    .await
+}
+
+fn end_of(now: OffsetDateTime, lifetime: std::time::Duration) -> OffsetDateTime {
+    time::Duration::try_from(lifetime)
+        .ok()
+        .and_then(|lifetime| now.checked_add(lifetime))
+        .unwrap_or(now)
+}
+
+/// Stores what was made, spends the code, moves the device on.
+async fn finish(
+    host: &Host,
+    claim: &Claim,
+    encryption: &Certificate,
+    authentication: &Certificate,
+) -> Result<(), HostError> {
+    let serial = &claim.device;
+    let mut tx = host.store().write(host.now()).await?;
+    let device = tx
+        .device(serial)
+        .await?
+        .ok_or_else(|| HostError::Internal("the device is gone".to_owned()))?;
+    // An operator may have stopped it meanwhile.
+    let state = device
+        .state
+        .after(DeviceEvent::Enrolled, device.state_before)
+        .ok_or_else(|| refused(Reason::EnrollmentRefused, "the device was stopped"));
+    let state = match state {
+        Ok(state) => state,
+        Err(error) => {
+            drop(tx);
+            release(host, claim, &error).await?;
+            return Err(error);
+        }
+    };
+    tx.put_certificate(serial, Purpose::Encryption, encryption)
+        .await?;
+    tx.put_certificate(serial, Purpose::Authentication, authentication)
+        .await?;
+    tx.spend_activation_code(serial).await?;
+    tx.set_device_state(&device, state).await?;
+    tx.record(AuditEntry {
+        actor: &Actor::Device(serial.clone()),
+        action: "device.enrolled",
+        device: Some(serial),
+        outcome: "ok",
+        detail: json!({
+            "encryption-certificate": encryption.serial().to_string(),
+            "authentication-certificate": authentication.serial().to_string(),
+            "encryption-key": hex::encode(claim.keys.encryption.fingerprint()),
+            "authentication-key": hex::encode(claim.keys.authentication.fingerprint()),
+        }),
+    })
+    .await?;
+    Ok(tx.commit().await?)
+}
+
+/// Undoes a claim: the same terminal may try again with the same code and keys.
+async fn release(host: &Host, claim: &Claim, error: &HostError) -> Result<(), HostError> {
+    let mut tx = host.store().write(host.now()).await?;
+    tx.claim_activation_code(&claim.device, None).await?;
+    tx.release_certificates(&claim.device).await?;
+    record(
+        &mut tx,
+        &claim.device,
+        "device.enrol",
+        error.reason(),
+        json!({}),
+    )
+    .await?;
+    Ok(tx.commit().await?)
+}
+
+fn answer(
+    host: &Host,
+    encryption: &Certificate,
+    authentication: &Certificate,
+) -> Result<Enrolled, HostError> {
+    let ct_krd = KrdCredentialToken::new(encryption.der())
+        .map_err(|error| HostError::Internal(error.to_string()))?;
+    Ok(Enrolled {
+        ct_krd: ct_krd.to_der(),
+        authentication_certificate: authentication.der().to_vec(),
+        chain: vec![host.config().certificates.ca_krd.der().to_vec()],
+    })
+}
+
+/// Records a refusal of something that a device tried.
+async fn record(
+    tx: &mut Tx,
+    serial: &DeviceSerial,
+    action: &'static str,
+    reason: Reason,
+    detail: serde_json::Value,
+) -> Result<(), HostError> {
+    let entry = AuditEntry {
+        actor: &Actor::Device(serial.clone()),
+        action,
+        device: Some(serial),
+        outcome: reason.as_str(),
+        detail,
+    };
+    Ok(tx.record(entry).await?)
+}

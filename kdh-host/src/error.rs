@@ -1,0 +1,102 @@
+//! What can go wrong, by whose fault it is, and what of it is told to whom.
+
+use std::time::Duration;
+
+use hsm::HsmError;
+use kdh_proto::Reason;
+use pki::IssueError;
+
+use crate::{names::BadName, store::StoreError};
+
+/// When a caller may try again after [`Reason::Overloaded`].
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// Why a call did not succeed. The cause goes to the log; the caller learns the reason.
+#[derive(Debug, thiserror::Error)]
+pub enum HostError {
+    /// The caller's fault.
+    #[error("{}: {cause}", reason.as_str())]
+    Refused {
+        /// What the caller learns.
+        reason: Reason,
+        /// What the log says.
+        cause: String,
+    },
+    /// The HSM's.
+    #[error("HSM: {0}")]
+    Hsm(#[from] HsmError),
+    /// The database's.
+    #[error("store: {0}")]
+    Store(#[from] StoreError),
+    /// Ours.
+    #[error("internal: {0}")]
+    Internal(String),
+}
+
+/// Why the host does not start, all faults at once.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", .0.join("\n"))]
+pub struct StartError(pub Vec<String>);
+
+impl StartError {
+    /// A single fault.
+    pub fn one(fault: impl std::fmt::Display) -> Self {
+        Self(vec![fault.to_string()])
+    }
+}
+
+/// Refuses a call.
+pub(crate) fn refused(reason: Reason, cause: impl std::fmt::Display) -> HostError {
+    HostError::Refused {
+        reason,
+        cause: cause.to_string(),
+    }
+}
+
+impl From<BadName> for HostError {
+    fn from(bad_name: BadName) -> Self {
+        refused(Reason::RequestInvalid, bad_name)
+    }
+}
+
+impl From<sqlx::Error> for HostError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Store(error.into())
+    }
+}
+
+impl From<IssueError<HsmError>> for HostError {
+    fn from(error: IssueError<HsmError>) -> Self {
+        match error {
+            IssueError::Signing(error) => Self::Hsm(error),
+            other => Self::Internal(other.to_string()),
+        }
+    }
+}
+
+impl HostError {
+    /// The reason that the caller learns. The one place where errors become reasons.
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::Refused { reason, .. } => *reason,
+            Self::Hsm(error) if matches!(error, HsmError::Busy { .. }) => Reason::Overloaded,
+            Self::Hsm(error) if error.is_retryable() => Reason::HsmUnavailable,
+            Self::Hsm(HsmError::Unsupported { .. }) => Reason::HsmUnsupported,
+            Self::Store(StoreError::Database(_)) => Reason::StoreUnavailable,
+            // A missing or weak key, a damaged row: nothing that the caller could change.
+            Self::Hsm(_) | Self::Store(StoreError::Damaged(_)) | Self::Internal(_) => {
+                Reason::Internal
+            }
+        }
+    }
+
+    /// When the caller may try again, if that helps.
+    pub fn retry_after(&self) -> Option<Duration> {
+        (self.reason() == Reason::Overloaded).then_some(RETRY_AFTER)
+    }
+
+    /// Whether the host's own people have to look at it.
+    pub fn is_ours(&self) -> bool {
+        !matches!(self, Self::Refused { .. })
+    }
+}

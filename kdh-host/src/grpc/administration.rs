@@ -1,0 +1,285 @@
+//! What operators call.
+
+use kdh_proto::v1::{
+    ActivationCode, AddDeviceRequest, AssignKeyRequest, Assignment, Delivery, Device,
+    IssueActivationCodeRequest, Key, ListAuditRecordsRequest, ListAuditRecordsResponse,
+    ListDeliveriesRequest, ListDeliveriesResponse, ListDevicesRequest, ListDevicesResponse,
+    ListKeysRequest, ListKeysResponse, RegisterKeyRequest, ResumeDeviceRequest,
+    RevokeDeviceRequest, ShowDeviceRequest, ShowDeviceResponse, SuspendDeviceRequest,
+    administration_server::Administration,
+};
+use tonic::{Request, Response, Status};
+
+use super::{Audience, key_distribution::assignment_message, peer, status};
+use crate::{
+    Host, HostError,
+    administration::{self as domain, KeyRegistration, Operator},
+    config::OperatorRole::{self, Audit, Fleet, Keys},
+    delivery::{kcv_message, parse_kcv},
+    state::DeviceEvent,
+    store,
+};
+
+/// The operators' service.
+pub(crate) struct AdministrationService(pub(crate) Host);
+
+impl AdministrationService {
+    async fn operator<T>(
+        &self,
+        request: &Request<T>,
+        call: &'static str,
+        allowed: &[OperatorRole],
+    ) -> Result<Operator, HostError> {
+        domain::authenticate(&self.0, peer(request).as_ref(), call, allowed).await
+    }
+
+    async fn move_device(
+        &self,
+        operator: Result<Operator, HostError>,
+        serial: &str,
+        event: DeviceEvent,
+        why: &str,
+    ) -> Result<Device, HostError> {
+        let device = domain::move_device(&self.0, &operator?, serial, event, why).await?;
+        self.with_certificate(&device).await
+    }
+
+    /// A device as it is shown after an act.
+    async fn with_certificate(&self, device: &store::Device) -> Result<Device, HostError> {
+        let details = domain::show_device(&self.0, device.serial.as_str()).await?;
+        Ok(details_message(&details))
+    }
+}
+
+fn end<T>(call: &'static str, outcome: Result<T, HostError>) -> Result<Response<T>, Status> {
+    outcome
+        .map(Response::new)
+        .map_err(|error| status(call, Audience::Operator, &error))
+}
+
+#[tonic::async_trait]
+impl Administration for AdministrationService {
+    async fn add_device(
+        &self,
+        request: Request<AddDeviceRequest>,
+    ) -> Result<Response<Device>, Status> {
+        let call = async {
+            let operator = self.operator(&request, "AddDevice", &[Fleet]).await?;
+            let request = request.get_ref();
+            let serial = &request.serial_number;
+            let device = domain::add_device(&self.0, &operator, serial, &request.model).await?;
+            Ok(device_message(&device))
+        };
+        end("AddDevice", call.await)
+    }
+
+    async fn list_devices(
+        &self,
+        request: Request<ListDevicesRequest>,
+    ) -> Result<Response<ListDevicesResponse>, Status> {
+        let call = async {
+            self.operator(&request, "ListDevices", &[Fleet, Audit])
+                .await?;
+            let request = request.get_ref();
+            let (state, after) = (&request.state, &request.after);
+            let devices = domain::list_devices(&self.0, state, after, request.limit).await?;
+            Ok(ListDevicesResponse {
+                devices: devices.iter().map(device_message).collect(),
+            })
+        };
+        end("ListDevices", call.await)
+    }
+
+    async fn show_device(
+        &self,
+        request: Request<ShowDeviceRequest>,
+    ) -> Result<Response<ShowDeviceResponse>, Status> {
+        let call = async {
+            self.operator(&request, "ShowDevice", &[Fleet, Audit])
+                .await?;
+            let details = domain::show_device(&self.0, &request.get_ref().serial_number).await?;
+            Ok(ShowDeviceResponse {
+                device: Some(details_message(&details)),
+                assignments: details.assignments.iter().map(assignment_message).collect(),
+            })
+        };
+        end("ShowDevice", call.await)
+    }
+
+    async fn suspend_device(
+        &self,
+        request: Request<SuspendDeviceRequest>,
+    ) -> Result<Response<Device>, Status> {
+        let operator = self.operator(&request, "SuspendDevice", &[Fleet]).await;
+        let request = request.get_ref();
+        let (serial, why) = (&request.serial_number, &request.why);
+        let outcome = self.move_device(operator, serial, DeviceEvent::Suspended, why);
+        end("SuspendDevice", outcome.await)
+    }
+
+    async fn resume_device(
+        &self,
+        request: Request<ResumeDeviceRequest>,
+    ) -> Result<Response<Device>, Status> {
+        let operator = self.operator(&request, "ResumeDevice", &[Fleet]).await;
+        let request = request.get_ref();
+        let (serial, why) = (&request.serial_number, &request.why);
+        let outcome = self.move_device(operator, serial, DeviceEvent::Resumed, why);
+        end("ResumeDevice", outcome.await)
+    }
+
+    async fn revoke_device(
+        &self,
+        request: Request<RevokeDeviceRequest>,
+    ) -> Result<Response<Device>, Status> {
+        let operator = self.operator(&request, "RevokeDevice", &[Fleet]).await;
+        let request = request.get_ref();
+        let (serial, why) = (&request.serial_number, &request.why);
+        let outcome = self.move_device(operator, serial, DeviceEvent::Revoked, why);
+        end("RevokeDevice", outcome.await)
+    }
+
+    async fn issue_activation_code(
+        &self,
+        request: Request<IssueActivationCodeRequest>,
+    ) -> Result<Response<ActivationCode>, Status> {
+        let call = async {
+            let operator = self
+                .operator(&request, "IssueActivationCode", &[Fleet])
+                .await?;
+            let serial = &request.get_ref().serial_number;
+            let (code, expires_at) =
+                domain::issue_activation_code(&self.0, &operator, serial).await?;
+            Ok(ActivationCode {
+                code,
+                expires_at: store::time_text(expires_at)?,
+            })
+        };
+        end("IssueActivationCode", call.await)
+    }
+
+    async fn register_key(
+        &self,
+        request: Request<RegisterKeyRequest>,
+    ) -> Result<Response<Key>, Status> {
+        let call = async {
+            let operator = self.operator(&request, "RegisterKey", &[Keys]).await?;
+            let request = request.get_ref();
+            let registration = KeyRegistration {
+                name: &request.name,
+                hsm_label: &request.hsm_label,
+                header: &request.header,
+                kcv: parse_kcv(request.kcv.as_ref()),
+            };
+            let key = domain::register_key(&self.0, &operator, registration).await?;
+            Ok(key_message(&key))
+        };
+        end("RegisterKey", call.await)
+    }
+
+    async fn list_keys(
+        &self,
+        request: Request<ListKeysRequest>,
+    ) -> Result<Response<ListKeysResponse>, Status> {
+        let call = async {
+            self.operator(&request, "ListKeys", &[Keys, Audit]).await?;
+            let keys = domain::list_keys(&self.0).await?;
+            Ok(ListKeysResponse {
+                keys: keys.iter().map(key_message).collect(),
+            })
+        };
+        end("ListKeys", call.await)
+    }
+
+    async fn assign_key(
+        &self,
+        request: Request<AssignKeyRequest>,
+    ) -> Result<Response<Assignment>, Status> {
+        let call = async {
+            let operator = self.operator(&request, "AssignKey", &[Keys]).await?;
+            let request = request.get_ref();
+            let (serial, slot) = (&request.serial_number, &request.slot);
+            let assignment =
+                domain::assign_key(&self.0, &operator, serial, slot, &request.key_name).await?;
+            Ok(assignment_message(&assignment))
+        };
+        end("AssignKey", call.await)
+    }
+
+    async fn list_deliveries(
+        &self,
+        request: Request<ListDeliveriesRequest>,
+    ) -> Result<Response<ListDeliveriesResponse>, Status> {
+        let call = async {
+            self.operator(&request, "ListDeliveries", &[Fleet, Keys, Audit])
+                .await?;
+            let request = request.get_ref();
+            let (serial, before) = (&request.serial_number, &request.before);
+            let deliveries =
+                domain::list_deliveries(&self.0, serial, before, request.limit).await?;
+            Ok(ListDeliveriesResponse {
+                deliveries: deliveries.into_iter().map(delivery_message).collect(),
+            })
+        };
+        end("ListDeliveries", call.await)
+    }
+
+    async fn list_audit_records(
+        &self,
+        request: Request<ListAuditRecordsRequest>,
+    ) -> Result<Response<ListAuditRecordsResponse>, Status> {
+        let call = async {
+            self.operator(&request, "ListAuditRecords", &[Audit])
+                .await?;
+            let request = request.get_ref();
+            let records = domain::list_audit_records(&self.0, request.after, request.limit).await?;
+            Ok(ListAuditRecordsResponse { records })
+        };
+        end("ListAuditRecords", call.await)
+    }
+}
+
+fn device_message(device: &store::Device) -> Device {
+    Device {
+        serial_number: device.serial.to_string(),
+        model: device.model.clone(),
+        state: device.state.as_str().to_owned(),
+        created_at: device.created_at.clone(),
+        changed_at: device.changed_at.clone(),
+        certificate_serial: String::new(),
+    }
+}
+
+fn details_message(details: &domain::DeviceDetails) -> Device {
+    let certificate = details.certificate.as_ref();
+    Device {
+        certificate_serial: certificate
+            .map(|stored| stored.certificate.serial().to_string())
+            .unwrap_or_default(),
+        ..device_message(&details.device)
+    }
+}
+
+fn key_message(key: &store::StoredKey) -> Key {
+    Key {
+        name: key.name.to_string(),
+        hsm_label: key.hsm_label.clone(),
+        header: key.header.to_string(),
+        kind: key.kind.clone(),
+        kcv: Some(kcv_message(&key.kcv)),
+        created_at: key.created_at.clone(),
+    }
+}
+
+fn delivery_message(delivery: store::Delivery) -> Delivery {
+    Delivery {
+        id: delivery.id,
+        serial_number: delivery.device.to_string(),
+        slot: delivery.slot,
+        key_version: delivery.version,
+        key_name: delivery.key_name,
+        state: delivery.state.as_str().to_owned(),
+        created_at: delivery.created_at,
+        changed_at: delivery.changed_at,
+    }
+}

@@ -1,0 +1,60 @@
+//! The shell around the domain: decode, identify the peer, call, map errors. No decision is made
+//! here.
+
+mod administration;
+mod key_distribution;
+
+use kdh_proto::Reason;
+use pki::Certificate;
+use tonic::{
+    Request, Status,
+    transport::server::{TcpConnectInfo, TlsConnectInfo},
+};
+
+pub(crate) use administration::AdministrationService;
+pub(crate) use key_distribution::KeyDistributionService;
+
+use crate::{HostError, host::random};
+
+/// No message of this interface comes near; anything above is refused unread.
+pub(crate) const MAX_MESSAGE_LEN: usize = 256 * 1024;
+/// Bytes of a correlation id.
+const CORRELATION_LEN: usize = 8;
+
+/// The certificate that the peer's TLS handshake proved.
+fn peer<T>(request: &Request<T>) -> Option<Certificate> {
+    let certificates = request
+        .extensions()
+        .get::<TlsConnectInfo<TcpConnectInfo>>()?
+        .peer_certs()?;
+    // TLS verified it; what does not parse here is no certificate of this system.
+    Certificate::from_der(certificates.first()?).ok()
+}
+
+/// Who learns how much of a refusal.
+#[derive(Clone, Copy)]
+enum Audience {
+    /// A terminal: the reason, and nothing else.
+    Terminal,
+    /// An operator: also what to mend.
+    Operator,
+}
+
+/// Ends a call: the cause to the log, the reason to the caller.
+fn status(call: &'static str, audience: Audience, error: &HostError) -> Status {
+    let correlation_id = random::<CORRELATION_LEN>().map_or_else(|_| String::new(), hex::encode);
+    let reason = error.reason();
+    if error.is_ours() {
+        tracing::error!(call, reason = reason.as_str(), correlation_id, %error, "call failed");
+    } else {
+        tracing::info!(call, reason = reason.as_str(), correlation_id, %error, "call refused");
+    }
+    let message = match (audience, error) {
+        (Audience::Operator, HostError::Refused { cause, .. }) => cause.clone(),
+        (Audience::Operator, HostError::Hsm(cause)) if reason == Reason::HsmUnsupported => {
+            cause.to_string()
+        }
+        _ => String::new(),
+    };
+    reason.into_status(&message, &correlation_id, error.retry_after())
+}

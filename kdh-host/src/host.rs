@@ -1,0 +1,240 @@
+//! What all services share.
+
+use std::sync::Arc;
+
+use pki::{CredentialError, VerifiedCrl, verify_sub_ca};
+use serde_json::json;
+use time::OffsetDateTime;
+
+use crate::{
+    clock::Clock,
+    config::Config,
+    error::{HostError, StartError},
+    keys::{HostKeys, off_the_async_threads},
+    state::DeliveryState,
+    store::{Actor, AuditEntry, Store},
+    trust::CrlFile,
+};
+
+/// The host: configuration, database, keys, clock. Cheap to clone.
+#[derive(Clone)]
+pub struct Host(Arc<Inner>);
+
+struct Inner {
+    config: Config,
+    store: Store,
+    keys: HostKeys,
+    crl_ca_krd: CrlFile,
+    crl_ca_kdh: CrlFile,
+    clock: Box<dyn Clock>,
+}
+
+impl Host {
+    /// Opens the database and the HSM, checks that everything fits together, and puts in order what
+    /// a crash may have left.
+    ///
+    /// # Errors
+    /// Every fault that was found.
+    pub async fn start(config: Config, clock: Box<dyn Clock>) -> Result<Self, StartError> {
+        let now = clock.now();
+        let mut faults = certificate_faults(&config, now);
+        let store = Store::open(&config.store).await.map_err(|error| {
+            StartError::one(format!("store: {}: {error}", config.store.display()))
+        })?;
+        match store.verify_audit().await {
+            Ok(Ok(records)) => tracing::info!(records, "the audit trail holds"),
+            Ok(Err(broken)) => faults.push(format!("store: {broken}")),
+            Err(error) => faults.push(format!("store: {error}")),
+        }
+        let certificates = &config.certificates;
+        let crl_ca_krd = CrlFile::new(certificates.ca_krd.clone(), certificates.crl_ca_krd.clone());
+        let crl_ca_kdh = CrlFile::new(certificates.ca_kdh.clone(), certificates.crl_ca_kdh.clone());
+        for list in [&crl_ca_krd, &crl_ca_kdh] {
+            if let Err(error) = list.current(&store, now).await {
+                faults.push(error.to_string());
+            }
+        }
+        if let Ok(crl) = crl_ca_kdh.current(&store, now).await {
+            let kdh = &certificates.kdh;
+            let role = pki::Role::Kdh;
+            if let Err(error) = pki::verify_credential(kdh, &certificates.ca_kdh, role, &crl, now) {
+                faults.push(format!("certificates.kdh: {error}"));
+            }
+        }
+        if !faults.is_empty() {
+            return Err(StartError(faults));
+        }
+        let for_keys = config.clone();
+        let keys = tokio::task::spawn_blocking(move || HostKeys::open(&for_keys))
+            .await
+            .map_err(StartError::one)??;
+        let host = Self(Arc::new(Inner {
+            config,
+            store,
+            keys,
+            crl_ca_krd,
+            crl_ca_kdh,
+            clock,
+        }));
+        host.recover().await.map_err(StartError::one)?;
+        Ok(host)
+    }
+
+    /// What was claimed and never finished before a crash is given back, on the record.
+    async fn recover(&self) -> Result<(), HostError> {
+        let mut tx = self.store().write(self.now()).await?;
+        for device in tx.unfinished_enrolments().await? {
+            tx.claim_activation_code(&device, None).await?;
+            tx.release_certificates(&device).await?;
+            tx.record(AuditEntry {
+                actor: &Actor::Host,
+                action: "device.enrol.released",
+                device: Some(&device),
+                outcome: "ok",
+                detail: json!({"why": "the host was stopped before it was finished"}),
+            })
+            .await?;
+        }
+        for delivery in tx.prepared_deliveries().await? {
+            tx.release_nonce(&delivery.device, &delivery.nonce).await?;
+            tx.set_delivery_state(&delivery.id, DeliveryState::Abandoned)
+                .await?;
+            tx.record(AuditEntry {
+                actor: &Actor::Host,
+                action: "delivery.abandoned",
+                device: Some(&delivery.device),
+                outcome: "ok",
+                detail: json!({
+                    "delivery": delivery.id,
+                    "why": "the host was stopped before the token was recorded",
+                }),
+            })
+            .await?;
+        }
+        tx.record(AuditEntry {
+            actor: &Actor::Host,
+            action: "host.started",
+            device: None,
+            outcome: "ok",
+            detail: json!({"version": env!("CARGO_PKG_VERSION")}),
+        })
+        .await?;
+        Ok(tx.commit().await?)
+    }
+
+    /// Writes the end to the trail and closes the database.
+    pub(crate) async fn stop(&self) -> Result<(), HostError> {
+        let mut tx = self.store().write(self.now()).await?;
+        tx.record(AuditEntry {
+            actor: &Actor::Host,
+            action: "host.stopped",
+            device: None,
+            outcome: "ok",
+            detail: json!({}),
+        })
+        .await?;
+        tx.commit().await?;
+        self.store().close().await;
+        Ok(())
+    }
+
+    pub(crate) fn config(&self) -> &Config {
+        &self.0.config
+    }
+
+    pub(crate) fn store(&self) -> &Store {
+        &self.0.store
+    }
+
+    pub(crate) fn keys(&self) -> &HostKeys {
+        &self.0.keys
+    }
+
+    pub(crate) fn now(&self) -> OffsetDateTime {
+        self.0.clock.now()
+    }
+
+    /// CA_KRD's revocation list, good now.
+    pub(crate) async fn crl_ca_krd(&self) -> Result<VerifiedCrl, HostError> {
+        self.0.crl_ca_krd.current(self.store(), self.now()).await
+    }
+
+    /// CA_KDH's revocation list, good now.
+    pub(crate) async fn crl_ca_kdh(&self) -> Result<VerifiedCrl, HostError> {
+        self.0.crl_ca_kdh.current(self.store(), self.now()).await
+    }
+
+    /// Uses the HSM without holding up other calls.
+    pub(crate) async fn in_hsm<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&HostKeys) -> Result<T, HostError> + Send + 'static,
+    ) -> Result<T, HostError> {
+        let host = self.clone();
+        off_the_async_threads(move || work(host.keys())).await
+    }
+}
+
+/// Random bytes for identifiers, serial numbers and activation codes, from the operating system: an
+/// HSM that is busy need not be asked by whoever knocks. Keys are made in the HSM.
+pub(crate) fn random<const LEN: usize>() -> Result<[u8; LEN], HostError> {
+    let mut bytes = [0; LEN];
+    getrandom::fill(&mut bytes).map_err(|error| HostError::Internal(error.to_string()))?;
+    Ok(bytes)
+}
+
+/// Checks a configuration without serving and without the database; with the HSM if asked to.
+///
+/// # Errors
+/// Every fault that was found.
+pub fn check(config: &Config, now: OffsetDateTime, with_hsm: bool) -> Result<(), StartError> {
+    let mut faults = certificate_faults(config, now);
+    let certificates = &config.certificates;
+    for (issuer, path) in [
+        (&certificates.ca_krd, &certificates.crl_ca_krd),
+        (&certificates.ca_kdh, &certificates.crl_ca_kdh),
+    ] {
+        let verified = std::fs::read(path)
+            .map_err(|error| error.to_string())
+            .and_then(|bytes| {
+                let crl = pki::Crl::from_pem_or_der(&bytes).map_err(|error| error.to_string())?;
+                pki::verify_crl(crl.der(), issuer, now, None).map_err(|error| error.to_string())
+            });
+        if let Err(error) = verified {
+            faults.push(format!("revocation list {}: {error}", path.display()));
+        }
+    }
+    if with_hsm && let Err(StartError(found)) = HostKeys::open(config).map(drop) {
+        faults.extend(found);
+    }
+    if faults.is_empty() {
+        Ok(())
+    } else {
+        Err(StartError(faults))
+    }
+}
+
+/// Whether the certificates of the configuration fit together now.
+fn certificate_faults(config: &Config, now: OffsetDateTime) -> Vec<String> {
+    let certificates = &config.certificates;
+    let mut faults = Vec::new();
+    let mut check = |key: &str, result: Result<(), CredentialError>| {
+        if let Err(error) = result {
+            faults.push(format!("certificates.{key}: {error}"));
+        }
+    };
+    if let Some(root) = &certificates.root {
+        check("ca-krd", verify_sub_ca(&certificates.ca_krd, root, now));
+        check("ca-kdh", verify_sub_ca(&certificates.ca_kdh, root, now));
+        check("ca-ops", verify_sub_ca(&certificates.ca_ops, root, now));
+    }
+    check(
+        "host-tls",
+        pki::verify_unlisted(
+            &certificates.host_tls,
+            &certificates.ca_ops,
+            pki::Role::HostTls,
+            now,
+        ),
+    );
+    faults
+}

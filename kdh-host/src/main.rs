@@ -1,0 +1,114 @@
+//! `kdh-host`: the key distribution host.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Parser, Subcommand, ValueEnum};
+use kdh_host::{Clock as _, Host, StartError, SystemClock, config::Config, serve};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+/// Delivers secret keys to payment terminals, out of an HSM, by TR-34.
+#[derive(Parser)]
+#[command(
+    version,
+    after_help = "\
+The sample configuration deploy/kdh-host.toml explains every key. Before the first start, hold a
+ceremony (kdh-ceremony) that makes the host's keys and certificates."
+)]
+struct Arguments {
+    /// How the log is written, to standard error. RUST_LOG chooses what (default: info).
+    #[arg(long, global = true, value_enum, default_value = "text")]
+    log_format: LogFormat,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum LogFormat {
+    /// For people.
+    Text,
+    /// For programs: one JSON object per line.
+    Json,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve terminals and operators until SIGTERM or SIGINT.
+    Run {
+        /// The configuration file.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Check a configuration as `run` would, and name every fault.
+    ///
+    /// Opens neither the HSM nor the database, unless --hsm is given.
+    CheckConfig {
+        /// The configuration file.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// Also log in to the tokens, find the keys, and seal and open a throw-away key.
+        #[arg(long)]
+        hsm: bool,
+    },
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    init_log(arguments.log_format);
+    match run(arguments.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(faults) => {
+            for fault in faults.0 {
+                tracing::error!("{fault}");
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn init_log(format: LogFormat) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    match format {
+        LogFormat::Text => log.with_ansi(false).init(),
+        LogFormat::Json => log.json().init(),
+    }
+}
+
+fn run(command: Command) -> Result<(), StartError> {
+    hsm::forbid_core_dumps().map_err(StartError::one)?;
+    match command {
+        Command::CheckConfig { config, hsm } => {
+            let config = Config::load(&config)?;
+            kdh_host::check(&config, SystemClock.now(), hsm)?;
+            tracing::info!("the configuration is sound");
+            Ok(())
+        }
+        Command::Run { config } => {
+            let config = Config::load(&config)?;
+            tokio::runtime::Builder::new_multi_thread()
+                .enable_all()
+                .build()
+                .map_err(StartError::one)?
+                .block_on(async {
+                    let stop = stop_signal()?;
+                    let host = Host::start(config, Box::new(SystemClock)).await?;
+                    serve(host, stop).await
+                })
+        }
+    }
+}
+
+/// Completes at the first SIGTERM or SIGINT.
+fn stop_signal() -> Result<impl Future<Output = ()>, StartError> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(StartError::one)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(StartError::one)?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}

@@ -1,0 +1,139 @@
+//! Listeners: start, serve, stop.
+
+use std::{net::SocketAddr, path::Path, sync::Arc};
+
+use kdh_proto::v1::{
+    administration_server::AdministrationServer, key_distribution_server::KeyDistributionServer,
+};
+use serde::Serialize;
+use token_tls::{AcceptLimits, ClientAuthentication, TlsIdentity, server_config};
+use tokio::{net::TcpListener, sync::watch};
+use tonic::transport::Server;
+
+use crate::{
+    Host,
+    error::StartError,
+    grpc::{AdministrationService, KeyDistributionService, MAX_MESSAGE_LEN},
+};
+
+/// Calls of one connection that may be under way.
+const CALLS_PER_CONNECTION: usize = 16;
+
+/// Where the listeners are.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Addresses {
+    /// For terminals.
+    pub terminals: SocketAddr,
+    /// For operators.
+    pub administration: SocketAddr,
+}
+
+/// Serves until `stop` completes, then lets calls in flight finish, within the configured time.
+///
+/// # Errors
+/// A listener could not be opened or failed.
+pub async fn serve(host: Host, stop: impl Future<Output = ()>) -> Result<(), StartError> {
+    let config = host.config();
+    let certificates = &config.certificates;
+    let identity = TlsIdentity {
+        chain: vec![certificates.host_tls.clone(), certificates.ca_ops.clone()],
+        key: host.keys().host_tls.clone(),
+    };
+    // Enroll comes without a client certificate; every other call is refused without one.
+    let terminals_tls = server_config(
+        &identity,
+        &ClientAuthentication::Optional(certificates.ca_krd.clone()),
+    )
+    .map_err(StartError::one)?;
+    let administration_tls = server_config(
+        &identity,
+        &ClientAuthentication::Required(certificates.ca_ops.clone()),
+    )
+    .map_err(StartError::one)?;
+    let terminals = listen("terminals", config.terminals).await?;
+    let administration = listen("administration", config.administration).await?;
+    let addresses = Addresses {
+        terminals: terminals.local_addr().map_err(StartError::one)?,
+        administration: administration.local_addr().map_err(StartError::one)?,
+    };
+
+    let limits = AcceptLimits {
+        connections: config.connections,
+        handshake: config.handshake_timeout,
+    };
+    let (stopping, stopped) = watch::channel(false);
+    let until_stopped = |mut stopped: watch::Receiver<bool>| async move {
+        // An error means that the sender is gone, which is a stop too.
+        drop(stopped.wait_for(|stopped| *stopped).await);
+    };
+
+    let (health, health_service) = tonic_health::server::health_reporter();
+    health
+        .set_serving::<KeyDistributionServer<KeyDistributionService>>()
+        .await;
+    let key_distribution = KeyDistributionServer::new(KeyDistributionService(host.clone()))
+        .max_decoding_message_size(MAX_MESSAGE_LEN);
+    let terminals_server = Server::builder()
+        .concurrency_limit_per_connection(CALLS_PER_CONNECTION)
+        .add_service(health_service)
+        .add_service(key_distribution)
+        .serve_with_incoming_shutdown(
+            token_tls::accept(terminals, Arc::new(terminals_tls), limits),
+            until_stopped(stopped.clone()),
+        );
+    let administration_service = AdministrationServer::new(AdministrationService(host.clone()))
+        .max_decoding_message_size(MAX_MESSAGE_LEN);
+    let administration_server = Server::builder()
+        .concurrency_limit_per_connection(CALLS_PER_CONNECTION)
+        .add_service(administration_service)
+        .serve_with_incoming_shutdown(
+            token_tls::accept(administration, Arc::new(administration_tls), limits),
+            until_stopped(stopped),
+        );
+
+    if let Some(path) = &config.addresses_file {
+        write_addresses(path, &addresses).map_err(|error| {
+            StartError::one(format!("addresses-file: {}: {error}", path.display()))
+        })?;
+    }
+    tracing::info!(
+        terminals = %addresses.terminals,
+        administration = %addresses.administration,
+        "serving"
+    );
+    let servers = async { tokio::try_join!(terminals_server, administration_server) };
+    tokio::pin!(servers);
+    let outcome = tokio::select! {
+        outcome = &mut servers => outcome.map(drop),
+        () = stop => {
+            tracing::info!("stopping: calls in flight may finish");
+            health
+                .set_not_serving::<KeyDistributionServer<KeyDistributionService>>()
+                .await;
+            stopping.send_replace(true);
+            match tokio::time::timeout(config.stop_timeout, servers).await {
+                Ok(outcome) => outcome.map(drop),
+                Err(_) => {
+                    tracing::warn!("calls in flight were cut off");
+                    Ok(())
+                }
+            }
+        }
+    };
+    host.stop().await.map_err(StartError::one)?;
+    outcome.map_err(StartError::one)
+}
+
+async fn listen(section: &str, address: SocketAddr) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address)
+        .await
+        .map_err(|error| StartError::one(format!("{section}.address: {address}: {error}")))
+}
+
+/// Whole or not at all: a reader never sees half a file.
+fn write_addresses(path: &Path, addresses: &Addresses) -> std::io::Result<()> {
+    let text = serde_json::to_vec(addresses)?;
+    let temporary = path.with_extension("tmp");
+    std::fs::write(&temporary, text)?;
+    std::fs::rename(temporary, path)
+}

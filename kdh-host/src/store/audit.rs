@@ -1,0 +1,155 @@
+//! The audit trail: who did what to which device with which outcome, each record chained to the one
+//! before.
+
+use std::fmt;
+
+use kdh_proto::{ChainVerifier, FIRST_PREVIOUS_HASH, audit_hash, to_hex, v1::AuditRecord};
+use serde_json::Value;
+use sqlx::{Row, sqlite::SqliteRow};
+
+use super::{Store, StoreError, Tx};
+use crate::names::DeviceSerial;
+
+/// How many records are read at a time when the whole trail is verified.
+const PAGE: i64 = 1000;
+
+/// Who acts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Actor {
+    /// The host itself.
+    Host,
+    /// An operator, by the common name of their certificate.
+    Operator(String),
+    /// A device.
+    Device(DeviceSerial),
+}
+
+impl fmt::Display for Actor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Host => f.write_str("host"),
+            Self::Operator(name) => write!(f, "operator:{name}"),
+            Self::Device(serial) => write!(f, "device:{serial}"),
+        }
+    }
+}
+
+/// A record to be written.
+#[derive(Debug)]
+pub(crate) struct AuditEntry<'a> {
+    /// Who.
+    pub(crate) actor: &'a Actor,
+    /// What, in the past tense, for example `device.enrolled`; an intent ends in `.intent`.
+    pub(crate) action: &'static str,
+    /// To which device.
+    pub(crate) device: Option<&'a DeviceSerial>,
+    /// `ok`, or the reason of a refusal.
+    pub(crate) outcome: &'a str,
+    /// A JSON object; never a secret.
+    pub(crate) detail: Value,
+}
+
+impl Tx {
+    /// Adds a record to the trail. It becomes part of it with this transaction.
+    pub(crate) async fn record(&mut self, entry: AuditEntry<'_>) -> Result<(), StoreError> {
+        let last = sqlx::query("SELECT sequence, hash FROM audit ORDER BY sequence DESC LIMIT 1")
+            .fetch_optional(&mut *self.tx)
+            .await?;
+        let (sequence, previous) = match last {
+            Some(row) => {
+                let hash: String = row.try_get("hash")?;
+                (unsigned(&row, "sequence")?, from_hex(&hash)?)
+            }
+            None => (0, FIRST_PREVIOUS_HASH),
+        };
+        let mut record = AuditRecord {
+            sequence: sequence + 1,
+            at: self.now.clone(),
+            actor: entry.actor.to_string(),
+            action: entry.action.to_owned(),
+            device: entry.device.map(ToString::to_string).unwrap_or_default(),
+            outcome: entry.outcome.to_owned(),
+            detail: entry.detail.to_string(),
+            previous_hash: to_hex(&previous),
+            hash: String::new(),
+        };
+        record.hash = to_hex(&audit_hash(&previous, &record));
+        sqlx::query("INSERT INTO audit VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)")
+            .bind(signed(record.sequence)?)
+            .bind(&record.at)
+            .bind(&record.actor)
+            .bind(&record.action)
+            .bind(&record.device)
+            .bind(&record.outcome)
+            .bind(&record.detail)
+            .bind(&record.previous_hash)
+            .bind(&record.hash)
+            .execute(&mut *self.tx)
+            .await?;
+        Ok(())
+    }
+
+    /// Records after a sequence number, oldest first.
+    pub(crate) async fn audit_records(
+        &mut self,
+        after: u64,
+        limit: i64,
+    ) -> Result<Vec<AuditRecord>, StoreError> {
+        sqlx::query("SELECT * FROM audit WHERE sequence > $1 ORDER BY sequence LIMIT $2")
+            .bind(signed(after)?)
+            .bind(limit)
+            .fetch_all(&mut *self.tx)
+            .await?
+            .iter()
+            .map(read)
+            .collect()
+    }
+}
+
+impl Store {
+    /// Follows the whole trail. Returns how many records hold, or what is wrong, in words.
+    pub(crate) async fn verify_audit(&self) -> Result<Result<u64, String>, StoreError> {
+        let mut chain = ChainVerifier::default();
+        let mut tx = self.read().await?;
+        loop {
+            let page = tx.audit_records(chain.verified(), PAGE).await?;
+            if page.is_empty() {
+                return Ok(Ok(chain.verified()));
+            }
+            for record in page {
+                if let Err(broken) = chain.verify(&record) {
+                    return Ok(Err(broken.to_string()));
+                }
+            }
+        }
+    }
+}
+
+fn read(row: &SqliteRow) -> Result<AuditRecord, StoreError> {
+    Ok(AuditRecord {
+        sequence: unsigned(row, "sequence")?,
+        at: row.try_get("at")?,
+        actor: row.try_get("actor")?,
+        action: row.try_get("action")?,
+        device: row.try_get("device")?,
+        outcome: row.try_get("outcome")?,
+        detail: row.try_get("detail")?,
+        previous_hash: row.try_get("previous_hash")?,
+        hash: row.try_get("hash")?,
+    })
+}
+
+fn unsigned(row: &SqliteRow, column: &str) -> Result<u64, StoreError> {
+    let number: i64 = row.try_get(column)?;
+    u64::try_from(number).map_err(|_| StoreError::Damaged("audit record"))
+}
+
+fn signed(number: u64) -> Result<i64, StoreError> {
+    i64::try_from(number).map_err(|_| StoreError::Damaged("audit record"))
+}
+
+fn from_hex(hash: &str) -> Result<[u8; 32], StoreError> {
+    let mut bytes = [0; 32];
+    hex::decode_to_slice(hash, &mut bytes).map_err(|_| StoreError::Damaged("audit record"))?;
+    Ok(bytes)
+}

@@ -1,0 +1,155 @@
+//! Certificates of terminals: claimed before they are signed, one current of each purpose.
+
+use pki::{Certificate, SerialNumber};
+use sqlx::{Row, sqlite::SqliteRow};
+
+use super::{StoreError, Tx, is_taken};
+use crate::names::DeviceSerial;
+
+/// What a terminal's certificate is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// Receives Ke.
+    Encryption,
+    /// TLS and receipts.
+    Authentication,
+}
+
+impl Purpose {
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Encryption => "ENCRYPTION",
+            Self::Authentication => "AUTHENTICATION",
+        }
+    }
+}
+
+/// A serial number and a public key that shall be certified.
+#[derive(Clone, Debug)]
+pub(crate) struct KeyClaim {
+    pub(crate) purpose: Purpose,
+    pub(crate) serial: SerialNumber,
+    pub(crate) key_sha256: [u8; 32],
+}
+
+/// A certificate in the registry.
+#[derive(Clone, Debug)]
+pub(crate) struct StoredCertificate {
+    pub(crate) device: DeviceSerial,
+    pub(crate) certificate: Certificate,
+    pub(crate) current: bool,
+}
+
+impl Tx {
+    /// Claims a key and a serial number for a device; `false` if either is taken.
+    pub(crate) async fn claim_certificate(
+        &mut self,
+        device: &DeviceSerial,
+        claim: &KeyClaim,
+    ) -> Result<bool, StoreError> {
+        let inserted = sqlx::query(
+            "INSERT INTO certificates (serial, device, purpose, key_sha256, state, created_at)
+             VALUES ($1, $2, $3, $4, 'CLAIMED', $5)",
+        )
+        .bind(claim.serial.to_string())
+        .bind(device.as_str())
+        .bind(claim.purpose.as_str())
+        .bind(&claim.key_sha256[..])
+        .bind(&self.now)
+        .execute(&mut *self.tx)
+        .await;
+        match inserted {
+            Ok(_) => Ok(true),
+            Err(error) if is_taken(&error) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Gives up the claims of a device.
+    pub(crate) async fn release_certificates(
+        &mut self,
+        device: &DeviceSerial,
+    ) -> Result<(), StoreError> {
+        sqlx::query("DELETE FROM certificates WHERE device = $1 AND state = 'CLAIMED'")
+            .bind(device.as_str())
+            .execute(&mut *self.tx)
+            .await?;
+        Ok(())
+    }
+
+    /// Stores a certificate that was claimed, as the current one; the one before is superseded.
+    pub(crate) async fn put_certificate(
+        &mut self,
+        device: &DeviceSerial,
+        purpose: Purpose,
+        certificate: &Certificate,
+    ) -> Result<(), StoreError> {
+        sqlx::query(
+            "UPDATE certificates SET state = 'SUPERSEDED'
+             WHERE device = $1 AND purpose = $2 AND state = 'CURRENT'",
+        )
+        .bind(device.as_str())
+        .bind(purpose.as_str())
+        .execute(&mut *self.tx)
+        .await?;
+        let updated = sqlx::query(
+            "UPDATE certificates SET state = 'CURRENT', der = $2
+             WHERE serial = $1 AND state = 'CLAIMED'",
+        )
+        .bind(certificate.serial().to_string())
+        .bind(certificate.der())
+        .execute(&mut *self.tx)
+        .await?;
+        if updated.rows_affected() != 1 {
+            return Err(StoreError::Damaged("certificate claim"));
+        }
+        Ok(())
+    }
+
+    /// The current certificate of a device.
+    pub(crate) async fn current_certificate(
+        &mut self,
+        device: &DeviceSerial,
+        purpose: Purpose,
+    ) -> Result<Option<StoredCertificate>, StoreError> {
+        sqlx::query(
+            "SELECT * FROM certificates WHERE device = $1 AND purpose = $2 AND state = 'CURRENT'",
+        )
+        .bind(device.as_str())
+        .bind(purpose.as_str())
+        .fetch_optional(&mut *self.tx)
+        .await?
+        .as_ref()
+        .map(read)
+        .transpose()
+    }
+
+    /// A certificate that this host issued for a purpose, byte for byte.
+    pub(crate) async fn issued_certificate(
+        &mut self,
+        certificate: &Certificate,
+        purpose: Purpose,
+    ) -> Result<Option<StoredCertificate>, StoreError> {
+        sqlx::query("SELECT * FROM certificates WHERE serial = $1 AND purpose = $2 AND der = $3")
+            .bind(certificate.serial().to_string())
+            .bind(purpose.as_str())
+            .bind(certificate.der())
+            .fetch_optional(&mut *self.tx)
+            .await?
+            .as_ref()
+            .map(read)
+            .transpose()
+    }
+}
+
+fn read(row: &SqliteRow) -> Result<StoredCertificate, StoreError> {
+    let damaged = || StoreError::Damaged("certificate");
+    let device: String = row.try_get("device")?;
+    let state: String = row.try_get("state")?;
+    let der: Vec<u8> = row.try_get("der")?;
+    Ok(StoredCertificate {
+        device: DeviceSerial::parse(&device).map_err(|_| damaged())?,
+        certificate: Certificate::from_der(&der).map_err(|_| damaged())?,
+        current: state == "CURRENT",
+    })
+}

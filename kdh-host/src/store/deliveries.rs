@@ -1,0 +1,199 @@
+//! Deliveries, and the nonces that they were asked for with.
+
+use sqlx::{Row, sqlite::SqliteRow};
+use time::OffsetDateTime;
+use tr34::KrdNonce;
+
+use super::{StoreError, Tx, is_taken, time_text};
+use crate::{
+    names::{DeviceSerial, KeyAlias, Slot},
+    state::DeliveryState,
+};
+
+/// A delivery to be prepared.
+#[derive(Debug)]
+pub(crate) struct NewDelivery<'a> {
+    pub(crate) id: &'a str,
+    pub(crate) device: &'a DeviceSerial,
+    pub(crate) slot: &'a Slot,
+    pub(crate) version: u32,
+    pub(crate) key: &'a KeyAlias,
+    pub(crate) nonce: &'a KrdNonce,
+    pub(crate) expires_at: OffsetDateTime,
+}
+
+/// A delivery.
+#[derive(Clone, Debug)]
+pub(crate) struct Delivery {
+    pub(crate) id: String,
+    pub(crate) device: DeviceSerial,
+    pub(crate) slot: String,
+    pub(crate) version: u32,
+    pub(crate) key_name: String,
+    pub(crate) state: DeliveryState,
+    pub(crate) nonce: Vec<u8>,
+    pub(crate) token_sha256: Option<Vec<u8>>,
+    pub(crate) expired: bool,
+    pub(crate) created_at: String,
+    pub(crate) changed_at: String,
+}
+
+impl Tx {
+    /// Claims a nonce for a device; `false` if it was used before.
+    pub(crate) async fn claim_nonce(
+        &mut self,
+        device: &DeviceSerial,
+        nonce: &KrdNonce,
+    ) -> Result<bool, StoreError> {
+        let inserted = sqlx::query("INSERT INTO nonces VALUES ($1, $2, $3)")
+            .bind(device.as_str())
+            .bind(&nonce.as_bytes()[..])
+            .bind(&self.now)
+            .execute(&mut *self.tx)
+            .await;
+        match inserted {
+            Ok(_) => Ok(true),
+            Err(error) if is_taken(&error) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Gives a nonce back, because no token was made for it.
+    pub(crate) async fn release_nonce(
+        &mut self,
+        device: &DeviceSerial,
+        nonce: &[u8],
+    ) -> Result<(), StoreError> {
+        sqlx::query("DELETE FROM nonces WHERE device = $1 AND nonce = $2")
+            .bind(device.as_str())
+            .bind(nonce)
+            .execute(&mut *self.tx)
+            .await?;
+        Ok(())
+    }
+
+    /// Records the intent to deliver.
+    pub(crate) async fn prepare_delivery(
+        &mut self,
+        delivery: &NewDelivery<'_>,
+    ) -> Result<(), StoreError> {
+        sqlx::query(
+            "INSERT INTO deliveries (id, device, slot, version, key_name, state, nonce, expires_at,
+             created_at, changed_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9)",
+        )
+        .bind(delivery.id)
+        .bind(delivery.device.as_str())
+        .bind(delivery.slot.as_str())
+        .bind(i64::from(delivery.version))
+        .bind(delivery.key.as_str())
+        .bind(DeliveryState::Prepared.as_str())
+        .bind(&delivery.nonce.as_bytes()[..])
+        .bind(time_text(delivery.expires_at)?)
+        .bind(&self.now)
+        .execute(&mut *self.tx)
+        .await?;
+        Ok(())
+    }
+
+    /// The token exists; older ones of the same slot count no more. Returns their ids.
+    pub(crate) async fn issue_delivery(
+        &mut self,
+        delivery: &NewDelivery<'_>,
+        token_sha256: &[u8; 32],
+    ) -> Result<Vec<String>, StoreError> {
+        let older: Vec<String> = sqlx::query_scalar(
+            "SELECT id FROM deliveries WHERE device = $1 AND slot = $2 AND state = 'ISSUED'",
+        )
+        .bind(delivery.device.as_str())
+        .bind(delivery.slot.as_str())
+        .fetch_all(&mut *self.tx)
+        .await?;
+        for id in &older {
+            self.set_delivery_state(id, DeliveryState::Superseded)
+                .await?;
+        }
+        sqlx::query("UPDATE deliveries SET token_sha256 = $2 WHERE id = $1")
+            .bind(delivery.id)
+            .bind(&token_sha256[..])
+            .execute(&mut *self.tx)
+            .await?;
+        self.set_delivery_state(delivery.id, DeliveryState::Issued)
+            .await?;
+        Ok(older)
+    }
+
+    pub(crate) async fn set_delivery_state(
+        &mut self,
+        id: &str,
+        state: DeliveryState,
+    ) -> Result<(), StoreError> {
+        sqlx::query("UPDATE deliveries SET state = $2, changed_at = $3 WHERE id = $1")
+            .bind(id)
+            .bind(state.as_str())
+            .bind(&self.now)
+            .execute(&mut *self.tx)
+            .await?;
+        Ok(())
+    }
+
+    pub(crate) async fn delivery(&mut self, id: &str) -> Result<Option<Delivery>, StoreError> {
+        let row = sqlx::query("SELECT * FROM deliveries WHERE id = $1")
+            .bind(id)
+            .fetch_optional(&mut *self.tx)
+            .await?;
+        row.as_ref().map(|row| read(row, &self.now)).transpose()
+    }
+
+    /// Deliveries whose token was never made.
+    pub(crate) async fn prepared_deliveries(&mut self) -> Result<Vec<Delivery>, StoreError> {
+        sqlx::query("SELECT * FROM deliveries WHERE state = 'PREPARED'")
+            .fetch_all(&mut *self.tx)
+            .await?
+            .iter()
+            .map(|row| read(row, &self.now))
+            .collect()
+    }
+
+    /// Deliveries, newest first, older than a given one if one is given.
+    pub(crate) async fn deliveries(
+        &mut self,
+        device: Option<&DeviceSerial>,
+        before: &str,
+        limit: i64,
+    ) -> Result<Vec<Delivery>, StoreError> {
+        sqlx::query(
+            "SELECT * FROM deliveries d WHERE ($1 = '' OR device = $1) AND ($2 = '' OR
+                 (d.created_at, d.id) < (SELECT created_at, id FROM deliveries WHERE id = $2))
+             ORDER BY created_at DESC, id DESC LIMIT $3",
+        )
+        .bind(device.map_or("", DeviceSerial::as_str))
+        .bind(before)
+        .bind(limit)
+        .fetch_all(&mut *self.tx)
+        .await?
+        .iter()
+        .map(|row| read(row, &self.now))
+        .collect()
+    }
+}
+
+fn read(row: &SqliteRow, now: &str) -> Result<Delivery, StoreError> {
+    let damaged = || StoreError::Damaged("delivery");
+    let device: String = row.try_get("device")?;
+    let version: i64 = row.try_get("version")?;
+    let state: String = row.try_get("state")?;
+    let expires_at: String = row.try_get("expires_at")?;
+    Ok(Delivery {
+        id: row.try_get("id")?,
+        device: DeviceSerial::parse(&device).map_err(|_| damaged())?,
+        slot: row.try_get("slot")?,
+        version: u32::try_from(version).map_err(|_| damaged())?,
+        key_name: row.try_get("key_name")?,
+        state: DeliveryState::parse(&state).ok_or_else(damaged)?,
+        nonce: row.try_get("nonce")?,
+        token_sha256: row.try_get("token_sha256")?,
+        expired: expires_at.as_str() < now,
+        created_at: row.try_get("created_at")?,
+        changed_at: row.try_get("changed_at")?,
+    })
+}

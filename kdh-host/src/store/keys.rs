@@ -1,0 +1,150 @@
+//! Keys that lie in the HSM, and which device shall hold which of them in which slot.
+
+use hsm::{Kcv, KcvMethod};
+use sqlx::{Row, sqlite::SqliteRow};
+use tr34::Kbh;
+
+use super::{StoreError, Tx, is_taken};
+use crate::names::{DeviceSerial, KeyAlias, Slot};
+
+/// A key that is known to the host. The key itself is in the HSM.
+#[derive(Clone, Debug)]
+pub(crate) struct StoredKey {
+    pub(crate) name: KeyAlias,
+    pub(crate) hsm_label: String,
+    pub(crate) header: Kbh,
+    pub(crate) kind: String,
+    pub(crate) kcv: Kcv,
+    pub(crate) created_at: String,
+}
+
+/// What a device shall hold in a slot.
+#[derive(Clone, Debug)]
+pub(crate) struct Assignment {
+    pub(crate) slot: Slot,
+    pub(crate) version: u32,
+    pub(crate) key: StoredKey,
+    pub(crate) confirmed: bool,
+}
+
+impl Tx {
+    /// Makes a key known; `false` if its name or its label in the HSM is taken.
+    pub(crate) async fn insert_key(&mut self, key: &StoredKey) -> Result<bool, StoreError> {
+        let inserted = sqlx::query("INSERT INTO keys VALUES ($1, $2, $3, $4, $5, $6, $7)")
+            .bind(key.name.as_str())
+            .bind(&key.hsm_label)
+            .bind(key.header.to_string())
+            .bind(&key.kind)
+            .bind(method_word(key.kcv.method()))
+            .bind(key.kcv.to_string())
+            .bind(&self.now)
+            .execute(&mut *self.tx)
+            .await;
+        match inserted {
+            Ok(_) => Ok(true),
+            Err(error) if is_taken(&error) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    pub(crate) async fn key(&mut self, name: &KeyAlias) -> Result<Option<StoredKey>, StoreError> {
+        sqlx::query("SELECT * FROM keys WHERE name = $1")
+            .bind(name.as_str())
+            .fetch_optional(&mut *self.tx)
+            .await?
+            .as_ref()
+            .map(read_key)
+            .transpose()
+    }
+
+    pub(crate) async fn keys(&mut self) -> Result<Vec<StoredKey>, StoreError> {
+        sqlx::query("SELECT * FROM keys ORDER BY name")
+            .fetch_all(&mut *self.tx)
+            .await?
+            .iter()
+            .map(read_key)
+            .collect()
+    }
+
+    /// Gives a device a key in a slot, as the next version.
+    pub(crate) async fn assign_key(
+        &mut self,
+        device: &DeviceSerial,
+        slot: &Slot,
+        key: &KeyAlias,
+    ) -> Result<(), StoreError> {
+        sqlx::query(
+            "INSERT INTO assignments
+             SELECT $1, $2, COALESCE(MAX(version), 0) + 1, $3, $4
+             FROM assignments WHERE device = $1 AND slot = $2",
+        )
+        .bind(device.as_str())
+        .bind(slot.as_str())
+        .bind(key.as_str())
+        .bind(&self.now)
+        .execute(&mut *self.tx)
+        .await?;
+        Ok(())
+    }
+
+    /// The newest assignment of each slot of a device.
+    pub(crate) async fn assignments(
+        &mut self,
+        device: &DeviceSerial,
+    ) -> Result<Vec<Assignment>, StoreError> {
+        sqlx::query(
+            "SELECT a.slot, a.version, k.*, EXISTS (
+                 SELECT 1 FROM deliveries d WHERE d.device = a.device AND d.slot = a.slot
+                 AND d.version = a.version AND d.state = 'CONFIRMED') AS confirmed
+             FROM assignments a JOIN keys k ON k.name = a.key_name
+             WHERE a.device = $1 AND a.version = (
+                 SELECT MAX(version) FROM assignments b WHERE b.device = a.device AND b.slot = a.slot)
+             ORDER BY a.slot",
+        )
+        .bind(device.as_str())
+        .fetch_all(&mut *self.tx)
+        .await?
+        .iter()
+        .map(read_assignment)
+        .collect()
+    }
+}
+
+fn method_word(method: KcvMethod) -> &'static str {
+    match method {
+        KcvMethod::TdeaEcb => "TDEA_ECB",
+        KcvMethod::AesCmac => "AES_CMAC",
+    }
+}
+
+fn read_assignment(row: &SqliteRow) -> Result<Assignment, StoreError> {
+    let damaged = || StoreError::Damaged("assignment");
+    let slot: String = row.try_get("slot")?;
+    let version: i64 = row.try_get("version")?;
+    Ok(Assignment {
+        slot: Slot::parse(&slot).map_err(|_| damaged())?,
+        version: u32::try_from(version).map_err(|_| damaged())?,
+        key: read_key(row)?,
+        confirmed: row.try_get("confirmed")?,
+    })
+}
+
+fn read_key(row: &SqliteRow) -> Result<StoredKey, StoreError> {
+    let damaged = || StoreError::Damaged("key");
+    let name: String = row.try_get("name")?;
+    let header: String = row.try_get("header")?;
+    let method: String = row.try_get("kcv_method")?;
+    let method = [KcvMethod::TdeaEcb, KcvMethod::AesCmac]
+        .into_iter()
+        .find(|known| method_word(*known) == method)
+        .ok_or_else(damaged)?;
+    let kcv: String = row.try_get("kcv")?;
+    Ok(StoredKey {
+        name: KeyAlias::parse(&name).map_err(|_| damaged())?,
+        hsm_label: row.try_get("hsm_label")?,
+        header: Kbh::parse(header.as_bytes()).map_err(|_| damaged())?,
+        kind: row.try_get("kind")?,
+        kcv: Kcv::parse(method, &kcv).map_err(|_| damaged())?,
+        created_at: row.try_get("created_at")?,
+    })
+}

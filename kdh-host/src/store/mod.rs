@@ -1,0 +1,124 @@
+//! The database. Every change goes through a [`Tx`] together with its audit record.
+//!
+//! Queries are plain SQL that SQLite and PostgreSQL share, apart from how a connection is opened.
+
+mod activation;
+mod audit;
+mod certificates;
+mod crls;
+mod deliveries;
+mod devices;
+mod keys;
+
+use std::{path::Path, time::Duration};
+
+use sqlx::{
+    Sqlite, SqlitePool, Transaction,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+
+pub(crate) use activation::ActivationCode;
+pub(crate) use audit::{Actor, AuditEntry};
+pub(crate) use certificates::{KeyClaim, Purpose, StoredCertificate};
+pub(crate) use deliveries::{Delivery, NewDelivery};
+pub(crate) use devices::Device;
+pub(crate) use keys::{Assignment, StoredKey};
+
+/// How long a writer waits for another one.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+const CONNECTIONS: u32 = 8;
+
+/// Why the database did not do it.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// It does not answer, or refuses.
+    #[error(transparent)]
+    Database(#[from] sqlx::Error),
+    /// A row holds what this program did not write.
+    #[error("the database holds a damaged {0}")]
+    Damaged(&'static str),
+}
+
+/// The host's database.
+#[derive(Clone, Debug)]
+pub(crate) struct Store {
+    pool: SqlitePool,
+}
+
+/// A transaction, and the time at which everything in it happened. Dropped without
+/// [`Self::commit`], it leaves nothing.
+pub(crate) struct Tx {
+    tx: Transaction<'static, Sqlite>,
+    now: String,
+}
+
+impl Store {
+    /// Opens the SQLite file, making or migrating it.
+    pub(crate) async fn open(path: &Path) -> Result<Self, StoreError> {
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            // A commit that was acknowledged survives a loss of power.
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true)
+            .busy_timeout(BUSY_TIMEOUT);
+        let pool = SqlitePoolOptions::new()
+            .max_connections(CONNECTIONS)
+            .connect_with(options)
+            .await?;
+        sqlx::migrate!()
+            .run(&pool)
+            .await
+            .map_err(sqlx::Error::from)?;
+        Ok(Self { pool })
+    }
+
+    /// Begins a transaction that writes. Writers follow one another, so that what a transaction has
+    /// read is still true when it commits.
+    pub(crate) async fn write(&self, now: OffsetDateTime) -> Result<Tx, StoreError> {
+        let tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        Ok(Tx {
+            tx,
+            now: time_text(now)?,
+        })
+    }
+
+    /// Begins a transaction that only reads.
+    pub(crate) async fn read(&self) -> Result<Tx, StoreError> {
+        let tx = self.pool.begin().await?;
+        Ok(Tx {
+            tx,
+            now: String::new(),
+        })
+    }
+
+    /// Ends all connections.
+    pub(crate) async fn close(&self) {
+        self.pool.close().await;
+    }
+}
+
+impl Tx {
+    /// Makes it so.
+    pub(crate) async fn commit(self) -> Result<(), StoreError> {
+        Ok(self.tx.commit().await?)
+    }
+}
+
+/// As times stand in the database: whole seconds, UTC, so that text order is time order.
+pub(crate) fn time_text(at: OffsetDateTime) -> Result<String, StoreError> {
+    at.to_offset(time::UtcOffset::UTC)
+        .replace_nanosecond(0)
+        .map_err(|_| StoreError::Damaged("time"))?
+        .format(&Rfc3339)
+        .map_err(|_| StoreError::Damaged("time"))
+}
+
+/// Whether the database refused a row because its key is taken.
+fn is_taken(error: &sqlx::Error) -> bool {
+    error
+        .as_database_error()
+        .is_some_and(sqlx::error::DatabaseError::is_unique_violation)
+}

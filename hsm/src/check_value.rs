@@ -1,12 +1,17 @@
 //! Computing check values, on keys that can do nothing else.
 
-use cryptoki::{mechanism::Mechanism, object::ObjectHandle, session::Session};
+use cryptoki::{
+    mechanism::Mechanism,
+    object::{Attribute, ObjectHandle},
+    session::Session,
+};
 use tr34::KeyKind;
 
 use crate::{
     HsmError, Kcv, KcvMethod,
     error::CallResult,
-    template::{AES_CHECK_KEY, Lives, TDEA_CHECK_KEY, Template},
+    inspect::Flags,
+    template::{AES_CHECK_KEY, Flag, Lives, TDEA_CHECK_KEY, Template},
     worker::Ephemeral,
 };
 
@@ -20,8 +25,8 @@ pub(crate) const fn template(kind: KeyKind) -> &'static Template {
     }
 }
 
-/// The check value of a key that may not make it itself: on a copy, destroyed afterwards. The copy
-/// takes over nothing but the value: what the original may do is switched off in it.
+/// The check value of a key that may not make it itself: on a copy, destroyed afterwards, with no
+/// other usage.
 pub(crate) fn of_copy(
     session: &Session,
     key: ObjectHandle,
@@ -29,9 +34,22 @@ pub(crate) fn of_copy(
     len: usize,
 ) -> Result<Kcv, HsmError> {
     let copy = session
-        .copy_object(key, &template(kind).attributes(Lives::InSession))
+        .copy_object(key, &copy_attributes(session, key, template(kind))?)
         .during(OPERATION)?;
     of(&Ephemeral::new(session, copy), session, kind, len)
+}
+
+/// What a copy by the template has to have otherwise than its original. Modules refuse to be told to
+/// make a sensitive key sensitive.
+fn copy_attributes(
+    session: &Session,
+    original: ObjectHandle,
+    template: &Template,
+) -> Result<Vec<Attribute>, HsmError> {
+    let flags = Flags::read(session, original, &Flag::ALL).during(OPERATION)?;
+    let mut attributes = template.attributes(Lives::InSession);
+    attributes.retain(|attribute| !flags.contains(attribute));
+    Ok(attributes)
 }
 
 /// The check value of a key made from [`template`].

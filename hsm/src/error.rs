@@ -90,12 +90,16 @@ pub enum HsmError {
         label: String,
     },
     /// The key can be used or taken out in ways that its role forbids.
-    #[error("key {label} is weaker than its role: {attribute}")]
+    #[error("key {label} is weaker than its role: {attribute} is not {expected} ({reason})")]
     WeakKey {
         /// The key.
         label: String,
-        /// The attribute, with the value that it should have.
-        attribute: String,
+        /// The attribute, `CKA_...`.
+        attribute: &'static str,
+        /// What it should be.
+        expected: bool,
+        /// Why.
+        reason: &'static str,
     },
     /// The key's role does not do this.
     #[error("{operation} is not for a key of the role {role}")]

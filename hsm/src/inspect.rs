@@ -91,20 +91,20 @@ impl Flags {
         session: &Session,
         key: ObjectHandle,
         flags: &[Flag],
-        label: &str,
-    ) -> Result<Self, HsmError> {
+    ) -> cryptoki::error::Result<Self> {
         let types: Vec<AttributeType> = flags.iter().map(|flag| flag.attribute_type()).collect();
-        session
-            .get_attributes(key, &types)
-            .with_key("read a key's attributes", label)
-            .map(Self)
+        session.get_attributes(key, &types).map(Self)
     }
 
     /// `None` if the module does not give it.
     pub(crate) fn value(&self, flag: Flag) -> Option<bool> {
         [true, false]
             .into_iter()
-            .find(|value| self.0.contains(&flag.set(*value)))
+            .find(|value| self.contains(&flag.set(*value)))
+    }
+
+    pub(crate) fn contains(&self, attribute: &Attribute) -> bool {
+        self.0.contains(attribute)
     }
 }
 
@@ -116,14 +116,17 @@ pub(crate) fn require_role(
     name: &KeyName,
     accept_imported: bool,
 ) -> Result<(), HsmError> {
-    let weak = |flag: Flag, value: bool| {
+    let weak = |flag: Flag, value: bool, reason: &'static str| {
         Err(HsmError::WeakKey {
             label: name.label().to_owned(),
-            attribute: format!("{} is not {value}", flag.name()),
+            attribute: flag.name(),
+            expected: value,
+            reason,
         })
     };
 
-    let flags = Flags::read(session, key, &Flag::ALL, name.label())?;
+    let flags =
+        Flags::read(session, key, &Flag::ALL).with_key("read a key's attributes", name.label())?;
     for rule in role.template().rules {
         let Setting::Is(expected) = rule.setting else {
             continue;
@@ -131,14 +134,17 @@ pub(crate) fn require_role(
         // PKCS#11's defaults, at their weakest, for what the module does not give.
         let when_absent = matches!(rule.flag, Flag::Extractable | Flag::Modifiable);
         if flags.value(rule.flag).unwrap_or(when_absent) != expected {
-            return weak(rule.flag, expected);
+            return weak(rule.flag, expected, rule.reason);
         }
     }
-    // A pair that was made in the token has never been anywhere else.
     if role.is_pair() && !accept_imported {
         for flag in [Flag::AlwaysSensitive, Flag::NeverExtractable] {
             if flags.value(flag) == Some(false) {
-                return weak(flag, true);
+                return weak(
+                    flag,
+                    true,
+                    "a pair is made in the token and was nowhere else",
+                );
             }
         }
     }

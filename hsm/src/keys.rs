@@ -127,7 +127,9 @@ pub(crate) fn generate_key_pair(
     let halves = [public, private].map(|half| Ephemeral::new(session, half));
     require_role(session, private, role, name, false)?;
     let public_key = public_key(session, private, name)?;
-    halves.map(Ephemeral::keep);
+    for half in halves {
+        half.keep();
+    }
     Ok(public_key)
 }
 
@@ -156,7 +158,8 @@ pub(crate) fn may(
     usage: Flag,
     name: &KeyName,
 ) -> Result<bool, HsmError> {
-    let flags = Flags::read(session, key, &[usage], name.label())?;
+    let flags =
+        Flags::read(session, key, &[usage]).with_key("read a key's attributes", name.label())?;
     Ok(flags.value(usage) == Some(true))
 }
 
@@ -240,7 +243,7 @@ fn summarize(
         (_, Some(KeyType::EC)) => "EC".to_owned(),
         (_, other) => other.map_or_else(|| "unknown".to_owned(), |kind| kind.to_string()),
     };
-    let flags = Flags::read(session, key, &Flag::ALL, &label)?;
+    let flags = Flags::read(session, key, &Flag::ALL).during("list the keys")?;
     let set = |flag: &Flag| flags.value(*flag) == Some(true);
     Ok(KeySummary {
         attributes: Flag::ALL.into_iter().filter(set).map(Flag::name).collect(),

@@ -337,6 +337,18 @@ impl Token {
         })
     }
 
+    /// Says whether [`Self::seal`] could serve such a request, without using any key.
+    ///
+    /// # Errors
+    /// [`HsmError::Unsupported`], naming what is missing.
+    pub fn verify_sealable(
+        &self,
+        key: &SecretKey,
+        request: &SealRequest<'_>,
+    ) -> Result<(), HsmError> {
+        seal::Plan::new(&self.shared.place, key, request).map(drop)
+    }
+
     /// Starts to combine components into a key of this kind.
     ///
     /// # Errors

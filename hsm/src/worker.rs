@@ -103,7 +103,7 @@ impl Worker {
     }
 }
 
-/// A session object that is destroyed when it goes out of scope, by an error too.
+/// An object that is destroyed when it goes out of scope, by an error too.
 #[must_use]
 pub(crate) struct Ephemeral<'s> {
     session: &'s Session,
@@ -130,8 +130,7 @@ impl<'s> Ephemeral<'s> {
 impl Drop for Ephemeral<'_> {
     fn drop(&mut self) {
         if let Err(error) = self.session.destroy_object(self.handle) {
-            // It goes with its session at the latest.
-            tracing::warn!(%error, "a session object could not be destroyed");
+            tracing::warn!(%error, "an object could not be destroyed");
         }
     }
 }

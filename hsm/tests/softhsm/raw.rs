@@ -1,0 +1,76 @@
+//! PKCS#11 past the crate under test: for keys that it would not make, and to look behind it.
+
+use cryptoki::{
+    context::Pkcs11,
+    object::{Attribute, ObjectClass},
+    session::Session,
+};
+use hsm::KeyName;
+
+use crate::common::SOFTHSM;
+
+/// A session with the only initialized token. The crate under test has logged in to it.
+pub(crate) fn session() -> Session {
+    let pkcs11 = Pkcs11::new(SOFTHSM).unwrap();
+    let slots = pkcs11.get_slots_with_initialized_token().unwrap();
+    assert_eq!(slots.len(), 1);
+    pkcs11.open_rw_session(slots[0]).unwrap()
+}
+
+/// All objects, of the token and of every session.
+pub(crate) fn count_objects() -> usize {
+    session().find_objects(&[]).unwrap().len()
+}
+
+pub(crate) fn named(name: &KeyName) -> Vec<Attribute> {
+    vec![
+        Attribute::Token(true),
+        Attribute::Label(name.label().into()),
+        Attribute::Id(name.id().to_vec()),
+    ]
+}
+
+/// `template` with `changes` in place of what it says about the same attributes.
+pub(crate) fn changed(mut template: Vec<Attribute>, changes: &[Attribute]) -> Vec<Attribute> {
+    for change in changes {
+        template.retain(|attribute| attribute.attribute_type() != change.attribute_type());
+        template.push(change.clone());
+    }
+    template
+}
+
+/// A private RSA key's attributes as the crate would set them, for signing.
+pub(crate) fn signing_attributes(name: &KeyName) -> Vec<Attribute> {
+    let mut template = named(name);
+    template.extend([
+        Attribute::Private(true),
+        Attribute::Sensitive(true),
+        Attribute::Extractable(false),
+        Attribute::Modifiable(false),
+        Attribute::Sign(true),
+        Attribute::SignRecover(false),
+        Attribute::Decrypt(false),
+        Attribute::Unwrap(false),
+        Attribute::Derive(false),
+    ]);
+    template
+}
+
+/// A secret key's attributes as the crate would set them, for being wrapped.
+pub(crate) fn transport_attributes(name: &KeyName) -> Vec<Attribute> {
+    let mut template = named(name);
+    template.extend([
+        Attribute::Class(ObjectClass::SECRET_KEY),
+        Attribute::Private(true),
+        Attribute::Sensitive(true),
+        Attribute::Extractable(true),
+        Attribute::Encrypt(false),
+        Attribute::Decrypt(false),
+        Attribute::Sign(false),
+        Attribute::Verify(false),
+        Attribute::Wrap(false),
+        Attribute::Unwrap(false),
+        Attribute::Derive(false),
+    ]);
+    template
+}

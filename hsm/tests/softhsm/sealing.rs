@@ -1,0 +1,355 @@
+//! Sealing, self-test, capabilities, check values.
+
+use cryptoki::object::{Attribute, KeyType};
+use hsm::{HsmError, KeyName, KeyPairKind, KeyRole, SealRequest, SealingWay, SecretKey, Token};
+use tr34::{ContentCipher, IssuerAndSerial, Kbh, KeyBlockFrame, KeyKind, OaepHash};
+
+use crate::{
+    common::{in_token_directory, new_token},
+    raw, software,
+};
+
+const MISSING: [&str; 2] = [
+    "CKM_CONCATENATE_DATA_AND_BASE",
+    "CKM_CONCATENATE_BASE_AND_DATA",
+];
+
+/// DER of the name `CN=Test CA`.
+const ISSUER: [u8; 20] = *b"\x30\x12\x31\x10\x30\x0e\x06\x03\x55\x04\x03\x0c\x07Test CA";
+
+fn frame_with_serial(kind: KeyKind, serial_len: usize) -> KeyBlockFrame {
+    let header = match kind {
+        KeyKind::Tdea2 | KeyKind::Tdea3 => "D0000K0TB00E0000",
+        _ => "D0000K0AB00E0000",
+    };
+    let kdh = IssuerAndSerial::new(&ISSUER, &vec![0x11; serial_len]).unwrap();
+    KeyBlockFrame::new(
+        &kdh,
+        &Kbh::parse(header.as_bytes()).unwrap(),
+        kind.key_len(),
+    )
+}
+
+/// A frame in which the key is aligned.
+pub(crate) fn frame(kind: KeyKind) -> KeyBlockFrame {
+    (1..=20)
+        .map(|serial_len| frame_with_serial(kind, serial_len))
+        .find(|frame| frame.prefix().len().is_multiple_of(16))
+        .unwrap()
+}
+
+/// A key of a known value.
+pub(crate) fn import(token: &Token, label: &str, kind: KeyKind, value: &[u8]) -> SecretKey {
+    let name = KeyName::new(label).unwrap();
+    import_raw(&name, kind, value, &[]);
+    token.secret_key(KeyRole::TransportKey, &name).unwrap()
+}
+
+fn import_raw(name: &KeyName, kind: KeyKind, value: &[u8], changes: &[Attribute]) {
+    let key_type = match kind {
+        KeyKind::Tdea2 => KeyType::DES2,
+        KeyKind::Tdea3 => KeyType::DES3,
+        _ => KeyType::AES,
+    };
+    let mut template = raw::changed(raw::transport_attributes(name), changes);
+    template.push(Attribute::KeyType(key_type));
+    template.push(Attribute::Value(value.to_vec()));
+    raw::session().create_object(&template).unwrap();
+}
+
+fn value(kind: KeyKind) -> Vec<u8> {
+    (0..kind.key_len())
+        .map(|position| u8::try_from(position * 7 + 1).unwrap())
+        .collect()
+}
+
+#[test]
+fn what_is_sealed_opens_in_independent_software() {
+    in_token_directory(|| {
+        let token = new_token("kdh");
+        let recipient = software::recipient();
+        for (kind, cipher) in [
+            (KeyKind::Aes128, ContentCipher::Aes128Cbc),
+            (KeyKind::Aes128, ContentCipher::Aes256Cbc),
+            (KeyKind::Aes256, ContentCipher::Aes256Cbc),
+            (KeyKind::Tdea2, ContentCipher::Aes128Cbc),
+        ] {
+            let key = import(&token, "kn.test", kind, &value(kind));
+            let before = raw::count_objects();
+            let frame = frame(kind);
+            let mut kes = Vec::new();
+            for _ in 0..3 {
+                let sealed = token
+                    .seal(
+                        &key,
+                        &SealRequest {
+                            frame: &frame,
+                            recipient: &software::public_half(&recipient),
+                            cipher,
+                            oaep: OaepHash::Sha1,
+                        },
+                    )
+                    .unwrap();
+                let (ke, block) = software::open(&recipient, &sealed);
+                assert_eq!(ke.len(), cipher.key_len());
+                assert_eq!(
+                    block,
+                    [frame.prefix(), &value(kind), frame.suffix()].concat()
+                );
+                kes.push((ke, sealed.iv));
+            }
+            assert_eq!(
+                raw::count_objects(),
+                before,
+                "Ke and the recipient's key are gone"
+            );
+            assert!(kes[0] != kes[1] && kes[1] != kes[2] && kes[0] != kes[2]);
+            token.destroy_key(key.name()).unwrap();
+        }
+    });
+}
+
+#[test]
+fn keys_and_frames_off_the_block_boundary_are_refused_by_name() {
+    in_token_directory(|| {
+        let token = new_token("kdh");
+        let recipient = software::public_half(&software::recipient());
+        let mut refused = 0;
+        for kind in [KeyKind::Tdea3, KeyKind::Aes192, KeyKind::Aes128] {
+            let key = import(
+                &token,
+                &format!("kn.{}", kind.name().to_lowercase()),
+                kind,
+                &value(kind),
+            );
+            for serial_len in 1..=20 {
+                let frame = frame_with_serial(kind, serial_len);
+                if kind == KeyKind::Aes128 && frame.prefix().len().is_multiple_of(16) {
+                    continue;
+                }
+                let result = token.seal(
+                    &key,
+                    &SealRequest {
+                        frame: &frame,
+                        recipient: &recipient,
+                        cipher: ContentCipher::for_key(kind),
+                        oaep: OaepHash::Sha1,
+                    },
+                );
+                match result {
+                    Err(HsmError::Unsupported { missing, .. }) => assert_eq!(missing, MISSING),
+                    other => panic!("{other:?}"),
+                }
+                refused += 1;
+            }
+        }
+        assert!(refused > 57);
+    });
+}
+
+#[test]
+fn requests_that_do_not_fit_their_key_are_refused() {
+    in_token_directory(|| {
+        let token = new_token("kdh");
+        let recipient = software::public_half(&software::recipient());
+        let key = import(&token, "kn.test", KeyKind::Aes128, &value(KeyKind::Aes128));
+        let seal = |key: &SecretKey, frame: &KeyBlockFrame, recipient: &pki::PublicKey| {
+            token.seal(
+                key,
+                &SealRequest {
+                    frame,
+                    recipient,
+                    cipher: ContentCipher::Aes128Cbc,
+                    oaep: OaepHash::Sha1,
+                },
+            )
+        };
+
+        let longer = seal(&key, &frame(KeyKind::Aes256), &recipient);
+        assert!(
+            matches!(
+                longer,
+                Err(HsmError::KeyLength {
+                    expected: 32,
+                    found: 16
+                })
+            ),
+            "{longer:?}"
+        );
+
+        let ec = KeyName::new("host-tls").unwrap();
+        let ec = token
+            .generate_key_pair(KeyRole::TlsServer, &ec, KeyPairKind::P256)
+            .unwrap();
+        let not_rsa = seal(&key, &frame(KeyKind::Aes128), &ec);
+        assert!(
+            matches!(not_rsa, Err(HsmError::Unsupported { .. })),
+            "{not_rsa:?}"
+        );
+
+        let loaded = hsm::ClearKey::copy_from(&value(KeyKind::Aes128));
+        let loaded = token.load_clear_key(&loaded, KeyKind::Aes128).unwrap();
+        let loaded = loaded.commit(&KeyName::new("kn.loaded").unwrap()).unwrap();
+        let wrong_role = seal(&loaded, &frame(KeyKind::Aes128), &recipient);
+        assert!(
+            matches!(wrong_role, Err(HsmError::WrongRole { .. })),
+            "{wrong_role:?}"
+        );
+
+        token.destroy_key(key.name()).unwrap();
+        let gone = seal(&key, &frame(KeyKind::Aes128), &recipient);
+        assert!(
+            matches!(gone, Err(HsmError::KeyNotFound { .. })),
+            "{gone:?}"
+        );
+    });
+}
+
+#[test]
+fn a_hash_that_the_module_does_not_know_leaves_nothing_behind() {
+    in_token_directory(|| {
+        let token = new_token("kdh");
+        let key = import(&token, "kn.test", KeyKind::Aes128, &value(KeyKind::Aes128));
+        let before = raw::count_objects();
+        let refused = token.seal(
+            &key,
+            &SealRequest {
+                frame: &frame(KeyKind::Aes128),
+                recipient: &software::public_half(&software::recipient()),
+                cipher: ContentCipher::Aes128Cbc,
+                oaep: OaepHash::Sha256,
+            },
+        );
+        match refused {
+            Err(HsmError::Call {
+                operation,
+                function,
+                code,
+                ..
+            }) => {
+                assert_eq!(operation, "seal: wrap Ke");
+                assert_eq!(
+                    (function.as_str(), code.as_str()),
+                    ("C_WrapKey", "CKR_ARGUMENTS_BAD")
+                );
+            }
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(raw::count_objects(), before);
+    });
+}
+
+#[test]
+fn a_master_key_weaker_than_its_role_is_refused() {
+    in_token_directory(|| {
+        let token = new_token("kdh");
+        let cases = [
+            (Attribute::Private(false), "CKA_PRIVATE"),
+            (Attribute::Sensitive(false), "CKA_SENSITIVE"),
+            (Attribute::Extractable(false), "CKA_EXTRACTABLE"),
+            (Attribute::Encrypt(true), "CKA_ENCRYPT"),
+            (Attribute::Decrypt(true), "CKA_DECRYPT"),
+            (Attribute::Sign(true), "CKA_SIGN"),
+            (Attribute::Verify(true), "CKA_VERIFY"),
+            (Attribute::Wrap(true), "CKA_WRAP"),
+            (Attribute::Unwrap(true), "CKA_UNWRAP"),
+            (Attribute::Derive(true), "CKA_DERIVE"),
+        ];
+        for (number, (change, expected)) in cases.into_iter().enumerate() {
+            let name = KeyName::new(&format!("weak-{number}")).unwrap();
+            import_raw(&name, KeyKind::Aes128, &value(KeyKind::Aes128), &[change]);
+            match token.secret_key(KeyRole::TransportKey, &name) {
+                Err(HsmError::WeakKey { attribute, .. }) => assert_eq!(attribute, expected),
+                other => panic!("{expected}: {other:?}"),
+            }
+        }
+    });
+}
+
+#[test]
+fn a_key_that_became_weaker_is_refused_when_it_is_looked_up_again() {
+    in_token_directory(|| {
+        let token = new_token("kdh");
+        let key = import(&token, "kn.test", KeyKind::Aes128, &value(KeyKind::Aes128));
+        let session = raw::session();
+        let object = session.find_objects(&raw::named(key.name())).unwrap()[0];
+        session
+            .update_attributes(object, &[Attribute::Decrypt(true)])
+            .unwrap();
+        // Destroying any key makes every session look again.
+        import(&token, "kn.other", KeyKind::Aes128, &value(KeyKind::Aes128));
+        token
+            .destroy_key(&KeyName::new("kn.other").unwrap())
+            .unwrap();
+        let refused = token.kcv(&key);
+        assert!(
+            matches!(
+                refused,
+                Err(HsmError::WeakKey {
+                    attribute: "CKA_DECRYPT",
+                    ..
+                })
+            ),
+            "{refused:?}"
+        );
+    });
+}
+
+#[test]
+fn check_values_equal_those_of_independent_software() {
+    in_token_directory(|| {
+        let token = new_token("kdh");
+        for kind in [
+            KeyKind::Aes128,
+            KeyKind::Aes192,
+            KeyKind::Aes256,
+            KeyKind::Tdea2,
+            KeyKind::Tdea3,
+        ] {
+            let key = import(&token, "kn.test", kind, &value(kind));
+            let kcv = token.kcv(&key).unwrap();
+            assert_eq!(kcv.value(), software::kcv(kind, &value(kind)), "{kind}");
+            assert_eq!(raw::count_objects(), 1, "the copy is gone");
+            token.destroy_key(key.name()).unwrap();
+        }
+    });
+}
+
+#[test]
+fn the_self_test_passes_with_sha1_and_fails_with_sha256_on_softhsm() {
+    in_token_directory(|| {
+        let token = new_token("kdh");
+        let report = token.self_test(OaepHash::Sha1).unwrap();
+        assert_eq!(report.way, SealingWay::Splice);
+        assert_eq!(report.oaep, OaepHash::Sha1);
+        assert_eq!(report.key_lengths, [16, 32, 16]);
+        assert_eq!(raw::count_objects(), 0);
+
+        match token.self_test(OaepHash::Sha256) {
+            Err(HsmError::SelfTest { what }) => {
+                assert!(
+                    what.contains("Sha256") && what.contains("CKR_ARGUMENTS_BAD"),
+                    "{what}"
+                );
+            }
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(raw::count_objects(), 0);
+    });
+}
+
+#[test]
+fn capabilities_are_what_softhsm_can_do() {
+    in_token_directory(|| {
+        let token = new_token("kdh");
+        let capabilities = token.capabilities().unwrap();
+        assert_eq!(capabilities.sealing, Ok(SealingWay::Splice));
+        assert_eq!(capabilities.oaep, [OaepHash::Sha1]);
+        assert!(capabilities.mechanisms.contains(&"CKM_AES_CBC".to_owned()));
+        assert!(
+            std::ptr::eq(capabilities, token.capabilities().unwrap()),
+            "found out once"
+        );
+        assert_eq!(raw::count_objects(), 0);
+    });
+}

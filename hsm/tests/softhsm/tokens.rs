@@ -1,0 +1,212 @@
+//! Modules, tokens, PINs.
+
+use std::{path::Path, time::Duration};
+
+use hsm::{HsmError, KeyName, KeyPairKind, KeyRole, Module, TokenConfig};
+use pki::Signer;
+
+use crate::common::{SO_PIN, USER_PIN, in_token_directory, module, new_token, pin};
+
+#[test]
+fn a_token_is_initialized_found_and_opened() {
+    in_token_directory(|| {
+        let module = module();
+        assert!(!module.describe().unwrap().manufacturer.is_empty());
+        let made = module
+            .initialize_token("kdh", &pin(SO_PIN), &pin(USER_PIN))
+            .unwrap();
+        assert!(made.initialized && made.user_pin_set && !made.pin_locked);
+        assert!(module.tokens().unwrap().contains(&made));
+
+        let mut config = TokenConfig::new("kdh");
+        config.serial = Some(made.serial.clone());
+        let token = module.open(&config, &pin(USER_PIN)).unwrap();
+        assert_eq!(token.info(), &made);
+        let random = token.random(32).unwrap();
+        assert_eq!(random.len(), 32);
+        assert_ne!(random, token.random(32).unwrap());
+    });
+}
+
+#[test]
+fn a_module_is_loaded_once() {
+    in_token_directory(|| {
+        let first = module();
+        let again = Module::load(Path::new("/usr/lib/../lib/softhsm/libsofthsm2.so")).unwrap();
+        assert_eq!(first.describe().unwrap(), again.describe().unwrap());
+    });
+}
+
+#[test]
+fn what_is_not_a_module_is_refused() {
+    for path in ["/nowhere/libsofthsm2.so", "/etc/hostname"] {
+        let refused = Module::load(Path::new(path));
+        assert!(
+            matches!(refused, Err(HsmError::ModuleNotLoaded { .. })),
+            "{refused:?}"
+        );
+    }
+}
+
+#[test]
+fn a_label_names_one_token() {
+    in_token_directory(|| {
+        let module = module();
+        let initialize = |label: &str| module.initialize_token(label, &pin(SO_PIN), &pin(USER_PIN));
+        initialize("kdh").unwrap();
+        assert!(
+            matches!(initialize("kdh"), Err(HsmError::TokenExists { label }) if label == "kdh")
+        );
+        for label in ["", " kdh", "kdh ", "schlüssel", &"k".repeat(33)] {
+            assert!(
+                matches!(initialize(label), Err(HsmError::Name(_))),
+                "{label:?}"
+            );
+        }
+        initialize(&"k".repeat(32)).unwrap();
+    });
+}
+
+#[test]
+fn a_token_that_is_not_there_is_not_found() {
+    in_token_directory(|| {
+        let module = module();
+        module
+            .initialize_token("kdh", &pin(SO_PIN), &pin(USER_PIN))
+            .unwrap();
+        let other_label = TokenConfig::new("kdh2");
+        let mut other_serial = TokenConfig::new("kdh");
+        other_serial.serial = Some("0123456789abcdef".to_owned());
+        for config in [other_label, other_serial] {
+            let missing = module.open(&config, &pin(USER_PIN));
+            assert!(
+                matches!(missing, Err(HsmError::TokenNotFound { .. })),
+                "{missing:?}"
+            );
+        }
+    });
+}
+
+#[test]
+fn one_of_two_tokens_of_a_label_is_named_by_its_serial_number() {
+    in_token_directory(|| {
+        let module = module();
+        let first = module
+            .initialize_token("kdh", &pin(SO_PIN), &pin(USER_PIN))
+            .unwrap();
+        // The crate makes no second one; somebody else can.
+        let made = std::process::Command::new("softhsm2-util")
+            .args(["--init-token", "--free", "--label", "kdh"])
+            .args(["--so-pin", SO_PIN, "--pin", USER_PIN])
+            .output()
+            .unwrap();
+        assert!(made.status.success());
+
+        let mut config = TokenConfig::new("kdh");
+        let ambiguous = module.open(&config, &pin(USER_PIN));
+        assert!(
+            matches!(ambiguous, Err(HsmError::TokenNotUnique { .. })),
+            "{ambiguous:?}"
+        );
+        config.serial = Some(first.serial.clone());
+        assert_eq!(
+            module.open(&config, &pin(USER_PIN)).unwrap().info().serial,
+            first.serial
+        );
+    });
+}
+
+#[test]
+fn a_wrong_pin_is_told_and_does_not_lock() {
+    in_token_directory(|| {
+        let module = module();
+        module
+            .initialize_token("kdh", &pin(SO_PIN), &pin(USER_PIN))
+            .unwrap();
+        let config = TokenConfig::new("kdh");
+        for wrong in ["4321", "1", ""] {
+            let refused = module.open(&config, &pin(wrong));
+            assert!(
+                matches!(&refused, Err(HsmError::PinIncorrect { token }) if token == "kdh"),
+                "{refused:?}"
+            );
+            assert!(!refused.unwrap_err().is_retryable());
+        }
+        assert!(
+            !module
+                .tokens()
+                .unwrap()
+                .iter()
+                .any(|token| token.pin_locked)
+        );
+        module.open(&config, &pin(USER_PIN)).unwrap();
+    });
+}
+
+#[test]
+fn a_token_is_open_once_and_can_be_opened_again_when_it_is_closed() {
+    in_token_directory(|| {
+        let token = new_token("kdh");
+        let open = || module().open(&TokenConfig::new("kdh"), &pin(USER_PIN));
+        assert!(matches!(open(), Err(HsmError::TokenInUse { label }) if label == "kdh"));
+
+        // A key keeps its token open.
+        let name = KeyName::new("host-tls").unwrap();
+        token
+            .generate_key_pair(KeyRole::TlsServer, &name, KeyPairKind::P256)
+            .unwrap();
+        let key = token.signing_key(KeyRole::TlsServer, &name).unwrap();
+        drop(token);
+        key.sign(b"message").unwrap();
+        assert!(matches!(open(), Err(HsmError::TokenInUse { .. })));
+
+        drop(key);
+        open()
+            .unwrap()
+            .signing_key(KeyRole::TlsServer, &name)
+            .unwrap();
+    });
+}
+
+#[test]
+fn a_deadline_in_the_past_is_unavailable_and_retryable() {
+    in_token_directory(|| {
+        let module = module();
+        module
+            .initialize_token("kdh", &pin(SO_PIN), &pin(USER_PIN))
+            .unwrap();
+        let mut config = TokenConfig::new("kdh");
+        config.deadline = Duration::ZERO;
+        let token = module.open(&config, &pin(USER_PIN)).unwrap();
+        let late = token.random(1).unwrap_err();
+        assert!(late.is_retryable());
+        assert_eq!(
+            late.to_string(),
+            "random: the HSM is unavailable (deadline)"
+        );
+    });
+}
+
+#[test]
+fn many_threads_share_a_token() {
+    in_token_directory(|| {
+        let token = new_token("kdh");
+        let name = KeyName::new("host-tls").unwrap();
+        token
+            .generate_key_pair(KeyRole::TlsServer, &name, KeyPairKind::P256)
+            .unwrap();
+        let key = token.signing_key(KeyRole::TlsServer, &name).unwrap();
+        std::thread::scope(|scope| {
+            for number in 0..16_u8 {
+                let key = &key;
+                scope.spawn(move || {
+                    for round in 0..8_u8 {
+                        let message = [number, round];
+                        let signature = key.sign(&message).unwrap();
+                        key.public_key().verify(&message, &signature).unwrap();
+                    }
+                });
+            }
+        });
+    });
+}

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use krd_client::SlotName;
 
 /// The terminal's side of key distribution: makes the terminal's keys, has them certified, and loads
 /// the keys that the host has for it.
@@ -70,7 +71,7 @@ pub(crate) enum Command {
     /// a slot stays until the new one has passed every check and has the announced check value.
     Load {
         /// Only this slot, for example tmk
-        slot: Option<String>,
+        slot: Option<SlotName>,
     },
     /// Show what the terminal holds, from its token alone
     ///

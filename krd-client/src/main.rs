@@ -1,9 +1,99 @@
-//! The command `krd`.
+//! The command `krd`: a terminal, one act at a time.
 
+mod activation_code;
 mod cli;
+mod output;
 
+use std::{
+    fs::{File, TryLockError},
+    path::Path,
+    process::ExitCode,
+    sync::Arc,
+};
+
+use anyhow::{Context as _, bail};
 use clap::Parser as _;
+use krd_client::{Config, Evidence, KrdError, SystemClock, Terminal};
+use tracing_subscriber::EnvFilter;
 
-fn main() {
-    let _ = cli::Cli::parse();
+use crate::{
+    cli::{Cli, Command, LogFormat},
+    output::Output,
+};
+
+/// Refused, by the terminal or by the host.
+const REFUSED: u8 = 1;
+/// Anything else that went wrong.
+const FAILED: u8 = 2;
+
+// More than one thread: TLS signs in the token, which blocks the thread that it runs on.
+#[tokio::main(worker_threads = 2)]
+async fn main() -> ExitCode {
+    let cli = Cli::parse();
+    start_log(cli.log_format);
+    let output = Output { json: cli.json };
+    match run(cli, output).await {
+        Ok(code) => code,
+        Err(error) => {
+            let reason = error.downcast_ref().and_then(KrdError::reason);
+            output.failure(reason, &format!("{error:#}"));
+            ExitCode::from(if reason.is_some() { REFUSED } else { FAILED })
+        }
+    }
+}
+
+async fn run(cli: Cli, output: Output) -> anyhow::Result<ExitCode> {
+    hsm::forbid_core_dumps().context("cannot turn core dumps off")?;
+    let config = Config::load(&cli.config)?;
+    let evidence = match &cli.evidence {
+        Some(folder) => Evidence::in_folder(folder)?,
+        None => Evidence::none(),
+    };
+    let _lock = match cli.command {
+        Command::Status => None,
+        _ => Some(lock(&cli.config)?),
+    };
+    let terminal = Terminal::open(config, Arc::new(SystemClock), evidence)?;
+    match cli.command {
+        Command::Keygen => output.keygen(&terminal.keygen()?),
+        Command::Enroll { code_file } => {
+            let code = activation_code::load(code_file.as_deref())?;
+            output.enrolled(&terminal.enroll(&code).await?);
+        }
+        Command::Bind => output.bound(&terminal.bind().await?),
+        Command::Load { slot } => {
+            let report = terminal.load(slot.as_ref()).await?;
+            output.loaded(&report);
+            if report.slots.iter().any(|slot| slot.outcome.is_err()) {
+                return Ok(ExitCode::from(REFUSED));
+            }
+        }
+        Command::Status => output.status(&terminal.status()?),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// One command at a time for each terminal: the sweep of one would take the half-loaded key of
+/// another for a remainder. The configuration's file serves as the lock.
+fn lock(config: &Path) -> anyhow::Result<File> {
+    let file = File::open(config).with_context(|| config.display().to_string())?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => bail!("another krd is at work on this terminal"),
+        Err(TryLockError::Error(error)) => {
+            Err(error).with_context(|| format!("cannot lock {}", config.display()))
+        }
+    }
+}
+
+/// To standard error; what is asked for in the environment as `RUST_LOG`, warnings otherwise.
+fn start_log(format: LogFormat) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    match format {
+        LogFormat::Text => log.init(),
+        LogFormat::Json => log.json().init(),
+    }
 }

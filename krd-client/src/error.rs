@@ -1,0 +1,124 @@
+//! What can go wrong on a terminal, kept apart by whose move it is.
+
+use hsm::HsmError;
+use token_tls::{ConnectError, TlsError};
+
+use crate::{
+    BindRefusal, CallError, DeviceSerial, EnrollRefusal, LoadRefusal, record::RecordError,
+};
+
+/// A command that did not do what it should. Never holds a secret.
+#[derive(Debug, thiserror::Error)]
+pub enum KrdError {
+    /// The terminal refuses what Enroll brought; nothing was kept.
+    #[error(transparent)]
+    Enroll(#[from] EnrollRefusal),
+    /// The terminal refuses what Bind brought; it is bound as before.
+    #[error(transparent)]
+    Bind(#[from] BindRefusal),
+    /// The terminal refuses a key; the slot holds what it held before.
+    #[error(transparent)]
+    Load(#[from] LoadRefusal),
+    /// The host refuses, or does not answer.
+    #[error(transparent)]
+    Call(#[from] CallError),
+    /// The host's answer makes no sense.
+    #[error("{call}: the host's answer has {what}")]
+    BadAnswer {
+        /// The call.
+        call: &'static str,
+        /// What is wrong with it.
+        what: String,
+    },
+
+    /// There are no keys yet.
+    #[error("the terminal has no keys yet: run \"krd keygen\" first")]
+    NoKeys,
+    /// There are no certificates yet.
+    #[error("the terminal is not enrolled yet: run \"krd enroll\" first")]
+    NotEnrolled,
+    /// There are certificates already.
+    #[error("the terminal is enrolled already; go on with \"krd bind\"")]
+    AlreadyEnrolled,
+    /// There is no KDH yet.
+    #[error("the terminal is not bound yet: run \"krd bind\" first")]
+    NotBound,
+    /// The token is another terminal's.
+    #[error("the token belongs to terminal {in_token}, the configuration is for {configured}")]
+    OtherTerminal {
+        /// By the token's record.
+        in_token: DeviceSerial,
+        /// By the configuration.
+        configured: DeviceSerial,
+    },
+    /// The host has nothing for the slot that was named.
+    #[error("the host has assigned no key to slot {0}")]
+    SlotNotAssigned(crate::SlotName),
+    /// Key blocks cannot be opened at all.
+    #[error(
+        "this terminal opens key blocks in process memory only, which its configuration refuses \
+         (open-in-process-memory)"
+    )]
+    CannotOpen,
+
+    /// A record in the token.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    /// A record holds something that was sound when it was written.
+    #[error("the terminal's memory is damaged: {0}")]
+    DamagedMemory(String),
+    /// The token.
+    #[error(transparent)]
+    Token(#[from] HsmError),
+    /// A certificate request could not be made.
+    #[error("the certificate request cannot be made: {0}")]
+    Request(String),
+    /// There is no connection.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// TLS cannot be set up with what the terminal has.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// A file of evidence could not be written.
+    #[error("cannot write {path}: {reason}")]
+    Evidence {
+        /// The file.
+        path: std::path::PathBuf,
+        /// Why not.
+        reason: std::io::Error,
+    },
+}
+
+impl KrdError {
+    /// The stable word for a refusal: in small letters the terminal's own, in capitals the host's.
+    /// `None` for everything that is no refusal.
+    pub fn reason(&self) -> Option<&'static str> {
+        match self {
+            Self::Enroll(refusal) => Some(refusal.reason()),
+            Self::Bind(refusal) => Some(refusal.reason()),
+            Self::Load(refusal) => Some(refusal.reason()),
+            Self::Call(error) => error.reason().map(kdh_proto::Reason::as_str),
+            Self::BadAnswer { .. } => Some("answer-malformed"),
+            Self::NoKeys => Some("no-keys"),
+            Self::NotEnrolled => Some("not-enrolled"),
+            Self::AlreadyEnrolled => Some("already-enrolled"),
+            Self::NotBound => Some("not-bound"),
+            Self::OtherTerminal { .. } => Some("other-terminal"),
+            Self::SlotNotAssigned(_) => Some("no-key-assigned"),
+            Self::CannotOpen => Some("cannot-open"),
+            Self::Record(_)
+            | Self::DamagedMemory(_)
+            | Self::Token(_)
+            | Self::Request(_)
+            | Self::Connect(_)
+            | Self::Tls(_)
+            | Self::Evidence { .. } => None,
+        }
+    }
+}
+
+impl From<hsm::NameError> for KrdError {
+    fn from(error: hsm::NameError) -> Self {
+        Self::Token(error.into())
+    }
+}

@@ -1,0 +1,281 @@
+//! The checks on a key token and on the key block in it. Pure functions: the terminal's state comes
+//! in as an [`Expectation`], and what passed comes out as a value that only this module can make.
+
+use hsm::{ClearKey, Kcv};
+use pki::{Certificate, VerifiedCrl};
+use tr34::{
+    ContentCipher, EnvelopedKeyBlock, IssuerAndSerial, Kbh, KbhError, KeyBlock, KeyKind, KeyToken,
+    KrdNonce, MalformedToken, OaepHash,
+};
+
+use crate::{KdhRefusal, KdhTrust};
+
+/// What a key token has to fit.
+#[derive(Clone, Copy, Debug)]
+pub struct Expectation<'a> {
+    /// What the terminal knows of hosts.
+    pub trust: KdhTrust<'a>,
+    /// The certificate of the KDH that the terminal is bound to.
+    pub kdh: &'a Certificate,
+    /// The nonce that was sent for this token.
+    pub nonce: &'a KrdNonce,
+    /// How tokens name this terminal.
+    pub own_id: &'a IssuerAndSerial,
+    /// The hashes of RSA-OAEP that are accepted.
+    pub oaep_hashes: &'a [OaepHash],
+    /// The header that the host announced.
+    pub header: &'a Kbh,
+}
+
+/// Why a key is not loaded. One variant for each check, in their order.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LoadRefusal {
+    /// The token does not parse.
+    #[error("{0}")]
+    Malformed(MalformedToken),
+    /// The revocation list, or the KDH's certificate.
+    #[error(transparent)]
+    Kdh(#[from] KdhRefusal),
+    /// The signature.
+    #[error("the key token's signature does not verify")]
+    Signature,
+    /// The nonce.
+    #[error("the key token answers another nonce than the one that was sent")]
+    Nonce,
+    /// The recipient.
+    #[error("the key token is for another terminal")]
+    Recipient,
+    /// The hash in RSA-OAEP.
+    #[error("the key token uses RSA-OAEP with {0:?}, which this terminal's configuration excludes")]
+    OaepHash(OaepHash),
+    /// The version that was delivered.
+    #[error("version {found} of the key was delivered, version {announced} was announced")]
+    KeyVersion {
+        /// By the list of assignments.
+        announced: u32,
+        /// With the token.
+        found: u32,
+    },
+    /// The version that was announced.
+    #[error("version {announced} of the key was announced, but version {held} is held")]
+    OlderKey {
+        /// By the list of assignments.
+        announced: u32,
+        /// In the slot.
+        held: u32,
+    },
+    /// Decryption. One answer for all of its faults.
+    #[error("the key block does not open")]
+    Opening,
+    /// The opened block does not parse.
+    #[error("{0}")]
+    BlockMalformed(MalformedToken),
+    /// The block's KDH.
+    #[error("the key block names another KDH than the one that signed")]
+    BlockKdh,
+    /// The block's header.
+    #[error("the header in the key block, {inside}, is not the one that was signed, {signed}")]
+    BlockHeader {
+        /// In the block.
+        inside: Kbh,
+        /// Among the signed attributes.
+        signed: Kbh,
+    },
+    /// The announced header.
+    #[error("the key's header is {found}, and {announced} was announced")]
+    AnnouncedHeader {
+        /// By the list of assignments.
+        announced: Kbh,
+        /// In token and block.
+        found: Kbh,
+    },
+    /// The key's length.
+    #[error("{0}")]
+    KeyLength(KbhError),
+    /// The cipher under Ke.
+    #[error("the key block of {kind} key is encrypted under a key that is weaker than it", kind = .0)]
+    EphemeralKeyTooWeak(KeyKind),
+    /// The check value.
+    #[error("the check value of the loaded key is {computed}, and {announced} was announced")]
+    KcvMismatch {
+        /// By the host.
+        announced: Kcv,
+        /// By the token.
+        computed: Kcv,
+    },
+}
+
+impl LoadRefusal {
+    /// The stable word for it.
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::Malformed(_) => "token-malformed",
+            Self::Kdh(refusal) => refusal.reason(),
+            Self::Signature => "signature-invalid",
+            Self::Nonce => "nonce-mismatch",
+            Self::Recipient => "other-recipient",
+            Self::OaepHash(_) => "oaep-hash-excluded",
+            Self::KeyVersion { .. } => "key-version-mismatch",
+            Self::OlderKey { .. } => "key-version-older",
+            Self::Opening => "opening-failed",
+            Self::BlockMalformed(_) => "key-block-malformed",
+            Self::BlockKdh => "key-block-other-kdh",
+            Self::BlockHeader { .. } => "key-block-header-mismatch",
+            Self::AnnouncedHeader { .. } => "header-mismatch",
+            Self::KeyLength(_) => "key-length",
+            Self::EphemeralKeyTooWeak(_) => "ephemeral-key-too-weak",
+            Self::KcvMismatch { .. } => "kcv-mismatch",
+        }
+    }
+}
+
+/// A key token that parsed and whose revocation list is good.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct CurrentKeyToken {
+    token: KeyToken,
+    crl: VerifiedCrl,
+}
+
+/// A key token that may be opened.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct VerifiedKeyToken {
+    token: KeyToken,
+    announced: Kbh,
+}
+
+/// A key that may be loaded. Its bytes are wiped on drop.
+#[derive(Debug)]
+#[must_use]
+pub struct VerifiedKey {
+    key: ClearKey,
+    kind: KeyKind,
+}
+
+/// Checks `KT_KDH`, in this order: it parses; the revocation list's signature, freshness and number;
+/// the KDH is not listed; its certificate's path and role; it is the KDH that the terminal is bound
+/// to; its signature; the nonce; the recipient; the hash in RSA-OAEP.
+///
+/// # Errors
+/// The first check that fails.
+pub fn verify_key_token(
+    token: &[u8],
+    expected: &Expectation<'_>,
+) -> Result<VerifiedKeyToken, LoadRefusal> {
+    CurrentKeyToken::verify(token, &expected.trust)?.verify_origin(expected)
+}
+
+/// Checks an opened key block, in this order: it parses; its KDH is the one that signed; its header
+/// is the one that was signed, and the one that was announced; the key's length fits the header; Ke
+/// is not weaker than the key.
+///
+/// # Errors
+/// The first check that fails.
+pub fn verify_key_block(
+    clear_block: &[u8],
+    token: &VerifiedKeyToken,
+) -> Result<VerifiedKey, LoadRefusal> {
+    let signed = &token.token;
+    let block = KeyBlock::parse(clear_block).map_err(LoadRefusal::BlockMalformed)?;
+    if block.kdh() != signed.signer() {
+        return Err(LoadRefusal::BlockKdh);
+    }
+    if block.header() != signed.header() {
+        return Err(LoadRefusal::BlockHeader {
+            inside: block.header().clone(),
+            signed: signed.header().clone(),
+        });
+    }
+    if *signed.header() != token.announced {
+        return Err(LoadRefusal::AnnouncedHeader {
+            announced: token.announced.clone(),
+            found: signed.header().clone(),
+        });
+    }
+    let key = block.expose_clear();
+    let kind = block
+        .header()
+        .key_kind(key.len())
+        .map_err(LoadRefusal::KeyLength)?;
+    if signed.enveloped().cipher().key_len() < ContentCipher::for_key(kind).key_len() {
+        return Err(LoadRefusal::EphemeralKeyTooWeak(kind));
+    }
+    Ok(VerifiedKey {
+        key: ClearKey::copy_from(key),
+        kind,
+    })
+}
+
+impl CurrentKeyToken {
+    /// The first half of [`verify_key_token`].
+    ///
+    /// # Errors
+    /// The first check that fails.
+    pub fn verify(token: &[u8], trust: &KdhTrust<'_>) -> Result<Self, LoadRefusal> {
+        let token = KeyToken::parse(token).map_err(LoadRefusal::Malformed)?;
+        let crl = trust.verify_crl(token.crl())?;
+        Ok(Self { token, crl })
+    }
+
+    /// The list, to be remembered before anything else is looked at.
+    pub const fn crl(&self) -> &VerifiedCrl {
+        &self.crl
+    }
+
+    /// The second half.
+    ///
+    /// # Errors
+    /// The first check that fails.
+    pub fn verify_origin(
+        self,
+        expected: &Expectation<'_>,
+    ) -> Result<VerifiedKeyToken, LoadRefusal> {
+        let Self { token, crl } = self;
+        let kdh = expected.trust.verify_certificate(expected.kdh, &crl)?;
+        if token.signer() != kdh.id() {
+            return Err(KdhRefusal::OtherKdh.into());
+        }
+        kdh.public_key()
+            .verify(token.signed_bytes(), token.signature())
+            .map_err(|_| LoadRefusal::Signature)?;
+        if token.nonce() != expected.nonce {
+            return Err(LoadRefusal::Nonce);
+        }
+        if token.enveloped().recipient() != expected.own_id {
+            return Err(LoadRefusal::Recipient);
+        }
+        let hash = token.enveloped().oaep_hash();
+        if !expected.oaep_hashes.contains(&hash) {
+            return Err(LoadRefusal::OaepHash(hash));
+        }
+        Ok(VerifiedKeyToken {
+            token,
+            announced: expected.header.clone(),
+        })
+    }
+}
+
+impl VerifiedKeyToken {
+    /// What is to be opened.
+    pub const fn enveloped(&self) -> &EnvelopedKeyBlock {
+        self.token.enveloped()
+    }
+
+    /// The signed header.
+    pub const fn header(&self) -> &Kbh {
+        self.token.header()
+    }
+}
+
+impl VerifiedKey {
+    /// The key.
+    pub const fn key(&self) -> &ClearKey {
+        &self.key
+    }
+
+    /// Algorithm and length, as the header has it.
+    pub const fn kind(&self) -> KeyKind {
+        self.kind
+    }
+}

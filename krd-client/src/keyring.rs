@@ -1,0 +1,176 @@
+//! The loaded keys in the token. A slot's record is what counts: a key object that no record names
+//! is nothing but a remainder of a load that was cut off.
+
+use std::collections::BTreeSet;
+
+use hsm::{HsmError, Kcv, KeyClass, KeyName, KeyRole, StagedKey, Token};
+
+use crate::{
+    Delivery, KrdError, SlotName,
+    memory::Memory,
+    names::LOADED_KEY_PREFIX,
+    record::{HeldKey, KcvRecord, PendingReport, SlotRecord},
+};
+
+/// The slots of a terminal.
+#[derive(Clone, Copy)]
+pub struct Keyring<'t> {
+    token: &'t Token,
+    memory: Memory<'t>,
+}
+
+impl<'t> Keyring<'t> {
+    /// The slots in this token.
+    pub const fn new(token: &'t Token) -> Self {
+        Self {
+            token,
+            memory: Memory::new(token),
+        }
+    }
+
+    /// What the records say, sorted by slot.
+    ///
+    /// # Errors
+    /// A record does not read; the token does not answer.
+    pub fn slots(&self) -> Result<Vec<SlotRecord>, KrdError> {
+        self.memory.slots()
+    }
+
+    /// What the record of a slot says; nothing held if there is none.
+    ///
+    /// # Errors
+    /// The record does not read; the token does not answer.
+    pub fn slot(&self, slot: &SlotName) -> Result<SlotRecord, KrdError> {
+        self.memory.slot(slot)
+    }
+
+    /// Makes a staged key the key of its slot and destroys the old one.
+    ///
+    /// Writing the slot's record is the moment at which the new key counts. What is cut off before
+    /// leaves the old key, and after, the new one; the other one is swept.
+    ///
+    /// # Errors
+    /// The token refuses; the slot holds what it held before.
+    pub fn commit(
+        &self,
+        staged: StagedKey,
+        delivery: &Delivery,
+        kcv: &Kcv,
+        report: PendingReport,
+    ) -> Result<(), KrdError> {
+        let old = self.slot(&delivery.slot)?;
+        let held = HeldKey {
+            key_version: delivery.key_version,
+            delivery_id: delivery.id.clone(),
+            header: delivery.header.to_string(),
+            kcv: KcvRecord::from(kcv),
+            confirmed: false,
+        };
+        let name = held.key_name(&delivery.slot)?;
+        staged.commit(&name)?;
+        let new = SlotRecord {
+            slot: delivery.slot.clone(),
+            held: Some(held),
+            report: Some(report),
+        };
+        if let Err(error) = self.memory.keep_slot(&new) {
+            self.destroy_remainder(&name);
+            return Err(error);
+        }
+        if let Some(old) = old.held {
+            self.destroy_remainder(&old.key_name(&delivery.slot)?);
+        }
+        Ok(())
+    }
+
+    /// Keeps a receipt of a key that was not loaded until the host has it; the slot's key stays.
+    ///
+    /// # Errors
+    /// The token refuses.
+    pub fn keep_report(&self, slot: &SlotName, report: PendingReport) -> Result<(), KrdError> {
+        let record = SlotRecord {
+            report: Some(report),
+            ..self.slot(slot)?
+        };
+        self.memory.keep_slot(&record)
+    }
+
+    /// Forgets a slot's receipt, because the host has dealt with it. If it was for the slot's key and
+    /// `accepted`, the key is confirmed.
+    ///
+    /// # Errors
+    /// The token refuses.
+    pub fn settle_report(&self, slot: &SlotName, accepted: bool) -> Result<(), KrdError> {
+        let mut record = self.slot(slot)?;
+        let Some(report) = record.report.take() else {
+            return Ok(());
+        };
+        if let Some(held) = &mut record.held
+            && held.delivery_id == report.delivery_id
+        {
+            held.confirmed = accepted;
+        }
+        self.memory.keep_slot(&record)
+    }
+
+    /// The check value of a slot's key, computed by the token now; `None` if the key is gone.
+    ///
+    /// # Errors
+    /// The token refuses.
+    pub fn kcv(&self, slot: &SlotName, held: &HeldKey) -> Result<Option<Kcv>, KrdError> {
+        let name = held.key_name(slot)?;
+        match self.token.secret_key(KeyRole::LoadedKey, &name) {
+            Ok(key) => Ok(Some(self.token.kcv(&key)?)),
+            Err(HsmError::KeyNotFound { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Whether a slot's key is in the token, with the check value that it had when it was loaded.
+    ///
+    /// # Errors
+    /// The token refuses.
+    pub fn is_intact(&self, slot: &SlotName, held: &HeldKey) -> Result<bool, KrdError> {
+        let kcv = self.kcv(slot, held)?;
+        Ok(kcv.is_some_and(|kcv| KcvRecord::from(&kcv) == held.kcv))
+    }
+
+    /// Destroys the loaded keys that no record names, and returns how many there were.
+    ///
+    /// # Errors
+    /// A record does not read, and then nothing is destroyed; the token refuses.
+    pub fn sweep(&self) -> Result<usize, KrdError> {
+        let mut named = BTreeSet::new();
+        for SlotRecord { slot, held, .. } in self.slots()? {
+            if let Some(held) = held {
+                let name = held.key_name(&slot)?;
+                named.insert((name.label().to_owned(), name.id().to_vec()));
+            }
+        }
+        let mut swept = 0;
+        for key in self.token.list_keys()? {
+            let loaded = key.class == KeyClass::Secret && key.label.starts_with(LOADED_KEY_PREFIX);
+            if loaded && !named.contains(&(key.label.clone(), key.id.clone())) {
+                self.token
+                    .destroy_key(&KeyName::with_id(&key.label, &key.id)?)?;
+                tracing::warn!(
+                    key = key.label,
+                    "destroyed a key of a load that was cut off"
+                );
+                swept += 1;
+            }
+        }
+        Ok(swept)
+    }
+
+    /// Destroys a key that no record names any more. Failing is no fault of the act that left it: the
+    /// next sweep tries again.
+    fn destroy_remainder(&self, name: &KeyName) {
+        match self.token.destroy_key(name) {
+            Ok(()) | Err(HsmError::KeyNotFound { .. }) => {}
+            Err(error) => {
+                tracing::warn!(key = name.label(), %error, "cannot destroy an old key yet");
+            }
+        }
+    }
+}

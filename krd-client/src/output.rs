@@ -1,0 +1,221 @@
+//! What the commands print: text for people, with the next step, or JSON.
+
+use std::io::{self, Write as _};
+
+use comfy_table::{Table, presets::UTF8_FULL_CONDENSED};
+use krd_client::{
+    Bound, CertificateStatus, Enrolled, Keys, LoadReport, SlotOutcome, SlotReport, SlotStatus,
+    Status,
+};
+use serde_json::{Value, json};
+
+/// How results are printed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Output {
+    pub(crate) json: bool,
+}
+
+impl Output {
+    /// A refusal with its stable reason, or any other failure.
+    pub(crate) fn failure(self, reason: Option<&str>, message: &str) {
+        let kind = if reason.is_some() { "refused" } else { "error" };
+        if self.json {
+            print_json(&json!({ kind: { "reason": reason, "message": message } }));
+        }
+        let _ = match reason {
+            Some(reason) => writeln!(io::stderr(), "refused: {reason}: {message}"),
+            None => writeln!(io::stderr(), "error: {message}"),
+        };
+    }
+
+    pub(crate) fn keygen(self, keys: &Keys) {
+        if self.json {
+            return print_json(&json!(keys));
+        }
+        print(if keys.made {
+            "The terminal has its keys."
+        } else {
+            "The terminal has its keys already; nothing was changed."
+        });
+        print(&format!(
+            "  RSA (decrypts)          {}",
+            keys.encryption_key_fingerprint
+        ));
+        print(&format!(
+            "  P-256 (TLS, receipts)   {}",
+            keys.authentication_key_fingerprint
+        ));
+        if !keys.signing_retired {
+            print("  The token did not let the RSA key's right to sign be taken away.");
+        }
+        print("Next: krd enroll, with an activation code from an operator.");
+    }
+
+    pub(crate) fn enrolled(self, enrolled: &Enrolled) {
+        if self.json {
+            return print_json(&json!(enrolled));
+        }
+        print("The terminal is enrolled.");
+        print_certificate("encryption", &enrolled.encryption_certificate);
+        print_certificate("authentication", &enrolled.authentication_certificate);
+        print("Next: krd bind.");
+    }
+
+    pub(crate) fn bound(self, bound: &Bound) {
+        if self.json {
+            return print_json(&json!(bound));
+        }
+        print("The terminal is bound to this key distribution host.");
+        print_certificate("KDH", &bound.kdh_certificate);
+        print(&format!("  revocation list number {}", bound.crl_number));
+        print("Next: krd load.");
+    }
+
+    /// Refusals of single slots are printed like any other refusal, one line each.
+    pub(crate) fn loaded(self, report: &LoadReport) {
+        if self.json {
+            print_json(&json!({
+                "receipts-sent": report.receipts_sent,
+                "slots": report.slots.iter().map(slot_json).collect::<Vec<_>>(),
+            }));
+        } else {
+            for slot in &report.receipts_sent {
+                print(&format!(
+                    "slot {slot}: the receipt of an earlier load was sent"
+                ));
+            }
+            if report.slots.is_empty() {
+                print("The host has assigned no key to this terminal.");
+            }
+        }
+        for SlotReport {
+            slot,
+            key_version,
+            outcome,
+        } in &report.slots
+        {
+            match outcome {
+                Ok(_) if self.json => {}
+                Ok(SlotOutcome::Held) => {
+                    print(&format!(
+                        "slot {slot}: version {key_version} is held already"
+                    ));
+                }
+                Ok(SlotOutcome::Loaded { header, kcv }) => print(&format!(
+                    "slot {slot}: version {key_version} loaded and confirmed, header {header}, KCV {kcv}"
+                )),
+                Err(error) => {
+                    let reason = error.reason().unwrap_or("error");
+                    let _ = writeln!(io::stderr(), "refused: {reason}: slot {slot}: {error}");
+                }
+            }
+        }
+    }
+
+    pub(crate) fn status(self, status: &Status) {
+        if self.json {
+            return print_json(&json!(status));
+        }
+        print(&format!("Terminal {}", status.serial_number));
+        print_key("RSA key", status.encryption_key_fingerprint.as_deref());
+        if status.encryption_key_may_sign == Some(true) {
+            print("                          may still sign");
+        }
+        print_key(
+            "P-256 key",
+            status.authentication_key_fingerprint.as_deref(),
+        );
+        match (
+            &status.encryption_certificate,
+            &status.authentication_certificate,
+        ) {
+            (Some(encryption), Some(authentication)) => {
+                print_certificate("encryption", encryption);
+                print_certificate("authentication", authentication);
+            }
+            _ => print("  not enrolled"),
+        }
+        match &status.bound_kdh {
+            Some(kdh) => print_certificate("bound to", &kdh.certificate),
+            None => print("  not bound"),
+        }
+        if let Some(crl) = &status.crl {
+            print(&format!(
+                "  revocation list number {}, next update due {}",
+                crl.number, crl.next_update
+            ));
+        }
+        if !status.slots.is_empty() {
+            print(&slot_table(&status.slots).to_string());
+        }
+    }
+}
+
+fn slot_json(report: &SlotReport) -> Value {
+    let mut value = json!({ "slot": report.slot, "key-version": report.key_version });
+    let more = match &report.outcome {
+        Ok(SlotOutcome::Held) => json!({ "outcome": "held" }),
+        Ok(SlotOutcome::Loaded { header, kcv }) => {
+            json!({ "outcome": "loaded", "header": header, "kcv": kcv })
+        }
+        Err(error) => json!({
+            "outcome": "refused",
+            "reason": error.reason(),
+            "message": error.to_string(),
+        }),
+    };
+    if let (Value::Object(value), Value::Object(more)) = (&mut value, more) {
+        value.extend(more);
+    }
+    value
+}
+
+fn slot_table(slots: &[SlotStatus]) -> Table {
+    let mut table = Table::new();
+    table.load_style(UTF8_FULL_CONDENSED).set_header([
+        "slot",
+        "version",
+        "header",
+        "KCV",
+        "state",
+        "confirmed",
+    ]);
+    let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+    for slot in slots {
+        let confirmed = match (slot.confirmed, slot.receipt_pending) {
+            (true, _) => "yes",
+            (false, true) => "receipt pending",
+            (false, false) => "no",
+        };
+        table.add_row([
+            slot.slot.clone(),
+            or_dash(slot.key_version.map(|version| version.to_string())),
+            or_dash(slot.header.clone()),
+            or_dash(slot.kcv.clone()),
+            slot.state.to_owned(),
+            confirmed.to_owned(),
+        ]);
+    }
+    table
+}
+
+fn print_key(what: &str, fingerprint: Option<&str>) {
+    print(&format!("  {what:<14} {}", fingerprint.unwrap_or("none")));
+}
+
+fn print_certificate(what: &str, certificate: &CertificateStatus) {
+    print(&format!("  {what:<14} {}", certificate.subject));
+    print(&format!(
+        "  {:<14} serial {}, until {}, by {}",
+        "", certificate.serial, certificate.not_after, certificate.issuer
+    ));
+}
+
+fn print_json(value: &Value) {
+    print(&format!("{value:#}"));
+}
+
+/// Where standard output is closed, nobody reads it, and there is no way to say so.
+fn print(line: &str) {
+    let _ = writeln!(io::stdout(), "{line}");
+}

@@ -1,0 +1,175 @@
+//! A terminal: its configuration, its token, its clock. The acts stand in `act/`.
+
+use std::sync::Arc;
+
+use hsm::{DecryptionKey, HsmError, KeyName, KeyRole, Module, Pin, SigningKey, Token, TokenConfig};
+use pki::{Certificate, CrlNumber};
+use token_tls::TlsIdentity;
+use tr34::KdhCredentialToken;
+
+use crate::{
+    Clock, Config, Credentials, Evidence, KdhTrust, Keyring, KrdError,
+    memory::Memory,
+    record::{CredentialsRecord, IdentityRecord},
+};
+
+const ENCRYPTION_KEY: &str = "krd-encryption";
+const AUTHENTICATION_KEY: &str = "krd-authentication";
+
+/// A terminal, with its token open.
+pub struct Terminal {
+    pub(crate) config: Config,
+    pub(crate) token: Token,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) evidence: Evidence,
+}
+
+impl Terminal {
+    /// Opens the configured token.
+    ///
+    /// # Errors
+    /// The module, the token or the PIN; the token belongs to another terminal.
+    pub fn open(
+        config: Config,
+        clock: Arc<dyn Clock>,
+        evidence: Evidence,
+    ) -> Result<Self, KrdError> {
+        let access = &config.token;
+        let token_config = TokenConfig {
+            serial: access.serial.clone(),
+            workers: 1,
+            accept_imported_keys: access.accept_imported_keys,
+            ..TokenConfig::new(&access.label)
+        };
+        let pin = Pin::from_file(&access.pin_file)?;
+        let token = Module::load(&access.module)?.open(&token_config, &pin)?;
+        let terminal = Self {
+            config,
+            token,
+            clock,
+            evidence,
+        };
+        terminal.warn_of_unsafe_choices();
+        terminal.verify_owner()?;
+        Ok(terminal)
+    }
+
+    /// The unsafe choices are said aloud at every start.
+    fn warn_of_unsafe_choices(&self) {
+        if self.config.in_process_memory.is_some() {
+            tracing::warn!("key blocks are opened in process memory (open-in-process-memory)");
+        }
+        if self.config.oaep_hashes.contains(&tr34::OaepHash::Sha1) {
+            tracing::warn!("RSA-OAEP with SHA-1 is accepted (oaep-hashes)");
+        }
+        if self.config.token.accept_imported_keys {
+            tracing::warn!("keys that were not made in the token are accepted (imported-keys)");
+        }
+    }
+
+    /// A token goes with one serial number for good.
+    fn verify_owner(&self) -> Result<(), KrdError> {
+        match self.memory().identity()? {
+            Some(identity) if identity.serial_number != self.config.serial => {
+                Err(KrdError::OtherTerminal {
+                    in_token: identity.serial_number,
+                    configured: self.config.serial.clone(),
+                })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    pub(crate) const fn memory(&self) -> Memory<'_> {
+        Memory::new(&self.token)
+    }
+
+    /// The slots and the keys in them.
+    pub const fn keyring(&self) -> Keyring<'_> {
+        Keyring::new(&self.token)
+    }
+
+    pub(crate) fn encryption_key_name() -> Result<KeyName, KrdError> {
+        Ok(KeyName::new(ENCRYPTION_KEY)?)
+    }
+
+    pub(crate) fn authentication_key_name() -> Result<KeyName, KrdError> {
+        Ok(KeyName::new(AUTHENTICATION_KEY)?)
+    }
+
+    pub(crate) fn encryption_key(&self) -> Result<DecryptionKey, KrdError> {
+        Ok(self.token.decryption_key(&Self::encryption_key_name()?)?)
+    }
+
+    pub(crate) fn authentication_key(&self) -> Result<SigningKey, KrdError> {
+        let name = Self::authentication_key_name()?;
+        Ok(self.token.signing_key(KeyRole::KrdAuthentication, &name)?)
+    }
+
+    /// The record of the terminal's keys.
+    pub(crate) fn identity(&self) -> Result<IdentityRecord, KrdError> {
+        self.memory().identity()?.ok_or(KrdError::NoKeys)
+    }
+
+    /// The terminal's certificates, as they are kept.
+    pub(crate) fn credentials(&self) -> Result<(CredentialsRecord, Credentials), KrdError> {
+        let record = self.identity()?.credentials.ok_or(KrdError::NotEnrolled)?;
+        let credentials = record.parse()?;
+        Ok((record, credentials))
+    }
+
+    pub(crate) fn tls_identity(&self, credentials: &Credentials) -> Result<TlsIdentity, KrdError> {
+        let leaf = std::iter::once(&credentials.authentication);
+        Ok(TlsIdentity {
+            chain: leaf.chain(&credentials.chain).cloned().collect(),
+            key: self.authentication_key()?,
+        })
+    }
+
+    /// The certificate of the KDH that the terminal is bound to; `None` if it is not bound.
+    pub(crate) fn bound_kdh(&self) -> Result<Option<Certificate>, KrdError> {
+        let Some(record) = self.memory().kdh()? else {
+            return Ok(None);
+        };
+        let token = KdhCredentialToken::parse(&record.ct_kdh.0).map_err(damaged)?;
+        Ok(Some(
+            Certificate::from_der(token.certificate()).map_err(damaged)?,
+        ))
+    }
+
+    /// What the terminal knows of hosts now.
+    pub(crate) fn kdh_trust(&self) -> Result<KdhTrust<'_>, KrdError> {
+        let last_crl = self.memory().crl()?;
+        Ok(KdhTrust {
+            ca: &self.config.trust.kdh,
+            last_crl: last_crl.map(|crl| CrlNumber(crl.number)),
+            min_rsa_bits: self.config.min_rsa_bits,
+            now: self.clock.now(),
+        })
+    }
+}
+
+impl CredentialsRecord {
+    /// From the terminal's own memory, where only damage can make it fail.
+    pub(crate) fn parse(&self) -> Result<Credentials, KrdError> {
+        Credentials::parse(
+            &self.ct_krd.0,
+            &self.authentication_certificate.0,
+            &self.chain,
+        )
+        .map_err(damaged)
+    }
+}
+
+pub(crate) fn damaged(error: impl std::fmt::Display) -> KrdError {
+    KrdError::DamagedMemory(error.to_string())
+}
+
+/// Turns "there is none" into `None`.
+pub(crate) fn if_found<T>(found: Result<T, KrdError>) -> Result<Option<T>, KrdError> {
+    match found {
+        Ok(key) => Ok(Some(key)),
+        Err(KrdError::Token(HsmError::KeyNotFound { .. })) => Ok(None),
+        Err(error) => Err(error),
+    }
+}

@@ -7,8 +7,8 @@ use cryptoki::error::{Error as CryptokiError, RvError};
 use crate::{Kcv, KeyRole, NameError};
 
 /// A failed call. Never holds a secret.
+// Not `non_exhaustive`: who maps it has to decide on every case.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
 pub enum HsmError {
     /// The module's library could not be loaded.
     #[error("cannot load the PKCS#11 module {path}: {reason}")]
@@ -180,7 +180,7 @@ pub enum HsmError {
         what: String,
     },
     /// Any other failed PKCS#11 call.
-    #[error("{operation}{}: {function} failed with {code}", in_label(.label))]
+    #[error("{operation}{}: {function} failed with {code}", in_label(.label.as_deref()))]
     Call {
         /// What was asked.
         operation: &'static str,
@@ -193,10 +193,8 @@ pub enum HsmError {
     },
 }
 
-fn in_label(label: &Option<String>) -> String {
-    label
-        .as_ref()
-        .map_or_else(String::new, |label| format!(" ({label})"))
+fn in_label(label: Option<&str>) -> String {
+    label.map_or_else(String::new, |label| format!(" ({label})"))
 }
 
 impl HsmError {
@@ -217,15 +215,15 @@ pub(crate) trait CallResult<T> {
 
 impl<T> CallResult<T> for Result<T, CryptokiError> {
     fn during(self, operation: &'static str) -> Result<T, HsmError> {
-        self.map_err(|error| classify(error, operation, None))
+        self.map_err(|error| classify(&error, operation, None))
     }
 
     fn with_key(self, operation: &'static str, label: &str) -> Result<T, HsmError> {
-        self.map_err(|error| classify(error, operation, Some(label)))
+        self.map_err(|error| classify(&error, operation, Some(label)))
     }
 }
 
-fn classify(error: CryptokiError, operation: &'static str, label: Option<&str>) -> HsmError {
+fn classify(error: &CryptokiError, operation: &'static str, label: Option<&str>) -> HsmError {
     let CryptokiError::Pkcs11(code, function) = error else {
         // Conversions inside the binding. Their texts quote no data.
         return HsmError::BadAnswer {
@@ -243,12 +241,12 @@ fn classify(error: CryptokiError, operation: &'static str, label: Option<&str>) 
         | RvError::TokenNotRecognized
         | RvError::UserNotLoggedIn => HsmError::Unavailable {
             operation,
-            reason: code_name(code),
+            reason: code_name(*code),
         },
         _ => HsmError::Call {
             operation,
             function: format!("C_{function:?}"),
-            code: code_name(code),
+            code: code_name(*code),
             label: label.map(str::to_owned),
         },
     }
@@ -293,8 +291,8 @@ mod tests {
         use cryptoki::context::Function;
         let lost = CryptokiError::Pkcs11(RvError::SessionHandleInvalid, Function::Sign);
         let bad = CryptokiError::Pkcs11(RvError::ArgumentsBad, Function::Sign);
-        assert!(classify(lost, "sign", None).is_retryable());
-        let bad = classify(bad, "sign", Some("kdh-signing"));
+        assert!(classify(&lost, "sign", None).is_retryable());
+        let bad = classify(&bad, "sign", Some("kdh-signing"));
         assert!(!bad.is_retryable());
         assert_eq!(
             bad.to_string(),

@@ -89,6 +89,7 @@ impl fmt::Display for Kcv {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
 

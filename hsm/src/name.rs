@@ -86,6 +86,7 @@ pub(crate) fn validate_label(label: &str, max_len: usize) -> Result<(), NameErro
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
 

@@ -81,12 +81,13 @@ fn next<W>(waiting: &Mutex<Receiver<Job<W>>>) -> Option<Job<W>> {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use std::sync::mpsc::channel;
 
     use super::*;
 
-    const LONG: Duration = Duration::from_secs(60);
+    const LONG: Duration = Duration::from_mins(1);
 
     fn reason(result: Result<(), HsmError>) -> String {
         match result {

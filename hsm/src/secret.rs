@@ -5,7 +5,7 @@ use std::fmt;
 use cryptoki::object::Attribute;
 use zeroize::{Zeroize, Zeroizing};
 
-/// Key bytes outside of the HSM. No Clone, no Serialize, no PartialEq; wiped on drop.
+/// Key bytes outside of the HSM. No Clone, no Serialize, no comparison; wiped on drop.
 #[must_use]
 // Boxed: it cannot grow, so no reallocation leaves a copy behind.
 pub struct ClearKey(Zeroizing<Box<[u8]>>);
@@ -105,6 +105,7 @@ impl Drop for SecretTemplate {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
 

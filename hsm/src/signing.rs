@@ -170,6 +170,7 @@ fn require_len(signature: &[u8], expected: usize) -> Result<(), HsmError> {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use rsa::pkcs1v15::Pkcs1v15Sign;
 

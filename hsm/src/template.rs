@@ -443,6 +443,7 @@ pub(crate) const DERIVED_PARTIAL_SUM: Template = Template {
 };
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use std::fmt::Write;
 
@@ -468,6 +469,7 @@ mod tests {
 
     /// A change of the table shows in a reviewed file.
     #[test]
+    #[expect(clippy::print_stdout, reason = "to be pinned, if it is right")]
     fn the_table_is_pinned() {
         let mut table = String::new();
         for (name, template) in TABLE {

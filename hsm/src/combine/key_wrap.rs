@@ -89,6 +89,7 @@ pub(super) fn make<'s>(
 }
 
 /// A piece of the first component.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "no copies of secrets")]
 fn import<'s>(
     session: &'s Session,
     piece: &Piece,
@@ -140,8 +141,8 @@ fn key_wrap(
 
     for register in registers {
         let block = match register {
-            Register::Zero => encrypt(session, key, &a, &[0; PIECE_LEN])?,
-            Register::Sum(part, mask) => wrap(session, key, &a, mask, *part)?,
+            Register::Zero => encrypt(session, key, a, [0; PIECE_LEN])?,
+            Register::Sum(part, mask) => wrap(session, key, a, mask, *part)?,
         };
         let (next, piece) = absorb(block);
         a = next;
@@ -149,7 +150,7 @@ fn key_wrap(
     }
     for _ in 1..PASSES {
         for piece in &mut r {
-            (a, *piece) = absorb(encrypt(session, key, &a, piece)?);
+            (a, *piece) = absorb(encrypt(session, key, a, *piece)?);
         }
     }
     Ok([&[a], &r[..]].concat().concat())
@@ -158,29 +159,26 @@ fn key_wrap(
 fn encrypt(
     session: &Session,
     key: &Ephemeral<'_>,
-    a: &Piece,
-    piece: &Piece,
+    a: Piece,
+    piece: Piece,
 ) -> Result<[u8; BLOCK], HsmError> {
     let block = session
-        .encrypt(
-            &Mechanism::AesEcb,
-            key.handle(),
-            [*a, *piece].as_flattened(),
-        )
+        .encrypt(&Mechanism::AesEcb, key.handle(), [a, piece].as_flattened())
         .during(OPERATION)?;
     require_block(&block)
 }
 
 /// The encryption of `a || (piece ^ mask)`, of a piece that only the module knows.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "no copies of secrets")]
 fn wrap(
     session: &Session,
     key: &Ephemeral<'_>,
-    a: &Piece,
+    a: Piece,
     mask: &Piece,
     part: ObjectHandle,
 ) -> Result<[u8; BLOCK], HsmError> {
     let mut iv = [0; BLOCK];
-    iv[..PIECE_LEN].copy_from_slice(a);
+    iv[..PIECE_LEN].copy_from_slice(&a);
     iv[PIECE_LEN..].copy_from_slice(mask);
     let mut mechanism = Mechanism::AesCbc(iv);
     iv.zeroize();

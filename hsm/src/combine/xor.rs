@@ -1,6 +1,6 @@
 //! XOR by `CKM_XOR_BASE_AND_DATA`, where the module has it.
 //!
-//! SoftHSM up to 2.7 has not, so no test of this crate runs this path on SoftHSM.
+//! `SoftHSM` up to 2.7 has not, so the tests of this crate, which run on it, do not come here.
 
 use cryptoki::{
     mechanism::{Mechanism, misc::KeyDerivationStringData},

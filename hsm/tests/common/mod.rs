@@ -1,7 +1,7 @@
-//! Tests on a SoftHSM token directory of their own.
+//! Tests on a `SoftHSM` token directory of their own.
 //!
-//! SoftHSM reads `SOFTHSM2_CONF` once per process, and a test must not set a variable for the threads
-//! beside it. So each test runs its own binary again for itself alone, as a child process with a
+//! `SoftHSM` reads `SOFTHSM2_CONF` once per process, and a test must not set a variable for the
+//! threads beside it. So each test runs its own binary again for itself alone, as a child process with a
 //! temporary token directory:
 //!
 //! ```ignore
@@ -33,7 +33,12 @@ const CHILD: &str = "HSM_TEST_CHILD";
 /// Runs the body of a test in a process and a token directory of its own.
 ///
 /// # Panics
-/// The body does, or SoftHSM is not installed: a missing module is a failure and not a skip.
+/// The body does, or `SoftHSM` is not installed: a missing module is a failure and not a skip.
+#[expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "what the child printed is the test's output"
+)]
 pub(crate) fn in_token_directory<F: FnOnce()>(body: F) {
     if env::var_os(CHILD).is_some() {
         return body();

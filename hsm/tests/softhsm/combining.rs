@@ -231,10 +231,10 @@ fn a_taken_name_is_refused_and_the_key_under_it_kept() {
         for component in &components {
             combination.add(ClearKey::copy_from(component)).unwrap();
         }
-        let taken = combination.finish(&name(), &kcv_of(kind, &xor(&components)));
+        let refused = combination.finish(&name(), &kcv_of(kind, &xor(&components)));
         assert!(
-            matches!(taken, Err(HsmError::KeyExists { .. })),
-            "{taken:?}"
+            matches!(refused, Err(HsmError::KeyExists { .. })),
+            "{refused:?}"
         );
         assert_eq!(raw::count_objects(), 1);
         token.kcv(&key).unwrap();

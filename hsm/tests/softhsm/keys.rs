@@ -144,10 +144,10 @@ fn a_name_is_given_once() {
         let generate = |role, kind| token.generate_key_pair(role, &name(), kind);
         generate(KeyRole::KdhSigning, RSA_2048).unwrap();
         let before = raw::count_objects();
-        let taken = generate(KeyRole::TlsServer, KeyPairKind::P256);
+        let refused = generate(KeyRole::TlsServer, KeyPairKind::P256);
         assert!(
-            matches!(taken, Err(HsmError::KeyExists { .. })),
-            "{taken:?}"
+            matches!(refused, Err(HsmError::KeyExists { .. })),
+            "{refused:?}"
         );
         assert_eq!(raw::count_objects(), before);
     });

@@ -1,4 +1,6 @@
-//! The crate on real SoftHSM tokens.
+//! The crate on real `SoftHSM` tokens.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[path = "../common/mod.rs"]
 mod common;

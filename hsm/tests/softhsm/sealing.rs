@@ -15,7 +15,7 @@ const MISSING: [&str; 2] = [
 ];
 
 /// DER of the name `CN=Test CA`.
-const ISSUER: [u8; 20] = *b"\x30\x12\x31\x10\x30\x0e\x06\x03\x55\x04\x03\x0c\x07Test CA";
+pub(crate) const ISSUER: [u8; 20] = *b"\x30\x12\x31\x10\x30\x0e\x06\x03\x55\x04\x03\x0c\x07Test CA";
 
 fn frame_with_serial(kind: KeyKind, serial_len: usize) -> KeyBlockFrame {
     let header = match kind {

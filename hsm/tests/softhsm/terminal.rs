@@ -9,7 +9,7 @@ use tr34::{ContentCipher, EnvelopedKeyBlock, IssuerAndSerial, KeyBlock, KeyKind,
 use crate::{
     common::{in_token_directory, new_token},
     raw,
-    sealing::{frame, import},
+    sealing::{ISSUER, frame, import},
     software,
 };
 
@@ -37,13 +37,7 @@ fn enveloped(
     iv: [u8; 16],
     ciphertext: Vec<u8>,
 ) -> EnvelopedKeyBlock {
-    let recipient = IssuerAndSerial::new(b"\x30\x00", &[1]).unwrap_or_else(|_| {
-        IssuerAndSerial::new(
-            b"\x30\x12\x31\x10\x30\x0e\x06\x03\x55\x04\x03\x0c\x07Test CA",
-            &[1],
-        )
-        .unwrap()
-    });
+    let recipient = IssuerAndSerial::new(&ISSUER, &[1]).unwrap();
     EnvelopedKeyBlock::new(
         recipient,
         oaep,
@@ -122,7 +116,9 @@ fn every_fault_of_decryption_looks_the_same() {
         let key = terminal(&token);
         let before = raw::count_objects();
         let iv = [9; 16];
-        let (encrypted_key, ciphertext) = software::seal(key.public_key(), &[5; 16], &iv, &[1; 40]);
+        // No cut of it ends like padding.
+        let block: Vec<u8> = (0..40).collect();
+        let (encrypted_key, ciphertext) = software::seal(key.public_key(), &[5; 16], &iv, &block);
         let good = |ciphertext: &[u8]| {
             enveloped(
                 encrypted_key.clone(),

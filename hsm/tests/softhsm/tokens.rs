@@ -90,17 +90,24 @@ fn a_token_that_is_not_there_is_not_found() {
 #[test]
 fn one_of_two_tokens_of_a_label_is_named_by_its_serial_number() {
     in_token_directory(|| {
+        // This crate makes no second one of a label; others do.
+        for _ in 0..2 {
+            let made = std::process::Command::new("softhsm2-util")
+                .args(["--init-token", "--free", "--label", "kdh"])
+                .args(["--so-pin", SO_PIN, "--pin", USER_PIN])
+                .output()
+                .unwrap();
+            assert!(made.status.success());
+        }
         let module = module();
-        let first = module
-            .initialize_token("kdh", &pin(SO_PIN), &pin(USER_PIN))
-            .unwrap();
-        // The crate makes no second one; somebody else can.
-        let made = std::process::Command::new("softhsm2-util")
-            .args(["--init-token", "--free", "--label", "kdh"])
-            .args(["--so-pin", SO_PIN, "--pin", USER_PIN])
-            .output()
-            .unwrap();
-        assert!(made.status.success());
+        let serials: Vec<String> = module
+            .tokens()
+            .unwrap()
+            .into_iter()
+            .filter(|token| token.label == "kdh")
+            .map(|token| token.serial)
+            .collect();
+        assert_eq!(serials.len(), 2);
 
         let mut config = TokenConfig::new("kdh");
         let ambiguous = module.open(&config, &pin(USER_PIN));
@@ -108,11 +115,11 @@ fn one_of_two_tokens_of_a_label_is_named_by_its_serial_number() {
             matches!(ambiguous, Err(HsmError::TokenNotUnique { .. })),
             "{ambiguous:?}"
         );
-        config.serial = Some(first.serial.clone());
-        assert_eq!(
-            module.open(&config, &pin(USER_PIN)).unwrap().info().serial,
-            first.serial
-        );
+        for serial in serials {
+            config.serial = Some(serial.clone());
+            let token = module.open(&config, &pin(USER_PIN)).unwrap();
+            assert_eq!(token.info().serial, serial);
+        }
     });
 }
 
@@ -208,5 +215,17 @@ fn many_threads_share_a_token() {
                 });
             }
         });
+    });
+}
+
+#[test]
+fn core_dumps_are_off_for_good() {
+    use rustix::process::{DumpableBehavior, Resource, dumpable_behavior, getrlimit};
+    // For its own process, not for a token.
+    in_token_directory(|| {
+        hsm::forbid_core_dumps().unwrap();
+        let limit = getrlimit(Resource::Core);
+        assert_eq!((limit.current, limit.maximum), (Some(0), Some(0)));
+        assert_eq!(dumpable_behavior().unwrap(), DumpableBehavior::NotDumpable);
     });
 }

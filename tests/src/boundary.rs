@@ -1,0 +1,288 @@
+//! That no key crossed between a program and its PKCS#11 module.
+
+use std::{collections::HashSet, fmt};
+
+use crate::spy::{Call, Direction};
+
+/// Keys are looked for in pieces of this length, so that a key in parts, or in another order, is
+/// found too.
+const PIECE_LEN: usize = 8;
+
+/// A key that must not have crossed.
+pub struct Secret {
+    name: String,
+    bytes: Vec<u8>,
+}
+
+impl Secret {
+    /// Of 8 bytes at least.
+    ///
+    /// # Panics
+    /// It is shorter: it would be found by chance.
+    pub fn new(name: &str, bytes: &[u8]) -> Self {
+        assert!(bytes.len() >= PIECE_LEN, "{name} is too short to look for");
+        Self {
+            name: name.to_owned(),
+            bytes: bytes.to_vec(),
+        }
+    }
+
+    /// Each 8 bytes of it, forwards and backwards.
+    fn pieces(&self) -> impl Iterator<Item = Vec<u8>> {
+        self.bytes.chunks_exact(PIECE_LEN).flat_map(|piece| {
+            let backwards = piece.iter().rev().copied().collect();
+            [piece.to_vec(), backwards]
+        })
+    }
+}
+
+/// Something that must not have happened, and where in the log it did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Breach {
+    /// The line.
+    pub line: usize,
+    /// What.
+    pub kind: BreachKind,
+}
+
+/// What must not have happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BreachKind {
+    /// At least 8 bytes of a key crossed.
+    Crossed {
+        /// Which key.
+        secret: String,
+        /// In which call.
+        function: String,
+        /// In which of its values.
+        field: String,
+    },
+    /// The value of a key was asked for.
+    ValueRead,
+    /// A key that was generated in the module opened something.
+    GeneratedKeyOpens {
+        /// In which call.
+        function: String,
+    },
+}
+
+impl fmt::Display for Breach {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "line {}: ", self.line)?;
+        match &self.kind {
+            BreachKind::Crossed {
+                secret,
+                function,
+                field,
+            } => write!(f, "{secret} crossed in {function}, {field}"),
+            BreachKind::ValueRead => write!(f, "CKA_VALUE was asked for"),
+            BreachKind::GeneratedKeyOpens { function } => {
+                write!(f, "a generated key was used in {function}")
+            }
+        }
+    }
+}
+
+/// Every value in which 8 or more bytes of one of the secrets stand.
+pub fn crossings(calls: &[Call], secrets: &[Secret]) -> Vec<Breach> {
+    let mut found = Vec::new();
+    for call in calls {
+        for (field, bytes) in call.byte_strings() {
+            let held = |piece: &Vec<u8>| bytes.windows(PIECE_LEN).any(|window| window == *piece);
+            for secret in secrets
+                .iter()
+                .filter(|secret| secret.pieces().any(|p| held(&p)))
+            {
+                found.push(Breach {
+                    line: call.line,
+                    kind: BreachKind::Crossed {
+                        secret: secret.name.clone(),
+                        function: call.function.clone(),
+                        field: field.to_owned(),
+                    },
+                });
+            }
+        }
+    }
+    found
+}
+
+/// Every question for `CKA_VALUE`, answered or not.
+pub fn value_reads(calls: &[Call]) -> Vec<Breach> {
+    calls
+        .iter()
+        .filter(|call| call.function == "C_GetAttributeValue")
+        .filter(|call| call.fields.iter().any(|field| field.name == "CKA_VALUE"))
+        .map(|call| Breach {
+            line: call.line,
+            kind: BreachKind::ValueRead,
+        })
+        .collect()
+}
+
+/// Every use of a key from `C_GenerateKey` to decrypt or to unwrap. On a host that is Ke, which only
+/// the terminal may open.
+pub fn generated_keys_that_open(calls: &[Call]) -> Vec<Breach> {
+    let mut generated = HashSet::new();
+    let mut found = Vec::new();
+    for call in calls {
+        let key = match &*call.function {
+            "C_GenerateKey" => {
+                generated.extend(call.text(Direction::Out, "hKey"));
+                continue;
+            }
+            // A module may give the handle to another key now.
+            "C_DestroyObject" if call.returned == "CKR_OK" => {
+                if let Some(handle) = call.text(Direction::In, "hObject") {
+                    generated.remove(handle);
+                }
+                continue;
+            }
+            "C_DecryptInit" => call.text(Direction::In, "hKey"),
+            "C_UnwrapKey" => call.text(Direction::In, "hUnwrappingKey"),
+            _ => continue,
+        };
+        if key.is_none_or(|handle| generated.contains(handle)) {
+            found.push(Breach {
+                line: call.line,
+                kind: BreachKind::GeneratedKeyOpens {
+                    function: call.function.clone(),
+                },
+            });
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spy::{Field, Value, parse_log};
+
+    const KN: [u8; 16] = *b"\x11\x22\x33\x44\x55\x66\x77\x88\x99\xaa\xbb\xcc\xdd\xee\xff\x01";
+
+    fn call(function: &str, fields: &[(Direction, &str, Value)]) -> Call {
+        Call {
+            line: 7,
+            function: function.to_owned(),
+            fields: fields
+                .iter()
+                .map(|(direction, name, value)| Field {
+                    direction: *direction,
+                    name: (*name).to_owned(),
+                    value: value.clone(),
+                })
+                .collect(),
+            returned: "CKR_OK".to_owned(),
+        }
+    }
+
+    fn bytes(field: &str, bytes: &[u8]) -> Call {
+        let value = Value::Bytes(bytes.to_vec());
+        call("C_Encrypt", &[(Direction::In, field, value)])
+    }
+
+    fn key(function: &str, direction: Direction, name: &str, handle: &str) -> Call {
+        call(
+            function,
+            &[(direction, name, Value::Text(handle.to_owned()))],
+        )
+    }
+
+    #[test]
+    fn a_key_is_found_in_whatever_form_it_crosses() {
+        let secrets = [Secret::new("Kn", &KN)];
+        let swapped = [&KN[8..], &KN[..8]].concat();
+        let backwards: Vec<u8> = KN.iter().rev().copied().collect();
+        let inside = [b"prefix".as_slice(), &KN, b"suffix"].concat();
+        let cases: [(&str, &[u8]); 6] = [
+            ("whole", &KN),
+            ("inside of something else", &inside),
+            ("its first half", &KN[..8]),
+            ("its second half", &KN[8..]),
+            ("its halves swapped", &swapped),
+            ("backwards", &backwards),
+        ];
+        for (case, crossed) in cases {
+            let found = crossings(&[bytes("pData", crossed)], &secrets);
+            assert_eq!(found.len(), 1, "{case}");
+            assert_eq!(
+                found[0].to_string(),
+                "line 7: Kn crossed in C_Encrypt, pData"
+            );
+        }
+        for (case, crossed) in [("seven bytes of it", &KN[..7]), ("nothing", &[])] {
+            assert_eq!(
+                crossings(&[bytes("pData", crossed)], &secrets),
+                [],
+                "{case}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_key_is_found_in_a_doctored_log() {
+        let log = |value: &str| {
+            format!(
+                "3: C_GetAttributeValue\n[in] hObject = 0x2\n[in] pTemplate[1]: \n    CKA_ID   \
+                 00005559dda4c140 / 16\n[out] pTemplate[1]: \n    CKA_ID   00005559dda4c140 / 16\n    \
+                 00000000  {value}  ................\nReturned:  0 CKR_OK\n"
+            )
+        };
+        let row = |bytes: &[u8]| {
+            bytes
+                .iter()
+                .map(|byte| format!("{byte:02X} "))
+                .collect::<String>()
+        };
+        let secrets = [Secret::new("Kn", &KN)];
+        let clean = parse_log(&log(&row(&[0; 16]))).unwrap();
+        assert_eq!(crossings(&clean, &secrets), []);
+        let doctored = parse_log(&log(&row(&KN))).unwrap();
+        assert_eq!(crossings(&doctored, &secrets).len(), 1);
+    }
+
+    #[test]
+    fn asking_for_a_value_is_found_even_if_it_is_refused() {
+        let asked = call(
+            "C_GetAttributeValue",
+            &[(Direction::In, "CKA_VALUE", Value::Room)],
+        );
+        assert_eq!(value_reads(&[asked]).len(), 1);
+        let other = call(
+            "C_GetAttributeValue",
+            &[(Direction::In, "CKA_ID", Value::Room)],
+        );
+        let written = call(
+            "C_CreateObject",
+            &[(Direction::In, "CKA_VALUE", Value::Bytes(vec![1]))],
+        );
+        assert_eq!(value_reads(&[other, written]), []);
+    }
+
+    #[test]
+    fn a_generated_key_that_opens_is_found() {
+        let made = key("C_GenerateKey", Direction::Out, "hKey", "0x5");
+        let decrypts = key("C_DecryptInit", Direction::In, "hKey", "0x5");
+        let unwraps = key("C_UnwrapKey", Direction::In, "hUnwrappingKey", "0x5");
+        let other = key("C_DecryptInit", Direction::In, "hKey", "0x6");
+        let encrypts = key("C_EncryptInit", Direction::In, "hKey", "0x5");
+        let destroyed = key("C_DestroyObject", Direction::In, "hObject", "0x5");
+        let nameless = call("C_DecryptInit", &[]);
+        let cases = [
+            ("decrypts", vec![made.clone(), decrypts.clone()], 1),
+            ("unwraps", vec![made.clone(), unwraps], 1),
+            ("no handle in the log", vec![nameless], 1),
+            ("another key", vec![made.clone(), other], 0),
+            ("only encrypts", vec![made.clone(), encrypts], 0),
+            (
+                "its handle went to another key",
+                vec![made, destroyed, decrypts],
+                0,
+            ),
+        ];
+        for (case, calls, breaches) in cases {
+            assert_eq!(generated_keys_that_open(&calls).len(), breaches, "{case}");
+        }
+    }
+}

@@ -1,0 +1,318 @@
+//! Running programs: to their end, or in the background.
+
+use std::{
+    ffi::OsStr,
+    fs::{File, OpenOptions},
+    io::{Read, Write as _},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
+
+/// Far above what anything here takes on a busy machine.
+const LIMIT: Duration = Duration::from_secs(180);
+
+/// A program that is to be run, and where its words go.
+#[derive(Debug)]
+pub struct Program {
+    command: Command,
+    name: String,
+    log: PathBuf,
+    input: Vec<u8>,
+}
+
+/// How a program ended.
+#[derive(Clone, Debug)]
+pub struct Ended {
+    /// The program and its arguments.
+    pub command: String,
+    /// Its exit status.
+    pub status: ExitStatus,
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+    /// Where both can be read again.
+    pub log: PathBuf,
+}
+
+impl Program {
+    /// The program at `path`; what it prints is added to `log`.
+    pub fn new(path: impl AsRef<Path>, log: &Path) -> Self {
+        let path = path.as_ref();
+        let name = path.file_name().unwrap_or(path.as_os_str());
+        Self {
+            command: Command::new(path),
+            name: name.to_string_lossy().into_owned(),
+            log: log.to_owned(),
+            input: Vec::new(),
+        }
+    }
+
+    /// Adds an argument.
+    #[must_use]
+    pub fn arg(mut self, argument: impl AsRef<OsStr>) -> Self {
+        self.command.arg(argument);
+        self
+    }
+
+    /// Adds arguments.
+    #[must_use]
+    pub fn args<A: AsRef<OsStr>>(mut self, arguments: impl IntoIterator<Item = A>) -> Self {
+        self.command.args(arguments);
+        self
+    }
+
+    /// Sets an environment variable.
+    #[must_use]
+    pub fn env(mut self, key: &str, value: impl AsRef<OsStr>) -> Self {
+        self.command.env(key, value);
+        self
+    }
+
+    /// What it reads from standard input; nothing without this.
+    #[must_use]
+    pub fn input(mut self, bytes: &[u8]) -> Self {
+        self.input = bytes.to_vec();
+        self
+    }
+
+    /// Runs it to its end.
+    ///
+    /// # Errors
+    /// It cannot be started, or is still running after three minutes.
+    pub fn run(mut self) -> Result<Ended> {
+        let command = self.line();
+        let mut child = self
+            .command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("cannot start {command}"))?;
+        if let Some(mut stdin) = child.stdin.take() {
+            // A program that does not want it may have closed it.
+            let _ = stdin.write_all(&self.input);
+        }
+        let stdout = child.stdout.take().map(reader);
+        let stderr = child.stderr.take().map(reader);
+        let status = wait(&mut child, LIMIT);
+        if status.is_err() {
+            child.kill()?;
+            child.wait()?;
+        }
+        let text = |bytes: Option<thread::JoinHandle<Vec<u8>>>| {
+            let bytes = bytes.and_then(|thread| thread.join().ok());
+            String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned()
+        };
+        let (stdout, stderr) = (text(stdout), text(stderr));
+        let mut log = append(&self.log)?;
+        writeln!(log, "$ {command}\n{stderr}{stdout}")?;
+        Ok(Ended {
+            status: status.with_context(|| format!("{command}: see {}", self.log.display()))?,
+            command,
+            stdout,
+            stderr,
+            log: self.log,
+        })
+    }
+
+    /// Runs it and demands that it succeeds.
+    ///
+    /// # Errors
+    /// It did not.
+    pub fn succeed(self) -> Result<Ended> {
+        let ended = self.run()?;
+        if ended.status.success() {
+            return Ok(ended);
+        }
+        Err(anyhow!(ended.last_words()).context(format!("{} failed", ended.command)))
+    }
+
+    /// Starts it in the background, in a process group of its own, so that nothing meant for this
+    /// program reaches it. It ends with the returned value.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn start(mut self) -> Result<Background> {
+        use std::os::unix::process::CommandExt as _;
+        let command = self.line();
+        let mut log = append(&self.log)?;
+        writeln!(log, "$ {command}")?;
+        let child = self
+            .command
+            .process_group(0)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()
+            .with_context(|| format!("cannot start {command}"))?;
+        Ok(Background {
+            child: Some(child),
+            name: self.name,
+            log: self.log,
+        })
+    }
+
+    fn line(&self) -> String {
+        let arguments = self.command.get_args().map(OsStr::to_string_lossy);
+        std::iter::once(self.name.as_str().into())
+            .chain(arguments)
+            .collect::<Vec<_>>()
+            .join(" ")
+    }
+}
+
+impl Ended {
+    /// The last lines that it printed: where programs say what went wrong.
+    pub fn last_words(&self) -> String {
+        let text = if self.stderr.trim().is_empty() {
+            &self.stdout
+        } else {
+            &self.stderr
+        };
+        let lines: Vec<_> = text.trim().lines().collect();
+        lines[lines.len().saturating_sub(5)..].join("\n")
+    }
+}
+
+/// A program in the background. Killed when dropped.
+#[derive(Debug)]
+pub struct Background {
+    child: Option<Child>,
+    name: String,
+    log: PathBuf,
+}
+
+impl Background {
+    /// Its process id.
+    ///
+    /// # Panics
+    /// It was let go.
+    pub fn id(&self) -> u32 {
+        self.child.as_ref().map(Child::id).expect("still held")
+    }
+
+    /// Waits until `ready` gives something.
+    ///
+    /// # Errors
+    /// The program ended, or is not ready after three minutes.
+    pub fn wait_for<T>(&mut self, mut ready: impl FnMut() -> Option<T>) -> Result<T> {
+        let (name, log) = (self.name.clone(), self.log.clone());
+        let child = self.child.as_mut().context("it was let go")?;
+        poll(LIMIT, || {
+            if let Some(found) = ready() {
+                return Ok(Some(found));
+            }
+            if let Some(status) = child.try_wait()? {
+                let words = std::fs::read_to_string(&log).unwrap_or_default();
+                let lines: Vec<_> = words.trim().lines().collect();
+                let last = lines[lines.len().saturating_sub(5)..].join("\n");
+                bail!("{name} ended ({status}): {last}");
+            }
+            Ok(None)
+        })
+        .with_context(|| format!("{} did not get ready", self.name))
+    }
+
+    /// Ends it as a power failure would: SIGKILL.
+    ///
+    /// # Errors
+    /// The system refuses.
+    pub fn kill(mut self) -> Result<()> {
+        self.kill_now()
+    }
+
+    /// Asks it to end, and waits until it has.
+    ///
+    /// # Errors
+    /// It does not end, or not with success.
+    pub fn stop(mut self) -> Result<()> {
+        let mut child = self.child.take().context("it was let go")?;
+        terminate(child.id())?;
+        let status = wait(&mut child, LIMIT)?;
+        ensure!(status.success(), "{} ended with {status}", self.name);
+        Ok(())
+    }
+
+    /// Lets it go on without us.
+    pub fn let_go(mut self) {
+        self.child = None;
+    }
+
+    fn kill_now(&mut self) -> Result<()> {
+        if let Some(mut child) = self.child.take() {
+            child.kill()?;
+            child.wait()?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        let _ = self.kill_now();
+    }
+}
+
+/// Sends SIGTERM.
+///
+/// # Errors
+/// There is no such process, or it is not ours.
+pub fn terminate(id: u32) -> Result<()> {
+    let status = Command::new("kill")
+        .arg("-TERM")
+        .arg(id.to_string())
+        .status()
+        .context("cannot run kill")?;
+    ensure!(status.success(), "cannot stop process {id}");
+    Ok(())
+}
+
+/// Asks again and again, less and less often, until there is an answer.
+///
+/// # Errors
+/// `question`'s own, or there was no answer within `limit`.
+pub fn poll<T>(limit: Duration, mut question: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+    let start = Instant::now();
+    let mut pause = Duration::from_millis(1);
+    loop {
+        if let Some(answer) = question()? {
+            return Ok(answer);
+        }
+        ensure!(
+            start.elapsed() < limit,
+            "gave up after {} s",
+            limit.as_secs()
+        );
+        thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(50));
+    }
+}
+
+fn wait(child: &mut Child, limit: Duration) -> Result<ExitStatus> {
+    poll(limit, || Ok(child.try_wait()?))
+}
+
+fn reader(mut pipe: impl Read + Send + 'static) -> thread::JoinHandle<Vec<u8>> {
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        // What came before a failure is worth having.
+        let _ = pipe.read_to_end(&mut bytes);
+        bytes
+    })
+}
+
+fn append(log: &Path) -> Result<File> {
+    if let Some(folder) = log.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(log)
+        .with_context(|| format!("cannot write {}", log.display()))
+}

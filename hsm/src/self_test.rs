@@ -133,8 +133,9 @@ fn round_trip(
     if bool::from(block.ct_eq(&expected)) {
         Ok(())
     } else {
-        Err(HsmError::SelfTest {
-            what: "the opened key block is another than the sealed one".to_owned(),
+        Err(HsmError::BadAnswer {
+            operation: "self-test: open",
+            what: "another key block than the sealed one".to_owned(),
         })
     }
 }

@@ -1,6 +1,7 @@
 //! The attributes of every key that is made, found or imported here, with the reason for each.
 //!
-//! Keys get the least usage that works. What is not said here is never left to a module's default.
+//! Keys get the least usage that works, and no usage is left to a module's default. Session keys are
+//! not modifiable where they are generated; `SoftHSM` cannot unwrap or copy into keys that are not.
 
 use cryptoki::object::{Attribute, AttributeType, ObjectClass};
 
@@ -272,6 +273,7 @@ pub(crate) const SEALING_KEY: Template = Template {
             Flag::Extractable,
             "only because OAEP wrapping to the terminal demands it",
         ),
+        off(Flag::Modifiable, "its usage stays as it is"),
         on(Flag::Encrypt, "for what stands before and behind Kn"),
         off(Flag::Decrypt, "would open the key block"),
         off(Flag::Sign, "no other usage"),
@@ -320,6 +322,7 @@ pub(crate) const TRIAL_RECIPIENT_KEY: Template = Template {
         on(Flag::Private, "not to be seen without login"),
         on(Flag::Sensitive, "never in clear outside of the token"),
         off(Flag::Extractable, "nor wrapped"),
+        off(Flag::Modifiable, "its usage stays as it is"),
         off(Flag::Sign, "one usage"),
         off(Flag::SignRecover, "one usage"),
         off(Flag::Decrypt, "one usage"),
@@ -369,6 +372,7 @@ pub(crate) const MEASURING_KEY: Template = Template {
         on(Flag::Private, "not to be seen without login"),
         on(Flag::Sensitive, "never in clear outside of the token"),
         off(Flag::Extractable, "nor wrapped"),
+        off(Flag::Modifiable, "its usage stays as it is"),
         off(Flag::Encrypt, "one usage"),
         off(Flag::Decrypt, "would open what was wrapped"),
         off(Flag::Sign, "one usage"),
@@ -386,6 +390,7 @@ pub(crate) const SUMMING_KEY: Template = Template {
         on(Flag::Private, "not to be seen without login"),
         on(Flag::Sensitive, "never in clear outside of the token"),
         off(Flag::Extractable, "nor wrapped"),
+        off(Flag::Modifiable, "its usage stays as it is"),
         on(
             Flag::Encrypt,
             "for the steps of RFC 3394 behind the first pass",

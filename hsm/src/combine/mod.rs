@@ -115,7 +115,6 @@ impl Combination {
     /// # Errors
     /// Fewer than two components; [`HsmError::KcvMismatch`]; the name is taken. Nothing is kept then.
     pub fn finish(self, name: &KeyName, expected: &Kcv) -> Result<SecretKey, HsmError> {
-        let operation = "combine components";
         if self.len() < MIN_COMPONENTS {
             return Err(HsmError::BadComponent {
                 reason: "is the only one; it takes two at least",
@@ -124,24 +123,15 @@ impl Combination {
         let session = &self.worker.session;
         require_free(session, name)?;
 
-        // First as a key that can do nothing but make the check value, then as what it is for.
+        // First as a key that can do nothing but make the check value: a wrong sum never enters the
+        // token. Then as what it is for.
         let check = self.make(check_value::template(self.kind), Lives::InSession, None)?;
-        let found = check_value::of(&check, session, self.kind, expected.value().len())?;
-        if found != *expected {
-            return Err(HsmError::KcvMismatch {
-                expected: expected.clone(),
-                found,
-            });
-        }
+        let len = expected.value().len();
+        require_kcv(expected, check_value::of(&check, session, self.kind, len)?)?;
         let key = self.make(&TRANSPORT_KEY, Lives::InToken, Some(name))?;
         require_role(session, key.handle(), KeyRole::TransportKey, name, false)?;
-        let made = check_value::of_copy(session, key.handle(), self.kind, found.value().len())?;
-        if made != found {
-            return Err(HsmError::BadAnswer {
-                operation,
-                what: "two keys from one sum".to_owned(),
-            });
-        }
+        let found = check_value::of_copy(session, key.handle(), self.kind, len)?;
+        require_kcv(expected, found)?;
         key.keep();
         Ok(SecretKey::new(
             name.clone(),
@@ -206,6 +196,16 @@ impl std::fmt::Debug for Combination {
             self.token
         )
     }
+}
+
+fn require_kcv(expected: &Kcv, found: Kcv) -> Result<(), HsmError> {
+    if found == *expected {
+        return Ok(());
+    }
+    Err(HsmError::KcvMismatch {
+        expected: expected.clone(),
+        found,
+    })
 }
 
 fn component_kcv(session: &Session, component: &ClearKey, kind: KeyKind) -> Result<Kcv, HsmError> {

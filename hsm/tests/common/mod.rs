@@ -23,6 +23,11 @@ use hsm::{Module, Pin, Token, TokenConfig};
 /// Where Debian and Ubuntu have it.
 pub(crate) const SOFTHSM: &str = "/usr/lib/softhsm/libsofthsm2.so";
 
+/// `OpenSC`'s spy, which writes down every call; [`in_token_directory`] has it spy on `SoftHSM`.
+pub(crate) const SPY: &str = "/usr/lib/x86_64-linux-gnu/pkcs11/pkcs11-spy.so";
+/// The variable that names the spy's log.
+pub(crate) const SPY_LOG: &str = "PKCS11SPY_OUTPUT";
+
 pub(crate) const SO_PIN: &str = "12345678";
 pub(crate) const USER_PIN: &str = "1234";
 
@@ -62,6 +67,8 @@ pub(crate) fn in_token_directory<F: FnOnce()>(body: F) {
             "--test-threads=1",
         ])
         .env(CONFIGURATION, &configuration)
+        .env("PKCS11SPY", SOFTHSM)
+        .env(SPY_LOG, directory.path().join("spy.log"))
         .env(CHILD, "1")
         .stdin(Stdio::null())
         .output()

@@ -23,13 +23,13 @@ fn name() -> KeyName {
 }
 
 /// Bytes that look random and are the same in every run.
-fn component(kind: KeyKind, number: usize) -> Vec<u8> {
+pub(crate) fn component(kind: KeyKind, number: usize) -> Vec<u8> {
     (0..kind.key_len())
         .map(|position| u8::try_from((position * 89 + number * 151 + 7) % 251).unwrap() | 1)
         .collect()
 }
 
-fn xor(components: &[Vec<u8>]) -> Vec<u8> {
+pub(crate) fn xor(components: &[Vec<u8>]) -> Vec<u8> {
     components
         .iter()
         .skip(1)

@@ -416,3 +416,58 @@ fn no_private_value_can_be_read() {
         assert!(values.is_empty());
     });
 }
+
+/// The program that the tests with OpenSSL's keys use.
+#[test]
+fn an_imported_terminal_key_is_found_only_where_that_is_accepted() {
+    in_token_directory(|| {
+        drop(new_token("krd"));
+        let directory = tempfile::tempdir().unwrap();
+        let (key, pin_file) = (
+            directory.path().join("key.der"),
+            directory.path().join("pin"),
+        );
+        let pem = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/recipient.pem");
+        run(std::process::Command::new("openssl")
+            .args(["rsa", "-traditional", "-outform", "DER", "-in", pem, "-out"])
+            .arg(&key));
+        std::fs::write(&pin_file, format!("{USER_PIN}\n")).unwrap();
+        run(std::process::Command::new(example("import-rsa-key"))
+            .args([crate::common::SOFTHSM, "krd"])
+            .arg(&pin_file)
+            .arg("krd-encryption")
+            .arg(&key));
+
+        let name = KeyName::new("krd-encryption").unwrap();
+        let mut config = TokenConfig::new("krd");
+        let token = module().open(&config, &pin(USER_PIN)).unwrap();
+        assert_eq!(
+            weakness(token.decryption_key(&name)),
+            "CKA_ALWAYS_SENSITIVE"
+        );
+        drop(token);
+        config.accept_imported_keys = true;
+        let token = module().open(&config, &pin(USER_PIN)).unwrap();
+        let key = token.decryption_key(&name).unwrap();
+        assert_eq!(
+            *key.public_key(),
+            crate::software::public_half(&crate::software::recipient())
+        );
+        assert!(token.retire_signing(&name).unwrap());
+    });
+}
+
+fn run(command: &mut std::process::Command) {
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {said}");
+}
+
+/// Cargo builds a crate's examples before it runs its tests, unless told which tests.
+fn example(name: &str) -> std::path::PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let target = test.parent().and_then(std::path::Path::parent).unwrap();
+    let example = target.join("examples").join(name);
+    assert!(example.exists(), "cargo build -p hsm --examples");
+    example
+}

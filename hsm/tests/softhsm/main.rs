@@ -7,6 +7,7 @@ mod common;
 mod raw;
 mod software;
 
+mod boundary;
 mod combining;
 mod keys;
 mod records;

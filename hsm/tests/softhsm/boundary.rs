@@ -1,0 +1,101 @@
+//! What crosses between the process and the module, as `OpenSC`'s `pkcs11-spy` writes it down.
+
+use std::{env, fs, path::Path};
+
+use hsm::{Module, SealRequest, TokenConfig};
+use tr34::{ContentCipher, KeyKind, OaepHash};
+
+use crate::{
+    combining::{combine, component, xor},
+    common::{SO_PIN, SPY, SPY_LOG, USER_PIN, in_token_directory, pin},
+    sealing::frame,
+    software,
+};
+
+/// Every byte string in the log, whatever call it belongs to, and the log.
+fn crossed() -> (Vec<Vec<u8>>, String) {
+    let log = fs::read(env::var_os(SPY_LOG).unwrap()).unwrap();
+    let log = String::from_utf8_lossy(&log).into_owned();
+    let mut strings: Vec<Vec<u8>> = Vec::new();
+    for line in log.lines() {
+        // "00000010  A6 A6 ...  text": an offset, up to 16 bytes, and the bytes as text.
+        let Some((offset, rest)) = line.trim_start().split_once("  ") else {
+            continue;
+        };
+        if offset.len() != 8 || !offset.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+            continue;
+        }
+        if offset == "00000000" {
+            strings.push(Vec::new());
+        }
+        let bytes = rest
+            .split(' ')
+            .map_while(|byte| (byte.len() == 2).then(|| u8::from_str_radix(byte, 16).ok())?)
+            .take(16);
+        strings.last_mut().unwrap().extend(bytes);
+    }
+    (strings, log)
+}
+
+fn holds(strings: &[Vec<u8>], secret: &[u8]) -> bool {
+    strings
+        .iter()
+        .any(|string| string.windows(secret.len()).any(|window| window == secret))
+}
+
+#[test]
+fn neither_kn_nor_ke_crosses_when_components_become_a_sealed_key() {
+    in_token_directory(|| {
+        let module = Module::load(Path::new(SPY)).unwrap();
+        module
+            .initialize_token("kdh", &pin(SO_PIN), &pin(USER_PIN))
+            .unwrap();
+        let token = module
+            .open(&TokenConfig::new("kdh"), &pin(USER_PIN))
+            .unwrap();
+        let opened = token.self_test(OaepHash::Sha1).unwrap().key_lengths.len();
+        let recipient = software::recipient();
+
+        for kind in [KeyKind::Aes128, KeyKind::Tdea2, KeyKind::Aes256] {
+            let components: Vec<_> = (1..=3).map(|number| component(kind, number)).collect();
+            let name = hsm::KeyName::new("kn.test").unwrap();
+            let key = combine(&token, kind, &name, &components);
+            let sealed = token
+                .seal(
+                    &key,
+                    &SealRequest {
+                        frame: &frame(kind),
+                        recipient: &software::public_half(&recipient),
+                        cipher: ContentCipher::for_key(kind),
+                        oaep: OaepHash::Sha1,
+                    },
+                )
+                .unwrap();
+            token.kcv(&key).unwrap();
+            token.destroy_key(&name).unwrap();
+
+            let (ke, block) = software::open(&recipient, &sealed);
+            let kn = xor(&components);
+            assert!(block.windows(kn.len()).any(|window| window == kn));
+
+            let (strings, log) = crossed();
+            // The reader of the log sees what does cross.
+            assert!(holds(&strings, &components[1]), "{log}");
+            assert!(holds(&strings, &sealed.encrypted_key));
+            for secret in [&kn, &ke] {
+                for half in secret.chunks(8) {
+                    assert!(!holds(&strings, half), "{kind}");
+                }
+            }
+            // Partial sums, in either order of the components.
+            for sum in [&components[..2], &components[1..]] {
+                for half in xor(sum).chunks(8) {
+                    assert!(!holds(&strings, half), "{kind}");
+                }
+            }
+        }
+        // The self-test decrypts with keys that it unwrapped; nothing else decrypts at all.
+        let (_, log) = crossed();
+        assert_eq!(log.matches("C_DecryptInit").count(), opened);
+    });
+}

@@ -1,0 +1,136 @@
+//! What is asked of the people in the room.
+
+use std::io::{BufRead as _, Write as _};
+
+use hsm::{ClearKey, Kcv};
+use zeroize::Zeroizing;
+
+use crate::CeremonyError;
+
+/// Characters of the plan's digest that an officer types.
+const DIGEST_PREFIX: usize = 8;
+
+/// The people, behind a console or in a test.
+pub trait People {
+    /// Tells everybody something.
+    fn tell(&mut self, text: &str);
+    /// Asks for a line, shown as it is typed.
+    ///
+    /// # Errors
+    /// Nobody is there to answer.
+    fn ask(&mut self, question: &str) -> Result<String, CeremonyError>;
+    /// Asks for a line that is not shown.
+    ///
+    /// # Errors
+    /// Nobody is there to answer.
+    fn ask_hidden(&mut self, question: &str) -> Result<Zeroizing<String>, CeremonyError>;
+    /// Parts what one person saw from what the next one sees.
+    fn part(&mut self);
+}
+
+/// The terminal in the ceremony room.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Console;
+
+impl People for Console {
+    fn tell(&mut self, text: &str) {
+        let mut out = std::io::stdout().lock();
+        // A console that is gone is found out at the next question.
+        drop(writeln!(out, "{text}"));
+        drop(out.flush());
+    }
+
+    fn ask(&mut self, question: &str) -> Result<String, CeremonyError> {
+        {
+            let mut out = std::io::stdout().lock();
+            drop(write!(out, "{question} "));
+            drop(out.flush());
+        }
+        let mut answer = String::new();
+        match std::io::stdin().lock().read_line(&mut answer) {
+            Ok(0) => Err(nobody("the input has ended")),
+            Ok(_) => Ok(answer.trim().to_owned()),
+            Err(error) => Err(nobody(&error.to_string())),
+        }
+    }
+
+    fn ask_hidden(&mut self, question: &str) -> Result<Zeroizing<String>, CeremonyError> {
+        rpassword::prompt_password(format!("{question} "))
+            .map(Zeroizing::new)
+            .map_err(|error| nobody(&error.to_string()))
+    }
+
+    fn part(&mut self) {
+        // Clears the screen and what was scrolled off it.
+        self.tell("\x1b[2J\x1b[3J\x1b[H");
+    }
+}
+
+fn nobody(cause: &str) -> CeremonyError {
+    CeremonyError::Declined(format!("nobody answers: {cause}"))
+}
+
+/// Has every officer type the beginning of the plan's digest.
+pub(crate) fn confirm_digest(
+    people: &mut dyn People,
+    officers: &[String],
+    digest: &str,
+) -> Result<(), CeremonyError> {
+    let expected = digest.get(..DIGEST_PREFIX).unwrap_or(digest);
+    for officer in officers {
+        let typed = people.ask(&format!(
+            "{officer}: compare the digest with your printout and type its first \
+             {DIGEST_PREFIX} characters:"
+        ))?;
+        if !typed.eq_ignore_ascii_case(expected) {
+            return Err(CeremonyError::Declined(format!(
+                "{officer} typed something else than the digest's beginning"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Has a custodian type a component.
+pub(crate) fn ask_component(
+    people: &mut dyn People,
+    custodian: &str,
+    number: usize,
+    of: usize,
+) -> Result<ClearKey, CeremonyError> {
+    people.part();
+    people.tell(&format!(
+        "Component {number} of {of}. Only {custodian} looks at the screen and the keyboard."
+    ));
+    loop {
+        let typed = people.ask_hidden(&format!("{custodian}: type your component (hex):"))?;
+        match ClearKey::from_hex(typed.trim()) {
+            Ok(component) => return Ok(component),
+            Err(error) => people.tell(&format!(
+                "That is {error}. Nothing was used; type it again."
+            )),
+        }
+    }
+}
+
+/// Has a custodian compare a check value with their sheet.
+pub(crate) fn confirm_kcv(
+    people: &mut dyn People,
+    custodian: &str,
+    kcv: &Kcv,
+) -> Result<(), CeremonyError> {
+    people.tell(&format!(
+        "The HSM computed the check value {kcv} from what was typed."
+    ));
+    let answer = people.ask(&format!(
+        "{custodian}: is this the one on your sheet? (yes/no)"
+    ))?;
+    people.part();
+    if answer.eq_ignore_ascii_case("yes") {
+        Ok(())
+    } else {
+        Err(CeremonyError::Declined(format!(
+            "{custodian} did not confirm the check value {kcv}"
+        )))
+    }
+}

@@ -49,7 +49,8 @@ impl KdhRefusal {
     /// The stable word for it.
     pub const fn reason(&self) -> &'static str {
         match self {
-            Self::Crl(CrlError::Stale(_)) => "crl-stale",
+            Self::Crl(CrlError::Stale(_))
+            | Self::Certificate(CredentialError::StaleRevocationList) => "crl-stale",
             Self::Crl(CrlError::NotYetValid(_)) => "crl-not-yet-valid",
             Self::Crl(CrlError::OlderThanSeen { .. }) => "crl-older-than-seen",
             Self::Crl(CrlError::WrongIssuer | CrlError::BadSignature) => "crl-untrusted",

@@ -1,0 +1,5 @@
+//! The terminal's checks in tables, and its token's side on a real module.
+
+mod key_block;
+mod key_token;
+mod world;

@@ -1,0 +1,395 @@
+//! Software keys, a small PKI, and good messages to start from.
+
+use std::{
+    io::Write as _,
+    process::{Command, Stdio},
+    sync::LazyLock,
+};
+
+use krd_client::{Expectation, KdhTrust};
+use p256::pkcs8::DecodePrivateKey as _;
+use pki::{
+    Certificate, CrlContents, CrlNumber, Issuer, Name, PublicKey, PublicKeyKind, RevocationReason,
+    RevokedCertificate, Role, SerialNumber, Signer, Subject, Validity, issue_certificate,
+    issue_crl, issue_root,
+};
+use sha2::Sha256;
+use time::{Duration, OffsetDateTime, macros::datetime};
+use tr34::{
+    ContentCipher, EnvelopedKeyBlock, IssuerAndSerial, Kbh, KeyTokenDraft, KrdNonce, NONCE_LEN,
+    OaepHash,
+};
+
+/// The moment at which the tables take place.
+pub(crate) const NOW: OffsetDateTime = datetime!(2030-06-01 12:00 UTC);
+pub(crate) const DAY: Duration = Duration::DAY;
+
+pub(crate) const SERIAL: &str = "KRD-000001";
+pub(crate) const HEADER: &str = "D0000K0AB00E0000";
+pub(crate) const OTHER_HEADER: &str = "D0000P0AE00E0000";
+pub(crate) const NONCE: [u8; NONCE_LEN] = *b"sixteen bytes ok";
+
+// ---------------------------------------------------------------- keys
+
+enum Private {
+    Rsa(Box<rsa::pkcs1v15::SigningKey<Sha256>>),
+    P256(p256::ecdsa::SigningKey),
+}
+
+/// A key in memory, made by `openssl`.
+pub(crate) struct SoftSigner {
+    private: Private,
+    public_key: PublicKey,
+}
+
+impl SoftSigner {
+    pub(crate) fn rsa() -> Self {
+        Self::generate(&["-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"])
+    }
+
+    pub(crate) fn p256() -> Self {
+        Self::generate(&["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256"])
+    }
+
+    fn generate(arguments: &[&str]) -> Self {
+        let pem = openssl(&[&["genpkey"], arguments].concat(), &[]);
+        let spki = openssl(&["pkey", "-pubout", "-outform", "DER"], &pem);
+        let pem = str::from_utf8(&pem).unwrap();
+        let public_key = PublicKey::from_spki_der(&spki).unwrap();
+        let private = match public_key.kind() {
+            PublicKeyKind::Rsa { .. } => {
+                let key = rsa::PrivateKey::from_pkcs8_pem(pem).unwrap();
+                Private::Rsa(Box::new(rsa::pkcs1v15::SigningKey::new(key)))
+            }
+            PublicKeyKind::P256 => {
+                Private::P256(p256::ecdsa::SigningKey::from_pkcs8_pem(pem).unwrap())
+            }
+        };
+        Self {
+            private,
+            public_key,
+        }
+    }
+}
+
+impl Signer for SoftSigner {
+    type Error = std::convert::Infallible;
+
+    fn public_key(&self) -> &PublicKey {
+        &self.public_key
+    }
+
+    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, Self::Error> {
+        use p256::ecdsa::signature::{SignatureEncoding as _, Signer as _};
+        Ok(match &self.private {
+            Private::Rsa(key) => key.sign(message).to_vec(),
+            Private::P256(key) => {
+                let signature: p256::ecdsa::Signature = key.sign(message);
+                signature.to_der().as_bytes().to_vec()
+            }
+        })
+    }
+}
+
+fn openssl(arguments: &[&str], input: &[u8]) -> Vec<u8> {
+    let mut child = Command::new("openssl")
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(input).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "openssl {arguments:?}");
+    output.stdout
+}
+
+// ---------------------------------------------------------------- the PKI
+
+/// A CA with its key.
+pub(crate) struct Ca {
+    pub(crate) key: SoftSigner,
+    pub(crate) certificate: Certificate,
+}
+
+impl Ca {
+    fn issuer(&self) -> Issuer<'_, SoftSigner> {
+        Issuer {
+            certificate: &self.certificate,
+            signer: &self.key,
+        }
+    }
+
+    /// A certificate by this CA, changed by `change` from a good one.
+    pub(crate) fn certify(
+        &self,
+        now: OffsetDateTime,
+        role: Role,
+        common_name: &str,
+        key: &PublicKey,
+        change: impl FnOnce(&mut Subject),
+    ) -> Certificate {
+        let mut subject = Subject {
+            role,
+            name: role
+                .subject(self.certificate.subject(), common_name)
+                .unwrap(),
+            public_key: key.clone(),
+            serial: serial(common_name, role),
+            validity: days(now, -1, 365),
+            hosts: match role {
+                Role::HostTls => vec!["127.0.0.1".to_owned()],
+                _ => Vec::new(),
+            },
+        };
+        change(&mut subject);
+        issue_certificate(&self.issuer(), &subject).unwrap()
+    }
+
+    /// A list by this CA, changed by `change` from a good one: number 7, empty.
+    pub(crate) fn crl(
+        &self,
+        now: OffsetDateTime,
+        change: impl FnOnce(&mut CrlContents),
+    ) -> Vec<u8> {
+        let mut contents = CrlContents {
+            number: CrlNumber(7),
+            this_update: now - DAY,
+            next_update: now + DAY * 7,
+            revoked: Vec::new(),
+        };
+        change(&mut contents);
+        issue_crl(&self.issuer(), &contents).unwrap()
+    }
+}
+
+/// An entry of a revocation list.
+pub(crate) fn revoked(certificate: &Certificate, now: OffsetDateTime) -> RevokedCertificate {
+    RevokedCertificate {
+        serial: certificate.serial().clone(),
+        at: now - DAY,
+        reason: Some(RevocationReason::KeyCompromise),
+    }
+}
+
+/// Everybody, with RSA keys that are made once.
+pub(crate) struct World {
+    pub(crate) now: OffsetDateTime,
+    root: Ca,
+    pub(crate) ca_krd: Ca,
+    pub(crate) ca_kdh: Ca,
+    pub(crate) ca_ops: Ca,
+    /// Has the name of `ca_kdh` and another key.
+    pub(crate) impostor: Ca,
+    pub(crate) kdh_key: SoftSigner,
+    pub(crate) kdh: Certificate,
+    pub(crate) other_kdh_key: SoftSigner,
+    pub(crate) other_kdh: Certificate,
+    pub(crate) krd_key: SoftSigner,
+    pub(crate) krd: Certificate,
+    pub(crate) tls_key: SoftSigner,
+}
+
+/// The world of the tables, at [`NOW`].
+pub(crate) static WORLD: LazyLock<World> = LazyLock::new(|| World::at(NOW));
+
+impl World {
+    pub(crate) fn at(now: OffsetDateTime) -> Self {
+        let root = root(now);
+        let ca = |common_name| sub_ca(&root, now, common_name);
+        let (ca_krd, ca_kdh, ca_ops) = (ca("CA KRD"), ca("CA KDH"), ca("CA OPS"));
+        let impostor = ca("CA KDH");
+        let kdh_key = SoftSigner::rsa();
+        let other_kdh_key = SoftSigner::rsa();
+        let krd_key = SoftSigner::rsa();
+        let certify = |ca: &Ca, role, name, key: &SoftSigner| {
+            ca.certify(now, role, name, key.public_key(), |_| {})
+        };
+        Self {
+            kdh: certify(&ca_kdh, Role::Kdh, "KDH 1", &kdh_key),
+            other_kdh: certify(&ca_kdh, Role::Kdh, "KDH 2", &other_kdh_key),
+            krd: certify(&ca_krd, Role::Krd, SERIAL, &krd_key),
+            tls_key: SoftSigner::p256(),
+            now,
+            root,
+            ca_krd,
+            ca_kdh,
+            ca_ops,
+            impostor,
+            kdh_key,
+            other_kdh_key,
+            krd_key,
+        }
+    }
+
+    pub(crate) fn root(&self) -> &Certificate {
+        &self.root.certificate
+    }
+
+    /// The KDH's key, certified by `ca` in this role, with a change.
+    pub(crate) fn kdh_with(
+        &self,
+        ca: &Ca,
+        role: Role,
+        change: impl FnOnce(&mut Subject),
+    ) -> Certificate {
+        ca.certify(self.now, role, "KDH 1", self.kdh_key.public_key(), change)
+    }
+}
+
+fn root(now: OffsetDateTime) -> Ca {
+    let key = SoftSigner::rsa();
+    let subject = ca_subject(&key, Role::RootCa, "Root", now);
+    let certificate = issue_root(&key, &subject).unwrap();
+    Ca { key, certificate }
+}
+
+fn sub_ca(root: &Ca, now: OffsetDateTime, common_name: &str) -> Ca {
+    let key = SoftSigner::rsa();
+    let subject = ca_subject(&key, Role::SubCa, common_name, now);
+    let certificate = issue_certificate(&root.issuer(), &subject).unwrap();
+    Ca { key, certificate }
+}
+
+fn ca_subject(key: &SoftSigner, role: Role, common_name: &str, now: OffsetDateTime) -> Subject {
+    Subject {
+        role,
+        name: name(&format!("CN={common_name},O=Example Bank,C=DE")),
+        public_key: key.public_key().clone(),
+        serial: serial(common_name, role),
+        validity: days(now, -30, 1000),
+        hosts: Vec::new(),
+    }
+}
+
+fn name(text: &str) -> Name {
+    text.parse().unwrap()
+}
+
+/// 16 bytes that follow from the holder.
+fn serial(common_name: &str, role: Role) -> SerialNumber {
+    use sha2::Digest as _;
+    let digest = Sha256::digest(format!("{common_name} {role:?}"));
+    SerialNumber::from_random(&digest[..16]).unwrap()
+}
+
+pub(crate) fn days(now: OffsetDateTime, from: i64, until: i64) -> Validity {
+    Validity {
+        not_before: now + Duration::days(from),
+        not_after: now + Duration::days(until),
+    }
+}
+
+// ---------------------------------------------------------------- a key token and its reader
+
+/// What a key token is made of.
+pub(crate) struct Sent {
+    pub(crate) signer: IssuerAndSerial,
+    pub(crate) key: &'static SoftSigner,
+    pub(crate) recipient: IssuerAndSerial,
+    pub(crate) oaep: OaepHash,
+    pub(crate) cipher: ContentCipher,
+    pub(crate) header: Kbh,
+    pub(crate) nonce: KrdNonce,
+    pub(crate) crl: Vec<u8>,
+}
+
+impl Sent {
+    /// Of a good token.
+    pub(crate) fn good() -> Self {
+        let world = &*WORLD;
+        Self {
+            signer: id(&world.kdh),
+            key: &world.kdh_key,
+            recipient: id(&world.krd),
+            oaep: OaepHash::Sha256,
+            cipher: ContentCipher::Aes128Cbc,
+            header: header(HEADER),
+            nonce: KrdNonce::from_bytes(NONCE),
+            crl: world.ca_kdh.crl(NOW, |_| {}),
+        }
+    }
+
+    pub(crate) fn token(&self) -> Vec<u8> {
+        // The block is not opened here: what the token's checks see of it are lengths.
+        let enveloped = EnvelopedKeyBlock::new(
+            self.recipient.clone(),
+            self.oaep,
+            vec![0xE1; 256],
+            self.cipher,
+            [0x1F; 16],
+            vec![0xC1; 144],
+        )
+        .unwrap();
+        let draft = KeyTokenDraft::new(
+            &enveloped,
+            &self.header,
+            &self.nonce,
+            &self.signer,
+            &self.crl,
+        )
+        .unwrap();
+        let signature = self.key.sign(draft.to_be_signed()).unwrap();
+        draft.into_token(&signature).unwrap()
+    }
+}
+
+/// What the terminal knows.
+pub(crate) struct Known {
+    pub(crate) ca: Certificate,
+    pub(crate) last_crl: Option<CrlNumber>,
+    pub(crate) min_rsa_bits: usize,
+    pub(crate) now: OffsetDateTime,
+    pub(crate) kdh: Certificate,
+    pub(crate) nonce: KrdNonce,
+    pub(crate) own_id: IssuerAndSerial,
+    pub(crate) oaep_hashes: Vec<OaepHash>,
+    pub(crate) header: Kbh,
+}
+
+impl Known {
+    /// By the terminal that [`Sent::good`] is for.
+    pub(crate) fn good() -> Self {
+        let world = &*WORLD;
+        Self {
+            ca: world.ca_kdh.certificate.clone(),
+            last_crl: Some(CrlNumber(7)),
+            min_rsa_bits: 2048,
+            now: NOW,
+            kdh: world.kdh.clone(),
+            nonce: KrdNonce::from_bytes(NONCE),
+            own_id: id(&world.krd),
+            oaep_hashes: vec![OaepHash::Sha256],
+            header: header(HEADER),
+        }
+    }
+
+    pub(crate) fn trust(&self) -> KdhTrust<'_> {
+        KdhTrust {
+            ca: &self.ca,
+            last_crl: self.last_crl,
+            min_rsa_bits: self.min_rsa_bits,
+            now: self.now,
+        }
+    }
+
+    pub(crate) fn expectation(&self) -> Expectation<'_> {
+        Expectation {
+            trust: self.trust(),
+            kdh: &self.kdh,
+            nonce: &self.nonce,
+            own_id: &self.own_id,
+            oaep_hashes: &self.oaep_hashes,
+            header: &self.header,
+        }
+    }
+}
+
+pub(crate) fn id(certificate: &Certificate) -> IssuerAndSerial {
+    certificate.issuer_and_serial().unwrap()
+}
+
+pub(crate) fn header(text: &str) -> Kbh {
+    text.parse().unwrap()
+}

@@ -1,1 +1,57 @@
-fn main() {}
+//! `kdhctl`: the key distribution host's administration from the command line.
+
+mod cli;
+mod command;
+mod config;
+mod failure;
+mod pages;
+mod report;
+mod session;
+
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
+
+use clap::Parser;
+
+use serde_json::Value;
+
+use crate::{cli::Cli, config::Config, failure::Failure, report::Report};
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let json = cli.json;
+    let outcome = run(cli).await.and_then(|report| {
+        write(&mut io::stdout(), json, &report.json, &report.text)
+            .map_err(|error| Failure::failed(format!("done, but not shown: {error}"), None))
+    });
+    let Err(failure) = outcome else {
+        return ExitCode::SUCCESS;
+    };
+    let (as_json, text) = (failure.to_json(), failure.to_string());
+    // If this fails, only the exit code is left to tell.
+    drop(write(&mut io::stderr(), json, &as_json, &text));
+    ExitCode::from(failure.exit_code)
+}
+
+async fn run(cli: Cli) -> Result<Report, Failure> {
+    hsm::forbid_core_dumps().map_err(|error| {
+        Failure::failed(format!("core dumps cannot be turned off: {error}"), None)
+    })?;
+    let config = Config::load(cli.config.as_deref())?;
+    command::prepare(&cli.command)?;
+    let mut client = session::open(&config).await?;
+    command::run(cli.command, &mut client).await
+}
+
+fn write(output: &mut impl Write, as_json: bool, json: &Value, text: &str) -> io::Result<()> {
+    if as_json {
+        writeln!(output, "{json:#}")
+    } else {
+        // What a name or a message holds must not steer the terminal.
+        let text = text.replace(|c: char| c.is_control() && c != '\n', "\u{FFFD}");
+        writeln!(output, "{text}")
+    }
+}

@@ -1,0 +1,50 @@
+//! Asking before what cannot be undone.
+
+use std::io::{self, BufRead, IsTerminal, Write};
+
+use crate::failure::Failure;
+
+/// Has the operator type a serial number.
+pub(crate) fn by_serial(serial: &str) -> Result<(), Failure> {
+    if !io::stdin().is_terminal() {
+        return Err(Failure::usage(
+            "revoking is final, and there is no terminal to ask on: add --yes if it is meant",
+        ));
+    }
+    ask(serial, &mut io::stdin().lock(), &mut io::stderr())
+}
+
+fn ask(serial: &str, input: &mut impl BufRead, output: &mut impl Write) -> Result<(), Failure> {
+    let mut typed = String::new();
+    write!(
+        output,
+        "Revoking is final: {serial} will never be accepted again.\n\
+         Type its serial number to go on: "
+    )
+    .and_then(|()| output.flush())
+    .and_then(|()| input.read_line(&mut typed))
+    .map_err(|error| Failure::failed(error, None))?;
+    if typed.trim_end() == serial {
+        Ok(())
+    } else {
+        Err(Failure::failed("not confirmed: nothing was done", None))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_serial_number_itself_confirms() {
+        let ask = |typed: &str| ask("SN-1", &mut typed.as_bytes(), &mut Vec::new());
+        for typed in ["SN-1\n", "SN-1", "SN-1\r\n"] {
+            assert!(ask(typed).is_ok(), "{typed:?}");
+        }
+        for typed in [
+            "", "\n", "y\n", "yes\n", "sn-1\n", "SN-10\n", "SN-\n", " SN-1\n",
+        ] {
+            assert!(ask(typed).is_err(), "{typed:?}");
+        }
+    }
+}

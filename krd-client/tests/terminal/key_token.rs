@@ -29,7 +29,9 @@ fn these_pass_too() {
             });
         }),
         ("the list's last second", |sent, _| {
-            sent.crl = WORLD.ca_kdh.crl(NOW, |crl| crl.next_update = NOW + Duration::SECOND);
+            sent.crl = WORLD
+                .ca_kdh
+                .crl(NOW, |crl| crl.next_update = NOW + Duration::SECOND);
         }),
         ("SHA-1 where it is allowed", |sent, known| {
             sent.oaep = OaepHash::Sha1;

@@ -1,5 +1,7 @@
 //! The terminal's checks in tables, and its token's side on a real module.
 
+mod config;
+mod credential;
 mod key_block;
 mod key_token;
 mod world;

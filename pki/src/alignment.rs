@@ -20,8 +20,8 @@ pub fn aligned_serial_length(
     let issuer_len = AnyRef::from_der(issuer.der()).ok()?.value().len();
     let mut lengths = ISSUED_LEN;
     lengths.find(|&serial_len| {
-        key_lengths
-            .iter()
-            .all(|&key_len| key_offset(issuer_len, serial_len, key_len, header_len) % block == 0)
+        key_lengths.iter().all(|&key_len| {
+            key_offset(issuer_len, serial_len, key_len, header_len).is_multiple_of(block)
+        })
     })
 }

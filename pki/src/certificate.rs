@@ -1,17 +1,31 @@
 //! Certificates as values: parsed once, strictly, with their DER kept.
 
-use der::{Decode, Encode, EncodePem, pem::LineEnding};
+use const_oid::{AssociatedOid, ObjectIdentifier};
+use der::{Decode, Encode, pem::LineEnding};
 use time::OffsetDateTime;
 use tr34::IssuerAndSerial;
 use x509_cert::{
     Version,
-    ext::pkix::{BasicConstraints, ExtendedKeyUsage, KeyUsage, SubjectKeyIdentifier},
+    ext::pkix::{
+        AuthorityKeyIdentifier, BasicConstraints, ExtendedKeyUsage, KeyUsage, SubjectAltName,
+        SubjectKeyIdentifier,
+    },
 };
 
 use crate::{KeyError, Name, NameError, PublicKey, SerialError, SerialNumber, Validity, validity};
 
 /// Nothing that this system issues comes near; anything above is refused unread.
 const MAX_LEN: usize = 16 * 1024;
+
+/// The extensions whose meaning is checked somewhere: no other one may be critical.
+const KNOWN: [ObjectIdentifier; 6] = [
+    AuthorityKeyIdentifier::OID,
+    BasicConstraints::OID,
+    ExtendedKeyUsage::OID,
+    KeyUsage::OID,
+    SubjectAltName::OID,
+    SubjectKeyIdentifier::OID,
+];
 
 /// An X.509 certificate, version 3, in DER, with a public key that this system uses.
 ///
@@ -28,6 +42,8 @@ pub struct Certificate {
     basic_constraints: Option<(bool, BasicConstraints)>,
     extended_key_usage: Option<ExtendedKeyUsage>,
     subject_key_identifier: Option<Vec<u8>>,
+    has_authority_key_identifier: bool,
+    has_hosts: bool,
 }
 
 /// Why bytes are not an acceptable certificate.
@@ -42,6 +58,9 @@ pub enum CertificateError {
     /// No PEM block `CERTIFICATE`.
     #[error("there is no PEM certificate")]
     Pem,
+    /// A critical extension that this system does not know (RFC 5280 4.2).
+    #[error("the certificate has an unknown critical extension")]
+    CriticalExtension,
     /// Not version 3.
     #[error("the certificate is not of version 3")]
     Version,
@@ -83,6 +102,13 @@ impl Certificate {
         if tbs.signature() != parsed.signature_algorithm() {
             return Err(CertificateError::Malformed);
         }
+        let extensions = tbs.extensions().map_or(&[][..], Vec::as_slice);
+        if extensions
+            .iter()
+            .any(|extension| extension.critical && !KNOWN.contains(&extension.extn_id))
+        {
+            return Err(CertificateError::CriticalExtension);
+        }
         let serial = tbs.serial_number().to_der()?;
         let serial = der::asn1::AnyRef::from_der(&serial)?;
         Ok(Self {
@@ -100,6 +126,12 @@ impl Certificate {
             subject_key_identifier: tbs
                 .get_extension::<SubjectKeyIdentifier>()?
                 .map(|(_critical, identifier)| identifier.0.as_bytes().to_vec()),
+            has_authority_key_identifier: tbs
+                .get_extension::<AuthorityKeyIdentifier>()?
+                .is_some_and(|(_critical, identifier)| identifier.key_identifier.is_some()),
+            has_hosts: tbs
+                .get_extension::<SubjectAltName>()?
+                .is_some_and(|(_critical, names)| !names.0.is_empty()),
             der: der.to_vec(),
         })
     }
@@ -124,11 +156,9 @@ impl Certificate {
 
     /// As PEM, lines ended by line feeds.
     pub fn to_pem(&self) -> String {
-        // The DER was parsed before, so neither step can fail; an empty text would be refused by
-        // every reader.
-        x509_cert::Certificate::from_der(&self.der)
-            .and_then(|certificate| certificate.to_pem(LineEnding::LF))
-            .unwrap_or_default()
+        // A bounded length and a fixed label always encode; an empty text would be refused by every
+        // reader.
+        der::pem::encode_string("CERTIFICATE", LineEnding::LF, &self.der).unwrap_or_default()
     }
 
     /// Who holds it.
@@ -189,6 +219,15 @@ impl Certificate {
 
     pub(crate) const fn extended_key_usage(&self) -> Option<&ExtendedKeyUsage> {
         self.extended_key_usage.as_ref()
+    }
+
+    pub(crate) const fn has_authority_key_identifier(&self) -> bool {
+        self.has_authority_key_identifier
+    }
+
+    /// Whether it names host names or IP addresses.
+    pub(crate) const fn has_hosts(&self) -> bool {
+        self.has_hosts
     }
 
     pub(crate) fn subject_key_identifier(&self) -> Option<&[u8]> {

@@ -118,6 +118,12 @@ pub enum CrlError {
     Duplicate(SerialNumber),
 }
 
+impl From<der::Error> for CrlError {
+    fn from(_: der::Error) -> Self {
+        Self::Malformed
+    }
+}
+
 /// A well-formed revocation list; trusted only as a [`VerifiedCrl`].
 #[derive(Clone, Debug)]
 pub struct Crl {
@@ -209,19 +215,13 @@ impl Crl {
         if der.len() > MAX_LEN {
             return Err(CrlError::Malformed);
         }
-        Self::read(der).map_err(|error| error.unwrap_or(CrlError::Malformed))
-    }
-
-    /// `None` stands for [`CrlError::Malformed`], which every decoding error is.
-    fn read(der: &[u8]) -> Result<Self, Option<CrlError>> {
-        let none = |_: der::Error| None;
-        let list = CertificateList::from_der(der).map_err(none)?;
-        if list.to_der().map_err(none)? != der {
-            return Err(None);
+        let list = CertificateList::from_der(der)?;
+        if list.to_der()? != der {
+            return Err(CrlError::Malformed);
         }
         let tbs = &list.tbs_cert_list;
         if tbs.version != Version::V2 || tbs.signature != list.signature_algorithm {
-            return Err(None);
+            return Err(CrlError::Malformed);
         }
         let extensions = tbs.crl_extensions.as_deref().unwrap_or_default();
         let entries = tbs.revoked_certificates.as_deref().unwrap_or_default();
@@ -229,18 +229,18 @@ impl Crl {
             .iter()
             .flat_map(|entry| entry.crl_entry_extensions.iter().flatten());
         if extensions.iter().any(|e| e.critical) || entry_extensions.any(|e| e.critical) {
-            return Err(Some(CrlError::CriticalExtension));
+            return Err(CrlError::CriticalExtension);
         }
         let revoked = entries.iter().map(|entry| {
-            let serial = entry.serial_number.to_der().map_err(none)?;
-            let serial = der::asn1::AnyRef::from_der(&serial).map_err(none)?;
-            SerialNumber::from_content(serial.value()).map_err(|_| None)
+            let serial = entry.serial_number.to_der()?;
+            let serial = der::asn1::AnyRef::from_der(&serial)?;
+            SerialNumber::from_content(serial.value()).map_err(|_| CrlError::Malformed)
         });
         Ok(Self {
-            issuer: Name::from_x509(tbs.issuer.clone()).map_err(|_| None)?,
-            number: number(extensions).map_err(|_| None)?,
-            next_update: from_x509(tbs.next_update.ok_or(None)?),
-            revoked: revoked.collect::<Result<_, _>>()?,
+            issuer: Name::from_x509(tbs.issuer.clone()).map_err(|_| CrlError::Malformed)?,
+            number: number(extensions)?,
+            next_update: from_x509(tbs.next_update.ok_or(CrlError::Malformed)?),
+            revoked: revoked.collect::<Result<_, CrlError>>()?,
             der: der.to_vec(),
             list,
         })
@@ -321,14 +321,10 @@ pub fn verify_crl(
 ) -> Result<VerifiedCrl, CrlError> {
     let crl = Crl::from_der(der)?;
     let key = issuer.public_key();
-    if crl.issuer != *issuer.subject() || !names_key_of(&crl, issuer) {
+    if crl.issuer != *issuer.subject() || !names_key_of(&crl, issuer) || !may_sign_lists(issuer) {
         return Err(CrlError::WrongIssuer);
     }
-    let message = crl
-        .list
-        .tbs_cert_list
-        .to_der()
-        .map_err(|_| CrlError::Malformed)?;
+    let message = crl.list.tbs_cert_list.to_der()?;
     let signature = crl.list.signature.as_bytes().ok_or(CrlError::Malformed)?;
     if crl.list.signature_algorithm != key.signature_algorithm().identifier() {
         return Err(CrlError::BadSignature);
@@ -337,6 +333,13 @@ pub fn verify_crl(
         .map_err(|_| CrlError::BadSignature)?;
     let number = crl.number.ok_or(CrlError::NoNumber)?;
     VerifiedCrl { crl, number }.still_good(now, last_seen)
+}
+
+/// RFC 5280 6.3.3 (f): where the issuer's key usage is limited, lists must be among its uses.
+fn may_sign_lists(issuer: &Certificate) -> bool {
+    issuer
+        .key_usage()
+        .is_none_or(|(_critical, usage)| usage.crl_sign())
 }
 
 /// Where the list names a key by its identifier, it must be the issuer's.

@@ -94,10 +94,10 @@ pub fn verify_csr(der: &[u8], expected: CsrKey) -> Result<VerifiedCsr, CsrError>
     let spki = request.info.public_key.to_der().map_err(malformed)?;
     let public_key = PublicKey::from_spki_der(&spki).map_err(|error| match (error, expected) {
         // Below the system's minimum means below any demanded one.
-        (KeyError::TooShort { bits, .. }, CsrKey::Encryption { min_rsa_bits }) => {
+        (KeyError::TooShort { bits, minimum }, CsrKey::Encryption { min_rsa_bits }) => {
             CsrError::KeyTooWeak {
                 bits,
-                minimum: min_rsa_bits,
+                minimum: min_rsa_bits.max(minimum),
             }
         }
         (KeyError::Malformed, _) => CsrError::Malformed,

@@ -63,10 +63,19 @@ pub(crate) fn sign<S: Signer>(
     public_key
         .verify(&content, &signature)
         .map_err(|_| SignFailure::WrongSignature)?;
-    let signed = Signed {
-        content: content.as_slice().try_into()?,
-        algorithm: public_key.signature_algorithm().identifier(),
-        signature: BitString::from_bytes(&signature)?,
-    };
-    Ok(signed.to_der()?)
+    Ok(assemble(public_key, &content, &signature)?)
+}
+
+/// The signed structure with no signature in it, to be looked at before a key signs it.
+pub(crate) fn unsigned(issuer_key: &PublicKey, content: &impl Encode) -> der::Result<Vec<u8>> {
+    assemble(issuer_key, &content.to_der()?, &[])
+}
+
+fn assemble(key: &PublicKey, content: &[u8], signature: &[u8]) -> der::Result<Vec<u8>> {
+    Signed {
+        content: content.try_into()?,
+        algorithm: key.signature_algorithm().identifier(),
+        signature: BitString::from_bytes(signature)?,
+    }
+    .to_der()
 }

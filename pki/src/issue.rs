@@ -99,8 +99,8 @@ impl<E: std::error::Error + 'static> From<SignFailure<E>> for IssueError<E> {
 
 /// Certifies a subject.
 ///
-/// Before it returns, the signature was verified, the certificate read back and compared with its
-/// role's profile.
+/// What is to be signed is compared with its role's profile before the key is used; before it
+/// returns, the signature was verified, and the certificate read back and compared once more.
 ///
 /// # Errors
 /// The issuer may not certify this role, the subject does not fit it, or the key did not sign.
@@ -177,6 +177,9 @@ fn issue<S: Signer>(
         subject_public_key_info: spki,
         extensions: extensions(subject, issuer_key_identifier)?,
     };
+    // Nothing is signed that would not fit: a signature that was made cannot be taken back.
+    let draft = Certificate::from_der(&encoding::unsigned(signer.public_key(), &tbs)?)?;
+    subject.role.verify(&draft)?;
     let certificate = Certificate::from_der(&encoding::sign(signer, &tbs)?)?;
     subject.role.verify(&certificate)?;
     Ok(certificate)
@@ -250,8 +253,10 @@ fn general_name(host: &str) -> Result<GeneralName, String> {
             .map(GeneralName::IpAddress)
             .map_err(|_| host.to_owned());
     }
+    // A name in a certificate is absolute without a dot at its end.
     rustls_pki_types::DnsName::try_from(host)
         .ok()
+        .filter(|_| !host.ends_with('.'))
         .and_then(|_| Ia5String::new(host).ok())
         .map(GeneralName::DnsName)
         .ok_or_else(|| host.to_owned())

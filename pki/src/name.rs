@@ -18,7 +18,7 @@ pub enum NameError {
     /// Not of the form `CN=…,O=…,C=…`.
     #[error("a name is written like \"CN=Example KDH,O=Example Bank,C=DE\"")]
     Malformed,
-    /// No attribute at all.
+    /// No attribute at all, or no common name where there must be one.
     #[error("the name is empty")]
     Empty,
 }
@@ -30,6 +30,9 @@ impl Name {
     /// # Errors
     /// A part cannot stand in a name.
     pub fn under(issuer: &Self, unit: Option<&str>, common_name: &str) -> Result<Self, NameError> {
+        if common_name.is_empty() {
+            return Err(NameError::Empty);
+        }
         // RFC 4514 2.1 writes the last attribute first.
         let parts = [
             Some(("CN", common_name.to_owned())),

@@ -69,6 +69,9 @@ pub enum CredentialError {
     /// The revocation list does not speak for this issuer.
     #[error("the revocation list is not by the certificate's issuer")]
     NoRevocationStatus,
+    /// The revocation list has grown stale since it was verified.
+    #[error("the revocation list is stale")]
+    StaleRevocationList,
     /// Not of the demanded role.
     #[error("{0}")]
     WrongRole(#[from] RoleError),
@@ -89,6 +92,8 @@ impl From<webpki::Error> for CredentialError {
             Error::CertExpired { .. } => Self::Expired,
             Error::CertNotValidYet { .. } => Self::NotYetValid,
             Error::CertRevoked => Self::Revoked,
+            Error::CrlExpired { .. } => Self::StaleRevocationList,
+            Error::CaUsedAsEndEntity => Self::WrongRole(RoleError::BasicConstraints),
             Error::UnknownRevocationStatus => Self::NoRevocationStatus,
             _ => Self::Invalid,
         }
@@ -99,8 +104,8 @@ impl From<webpki::Error> for CredentialError {
 struct LeftToRole;
 
 impl ExtendedKeyUsageValidator for LeftToRole {
-    fn validate(&self, purposes: KeyPurposeIdIter<'_, '_>) -> Result<(), webpki::Error> {
-        purposes.map(|purpose| purpose.map(drop)).collect()
+    fn validate(&self, mut purposes: KeyPurposeIdIter<'_, '_>) -> Result<(), webpki::Error> {
+        purposes.try_for_each(|purpose| purpose.map(drop))
     }
 }
 
@@ -150,7 +155,7 @@ pub fn verify_unlisted(
     Ok(role.verify(leaf)?)
 }
 
-/// Checks that a sub-CA's certificate was issued by the root and holds now.
+/// Checks that a sub-CA's certificate was issued by the root and that both hold now.
 ///
 /// # Errors
 /// The first check that fails.
@@ -161,7 +166,7 @@ pub fn verify_sub_ca(
 ) -> Result<(), CredentialError> {
     Role::RootCa.verify(root)?;
     Role::SubCa.verify(sub_ca)?;
-    if sub_ca.issuer() != root.subject() {
+    if sub_ca.issuer() != root.subject() || !root.validity().holds_at(now) {
         return Err(CredentialError::UntrustedIssuer);
     }
     // webpki validates end entities; a CA is checked here, by the same rules.
@@ -195,7 +200,7 @@ fn verify_path(
         .verify(issuer)
         .map_err(|_| CredentialError::UntrustedIssuer)?;
     // The anchor is the sub-CA itself, so that its own validity would not be looked at.
-    if now > issuer.not_after() || now < issuer.not_before() {
+    if !issuer.validity().holds_at(now) {
         return Err(CredentialError::UntrustedIssuer);
     }
     let issuer_der = CertificateDer::from(issuer.der());

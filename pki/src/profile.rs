@@ -58,6 +58,12 @@ pub enum RoleError {
     /// A CA where an end entity is demanded, the other way round, or another path length.
     #[error("the basic constraints are not the role's")]
     BasicConstraints,
+    /// No subject or authority key identifier; only a root may leave the latter out.
+    #[error("a key identifier is missing")]
+    KeyIdentifiers,
+    /// No host names for a TLS server, or host names for another role.
+    #[error("the host names are not the role's")]
+    Hosts,
     /// Another organizational unit.
     #[error("the organizational unit is not the role's")]
     Unit,
@@ -146,7 +152,12 @@ impl Role {
             return Err(RoleError::KeyUsage);
         }
         let constraints_fit = match (profile.ca, certificate.basic_constraints()) {
-            (Some(demanded), Some((critical, found))) => critical && found == demanded,
+            (Some(demanded), Some((critical, found))) => {
+                // What a root says about lengths binds nobody: it is trusted as it is.
+                let unlimited_root = self == Self::RootCa && found.path_len_constraint.is_none();
+                let length_fits = found.path_len_constraint == demanded.path_len_constraint;
+                critical && found.ca && (length_fits || unlimited_root)
+            }
             (Some(_), None) => false,
             (None, found) => found.is_none_or(|(_, found)| !found.ca),
         };
@@ -155,6 +166,15 @@ impl Role {
         }
         if certificate.extended_key_usage() != self.extended_key_usage().as_ref() {
             return Err(RoleError::ExtendedKeyUsage);
+        }
+        // RFC 5280 4.2.1.1: a self-signed certificate need not say whose key signed it.
+        let names_its_issuer_s_key =
+            self == Self::RootCa || certificate.has_authority_key_identifier();
+        if certificate.subject_key_identifier().is_none() || !names_its_issuer_s_key {
+            return Err(RoleError::KeyIdentifiers);
+        }
+        if certificate.has_hosts() != (self == Self::HostTls) {
+            return Err(RoleError::Hosts);
         }
         if profile.unit.is_some() && certificate.subject().unit().as_deref() != profile.unit {
             return Err(RoleError::Unit);

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-/// Shortest and longest content of a serial number that is issued: 64 bits of randomness or more,
-/// and the limit of RFC 5280 4.1.2.2.
+/// Shortest and longest content of a serial number that is issued: 62 random bits or more, since two
+/// are fixed, and the limit of RFC 5280 4.1.2.2.
 pub(crate) const ISSUED_LEN: std::ops::RangeInclusive<usize> = 8..=20;
 
 /// A positive serial number: the content bytes of its `INTEGER`.
@@ -65,17 +65,16 @@ impl SerialNumber {
     /// # Errors
     /// The text is not hex, or not a serial number.
     pub fn from_hex(text: &str) -> Result<Self, SerialError> {
-        let digits: Option<Vec<u8>> = text
+        let digit = |byte: &u8| char::from(*byte).to_digit(16);
+        let content: Option<Vec<u8>> = text
             .as_bytes()
             .chunks(2)
-            .map(|pair| {
-                let pair = std::str::from_utf8(pair)
-                    .ok()
-                    .filter(|pair| pair.len() == 2)?;
-                u8::from_str_radix(pair, 16).ok()
+            .map(|pair| match pair {
+                [high, low] => u8::try_from(digit(high)? << 4 | digit(low)?).ok(),
+                _ => None,
             })
             .collect();
-        Self::from_content(&digits.ok_or(SerialError::NotPositive)?)
+        Self::from_content(&content.ok_or(SerialError::NotPositive)?)
     }
 
     /// The content bytes of the `INTEGER`.

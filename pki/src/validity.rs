@@ -16,6 +16,10 @@ pub struct Validity {
 }
 
 impl Validity {
+    pub(crate) fn holds_at(&self, now: OffsetDateTime) -> bool {
+        (self.not_before..=self.not_after).contains(&now)
+    }
+
     /// Whether `inner` ends no later than this does. Beginnings may differ: a certificate is made
     /// after its issuer's.
     pub(crate) fn covers_end_of(&self, inner: &Self) -> bool {

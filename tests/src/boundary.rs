@@ -155,6 +155,7 @@ pub fn generated_keys_that_open(calls: &[Call]) -> Vec<Breach> {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
     use crate::spy::{Field, Value, parse_log};
@@ -230,10 +231,8 @@ mod tests {
             )
         };
         let row = |bytes: &[u8]| {
-            bytes
-                .iter()
-                .map(|byte| format!("{byte:02X} "))
-                .collect::<String>()
+            let hex: Vec<_> = bytes.iter().map(|byte| format!("{byte:02X} ")).collect();
+            hex.concat()
         };
         let secrets = [Secret::new("Kn", &KN)];
         let clean = parse_log(&log(&row(&[0; 16]))).unwrap();

@@ -2,6 +2,7 @@
 
 use std::{
     ffi::OsStr,
+    fmt,
     fs::{File, OpenOptions},
     io::{Read, Write as _},
     path::{Path, PathBuf},
@@ -10,10 +11,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 
 /// Far above what anything here takes on a busy machine.
-const LIMIT: Duration = Duration::from_secs(180);
+const LIMIT: Duration = Duration::from_mins(3);
 
 /// A program that is to be run, and where its words go.
 #[derive(Debug)]
@@ -129,7 +130,7 @@ impl Program {
         if ended.status.success() {
             return Ok(ended);
         }
-        Err(anyhow!(ended.last_words()).context(format!("{} failed", ended.command)))
+        Err(Failed(ended).into())
     }
 
     /// Starts it in the background, in a process group of its own, so that nothing meant for this
@@ -151,6 +152,7 @@ impl Program {
             .spawn()
             .with_context(|| format!("cannot start {command}"))?;
         Ok(Background {
+            id: child.id(),
             child: Some(child),
             name: self.name,
             log: self.log,
@@ -179,21 +181,39 @@ impl Ended {
     }
 }
 
+/// A program that did not succeed.
+#[derive(Debug)]
+pub struct Failed(pub Ended);
+
+impl fmt::Display for Failed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(ended) = self;
+        write!(
+            f,
+            "{}: {}: {}",
+            ended.command,
+            ended.status,
+            ended.last_words()
+        )
+    }
+}
+
+impl std::error::Error for Failed {}
+
 /// A program in the background. Killed when dropped.
 #[derive(Debug)]
 pub struct Background {
+    /// `None` once it was let go, or has ended.
     child: Option<Child>,
+    id: u32,
     name: String,
     log: PathBuf,
 }
 
 impl Background {
     /// Its process id.
-    ///
-    /// # Panics
-    /// It was let go.
     pub fn id(&self) -> u32 {
-        self.child.as_ref().map(Child::id).expect("still held")
+        self.id
     }
 
     /// Waits until `ready` gives something.

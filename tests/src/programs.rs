@@ -38,6 +38,7 @@ impl Programs {
     ///
     /// # Panics
     /// They do not build.
+    #[expect(clippy::expect_used, reason = "without the programs no test can go on")]
     pub fn built() -> &'static Self {
         static PROGRAMS: OnceLock<Programs> = OnceLock::new();
         PROGRAMS.get_or_init(|| {

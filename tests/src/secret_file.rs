@@ -35,16 +35,3 @@ pub fn random_bytes<const N: usize>() -> Result<[u8; N]> {
     getrandom::fill(&mut bytes).map_err(|error| anyhow::anyhow!("random bytes: {error}"))?;
     Ok(bytes)
 }
-
-/// Random decimal digits. Slightly uneven; good enough for tokens that hold nothing of value.
-///
-/// # Errors
-/// As [`random_bytes`].
-pub fn random_digits(len: usize) -> Result<String> {
-    let mut digits = String::with_capacity(len);
-    while digits.len() < len {
-        let [byte] = random_bytes::<1>()?;
-        digits.push(char::from(b'0' + byte % 10));
-    }
-    Ok(digits)
-}

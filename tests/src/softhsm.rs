@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::{process::Program, secret_file};
+use crate::{process::Program, programs::Programs};
 
 /// Where the module is on the systems that we know.
 const MODULES: [&str; 6] = [
@@ -36,7 +36,7 @@ pub fn module() -> Result<PathBuf> {
     first_of(&MODULES).context("SoftHSM is not installed (package softhsm2)")
 }
 
-/// OpenSC's spy, which stands between a program and a module and writes down what crosses.
+/// The spy of `OpenSC`, which stands between a program and a module and writes down what crosses.
 ///
 /// # Errors
 /// It is not installed.
@@ -83,19 +83,23 @@ impl Place {
         self.folder.join(format!("{label}.pin"))
     }
 
-    /// Makes an empty token, with a random PIN of its own.
+    fn so_pin_file(&self, label: &str) -> PathBuf {
+        self.folder.join(format!("{label}.so-pin"))
+    }
+
+    /// Makes an empty token, with random PINs of its own.
     ///
     /// # Errors
-    /// SoftHSM refuses.
-    pub fn make_token(&self, label: &str, log: &Path) -> Result<()> {
-        let (so_pin, pin) = (
-            secret_file::random_digits(12)?,
-            secret_file::random_digits(12)?,
-        );
-        secret_file::write(&self.pin_file(label), &format!("{pin}\n"))?;
-        self.program("softhsm2-util", log)
-            .args(["--init-token", "--free", "--label", label])
-            .args(["--so-pin", &so_pin, "--pin", &pin])
+    /// `kdh-ceremony` refuses.
+    pub fn make_token(&self, label: &str, programs: &Programs, log: &Path) -> Result<()> {
+        self.program(programs.path("kdh-ceremony"), log)
+            .args(["token", "init", "--generate-pins", "--label", label])
+            .arg("--module")
+            .arg(module()?)
+            .arg("--pin-file")
+            .arg(self.pin_file(label))
+            .arg("--so-pin-file")
+            .arg(self.so_pin_file(label))
             .succeed()?;
         Ok(())
     }
@@ -105,7 +109,7 @@ impl Place {
         Program::new(path, log).env("SOFTHSM2_CONF", self.configuration())
     }
 
-    /// Carries the token called `label` with its PIN to another place.
+    /// Carries the token called `label` with its PINs to another place.
     ///
     /// # Errors
     /// There is no such token, or it cannot be moved.
@@ -114,6 +118,7 @@ impl Place {
         let name = folder.file_name().context("a token without a name")?;
         fs::rename(&folder, to.tokens().join(name))?;
         fs::rename(self.pin_file(label), to.pin_file(label))?;
+        fs::rename(self.so_pin_file(label), to.so_pin_file(label))?;
         Ok(())
     }
 

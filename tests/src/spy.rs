@@ -1,4 +1,4 @@
-//! What crossed between a program and its PKCS#11 module, read from the log of OpenSC's pkcs11-spy.
+//! What crossed between a program and its PKCS#11 module, read from the log of `pkcs11-spy`.
 //!
 //! The spy announces each byte string with its length before it prints it. The reader insists on as
 //! many bytes as were announced, so a form of the log that it does not understand is an error and
@@ -272,6 +272,7 @@ fn hex_byte(text: &str) -> Option<u8> {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
 

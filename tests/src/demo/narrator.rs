@@ -1,0 +1,55 @@
+//! Says what happens and where.
+
+use std::{path::Path, time::Instant};
+
+use anyhow::Error;
+use system_tests::process::Failed;
+
+/// Tells the story in numbered steps.
+#[derive(Debug, Default)]
+pub(crate) struct Narrator {
+    number: usize,
+    title: String,
+    since: Option<Instant>,
+}
+
+impl Narrator {
+    /// The next step begins.
+    pub(crate) fn step(&mut self, title: &str) {
+        self.number += 1;
+        title.clone_into(&mut self.title);
+        self.since = Some(Instant::now());
+        println!("\n{:>2}  {title}", self.number);
+    }
+
+    /// Says something about this step.
+    #[expect(clippy::unused_self, reason = "only a narrator speaks")]
+    pub(crate) fn say(&self, text: &str) {
+        for line in text.lines() {
+            println!("    {line}");
+        }
+    }
+
+    /// How long this step has taken.
+    pub(crate) fn took(&self) -> String {
+        let seconds = self
+            .since
+            .map_or(0.0, |since| since.elapsed().as_secs_f32());
+        format!("{seconds:.1} s")
+    }
+
+    /// The one line that says what failed and where to look.
+    pub(crate) fn failure(&self, error: &Error, logs: &Path) -> String {
+        let log = error
+            .chain()
+            .find_map(|cause| cause.downcast_ref::<Failed>())
+            .map_or_else(|| logs.to_owned(), |Failed(ended)| ended.log.clone());
+        let at = if self.title.is_empty() {
+            "the start"
+        } else {
+            &self.title
+        };
+        let cause = format!("{error:#}").replace('\n', " | ");
+        format!("demo: FAILED at \"{at}\": {cause} (log: {})", log.display())
+    }
+}

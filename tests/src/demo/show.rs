@@ -1,0 +1,316 @@
+//! The story itself.
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use system_tests::{
+    host::{Host, HostOptions},
+    master_key::MasterKey,
+    operator::text,
+    programs::Programs,
+    site::{OPERATOR, Site, Topology},
+    terminal::TerminalOptions,
+};
+use tr34::KeyKind;
+
+use crate::narrator::Narrator;
+
+const DEVICE: &str = "SN-1001";
+const TRIAL_DEVICE: &str = "SN-2002";
+const KEY: &str = "demo-tmk";
+const SLOT: &str = "tmk";
+
+/// The host refuses to send an AES key to a weaker one.
+const TERMINAL: TerminalOptions = TerminalOptions {
+    rsa_bits: 3072,
+    imported_keys: false,
+};
+
+/// What arrived where.
+#[derive(Debug)]
+pub(crate) struct Delivered {
+    pub(crate) device: &'static str,
+    pub(crate) key: String,
+    pub(crate) kcv: String,
+}
+
+/// Where the programs' logs are.
+pub(crate) fn logs(folder: &Path) -> PathBuf {
+    folder.join("site").join("logs")
+}
+
+/// Tokens, ceremonies, safe.
+pub(crate) fn prepare(
+    narrator: &mut Narrator,
+    folder: &Path,
+    programs: &Programs,
+) -> Result<(Site, MasterKey)> {
+    let shown = folder.join("site");
+    let shown = shown.display();
+    narrator.step("Empty tokens");
+    let site = Site::create(&folder.join("site"), programs, Topology::TwoSubCas)?;
+    site.make_tokens()?;
+    narrator.say(&format!(
+        "SoftHSM stands in for the HSMs. Four tokens, each with a PIN of its own, lie in the\n\
+         ceremony room, {shown}/ceremony: root, issuing, kdh, operator."
+    ));
+
+    narrator.step("The first ceremony: certificates");
+    site.hold_pki_ceremony()?;
+    narrator.say(&format!(
+        "kdh-ceremony executed the plan {shown}/ceremony/pki.toml.\n\
+         Token root:     the root CA, which certified the three CAs below.\n\
+         Token issuing:  the CA of terminals, the CA of hosts, and the CA of operations.\n\
+         Token kdh:      the key that will sign key tokens, and the host's key for TLS.\n\
+         Token operator: the operators' keys.\n\
+         Every key was made in its token and cannot leave it. Certificates and revocation\n\
+         lists are in {shown}/pki. This took {}.",
+        narrator.took()
+    ));
+
+    narrator.step("The second ceremony: Kn, the key for the terminal");
+    let key = MasterKey::generate(KEY, KeyKind::Aes128)?;
+    site.hold_key_ceremony(std::slice::from_ref(&key))?;
+    narrator.say(&format!(
+        "Two custodians brought a component each ({shown}/custodians). The HSM combined\n\
+         them: the AES-128 key {} was put together inside token kdh and has never been\n\
+         outside. Its check value is {}, as the custodians expected.",
+        key.label(),
+        key.kcv()?
+    ));
+
+    narrator.step("The root goes into the safe");
+    site.carry_tokens_away()?;
+    narrator.say(&format!(
+        "Its token was moved to {shown}/offline-safe, which no program below can reach.\n\
+         The tokens issuing and kdh are in {shown}/hsm now, the operators' in\n\
+         {shown}/operators."
+    ));
+    Ok((site, key))
+}
+
+/// The host serves, and knows the key.
+pub(crate) fn start_host(narrator: &mut Narrator, site: &Site, key: &MasterKey) -> Result<Host> {
+    narrator.step("The host starts");
+    let options = HostOptions {
+        key_strength: "require",
+        ..HostOptions::default()
+    };
+    let host = site.start_host(&options)?;
+    narrator.say(&format!(
+        "kdh-host sealed and opened a throw-away key in the HSM, and serves now:\n\
+         terminals on {}, operators on {}.",
+        host.addresses().terminals,
+        host.addresses().administration
+    ));
+    narrator.step("An operator makes the key known");
+    let known = site.register_key(key)?;
+    narrator.say(&format!(
+        "kdhctl key register: the HSM computed the check value of {} itself; the host would have\n\
+         refused another than {}.",
+        text(&known, "/name")?,
+        key.kcv()?
+    ));
+    Ok(host)
+}
+
+/// From an operator's order to a confirmed key.
+pub(crate) fn deliver(narrator: &mut Narrator, site: &Site, key: &MasterKey) -> Result<Delivered> {
+    narrator.step("An operator expects a terminal");
+    let code = site.add_device(DEVICE)?;
+    site.assign_key(DEVICE, SLOT, key)?;
+    narrator.say(&format!(
+        "kdhctl device add, key assign, device code: the host knows that a terminal {DEVICE}\n\
+         will come, and which key it shall have. Whoever installs it got a code that works once."
+    ));
+
+    narrator.step("krd keygen: the terminal makes its keys");
+    let terminal = site.make_terminal(DEVICE, TERMINAL)?;
+    terminal.act(&["keygen"])?;
+    narrator.say(
+        "In a token of its own, which stands in for the terminal's secure chip: an RSA key that\n\
+         decrypts, and a P-256 key for TLS and receipts. Neither can leave it.",
+    );
+
+    narrator.step("krd enroll: the host certifies them");
+    terminal.take_code(&code)?;
+    terminal.enroll().succeed()?;
+    narrator.say(
+        "The host checked the serial number, the code and that the terminal has the private\n\
+         keys; the CA's key signed in the HSM. The terminal has a CT_KRD and a TLS certificate.",
+    );
+
+    narrator.step("krd bind: both sides prove who they are");
+    terminal.act(&["bind"])?;
+    narrator.say(
+        "Over mutual TLS the terminal showed its CT_KRD and got CT_KDH: the host's certificate\n\
+         with the revocation list. From now on it takes keys from this host only.",
+    );
+
+    narrator.step("krd load: the key arrives");
+    terminal.act(&["load"])?;
+    narrator.say(&format!(
+        "The terminal sent a random number (RT_KRD). Inside the HSM a key Ke was made, Kn was\n\
+         sealed under Ke and Ke under the terminal's key; the host signed the token (KT_KDH).\n\
+         The terminal checked revocation list, signature, random number, names and header,\n\
+         loaded Kn, and sent its check value in a signed receipt. This took {}.",
+        narrator.took()
+    ));
+
+    narrator.step("What both sides say");
+    let held = terminal
+        .slot(SLOT)?
+        .context("the terminal's slot is empty")?;
+    let kcv = text(&held, "/kcv")?.to_owned();
+    let expected = key.kcv()?;
+    ensure!(
+        kcv == expected,
+        "the terminal holds a key with the check value {kcv}, not {expected}"
+    );
+    let deliveries = site.deliveries(DEVICE)?;
+    ensure!(
+        deliveries == ["CONFIRMED"],
+        "the deliveries are {deliveries:?}"
+    );
+    let records = site.verify_audit()?;
+    narrator.say(&format!(
+        "Terminal: slot {SLOT} holds a key with the check value {kcv}.\n\
+         Host:     the delivery is CONFIRMED.\n\
+         Auditor:  {records} records, each chained to the one before; none was altered."
+    ));
+    Ok(Delivered {
+        device: DEVICE,
+        key: key.name.clone(),
+        kcv,
+    })
+}
+
+/// Copies what was made and sent to where everybody can look at it.
+pub(crate) fn collect_evidence(narrator: &mut Narrator, site: &Site, folder: &Path) -> Result<()> {
+    narrator.step("Evidence");
+    let evidence = folder.join("evidence");
+    fs::create_dir_all(evidence.join("logs"))?;
+    let made = [
+        "root.pem",
+        "ca-krd.pem",
+        "ca-kdh.pem",
+        "kdh.pem",
+        "crl-ca-kdh.der",
+    ];
+    let sent = [
+        "krd.pem",
+        "ct-krd.der",
+        "ct-kdh.der",
+        "rt-krd.der",
+        "kt-kdh.der",
+    ];
+    let terminal = site
+        .folder()
+        .join("terminals")
+        .join(DEVICE)
+        .join("evidence");
+    let made = made.map(|name| (site.pki(name), name));
+    let sent = sent.map(|name| (terminal.join(name), name));
+    for (from, name) in made.into_iter().chain(sent) {
+        fs::copy(&from, evidence.join(name))
+            .with_context(|| format!("{} is missing", from.display()))?;
+    }
+    for entry in fs::read_dir(site.folder().join("logs"))? {
+        let entry = entry?;
+        fs::copy(entry.path(), evidence.join("logs").join(entry.file_name()))?;
+    }
+    let shown = evidence.display();
+    narrator.say(&format!(
+        "Certificates, revocation list, tokens and logs are in {shown}. For example:\n\
+         openssl asn1parse -inform DER -i -in {shown}/kt-kdh.der\n\
+         openssl crl -inform DER -noout -text -in {shown}/crl-ca-kdh.der\n"
+    ));
+    Ok(())
+}
+
+/// A second terminal for whoever tries it, and two short commands in the demonstration's folder.
+pub(crate) fn prepare_trial(
+    narrator: &mut Narrator,
+    site: &Site,
+    key: &MasterKey,
+    folder: &Path,
+) -> Result<()> {
+    narrator.step("A terminal to try");
+    let code = site.add_device(TRIAL_DEVICE)?;
+    site.assign_key(TRIAL_DEVICE, SLOT, key)?;
+    let terminal = site.make_terminal(TRIAL_DEVICE, TERMINAL)?;
+    terminal.take_code(&code)?;
+    let kdhctl = site.write_operator_configuration(OPERATOR)?;
+    write_command(
+        folder,
+        site,
+        "kdhctl",
+        &site.operators()?.configuration(),
+        &kdhctl,
+    )?;
+    let krd = terminal.configuration();
+    write_command(folder, site, "krd", &terminal.place().configuration(), &krd)?;
+    let shown = folder.display();
+    narrator.say(&format!(
+        "{TRIAL_DEVICE} is registered, has the key {} assigned, an empty token and an\n\
+         activation code in a file. {shown}/kdhctl and {shown}/krd are the real commands\n\
+         with their configuration and token filled in.",
+        key.name
+    ));
+    Ok(())
+}
+
+/// What to try, as it can be pasted.
+pub(crate) fn commands(folder: &Path) -> String {
+    let demo = folder.display();
+    let krd = [
+        "keygen".to_owned(),
+        format!("enroll --code-file {demo}/site/terminals/{TRIAL_DEVICE}/activation-code"),
+        "bind".to_owned(),
+        "load".to_owned(),
+        "status".to_owned(),
+    ];
+    let kdhctl = [
+        "device list".to_owned(),
+        format!("device show {TRIAL_DEVICE}"),
+        "delivery list".to_owned(),
+        "audit list".to_owned(),
+        "audit verify".to_owned(),
+    ];
+    let line = |program: &str, arguments: &String| format!("  {demo}/{program} {arguments}\n");
+    let krd: String = krd.iter().map(|arguments| line("krd", arguments)).collect();
+    let kdhctl: String = kdhctl
+        .iter()
+        .map(|arguments| line("kdhctl", arguments))
+        .collect();
+    format!(
+        "Try, in this folder:\n\n{krd}{kdhctl}\n\
+         The host's log is {demo}/site/logs/kdh-host.log. To stop it: ./dev down"
+    )
+}
+
+fn write_command(
+    folder: &Path,
+    site: &Site,
+    name: &str,
+    softhsm: &Path,
+    configuration: &Path,
+) -> Result<()> {
+    let file = folder.join(name);
+    let program = site.programs().path(name);
+    let script = format!(
+        "#!/bin/sh\nSOFTHSM2_CONF='{}' exec '{}' --config '{}' \"$@\"\n",
+        softhsm.display(),
+        program.display(),
+        configuration.display()
+    );
+    fs::write(&file, script)?;
+    Ok(fs::set_permissions(
+        &file,
+        fs::Permissions::from_mode(0o755),
+    )?)
+}

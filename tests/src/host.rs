@@ -1,0 +1,176 @@
+//! A site's host: the real `kdh-host`.
+
+use std::{fmt::Write as _, fs, path::PathBuf, time::Duration};
+
+use anyhow::{Context as _, Result};
+use serde::Deserialize;
+
+use crate::{
+    operator::toml_text,
+    process::Background,
+    site::{OPERATORS, Site},
+};
+
+/// What can be set otherwise than in the defaults of this harness.
+#[derive(Clone, Debug)]
+pub struct HostOptions {
+    /// `require` or `warn`.
+    pub key_strength: &'static str,
+    /// The program; the real one if there is none.
+    pub program: Option<PathBuf>,
+    /// Port of the terminals' listener and of the administration; any that are free by default.
+    pub ports: [u16; 2],
+}
+
+impl Default for HostOptions {
+    fn default() -> Self {
+        Self {
+            key_strength: "warn",
+            program: None,
+            ports: [0, 0],
+        }
+    }
+}
+
+/// Where a host listens, as it wrote it itself.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Addresses {
+    /// For terminals.
+    pub terminals: String,
+    /// For operators.
+    pub administration: String,
+}
+
+/// A running host. Killed when dropped.
+#[derive(Debug)]
+pub struct Host {
+    process: Background,
+    addresses: Addresses,
+}
+
+impl Site {
+    /// Starts the host, and waits until it serves.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub fn start_host(&self, options: &HostOptions) -> Result<Host> {
+        let configuration = self.write_host_configuration(options)?;
+        let addresses_file = self.addresses_file();
+        if addresses_file.exists() {
+            fs::remove_file(&addresses_file)?;
+        }
+        let program = match &options.program {
+            Some(program) => program.clone(),
+            None => self.programs().path("kdh-host"),
+        };
+        let host = self
+            .hsm()?
+            .program(program, &self.log("kdh-host"))
+            .arg("run")
+            .arg("--config")
+            .arg(configuration);
+        let mut process = self.watch(host, "host")?.start()?;
+        let text = process.wait_for(|| fs::read_to_string(&addresses_file).ok())?;
+        let addresses = serde_json::from_str(&text).context("the addresses do not parse")?;
+        Ok(Host { process, addresses })
+    }
+
+    /// Where the running host listens.
+    ///
+    /// # Errors
+    /// None ever ran.
+    pub fn addresses(&self) -> Result<Addresses> {
+        let text = fs::read_to_string(self.addresses_file()).context("the host does not run")?;
+        serde_json::from_str(&text).context("the addresses do not parse")
+    }
+
+    /// The host's configuration file.
+    pub fn host_configuration(&self) -> PathBuf {
+        self.folder().join("host").join("kdh-host.toml")
+    }
+
+    fn addresses_file(&self) -> PathBuf {
+        self.folder().join("host").join("addresses.json")
+    }
+
+    fn write_host_configuration(&self, options: &HostOptions) -> Result<PathBuf> {
+        let module = toml_text(&self.module()?);
+        let [terminals, administration] = options.ports;
+        let mut text = format!(
+            "store = \"kdh.sqlite\"\naddresses-file = \"addresses.json\"\n\
+             # Stock SoftHSM does no other.\noaep-hash = \"sha1\"\nkey-strength = \"{}\"\n\n\
+             [terminals]\naddress = \"127.0.0.1:{terminals}\"\n\n\
+             [administration]\naddress = \"127.0.0.1:{administration}\"\n",
+            options.key_strength
+        );
+        for token in ["issuing", "kdh"] {
+            write!(
+                text,
+                "\n[{token}-token]\nmodule = {module}\nlabel = \"{token}\"\n\
+                 pin-file = \"../hsm/{token}.pin\"\ndeadline-seconds = 60\n"
+            )?;
+        }
+        write!(
+            text,
+            "\n[certificates]\nroot = \"../pki/root.pem\"\nca-krd = \"../pki/ca-krd.pem\"\n\
+             ca-kdh = \"../pki/{}\"\nca-ops = \"../pki/ca-ops.pem\"\nkdh = \"../pki/kdh.pem\"\n\
+             host-tls = \"../pki/host-tls.pem\"\ncrl-ca-krd = \"../pki/crl-ca-krd.der\"\n\
+             crl-ca-kdh = \"../pki/{}\"\n",
+            self.topology().ca_kdh(),
+            self.topology().crl_ca_kdh()
+        )?;
+        for operator in OPERATORS {
+            write!(
+                text,
+                "\n[[operators]]\nname = \"{}\"\nroles = {:?}\n",
+                operator.name, operator.roles
+            )?;
+        }
+        let file = self.host_configuration();
+        fs::write(&file, text)?;
+        Ok(file)
+    }
+}
+
+impl Host {
+    /// Where it listens.
+    pub const fn addresses(&self) -> &Addresses {
+        &self.addresses
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Memory that it holds now, in KiB, where the system tells.
+    pub fn resident_kib(&self) -> Option<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.id())).ok()?;
+        let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
+        line.split_whitespace().nth(1)?.parse().ok()
+    }
+
+    /// SIGKILL.
+    ///
+    /// # Errors
+    /// The system refuses.
+    pub fn kill(self) -> Result<()> {
+        self.process.kill()
+    }
+
+    /// SIGTERM, and waits for the end.
+    ///
+    /// # Errors
+    /// It does not end well.
+    pub fn stop(self) -> Result<()> {
+        self.process.stop()
+    }
+
+    /// Leaves it running.
+    pub fn let_go(self) {
+        self.process.let_go();
+    }
+}
+
+/// How long a client waits for a local host.
+pub const CONNECT_LIMIT: Duration = Duration::from_mins(1);

@@ -41,7 +41,11 @@ pub struct Connection {
 
 /// Accepts connections until the stream is dropped. A failed handshake is logged and not returned.
 ///
-/// Beyond the limit, connections wait in the operating system's queue.
+/// Beyond the limit, connections wait in the operating system's queue. A connection keeps its place
+/// for as long as it lives: how long an idle one may live is for the server to say.
+///
+/// Needs a Tokio runtime with several threads: the token signs on one of them, and with only one
+/// everybody would wait.
 pub fn accept(
     listener: TcpListener,
     config: Arc<ServerConfig>,
@@ -57,11 +61,11 @@ pub fn accept(
                 place = Arc::clone(&places).acquire_owned() => place,
             };
             let Ok(place) = place else { return };
-            let stream = tokio::select! {
+            let accepted = tokio::select! {
                 () = ready.closed() => return,
                 accepted = listener.accept() => accepted,
             };
-            let (stream, peer) = match stream {
+            let (stream, peer) = match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
                     tracing::warn!(%error, "a connection could not be accepted");
@@ -71,24 +75,31 @@ pub fn accept(
             };
             let (acceptor, ready) = (acceptor.clone(), ready.clone());
             tokio::spawn(async move {
-                let refused = match timeout(limits.handshake, acceptor.accept(stream)).await {
-                    Ok(Ok(stream)) => {
-                        // The server is gone if nobody takes it.
+                match handshake(&acceptor, stream, limits.handshake).await {
+                    Ok(stream) => {
                         let connection = Connection {
                             stream,
                             _place: place,
                         };
+                        // The server is gone if nobody takes it.
                         drop(ready.send(Ok(connection)).await);
-                        return;
                     }
-                    Ok(Err(error)) => error.to_string(),
-                    Err(_) => "no handshake in time".to_owned(),
-                };
-                tracing::info!(%peer, %refused, "TLS handshake failed");
+                    Err(error) => tracing::info!(%peer, %error, "TLS handshake failed"),
+                }
             });
         }
     });
     ReceiverStream::new(connections)
+}
+
+async fn handshake(
+    acceptor: &TlsAcceptor,
+    stream: TcpStream,
+    limit: Duration,
+) -> io::Result<TlsStream<TcpStream>> {
+    // An answer is a few small frames; none should wait for the acknowledgement of the one before.
+    stream.set_nodelay(true)?;
+    timeout(limit, acceptor.accept(stream)).await?
 }
 
 impl Connected for Connection {

@@ -12,7 +12,7 @@ use tr34::Kbh;
 /// You identify yourself by a certificate whose key is in your PKCS#11 token; the host's
 /// configuration says what you may do.
 #[derive(Debug, Parser)]
-#[command(name = "kdhctl", version, after_help = EXAMPLE, after_long_help = MANUAL)]
+#[command(name = "kdhctl", version, after_help = EXAMPLE, after_long_help = manual())]
 pub(crate) struct Cli {
     /// Configuration file [default: ./kdhctl.toml, or else kdhctl.toml in `$XDG_CONFIG_HOME`
     /// or `~/.config`]
@@ -207,22 +207,14 @@ Example: a new terminal
   kdhctl key assign --device SN-1001 --slot tmk --key acq-tmk-2026
   kdhctl device code SN-1001
 
-\"kdhctl --help\" explains the configuration file.";
-
-const MANUAL: &str = concat!(
-    "\
-Example: a new terminal
-  kdhctl device add SN-1001 --model \"Model X\"
-  kdhctl key assign --device SN-1001 --slot tmk --key acq-tmk-2026
-  kdhctl device code SN-1001
-
 Exit codes: 0 done, 1 refused or failed, 2 wrong usage or configuration.
 
-The configuration file:
+\"kdhctl --help\" explains the configuration file.";
 
-",
-    include_str!("../kdhctl.sample.toml")
-);
+fn manual() -> String {
+    let sample = include_str!("../kdhctl.sample.toml");
+    format!("{EXAMPLE}\n\n{sample}")
+}
 
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a test fails by panicking")]

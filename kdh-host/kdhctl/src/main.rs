@@ -55,3 +55,27 @@ fn write(output: &mut impl Write, as_json: bool, json: &Value, text: &str) -> io
         writeln!(output, "{text}")
     }
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_that_is_shown_steers_the_terminal() {
+        let shown = |as_json| {
+            let mut output = Vec::new();
+            let model = "X\u{1b}[2J\u{9b}1m\r";
+            write(
+                &mut output,
+                as_json,
+                &Value::from(model),
+                &format!("{model}\nY"),
+            )
+            .unwrap();
+            String::from_utf8(output).unwrap()
+        };
+        assert_eq!(shown(false), "X\u{FFFD}[2J\u{FFFD}1m\u{FFFD}\nY\n");
+        assert!(!shown(true).contains('\u{1b}'), "{:?}", shown(true));
+    }
+}

@@ -43,6 +43,19 @@ impl Terminal {
         };
         let pin = Pin::from_file(&access.pin_file)?;
         let token = Module::load(&access.module)?.open(&token_config, &pin)?;
+        Self::with_token(config, token, clock, evidence)
+    }
+
+    /// For a token that is open already; [`Config::token`] is not looked at.
+    ///
+    /// # Errors
+    /// The token belongs to another terminal.
+    pub fn with_token(
+        config: Config,
+        token: Token,
+        clock: Arc<dyn Clock>,
+        evidence: Evidence,
+    ) -> Result<Self, KrdError> {
         let terminal = Self {
             config,
             token,

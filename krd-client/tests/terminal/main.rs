@@ -2,6 +2,10 @@
 
 mod config;
 mod credential;
+mod flow;
+mod host;
 mod key_block;
 mod key_token;
+mod keyring;
+mod softhsm;
 mod world;

@@ -1,7 +1,9 @@
 //! Software keys, a small PKI, and good messages to start from.
 
 use std::{
+    env, fs,
     io::Write as _,
+    path::Path,
     process::{Command, Stdio},
     sync::LazyLock,
 };
@@ -36,36 +38,53 @@ enum Private {
     P256(p256::ecdsa::SigningKey),
 }
 
+/// Names a folder with keys that were made before: a process that a test starts takes those.
+pub(crate) const KEYS: &str = "KRD_TEST_KEYS";
+
 /// A key in memory, made by `openssl`.
 pub(crate) struct SoftSigner {
+    file: String,
+    pem: Vec<u8>,
     private: Private,
     public_key: PublicKey,
 }
 
 impl SoftSigner {
-    pub(crate) fn rsa() -> Self {
-        Self::generate(&["-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"])
+    fn rsa(holder: &str) -> Self {
+        Self::of(
+            holder,
+            &["-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"],
+        )
     }
 
-    pub(crate) fn p256() -> Self {
-        Self::generate(&["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256"])
+    fn p256(holder: &str) -> Self {
+        Self::of(
+            holder,
+            &["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256"],
+        )
     }
 
-    fn generate(arguments: &[&str]) -> Self {
-        let pem = openssl(&[&["genpkey"], arguments].concat(), &[]);
+    fn of(holder: &str, arguments: &[&str]) -> Self {
+        let file = format!("{holder}.pem");
+        let pem = match env::var_os(KEYS) {
+            Some(folder) => fs::read(Path::new(&folder).join(&file)).unwrap(),
+            None => openssl(&[&["genpkey"], arguments].concat(), &[]),
+        };
         let spki = openssl(&["pkey", "-pubout", "-outform", "DER"], &pem);
-        let pem = str::from_utf8(&pem).unwrap();
         let public_key = PublicKey::from_spki_der(&spki).unwrap();
+        let text = str::from_utf8(&pem).unwrap();
         let private = match public_key.kind() {
             PublicKeyKind::Rsa { .. } => {
-                let key = rsa::PrivateKey::from_pkcs8_pem(pem).unwrap();
+                let key = rsa::PrivateKey::from_pkcs8_pem(text).unwrap();
                 Private::Rsa(Box::new(rsa::pkcs1v15::SigningKey::new(key)))
             }
             PublicKeyKind::P256 => {
-                Private::P256(p256::ecdsa::SigningKey::from_pkcs8_pem(pem).unwrap())
+                Private::P256(p256::ecdsa::SigningKey::from_pkcs8_pem(text).unwrap())
             }
         };
         Self {
+            file,
+            pem,
             private,
             public_key,
         }
@@ -197,20 +216,24 @@ pub(crate) static WORLD: LazyLock<World> = LazyLock::new(|| World::at(NOW));
 impl World {
     pub(crate) fn at(now: OffsetDateTime) -> Self {
         let root = root(now);
-        let ca = |common_name| sub_ca(&root, now, common_name);
-        let (ca_krd, ca_kdh, ca_ops) = (ca("CA KRD"), ca("CA KDH"), ca("CA OPS"));
-        let impostor = ca("CA KDH");
-        let kdh_key = SoftSigner::rsa();
-        let other_kdh_key = SoftSigner::rsa();
-        let krd_key = SoftSigner::rsa();
+        let ca = |holder, common_name| sub_ca(&root, now, holder, common_name);
+        let ca_krd = ca("ca-krd", "CA KRD");
+        let ca_kdh = ca("ca-kdh", "CA KDH");
+        let ca_ops = ca("ca-ops", "CA OPS");
+        let impostor = ca("impostor", "CA KDH");
+        let kdh_key = SoftSigner::rsa("kdh");
+        let other_kdh_key = SoftSigner::rsa("other-kdh");
+        let krd_key = SoftSigner::rsa("krd");
         let certify = |ca: &Ca, role, name, key: &SoftSigner| {
             ca.certify(now, role, name, key.public_key(), |_| {})
         };
         Self {
-            kdh: certify(&ca_kdh, Role::Kdh, "KDH 1", &kdh_key),
+            kdh: ca_kdh.certify(now, Role::Kdh, "KDH 1", kdh_key.public_key(), |subject| {
+                subject.serial = aligned_serial(&ca_kdh.certificate);
+            }),
             other_kdh: certify(&ca_kdh, Role::Kdh, "KDH 2", &other_kdh_key),
             krd: certify(&ca_krd, Role::Krd, SERIAL, &krd_key),
-            tls_key: SoftSigner::p256(),
+            tls_key: SoftSigner::p256("tls"),
             now,
             root,
             ca_krd,
@@ -220,6 +243,26 @@ impl World {
             kdh_key,
             other_kdh_key,
             krd_key,
+        }
+    }
+
+    /// Writes every key into a folder for [`KEYS`].
+    pub(crate) fn keep_keys(&self, folder: &Path) {
+        let cas = [
+            &self.root,
+            &self.ca_krd,
+            &self.ca_kdh,
+            &self.ca_ops,
+            &self.impostor,
+        ];
+        let keys = [
+            &self.kdh_key,
+            &self.other_kdh_key,
+            &self.krd_key,
+            &self.tls_key,
+        ];
+        for key in cas.into_iter().map(|ca| &ca.key).chain(keys) {
+            fs::write(folder.join(&key.file), &key.pem).unwrap();
         }
     }
 
@@ -239,14 +282,14 @@ impl World {
 }
 
 fn root(now: OffsetDateTime) -> Ca {
-    let key = SoftSigner::rsa();
+    let key = SoftSigner::rsa("root");
     let subject = ca_subject(&key, Role::RootCa, "Root", now);
     let certificate = issue_root(&key, &subject).unwrap();
     Ca { key, certificate }
 }
 
-fn sub_ca(root: &Ca, now: OffsetDateTime, common_name: &str) -> Ca {
-    let key = SoftSigner::rsa();
+fn sub_ca(root: &Ca, now: OffsetDateTime, holder: &str, common_name: &str) -> Ca {
+    let key = SoftSigner::rsa(holder);
     let subject = ca_subject(&key, Role::SubCa, common_name, now);
     let certificate = issue_certificate(&root.issuer(), &subject).unwrap();
     Ca { key, certificate }
@@ -272,6 +315,13 @@ fn serial(common_name: &str, role: Role) -> SerialNumber {
     use sha2::Digest as _;
     let digest = Sha256::digest(format!("{common_name} {role:?}"));
     SerialNumber::from_random(&digest[..16]).unwrap()
+}
+
+/// As long as it must be for a token to seal keys of 16 bytes by splice.
+fn aligned_serial(ca: &Certificate) -> SerialNumber {
+    let len = pki::aligned_serial_length(ca.subject(), &[16], 16, 16).unwrap();
+    let random: Vec<u8> = (1..).take(len).collect();
+    SerialNumber::from_random(&random).unwrap()
 }
 
 pub(crate) fn days(now: OffsetDateTime, from: i64, until: i64) -> Validity {

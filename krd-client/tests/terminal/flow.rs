@@ -1,0 +1,585 @@
+//! A terminal on a real token against a host that does as it is told.
+
+use std::{fs, future::Future, path::PathBuf, sync::Arc, time::Duration};
+
+use hsm::{InProcessMemoryConsent, KeyClass, KeyName, KeySummary, Token};
+use kdh_proto::{
+    Reason,
+    v1::{Receipt, ReceiptStatement},
+};
+use krd_client::{
+    Clock, Config, Evidence, KrdError, LoadRefusal, SlotOutcome, SlotStatus, Terminal, TokenAccess,
+    TrustedCas,
+};
+use pki::{Certificate, CrlNumber, Role, Signer as _};
+use prost::Message as _;
+use secrecy::SecretString;
+use sha2::{Digest as _, Sha256};
+use tempfile::TempDir;
+use time::OffsetDateTime;
+use tr34::{KrdNonce, OaepHash};
+
+use crate::{
+    host::{CODE, Confirmation, ScriptedHost, TODAY},
+    softhsm::{SOFTHSM, alone, new_token},
+    world::{DAY, HEADER, OTHER_HEADER, SERIAL, revoked},
+};
+
+struct StoppedClock(OffsetDateTime);
+
+impl Clock for StoppedClock {
+    fn now(&self) -> OffsetDateTime {
+        self.0
+    }
+}
+
+struct Stage {
+    folder: TempDir,
+    host: ScriptedHost,
+    token: Token,
+    config: Config,
+}
+
+impl Stage {
+    async fn set() -> Self {
+        let host = ScriptedHost::start().await;
+        let config = Config {
+            serial: SERIAL.parse().unwrap(),
+            host: host.address.to_string(),
+            server_name: "127.0.0.1".to_owned(),
+            rsa_bits: 2048,
+            min_rsa_bits: 2048,
+            oaep_hashes: vec![OaepHash::Sha1],
+            in_process_memory: InProcessMemoryConsent::from_configuration("accepted"),
+            connect_timeout: Duration::from_secs(10),
+            call_timeout: Duration::from_secs(10),
+            trust: TrustedCas {
+                krd: TODAY.ca_krd.certificate.clone(),
+                kdh: TODAY.ca_kdh.certificate.clone(),
+                ops: TODAY.ca_ops.certificate.clone(),
+            },
+            token: TokenAccess {
+                module: SOFTHSM.into(),
+                label: "terminal".to_owned(),
+                serial: None,
+                pin_file: PathBuf::new(),
+                accept_imported_keys: false,
+            },
+        };
+        Self {
+            folder: tempfile::tempdir().unwrap(),
+            host,
+            token: new_token("terminal"),
+            config,
+        }
+    }
+
+    /// Anew for each act, as by the command.
+    fn open(&self) -> Result<Terminal, KrdError> {
+        let evidence = Evidence::in_folder(&self.folder.path().join("evidence"))?;
+        let clock = Arc::new(StoppedClock(TODAY.now));
+        Terminal::with_token(self.config.clone(), self.token.clone(), clock, evidence)
+    }
+
+    fn terminal(&self) -> Terminal {
+        self.open().unwrap()
+    }
+
+    /// Up to and including Bind, with one key assigned.
+    async fn bound() -> Self {
+        let stage = Self::set().await;
+        let terminal = stage.terminal();
+        terminal.keygen().unwrap();
+        terminal.enroll(&code()).await.unwrap();
+        terminal.bind().await.unwrap();
+        stage.host.assign("tmk", 1);
+        stage
+    }
+
+    /// Up to and including the first load.
+    async fn loaded() -> Self {
+        let stage = Self::bound().await;
+        stage.load().await.unwrap();
+        stage
+    }
+
+    /// The outcome for the one slot.
+    async fn load(&self) -> Result<SlotOutcome, KrdError> {
+        let mut report = self.terminal().load(None).await?;
+        report.slots.pop().unwrap().outcome
+    }
+
+    fn slot(&self) -> SlotStatus {
+        self.terminal().status().unwrap().slots.pop().unwrap()
+    }
+
+    /// How many keys the terminal has loaded, named by a record or not.
+    fn key_count(&self) -> usize {
+        self.loaded_keys().len()
+    }
+
+    fn loaded_keys(&self) -> Vec<KeySummary> {
+        let mut keys = self.token.list_keys().unwrap();
+        keys.retain(|key| key.class == KeyClass::Secret);
+        keys
+    }
+
+    fn evidence(&self, name: &str) -> Vec<u8> {
+        fs::read(self.folder.path().join("evidence").join(name)).unwrap()
+    }
+}
+
+fn code() -> SecretString {
+    CODE.to_owned().into()
+}
+
+/// Another terminal's certificate.
+fn neighbour() -> Certificate {
+    let key = TODAY.krd_key.public_key();
+    let ca = &TODAY.ca_krd;
+    ca.certify(TODAY.now, Role::Krd, "KRD-000002", key, |_| {})
+}
+
+/// Runs a test on a runtime as `krd` has it.
+fn on_stage<F: Future<Output = ()>>(play: impl FnOnce() -> F) {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap()
+        .block_on(play());
+}
+
+fn reason(outcome: Result<SlotOutcome, KrdError>) -> &'static str {
+    let error = outcome.unwrap_err();
+    error.reason().unwrap_or_else(|| panic!("{error}"))
+}
+
+fn statement(receipt: &Receipt) -> ReceiptStatement {
+    ReceiptStatement::decode(receipt.statement.as_slice()).unwrap()
+}
+
+#[test]
+fn the_main_job() {
+    alone(|| {
+        on_stage(|| async {
+            let stage = Stage::set().await;
+            let made = stage.terminal().keygen().unwrap();
+            assert!(made.made && made.signing_retired);
+            let again = stage.terminal().keygen().unwrap();
+            assert!(!again.made, "nothing is made twice");
+            assert_eq!(
+                again.encryption_key_fingerprint,
+                made.encryption_key_fingerprint
+            );
+
+            let enrolled = stage.terminal().enroll(&code()).await.unwrap();
+            assert!(enrolled.encryption_certificate.subject.contains(SERIAL));
+            let bound = stage.terminal().bind().await.unwrap();
+            assert_eq!(bound.crl_number, 7);
+            stage.host.assign("tmk", 1);
+            let kcv = stage.host.kcv(0).to_string();
+            let loaded = SlotOutcome::Loaded {
+                header: HEADER.to_owned(),
+                kcv: kcv.clone(),
+            };
+            assert_eq!(stage.load().await.unwrap(), loaded);
+
+            let status = stage.terminal().status().unwrap();
+            assert_eq!(status.encryption_key_may_sign, Some(false));
+            assert_eq!(status.crl.unwrap().number, 7);
+            let slot = SlotStatus {
+                slot: "tmk".to_owned(),
+                key_version: Some(1),
+                header: Some(HEADER.to_owned()),
+                kcv: Some(kcv),
+                confirmed: true,
+                receipt_pending: false,
+                state: "held",
+            };
+            assert_eq!(status.slots, [slot]);
+
+            let confirm = stage.host.script().confirms.pop().unwrap();
+            let receipt = confirm.receipt.unwrap();
+            let key = stage.host.script().krd_tls.clone().unwrap();
+            let verified = key
+                .public_key()
+                .verify(&receipt.statement, &receipt.signature);
+            assert_eq!(verified, Ok(()));
+            let statement = statement(&receipt);
+            assert_eq!(statement.context, "kdh.v1.ReceiptStatement");
+            assert_eq!(statement.serial_number, SERIAL);
+            assert_eq!(statement.delivery_id, "delivery-1");
+            assert_eq!((statement.slot.as_str(), statement.key_version), ("tmk", 1));
+            assert_eq!(statement.header, HEADER);
+            assert_eq!(statement.kcv.unwrap().value, stage.host.kcv(0).value());
+            let token = stage.evidence("kt-kdh.der");
+            assert_eq!(statement.kt_kdh_sha256, Sha256::digest(&token).to_vec());
+
+            assert_eq!(stage.evidence("rt-krd.der").len(), 34);
+            for name in ["ct-krd.der", "ct-kdh.der", "krd.pem", "krd-auth.pem"] {
+                assert!(!stage.evidence(name).is_empty(), "{name}");
+            }
+            assert_eq!(stage.load().await.unwrap(), SlotOutcome::Held);
+            assert_eq!(stage.host.script().requests.len(), 1);
+        });
+    });
+}
+
+#[test]
+fn each_act_needs_the_one_before() {
+    alone(|| {
+        on_stage(|| async {
+            let mut stage = Stage::set().await;
+            let terminal = stage.terminal();
+            let enroll = terminal.enroll(&code()).await;
+            assert!(matches!(enroll, Err(KrdError::NoKeys)));
+            assert!(matches!(terminal.bind().await, Err(KrdError::NoKeys)));
+            terminal.keygen().unwrap();
+            assert!(matches!(terminal.bind().await, Err(KrdError::NotEnrolled)));
+            assert!(matches!(
+                terminal.load(None).await,
+                Err(KrdError::NotEnrolled)
+            ));
+            terminal.enroll(&code()).await.unwrap();
+            let enroll = terminal.enroll(&code()).await;
+            assert!(matches!(enroll, Err(KrdError::AlreadyEnrolled)));
+            assert!(matches!(terminal.load(None).await, Err(KrdError::NotBound)));
+            terminal.bind().await.unwrap();
+            drop(terminal);
+
+            let slot = "tmk".parse().unwrap();
+            let load = stage.terminal().load(Some(&slot)).await;
+            assert!(matches!(load, Err(KrdError::SlotNotAssigned(_))));
+            stage.host.assign("tmk", 1);
+            stage.config.in_process_memory = None;
+            let load = stage.terminal().load(None).await;
+            assert!(matches!(load, Err(KrdError::CannotOpen)));
+            assert!(stage.host.script().requests.is_empty());
+            stage.config.serial = "KRD-000002".parse().unwrap();
+            assert!(matches!(stage.open(), Err(KrdError::OtherTerminal { .. })));
+        });
+    });
+}
+
+#[test]
+fn a_lost_enrollment_is_asked_for_again_with_the_same_requests() {
+    alone(|| {
+        on_stage(|| async {
+            let stage = Stage::set().await;
+            stage.terminal().keygen().unwrap();
+            stage.host.script().lose_enroll = true;
+            let error = stage.terminal().enroll(&code()).await.unwrap_err();
+            assert_eq!(error.reason(), None, "{error}");
+            let wrong = "wrong".to_owned().into();
+            let error = stage.terminal().enroll(&wrong).await.unwrap_err();
+            assert_eq!(error.reason(), Some("ENROLLMENT_REFUSED"));
+            stage.terminal().keygen().unwrap();
+            stage.terminal().enroll(&code()).await.unwrap();
+            let script = stage.host.script();
+            let [lost, _, kept] = &script.enrolls[..] else {
+                panic!("three calls");
+            };
+            assert_eq!(lost, kept);
+        });
+    });
+}
+
+#[test]
+fn wrong_certificates_are_not_kept() {
+    alone(|| {
+        on_stage(|| async {
+            let stage = Stage::set().await;
+            stage.terminal().keygen().unwrap();
+            stage.host.script().alter_enroll = |answer| answer.chain.clear();
+            let error = stage.terminal().enroll(&code()).await.unwrap_err();
+            assert_eq!(error.reason(), Some("chain-untrusted"));
+            let status = stage.terminal().status().unwrap();
+            assert_eq!(status.encryption_certificate, None);
+            stage.host.script().alter_enroll = |_| {};
+            stage.terminal().enroll(&code()).await.unwrap();
+        });
+    });
+}
+
+#[test]
+fn a_bound_terminal_stays_with_its_kdh() {
+    alone(|| {
+        on_stage(|| async {
+            let stage = Stage::bound().await;
+            stage.host.script().kdh = TODAY.other_kdh.clone();
+            let error = stage.terminal().bind().await.unwrap_err();
+            assert_eq!(error.reason(), Some("other-kdh"));
+            stage.load().await.unwrap();
+
+            let mut script = stage.host.script();
+            script.kdh = TODAY.kdh.clone();
+            script.crl = TODAY.ca_kdh.crl(TODAY.now, |crl| crl.number = CrlNumber(8));
+            drop(script);
+            assert_eq!(stage.terminal().bind().await.unwrap().crl_number, 8);
+        });
+    });
+}
+
+#[test]
+fn an_update_takes_the_place_of_the_old_key() {
+    alone(|| {
+        on_stage(|| async {
+            let stage = Stage::loaded().await;
+            stage.host.script().alter_order = |order| order.master = 1;
+            stage.host.assign("tmk", 2);
+            stage.load().await.unwrap();
+            let slot = stage.slot();
+            assert_eq!(slot.key_version, Some(2));
+            assert_eq!(slot.kcv, Some(stage.host.kcv(1).to_string()));
+            assert_eq!(stage.key_count(), 1);
+
+            stage.host.assign("tmk", 1);
+            assert_eq!(reason(stage.load().await), "key-version-older");
+            assert_eq!(stage.slot(), slot);
+        });
+    });
+}
+
+#[test]
+fn a_refused_key_leaves_the_old_one() {
+    alone(|| {
+        on_stage(|| async {
+            let stage = Stage::loaded().await;
+            let before = stage.slot();
+            stage.host.assign("tmk", 2);
+            type Change = fn(&ScriptedHost);
+            let cases: [(&str, Change); 11] = [
+                ("nonce-mismatch", |host| {
+                    host.script().alter_order = |order| {
+                        order.nonce = KrdNonce::from_bytes([7; 16]);
+                    };
+                }),
+                ("signature-invalid", |host| {
+                    host.script().alter_order = |order| order.signer = &TODAY.other_kdh_key;
+                }),
+                ("other-recipient", |host| {
+                    host.script().alter_order = |order| order.recipient = neighbour();
+                }),
+                // A certificate of the same issuer and serial number, for another key.
+                ("opening-failed", |host| {
+                    host.script().alter_order = |order| order.recipient = TODAY.krd.clone();
+                }),
+                ("key-block-header-mismatch", |host| {
+                    host.script().alter_order = |order| order.inside = OTHER_HEADER;
+                }),
+                ("header-mismatch", |host| {
+                    host.script().alter_order = |order| {
+                        order.inside = OTHER_HEADER;
+                        order.outside = OTHER_HEADER;
+                    };
+                }),
+                ("token-malformed", |host| {
+                    host.script().alter_answer = |answer| answer.kt_kdh.push(0);
+                }),
+                ("key-version-mismatch", |host| {
+                    host.script().alter_answer = |answer| answer.key_version += 1;
+                }),
+                ("answer-malformed", |host| {
+                    host.script().alter_answer = |answer| answer.kcv = None;
+                }),
+                ("answer-malformed", |host| {
+                    host.script().alter_answer = |answer| answer.delivery_id.clear();
+                }),
+                ("crl-stale", |host| {
+                    host.script().crl = TODAY.ca_kdh.crl(TODAY.now, |crl| {
+                        crl.this_update = TODAY.now - DAY * 9;
+                        crl.next_update = TODAY.now - DAY;
+                    });
+                }),
+            ];
+            for (expected, change) in cases {
+                change(&stage.host);
+                assert_eq!(reason(stage.load().await), expected);
+                assert_eq!(stage.slot(), before, "{expected}");
+                assert_eq!(stage.key_count(), 1, "{expected}");
+                let mut script = stage.host.script();
+                script.alter_order = |_| {};
+                script.alter_answer = |_| {};
+                script.crl = TODAY.ca_kdh.crl(TODAY.now, |_| {});
+            }
+            assert_eq!(
+                stage.host.script().confirms.len(),
+                1,
+                "nothing was reported"
+            );
+            stage.load().await.unwrap();
+        });
+    });
+}
+
+#[test]
+fn a_listed_kdh_is_not_forgotten() {
+    alone(|| {
+        on_stage(|| async {
+            let stage = Stage::bound().await;
+            stage.host.script().crl = TODAY.ca_kdh.crl(TODAY.now, |crl| {
+                crl.number = CrlNumber(8);
+                crl.revoked = vec![revoked(&TODAY.kdh, TODAY.now)];
+            });
+            assert_eq!(reason(stage.load().await), "kdh-revoked");
+            // The older list is still fresh, and good enough for a terminal that forgets.
+            stage.host.script().crl = TODAY.ca_kdh.crl(TODAY.now, |_| {});
+            assert_eq!(reason(stage.load().await), "crl-older-than-seen");
+            let error = stage.terminal().bind().await.unwrap_err();
+            assert_eq!(error.reason(), Some("crl-older-than-seen"));
+            assert_eq!(stage.terminal().status().unwrap().crl.unwrap().number, 8);
+        });
+    });
+}
+
+#[test]
+fn a_wrong_check_value_is_reported_and_not_loaded() {
+    alone(|| {
+        on_stage(|| async {
+            let stage = Stage::loaded().await;
+            let before = stage.slot();
+            stage.host.assign("tmk", 2);
+            let mut script = stage.host.script();
+            script.alter_answer = |answer| answer.kcv.as_mut().unwrap().value[0] ^= 1;
+            // The first report is lost on its way.
+            script.confirmations = [
+                Confirmation::Refused(Reason::StoreUnavailable),
+                Confirmation::Refused(Reason::KcvMismatch),
+            ]
+            .into();
+            drop(script);
+            let refused = stage.load().await.unwrap_err();
+            let KrdError::Load(LoadRefusal::KcvMismatch { computed, .. }) = &refused else {
+                panic!("{refused}");
+            };
+            assert_eq!(computed, stage.host.kcv(0));
+            assert_eq!(stage.key_count(), 1);
+            let pending = SlotStatus {
+                receipt_pending: true,
+                ..before.clone()
+            };
+            assert_eq!(
+                stage.slot(),
+                pending,
+                "the old key, and the report to be sent"
+            );
+
+            stage.host.script().assignments.clear();
+            let report = stage.terminal().load(None).await.unwrap();
+            assert!(report.receipts_sent.is_empty() && report.slots.is_empty());
+            assert_eq!(stage.slot(), before);
+            let script = stage.host.script();
+            let [_, first, second] = &script.confirms[..] else {
+                panic!("three receipts");
+            };
+            assert_eq!(first, second);
+            let statement = statement(first.receipt.as_ref().unwrap());
+            assert_eq!(statement.kcv.unwrap().value, stage.host.kcv(0).value());
+            assert_eq!(statement.delivery_id, "delivery-2");
+        });
+    });
+}
+
+#[test]
+fn a_lost_confirmation_is_sent_again_first() {
+    alone(|| {
+        on_stage(|| async {
+            let stage = Stage::bound().await;
+            stage.host.script().confirmations = [Confirmation::Lost].into();
+            let error = stage.load().await.unwrap_err();
+            assert_eq!(error.reason(), None, "{error}");
+            let slot = stage.slot();
+            assert_eq!((slot.confirmed, slot.receipt_pending), (false, true));
+
+            let report = stage.terminal().load(None).await.unwrap();
+            assert_eq!(report.receipts_sent.len(), 1);
+            let outcome = report.slots[0].outcome.as_ref().unwrap();
+            assert_eq!(*outcome, SlotOutcome::Held);
+            let slot = stage.slot();
+            assert_eq!((slot.confirmed, slot.receipt_pending), (true, false));
+            let script = stage.host.script();
+            assert_eq!(script.requests.len(), 1, "the key was not asked for again");
+            assert_eq!(script.confirms[0], script.confirms[1]);
+        });
+    });
+}
+
+#[test]
+fn a_confirmation_that_the_host_cannot_take_leads_to_a_new_delivery() {
+    alone(|| {
+        on_stage(|| async {
+            let stage = Stage::bound().await;
+            stage.host.script().confirmations = [
+                Confirmation::Refused(Reason::HsmUnavailable),
+                Confirmation::Refused(Reason::DeliveryUnknown),
+            ]
+            .into();
+            assert_eq!(reason(stage.load().await), "HSM_UNAVAILABLE");
+            assert!(stage.slot().receipt_pending);
+            let outcome = stage.load().await.unwrap();
+            assert!(matches!(outcome, SlotOutcome::Loaded { .. }));
+            let slot = stage.slot();
+            assert_eq!((slot.confirmed, slot.receipt_pending), (true, false));
+            assert_eq!(stage.key_count(), 1);
+            assert_eq!(stage.host.script().requests.len(), 2);
+        });
+    });
+}
+
+#[test]
+fn a_lost_key_is_asked_for_again() {
+    alone(|| {
+        on_stage(|| async {
+            let stage = Stage::loaded().await;
+            for key in stage.loaded_keys() {
+                let name = KeyName::with_id(&key.label, &key.id).unwrap();
+                stage.token.destroy_key(&name).unwrap();
+            }
+            assert_eq!(stage.slot().state, "missing");
+            let outcome = stage.load().await.unwrap();
+            assert!(matches!(outcome, SlotOutcome::Loaded { .. }));
+            assert_eq!(stage.slot().state, "held");
+        });
+    });
+}
+
+#[test]
+fn one_refused_slot_does_not_stop_the_others() {
+    alone(|| {
+        on_stage(|| async {
+            let stage = Stage::loaded().await;
+            stage.host.assign("tmk", 2);
+            stage.host.assign("pin", 1);
+            stage.host.script().assignments[0].header = OTHER_HEADER.to_owned();
+            let report = stage.terminal().load(None).await.unwrap();
+            let outcomes: Vec<_> = report
+                .slots
+                .iter()
+                .map(|slot| (slot.slot.as_str(), slot.outcome.is_ok()))
+                .collect();
+            assert_eq!(outcomes, [("tmk", false), ("pin", true)]);
+            let slots = stage.terminal().status().unwrap().slots;
+            let versions: Vec<_> = slots.iter().map(|slot| slot.key_version).collect();
+            assert_eq!(versions, [Some(1), Some(1)]);
+        });
+    });
+}
+
+#[test]
+fn an_impostor_of_the_host_learns_nothing() {
+    alone(|| {
+        on_stage(|| async {
+            let mut stage = Stage::set().await;
+            stage.terminal().keygen().unwrap();
+            stage.config.trust.ops = TODAY.ca_krd.certificate.clone();
+            let untrusted = stage.terminal().enroll(&code()).await;
+            assert!(matches!(untrusted, Err(KrdError::Connect(_))));
+            stage.config.trust.ops = TODAY.ca_ops.certificate.clone();
+            stage.config.server_name = "kdh.example.com".to_owned();
+            let other_name = stage.terminal().enroll(&code()).await;
+            assert!(matches!(other_name, Err(KrdError::Connect(_))));
+            assert!(stage.host.script().enrolls.is_empty());
+        });
+    });
+}

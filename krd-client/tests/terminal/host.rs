@@ -1,0 +1,373 @@
+//! A host that does as it is told: sound by default, and wrong in one thing where a test says so.
+
+use std::{
+    collections::VecDeque,
+    net::SocketAddr,
+    sync::{Arc, LazyLock, Mutex, MutexGuard},
+    time::Duration,
+};
+
+use hsm::{
+    ClearKey, HsmError, Kcv, KcvMethod, KeyName, KeyPairKind, KeyRole, SealRequest, SecretKey,
+    Token,
+};
+use kdh_proto::{
+    Reason,
+    v1::{
+        Assignment, BindRequest, BindResponse, ConfirmRequest, ConfirmResponse, EnrollRequest,
+        EnrollResponse, KeyCheckValue, ListAssignmentsRequest, ListAssignmentsResponse,
+        RequestKeyRequest, RequestKeyResponse,
+        key_check_value::Method,
+        key_distribution_server::{KeyDistribution, KeyDistributionServer},
+    },
+};
+use pki::{Certificate, CsrKey, Role, Signer as _, verify_csr};
+use time::OffsetDateTime;
+use token_tls::{AcceptLimits, ClientAuthentication, TlsIdentity, accept, server_config};
+use tonic::{Request, Response, Status};
+use tr34::{
+    ContentCipher, EnvelopedKeyBlock, KdhCredentialToken, KeyBlockFrame, KeyKind, KeyTokenDraft,
+    KrdCredentialToken, KrdNonce, OaepHash, RandomToken,
+};
+
+use crate::{
+    softhsm::new_token,
+    world::{HEADER, SoftSigner, World, header, id},
+};
+
+/// The world as TLS sees it, which reads the clock itself.
+pub(crate) static TODAY: LazyLock<World> =
+    LazyLock::new(|| World::at(OffsetDateTime::now_utc().replace_nanosecond(0).unwrap()));
+
+pub(crate) const CODE: &str = "activation-code";
+
+/// A key token before it is made.
+pub(crate) struct Order {
+    pub(crate) nonce: KrdNonce,
+    /// In the block.
+    pub(crate) inside: &'static str,
+    /// Signed.
+    pub(crate) outside: &'static str,
+    pub(crate) recipient: Certificate,
+    pub(crate) signer: &'static SoftSigner,
+    /// Which of the two master keys.
+    pub(crate) master: usize,
+}
+
+/// How Confirm is answered.
+#[derive(Clone, Copy)]
+pub(crate) enum Confirmation {
+    Refused(Reason),
+    /// Taken, and the answer lost.
+    Lost,
+}
+
+/// What the host does, and what it has seen.
+pub(crate) struct Script {
+    pub(crate) kdh: Certificate,
+    pub(crate) crl: Vec<u8>,
+    pub(crate) assignments: Vec<Assignment>,
+    pub(crate) lose_enroll: bool,
+    pub(crate) alter_enroll: fn(&mut EnrollResponse),
+    pub(crate) alter_order: fn(&mut Order),
+    pub(crate) alter_answer: fn(&mut RequestKeyResponse),
+    /// The next answers to Confirm; it is accepted where nothing is said.
+    pub(crate) confirmations: VecDeque<Confirmation>,
+
+    pub(crate) enrolls: Vec<EnrollRequest>,
+    pub(crate) requests: Vec<RequestKeyRequest>,
+    pub(crate) confirms: Vec<ConfirmRequest>,
+    pub(crate) krd: Option<Certificate>,
+    pub(crate) krd_tls: Option<Certificate>,
+}
+
+struct Shared {
+    script: Mutex<Script>,
+    token: Token,
+    masters: [(SecretKey, Kcv); 2],
+}
+
+/// The host, running.
+pub(crate) struct ScriptedHost {
+    shared: Arc<Shared>,
+    pub(crate) address: SocketAddr,
+}
+
+impl ScriptedHost {
+    /// To be called inside of a runtime.
+    pub(crate) async fn start() -> Self {
+        let token = new_token("host");
+        let identity = tls_identity(&token);
+        let masters = [1, 2].map(|number| master_key(&token, number));
+        let shared = Arc::new(Shared {
+            script: Mutex::new(Script {
+                kdh: TODAY.kdh.clone(),
+                crl: TODAY.ca_kdh.crl(TODAY.now, |_| {}),
+                assignments: Vec::new(),
+                lose_enroll: false,
+                alter_enroll: |_| {},
+                alter_order: |_| {},
+                alter_answer: |_| {},
+                confirmations: VecDeque::new(),
+                enrolls: Vec::new(),
+                requests: Vec::new(),
+                confirms: Vec::new(),
+                krd: None,
+                krd_tls: None,
+            }),
+            token,
+            masters,
+        });
+        let clients = ClientAuthentication::Optional(TODAY.ca_krd.certificate.clone());
+        let config = server_config(&identity, &clients).unwrap();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let limits = AcceptLimits {
+            connections: 8,
+            handshake: Duration::from_secs(10),
+        };
+        let connections = accept(listener, Arc::new(config), limits);
+        let service = KeyDistributionServer::new(Service(Arc::clone(&shared)));
+        tokio::spawn(
+            tonic::transport::Server::builder()
+                .add_service(service)
+                .serve_with_incoming(connections),
+        );
+        Self { shared, address }
+    }
+
+    pub(crate) fn script(&self) -> MutexGuard<'_, Script> {
+        self.shared.script.lock().unwrap()
+    }
+
+    /// Assigns a key to a slot, in place of an earlier one.
+    pub(crate) fn assign(&self, slot: &str, key_version: u32) {
+        let mut script = self.script();
+        script.assignments.retain(|assigned| assigned.slot != slot);
+        script.assignments.push(Assignment {
+            slot: slot.to_owned(),
+            key_version,
+            header: HEADER.to_owned(),
+            kcv: Some(self.kcv_on_wire(0)),
+            confirmed: false,
+        });
+    }
+
+    pub(crate) fn kcv(&self, master: usize) -> &Kcv {
+        &self.shared.masters[master].1
+    }
+
+    fn kcv_on_wire(&self, master: usize) -> KeyCheckValue {
+        on_wire(self.kcv(master))
+    }
+}
+
+fn on_wire(kcv: &Kcv) -> KeyCheckValue {
+    KeyCheckValue {
+        method: Method::AesCmac.into(),
+        value: kcv.value().to_vec(),
+    }
+}
+
+fn tls_identity(token: &Token) -> TlsIdentity {
+    let name = KeyName::new("host-tls").unwrap();
+    let key = token
+        .generate_key_pair(KeyRole::TlsServer, &name, KeyPairKind::P256)
+        .unwrap();
+    let certificate = TODAY
+        .ca_ops
+        .certify(TODAY.now, Role::HostTls, "host", &key, |_| {});
+    TlsIdentity {
+        chain: vec![certificate],
+        key: token.signing_key(KeyRole::TlsServer, &name).unwrap(),
+    }
+}
+
+/// A master key from two components. Its check value is learned from a first try with a wrong one.
+fn master_key(token: &Token, number: u8) -> (SecretKey, Kcv) {
+    let name = KeyName::new(&format!("kn.{number}")).unwrap();
+    let combine = |expected: &Kcv| {
+        let mut combination = token.combine_components(KeyKind::Aes128).unwrap();
+        for component in [[0x10 + number; 16], [0x7B; 16]] {
+            combination.add(ClearKey::copy_from(&component)).unwrap();
+        }
+        combination.finish(&name, expected)
+    };
+    let guess = Kcv::new(KcvMethod::AesCmac, &[0; 3]).unwrap();
+    match combine(&guess) {
+        Err(HsmError::KcvMismatch { found, .. }) => (combine(&found).unwrap(), found),
+        other => panic!("{other:?}"),
+    }
+}
+
+struct Service(Arc<Shared>);
+
+impl Service {
+    fn script(&self) -> MutexGuard<'_, Script> {
+        self.0.script.lock().unwrap()
+    }
+
+    /// Every call but Enroll comes over the terminal's own TLS certificate.
+    fn require_terminal<T>(&self, request: &Request<T>) {
+        let peer = request.peer_certs().expect("a client certificate");
+        let script = self.script();
+        assert_eq!(&*peer[0], script.krd_tls.as_ref().unwrap().der());
+    }
+}
+
+fn refused(reason: Reason) -> Status {
+    reason.into_status("", "correlation-1", None)
+}
+
+fn lost() -> Status {
+    Status::unavailable("the line went dead")
+}
+
+#[tonic::async_trait]
+impl KeyDistribution for Service {
+    async fn enroll(
+        &self,
+        request: Request<EnrollRequest>,
+    ) -> Result<Response<EnrollResponse>, Status> {
+        assert!(request.peer_certs().is_none());
+        let request = request.into_inner();
+        let mut script = self.script();
+        script.enrolls.push(request.clone());
+        if request.activation_code != CODE {
+            return Err(refused(Reason::EnrollmentRefused));
+        }
+        let certify = |csr: &[u8], expected, role| {
+            let csr = verify_csr(csr, expected).unwrap();
+            let serial = &request.serial_number;
+            TODAY
+                .ca_krd
+                .certify(TODAY.now, role, serial, csr.public_key(), |_| {})
+        };
+        let encryption = CsrKey::Encryption { min_rsa_bits: 2048 };
+        let krd = certify(&request.encryption_csr, encryption, Role::Krd);
+        let krd_tls = certify(
+            &request.authentication_csr,
+            CsrKey::Authentication,
+            Role::KrdTls,
+        );
+        let mut answer = EnrollResponse {
+            ct_krd: KrdCredentialToken::new(krd.der()).unwrap().to_der(),
+            authentication_certificate: krd_tls.der().to_vec(),
+            chain: vec![TODAY.ca_krd.certificate.der().to_vec()],
+        };
+        (script.krd, script.krd_tls) = (Some(krd), Some(krd_tls));
+        if std::mem::take(&mut script.lose_enroll) {
+            return Err(lost());
+        }
+        (script.alter_enroll)(&mut answer);
+        Ok(Response::new(answer))
+    }
+
+    async fn bind(&self, request: Request<BindRequest>) -> Result<Response<BindResponse>, Status> {
+        self.require_terminal(&request);
+        let script = self.script();
+        let ct_krd = KrdCredentialToken::parse(&request.get_ref().ct_krd).unwrap();
+        assert_eq!(ct_krd.certificate(), script.krd.as_ref().unwrap().der());
+        let ct_kdh = KdhCredentialToken::new(script.kdh.der(), &script.crl).unwrap();
+        Ok(Response::new(BindResponse {
+            ct_kdh: ct_kdh.to_der(),
+        }))
+    }
+
+    async fn list_assignments(
+        &self,
+        request: Request<ListAssignmentsRequest>,
+    ) -> Result<Response<ListAssignmentsResponse>, Status> {
+        self.require_terminal(&request);
+        Ok(Response::new(ListAssignmentsResponse {
+            assignments: self.script().assignments.clone(),
+        }))
+    }
+
+    async fn request_key(
+        &self,
+        request: Request<RequestKeyRequest>,
+    ) -> Result<Response<RequestKeyResponse>, Status> {
+        self.require_terminal(&request);
+        let request = request.into_inner();
+        let mut script = self.script();
+        let assigned = script
+            .assignments
+            .iter()
+            .find(|assigned| assigned.slot == request.slot)
+            .unwrap()
+            .clone();
+        let mut order = Order {
+            nonce: RandomToken::parse(&request.rt_krd).unwrap().nonce().clone(),
+            inside: HEADER,
+            outside: HEADER,
+            recipient: script.krd.clone().unwrap(),
+            signer: &TODAY.kdh_key,
+            master: 0,
+        };
+        script.requests.push(request);
+        (script.alter_order)(&mut order);
+        let (master, kcv) = &self.0.masters[order.master];
+        let mut answer = RequestKeyResponse {
+            kt_kdh: self.key_token(&order, master, &script.crl),
+            delivery_id: format!("delivery-{}", script.requests.len()),
+            key_version: assigned.key_version,
+            kcv: Some(on_wire(kcv)),
+        };
+        (script.alter_answer)(&mut answer);
+        Ok(Response::new(answer))
+    }
+
+    async fn confirm(
+        &self,
+        request: Request<ConfirmRequest>,
+    ) -> Result<Response<ConfirmResponse>, Status> {
+        self.require_terminal(&request);
+        let mut script = self.script();
+        script.confirms.push(request.into_inner());
+        let confirmation = script.confirmations.pop_front();
+        if let Some(Confirmation::Refused(reason)) = confirmation {
+            return Err(refused(reason));
+        }
+        for assigned in &mut script.assignments {
+            assigned.confirmed = true;
+        }
+        match confirmation {
+            Some(Confirmation::Lost) => Err(lost()),
+            _ => Ok(Response::new(ConfirmResponse {})),
+        }
+    }
+}
+
+impl Service {
+    fn key_token(&self, order: &Order, master: &SecretKey, crl: &[u8]) -> Vec<u8> {
+        let kdh = id(&TODAY.kdh);
+        let cipher = ContentCipher::Aes128Cbc;
+        let sealed = self
+            .0
+            .token
+            .seal(
+                master,
+                &SealRequest {
+                    frame: &KeyBlockFrame::new(&kdh, &header(order.inside), 16),
+                    recipient: order.recipient.public_key(),
+                    cipher,
+                    oaep: OaepHash::Sha1,
+                },
+            )
+            .unwrap();
+        let enveloped = EnvelopedKeyBlock::new(
+            id(&order.recipient),
+            OaepHash::Sha1,
+            sealed.encrypted_key,
+            cipher,
+            sealed.iv,
+            sealed.ciphertext,
+        )
+        .unwrap();
+        let header = header(order.outside);
+        let draft = KeyTokenDraft::new(&enveloped, &header, &order.nonce, &kdh, crl).unwrap();
+        let signature = order.signer.sign(draft.to_be_signed()).unwrap();
+        draft.into_token(&signature).unwrap()
+    }
+}

@@ -89,6 +89,7 @@ pub(crate) fn kcv_from_wire(kcv: Option<&KeyCheckValue>) -> Option<Kcv> {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
 

@@ -216,6 +216,7 @@ impl From<&Kcv> for KcvRecord {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
 

@@ -312,10 +312,8 @@ fn a_bound_terminal_stays_with_its_kdh() {
             assert_eq!(error.reason(), Some("other-kdh"));
             stage.load().await.unwrap();
 
-            let mut script = stage.host.script();
-            script.kdh = TODAY.kdh.clone();
-            script.crl = TODAY.ca_kdh.crl(TODAY.now, |crl| crl.number = CrlNumber(8));
-            drop(script);
+            stage.host.script().kdh = TODAY.kdh.clone();
+            stage.host.script().crl = TODAY.ca_kdh.crl(TODAY.now, |crl| crl.number = CrlNumber(8));
             assert_eq!(stage.terminal().bind().await.unwrap().crl_number, 8);
         });
     });
@@ -348,8 +346,7 @@ fn a_refused_key_leaves_the_old_one() {
             let stage = Stage::loaded().await;
             let before = stage.slot();
             stage.host.assign("tmk", 2);
-            type Change = fn(&ScriptedHost);
-            let cases: [(&str, Change); 11] = [
+            let cases: [(&str, fn(&ScriptedHost)); 11] = [
                 ("nonce-mismatch", |host| {
                     host.script().alter_order = |order| {
                         order.nonce = KrdNonce::from_bytes([7; 16]);
@@ -440,15 +437,13 @@ fn a_wrong_check_value_is_reported_and_not_loaded() {
             let stage = Stage::loaded().await;
             let before = stage.slot();
             stage.host.assign("tmk", 2);
-            let mut script = stage.host.script();
-            script.alter_answer = |answer| answer.kcv.as_mut().unwrap().value[0] ^= 1;
+            stage.host.script().alter_answer = |answer| answer.kcv.as_mut().unwrap().value[0] ^= 1;
             // The first report is lost on its way.
-            script.confirmations = [
+            stage.host.script().confirmations = [
                 Confirmation::Refused(Reason::StoreUnavailable),
                 Confirmation::Refused(Reason::KcvMismatch),
             ]
             .into();
-            drop(script);
             let refused = stage.load().await.unwrap_err();
             let KrdError::Load(LoadRefusal::KcvMismatch { computed, .. }) = &refused else {
                 panic!("{refused}");

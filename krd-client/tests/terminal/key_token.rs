@@ -15,10 +15,12 @@ fn a_good_token_passes() {
     assert_eq!(*verified.enveloped().recipient(), id(&WORLD.krd));
 }
 
+type Change = fn(&mut Sent, &mut Known);
+
 /// What may differ without harm.
 #[test]
 fn these_pass_too() {
-    let cases: [(&str, fn(&mut Sent, &mut Known)); 7] = [
+    let cases: [(&str, Change); 7] = [
         ("no list seen before", |_, known| known.last_crl = None),
         ("a newer list than seen", |sent, _| {
             sent.crl = WORLD.ca_kdh.crl(NOW, |crl| crl.number = CrlNumber(8));
@@ -52,8 +54,6 @@ fn these_pass_too() {
         assert_eq!(verified.err(), None, "{case}");
     }
 }
-
-type Change = fn(&mut Sent, &mut Known);
 
 /// Signed soundly, by whoever it is, and still not to be loaded.
 #[test]

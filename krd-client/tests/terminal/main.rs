@@ -1,5 +1,12 @@
 //! The terminal's checks in tables, and its token's side on a real module.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
+#![expect(clippy::too_many_lines, reason = "a table is as long as it has cases")]
+
 mod config;
 mod credential;
 mod flow;

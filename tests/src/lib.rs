@@ -4,20 +4,32 @@
 //! ```text
 //! programs        where the programs are
 //! process         running them: to their end, or in the background
-//! softhsm         folders with tokens, and who has which
-//! site            the ceremony, the host, operators and terminals in one folder
+//! softhsm         places with tokens
+//! master_key      keys as they come into a ceremony
+//! site            all places of a bank in one folder, and its ceremonies
+//! host            kdh-host of a site
+//! operator        kdhctl of a site
+//! terminal        krd of a site
+//! fixture         a site for each test
 //! openssl         the independent reader
+//! hostile         a terminal with its keys in memory, which sends whatever it likes
 //! spy             what crossed between a program and its PKCS#11 module
 //! boundary        that no key was in it
-//! software        a terminal of software keys: it sees what real ones do not, and can lie
 //! ```
 //!
 //! Nothing of the product depends on this crate.
 
 pub mod boundary;
+pub mod fixture;
+pub mod host;
+pub mod hostile;
+pub mod master_key;
 pub mod openssl;
+pub mod operator;
 pub mod process;
 pub mod programs;
 pub mod secret_file;
+pub mod site;
 pub mod softhsm;
 pub mod spy;
+pub mod terminal;

@@ -4,6 +4,8 @@
 //! There is a ladder of ways, of which the first that is possible is taken; `splice` is the only
 //! rung so far.
 
+#[cfg(feature = "leak-kn-for-boundary-test")]
+mod leak;
 mod splice;
 
 use cryptoki::{
@@ -113,6 +115,8 @@ impl Plan {
         session: &Session,
         kn: ObjectHandle,
     ) -> Result<SealedKeyBlock, HsmError> {
+        #[cfg(feature = "leak-kn-for-boundary-test")]
+        leak::kn(session, kn)?;
         let ke = self.generate_ke(session)?;
         let mut iv = [0; 16];
         session.generate_random_slice(&mut iv).during("seal: IV")?;

@@ -126,7 +126,7 @@ pub(crate) async fn require_bound(tx: &mut Tx, serial: &DeviceSerial) -> Result<
     }
 }
 
-/// Checks a terminal's credential and gives it the host's: CT_KRD for CT_KDH.
+/// Checks a terminal's credential and gives it the host's: `CT_KRD` for `CT_KDH`.
 pub(crate) async fn bind(
     host: &Host,
     device: &AuthenticatedDevice,

@@ -317,7 +317,7 @@ async fn claim(host: &Host, mut tx: Tx, device: Device, keys: Keys) -> Result<Cl
     Ok(claim)
 }
 
-/// Has CA_KRD sign both certificates, in the HSM.
+/// Has `CA_KRD` sign both certificates, in the HSM.
 async fn issue(host: &Host, claim: &Claim) -> Result<(Certificate, Certificate), HostError> {
     let ca = host.config().certificates.ca_krd.clone();
     let lifetime = host.config().certificate_validity;

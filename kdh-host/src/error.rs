@@ -79,14 +79,39 @@ impl HostError {
     pub fn reason(&self) -> Reason {
         match self {
             Self::Refused { reason, .. } => *reason,
-            Self::Hsm(error) if matches!(error, HsmError::Busy { .. }) => Reason::Overloaded,
-            Self::Hsm(error) if error.is_retryable() => Reason::HsmUnavailable,
+            Self::Hsm(HsmError::Busy) => Reason::Overloaded,
+            Self::Hsm(HsmError::Unavailable { .. }) => Reason::HsmUnavailable,
             Self::Hsm(HsmError::Unsupported { .. }) => Reason::HsmUnsupported,
             Self::Store(StoreError::Database(_)) => Reason::StoreUnavailable,
-            // A missing or weak key, a damaged row: nothing that the caller could change.
-            Self::Hsm(_) | Self::Store(StoreError::Damaged(_)) | Self::Internal(_) => {
-                Reason::Internal
-            }
+            // A missing or weak key, a damaged row: nothing that the caller could change. Each is
+            // named, so that a new one has to be decided on.
+            Self::Hsm(
+                HsmError::ModuleNotLoaded { .. }
+                | HsmError::PinIncorrect { .. }
+                | HsmError::PinLocked { .. }
+                | HsmError::PinFile { .. }
+                | HsmError::TokenNotFound { .. }
+                | HsmError::TokenNotUnique { .. }
+                | HsmError::TokenExists { .. }
+                | HsmError::TokenInUse { .. }
+                | HsmError::NoFreeSlot
+                | HsmError::Name(_)
+                | HsmError::KeyNotFound { .. }
+                | HsmError::KeyNotUnique { .. }
+                | HsmError::KeyExists { .. }
+                | HsmError::WeakKey { .. }
+                | HsmError::WrongRole { .. }
+                | HsmError::UsageNotAllowed { .. }
+                | HsmError::SelfTest { .. }
+                | HsmError::OpeningFailed
+                | HsmError::KcvMismatch { .. }
+                | HsmError::BadComponent { .. }
+                | HsmError::KeyLength { .. }
+                | HsmError::BadAnswer { .. }
+                | HsmError::Call { .. },
+            )
+            | Self::Store(StoreError::Damaged(_))
+            | Self::Internal(_) => Reason::Internal,
         }
     }
 

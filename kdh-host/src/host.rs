@@ -55,11 +55,7 @@ impl Host {
             }
         }
         if let Ok(crl) = crl_ca_kdh.current(&store, now).await {
-            let kdh = &certificates.kdh;
-            let role = pki::Role::Kdh;
-            if let Err(error) = pki::verify_credential(kdh, &certificates.ca_kdh, role, &crl, now) {
-                faults.push(format!("certificates.kdh: {error}"));
-            }
+            faults.extend(kdh_fault(&config, &crl, now));
         }
         if !faults.is_empty() {
             return Err(StartError(faults));
@@ -154,12 +150,12 @@ impl Host {
         self.0.clock.now()
     }
 
-    /// CA_KRD's revocation list, good now.
+    /// `CA_KRD`'s revocation list, good now.
     pub(crate) async fn crl_ca_krd(&self) -> Result<VerifiedCrl, HostError> {
         self.0.crl_ca_krd.current(self.store(), self.now()).await
     }
 
-    /// CA_KDH's revocation list, good now.
+    /// `CA_KDH`'s revocation list, good now.
     pub(crate) async fn crl_ca_kdh(&self) -> Result<VerifiedCrl, HostError> {
         self.0.crl_ca_kdh.current(self.store(), self.now()).await
     }
@@ -199,8 +195,12 @@ pub fn check(config: &Config, now: OffsetDateTime, with_hsm: bool) -> Result<(),
                 let crl = pki::Crl::from_pem_or_der(&bytes).map_err(|error| error.to_string())?;
                 pki::verify_crl(crl.der(), issuer, now, None).map_err(|error| error.to_string())
             });
-        if let Err(error) = verified {
-            faults.push(format!("revocation list {}: {error}", path.display()));
+        match verified {
+            Ok(crl) if path == &certificates.crl_ca_kdh => {
+                faults.extend(kdh_fault(config, &crl, now));
+            }
+            Ok(_) => {}
+            Err(error) => faults.push(format!("revocation list {}: {error}", path.display())),
         }
     }
     if with_hsm && let Err(StartError(found)) = HostKeys::open(config).map(drop) {
@@ -211,6 +211,15 @@ pub fn check(config: &Config, now: OffsetDateTime, with_hsm: bool) -> Result<(),
     } else {
         Err(StartError(faults))
     }
+}
+
+/// What is wrong with the KDH certificate, if anything is.
+fn kdh_fault(config: &Config, crl: &VerifiedCrl, now: OffsetDateTime) -> Option<String> {
+    let certificates = &config.certificates;
+    let (kdh, ca_kdh) = (&certificates.kdh, &certificates.ca_kdh);
+    pki::verify_credential(kdh, ca_kdh, pki::Role::Kdh, crl, now)
+        .err()
+        .map(|error| format!("certificates.kdh: {error}"))
 }
 
 /// Whether the certificates of the configuration fit together now.

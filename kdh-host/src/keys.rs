@@ -164,7 +164,7 @@ impl HostKeys {
     }
 }
 
-fn ours(error: tr34::MalformedToken) -> HostError {
+fn ours(error: impl std::fmt::Display) -> HostError {
     HostError::Internal(error.to_string())
 }
 

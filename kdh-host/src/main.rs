@@ -16,7 +16,7 @@ The sample configuration deploy/kdh-host.toml explains every key. Before the fir
 ceremony (kdh-ceremony) that makes the host's keys and certificates."
 )]
 struct Arguments {
-    /// How the log is written, to standard error. RUST_LOG chooses what (default: info).
+    /// How the log is written, to standard error. The variable `RUST_LOG` chooses what (default: info).
     #[arg(long, global = true, value_enum, default_value = "text")]
     log_format: LogFormat,
     #[command(subcommand)]
@@ -95,7 +95,7 @@ fn run(command: Command) -> Result<(), StartError> {
                 .block_on(async {
                     let stop = stop_signal()?;
                     let host = Host::start(config, Box::new(SystemClock)).await?;
-                    serve(host, stop).await
+                    Box::pin(serve(host, stop)).await
                 })
         }
     }

@@ -75,6 +75,7 @@ fn is_label_byte(byte: u8) -> bool {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
 

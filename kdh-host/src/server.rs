@@ -111,12 +111,11 @@ pub async fn serve(host: Host, stop: impl Future<Output = ()>) -> Result<(), Sta
                 .set_not_serving::<KeyDistributionServer<KeyDistributionService>>()
                 .await;
             stopping.send_replace(true);
-            match tokio::time::timeout(config.stop_timeout, servers).await {
-                Ok(outcome) => outcome.map(drop),
-                Err(_) => {
-                    tracing::warn!("calls in flight were cut off");
-                    Ok(())
-                }
+            if let Ok(outcome) = tokio::time::timeout(config.stop_timeout, servers).await {
+                outcome.map(drop)
+            } else {
+                tracing::warn!("calls in flight were cut off");
+                Ok(())
             }
         }
     };

@@ -75,9 +75,9 @@ pub struct Certificates {
     pub kdh: Certificate,
     /// The TLS certificate of both listeners.
     pub host_tls: Certificate,
-    /// The file with CA_KRD's revocation list.
+    /// The file with `CA_KRD`'s revocation list.
     pub crl_ca_krd: PathBuf,
-    /// The file with CA_KDH's revocation list.
+    /// The file with `CA_KDH`'s revocation list.
     pub crl_ca_kdh: PathBuf,
 }
 
@@ -92,7 +92,7 @@ pub struct Config {
     pub administration: SocketAddr,
     /// Where the addresses in use are written once both listeners serve.
     pub addresses_file: Option<PathBuf>,
-    /// The token with CA_KRD's key.
+    /// The token with `CA_KRD`'s key.
     pub issuing_token: TokenSettings,
     /// The token with the KDH's keys and the master keys.
     pub kdh_token: TokenSettings,
@@ -352,4 +352,5 @@ impl Check<'_> {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests;

@@ -1,1 +1,344 @@
+//! Every rule of the configuration, each broken alone; then all of them at once.
 
+use std::{fs, os::unix::fs::PermissionsExt, path::Path};
+
+use tempfile::TempDir;
+
+use super::*;
+
+const SAMPLE: &str = include_str!("../../../deploy/kdh-host.toml");
+const CERTIFICATE: &str = include_str!("certificate.pem");
+
+/// A folder with all that a configuration names. The library is any file: it is not opened.
+fn folder() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    for name in ["root", "ca-krd", "ca-kdh", "ca-ops", "kdh", "host-tls"] {
+        fs::write(path.join(format!("{name}.pem")), CERTIFICATE).unwrap();
+    }
+    fs::write(path.join("module.so"), "").unwrap();
+    for name in ["issuing.pin", "kdh.pin"] {
+        fs::write(path.join(name), "1234\n").unwrap();
+        set_mode(&path.join(name), 0o600);
+    }
+    folder
+}
+
+fn set_mode(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+/// The sample of `deploy/`, moved to the test's folder. Read this way, it is proved to be complete.
+fn sample() -> String {
+    SAMPLE
+        .replace("/etc/kdh-host/", "")
+        .replace("/usr/lib/softhsm/libsofthsm2.so", "module.so")
+}
+
+fn parse(text: &str, folder: &TempDir) -> Result<Config, Vec<String>> {
+    Config::parse(text, folder.path()).map_err(|StartError(faults)| faults)
+}
+
+#[test]
+fn the_sample_says_what_the_defaults_are() {
+    let folder = folder();
+    let sample = parse(&sample(), &folder).unwrap();
+    let minimal = parse(MINIMAL, &folder).unwrap();
+    let defaults = |config: &Config| {
+        let token = config.issuing_token.token.clone();
+        (
+            (config.oaep_hash, config.key_strength, config.min_rsa_bits),
+            (
+                config.certificate_validity,
+                config.activation_code_lifetime,
+                config.delivery_lifetime,
+            ),
+            (
+                config.connections,
+                config.handshake_timeout,
+                config.stop_timeout,
+            ),
+            (token.workers, token.queue, token.deadline),
+        )
+    };
+    assert_eq!(defaults(&sample), defaults(&minimal));
+    assert_eq!(minimal.oaep_hash, OaepHash::Sha256, "the safe choice");
+    assert_eq!(
+        minimal.key_strength,
+        KeyStrength::Require,
+        "the safe choice"
+    );
+    assert!(minimal.operators.is_empty(), "nobody may do anything");
+    assert_eq!(minimal.store, folder.path().join("host.db"));
+}
+
+const MINIMAL: &str = r#"
+store = "host.db"
+terminals.address = "127.0.0.1:0"
+administration.address = "[::1]:0"
+[issuing-token]
+module = "module.so"
+label = "issuing"
+pin-file = "issuing.pin"
+[kdh-token]
+module = "module.so"
+label = "kdh"
+pin-file = "kdh.pin"
+[certificates]
+ca-krd = "ca-krd.pem"
+ca-kdh = "ca-kdh.pem"
+ca-ops = "ca-ops.pem"
+kdh = "kdh.pem"
+host-tls = "host-tls.pem"
+crl-ca-krd = "crl-ca-krd.der"
+crl-ca-kdh = "crl-ca-kdh.der"
+"#;
+
+/// What is put in place of what, and the key that the fault must name.
+const BROKEN: &[(&str, &str, &str)] = &[
+    ("\"127.0.0.1:0\"", "\"127.0.0.1\"", "terminals.address"),
+    ("\"127.0.0.1:0\"", "\"localhost:1\"", "terminals.address"),
+    (
+        "\"127.0.0.1:0\"",
+        "\"127.0.0.1:65536\"",
+        "terminals.address",
+    ),
+    ("\"[::1]:0\"", "\"\"", "administration.address"),
+    ("label = \"issuing\"", "label = \"\"", "issuing-token.label"),
+    (
+        "label = \"kdh\"",
+        "label = \"a-label-with-more-than-32-letters\"",
+        "kdh-token.label",
+    ),
+    (
+        "label = \"kdh\"",
+        "label = \"kdh\"\nworkers = 0",
+        "kdh-token.workers",
+    ),
+    (
+        "label = \"kdh\"",
+        "label = \"kdh\"\nworkers = 257",
+        "kdh-token.workers",
+    ),
+    (
+        "label = \"kdh\"",
+        "label = \"kdh\"\nqueue = 0",
+        "kdh-token.queue",
+    ),
+    (
+        "label = \"kdh\"",
+        "label = \"kdh\"\ndeadline-seconds = 0",
+        "kdh-token.deadline-seconds",
+    ),
+    (
+        "label = \"kdh\"",
+        "label = \"kdh\"\ndeadline-seconds = 301",
+        "kdh-token.deadline-seconds",
+    ),
+    ("\"issuing.pin\"", "\"none.pin\"", "issuing-token.pin-file"),
+    ("\"kdh.pin\"", "\"module.so\"", "kdh-token.pin-file"),
+    ("\"kdh.pin\"", "\".\"", "kdh-token.pin-file"),
+    ("\"ca-krd.pem\"", "\"none.pem\"", "certificates.ca-krd"),
+    ("\"ca-kdh.pem\"", "\"module.so\"", "certificates.ca-kdh"),
+    ("\"ca-ops.pem\"", "\"kdh.pin\"", "certificates.ca-ops"),
+    ("\"kdh.pem\"", "\".\"", "certificates.kdh"),
+    ("\"host-tls.pem\"", "\"\"", "certificates.host-tls"),
+    (
+        "[certificates]",
+        "[certificates]\nroot = \"none.pem\"",
+        "certificates.root",
+    ),
+    ("store =", "oaep-hash = \"SHA256\"\nstore =", "oaep-hash"),
+    ("store =", "oaep-hash = \"md5\"\nstore =", "oaep-hash"),
+    (
+        "store =",
+        "key-strength = \"none\"\nstore =",
+        "key-strength",
+    ),
+    ("store =", "min-rsa-bits = 2047\nstore =", "min-rsa-bits"),
+    ("store =", "min-rsa-bits = 4097\nstore =", "min-rsa-bits"),
+    (
+        "store =",
+        "certificate-validity-days = 0\nstore =",
+        "certificate-validity-days",
+    ),
+    (
+        "store =",
+        "certificate-validity-days = 3661\nstore =",
+        "certificate-validity-days",
+    ),
+    (
+        "store =",
+        "activation-code-hours = 0\nstore =",
+        "activation-code-hours",
+    ),
+    (
+        "store =",
+        "delivery-minutes = 0\nstore =",
+        "delivery-minutes",
+    ),
+    (
+        "store =",
+        "limits.connections = 0\nstore =",
+        "limits.connections",
+    ),
+    (
+        "store =",
+        "limits.handshake-seconds = 0\nstore =",
+        "limits.handshake-seconds",
+    ),
+    (
+        "store =",
+        "limits.stop-seconds = 301\nstore =",
+        "limits.stop-seconds",
+    ),
+    (
+        "store =",
+        "operators = [{ name = \"ada\", roles = [\"root\"] }]\nstore =",
+        "operators.roles",
+    ),
+    (
+        "store =",
+        "operators = [{ name = \"ada\", roles = [\"Fleet\"] }]\nstore =",
+        "operators.roles",
+    ),
+    (
+        "store =",
+        "operators = [{ name = \"ada\", roles = [] }, { name = \"ada\", roles = [] }]\nstore =",
+        "operators.name",
+    ),
+];
+
+#[test]
+fn each_fault_is_named_by_its_key() {
+    let folder = folder();
+    for (good, bad, key) in BROKEN {
+        let text = MINIMAL.replacen(good, bad, 1);
+        assert_ne!(text, MINIMAL, "{bad}");
+        let faults = parse(&text, &folder).unwrap_err();
+        assert_eq!(faults.len(), 1, "{bad}: {faults:?}");
+        assert!(
+            faults[0].starts_with(&format!("{key}: ")),
+            "{bad}: {faults:?}"
+        );
+    }
+}
+
+#[test]
+fn all_faults_are_named_at_once() {
+    let folder = folder();
+    let (mut text, mut keys) = (MINIMAL.to_owned(), Vec::new());
+    for (good, bad, key) in BROKEN {
+        // Two faults of one key, or a key written twice, are not what this is about.
+        let written =
+            keys.contains(key) || key.starts_with("operators") && text.contains("operators");
+        if !written && text.contains(good) {
+            text = text.replacen(good, bad, 1);
+            keys.push(key);
+        }
+    }
+    let faults = parse(&text, &folder).unwrap_err();
+    assert!(keys.len() > 15 && faults.len() == keys.len(), "{faults:#?}");
+    for key in keys {
+        assert!(faults.iter().any(|fault| fault.starts_with(key)), "{key}");
+    }
+}
+
+#[test]
+fn a_file_of_another_shape_is_refused() {
+    let folder = folder();
+    let cases = [
+        ("a key that is unknown", "store =", "stor = \"x\"\nstore ="),
+        (
+            "in a section",
+            "label = \"kdh\"",
+            "label = \"kdh\"\npin = \"1234\"",
+        ),
+        ("in the limits", "store =", "limits.calls = 1\nstore ="),
+        (
+            "in an operator",
+            "store =",
+            "operators = [{ name = \"a\", roles = [], pin = \"1\" }]\nstore =",
+        ),
+        ("a key that is missing", "store = \"host.db\"", ""),
+        ("a section that is missing", "[kdh-token]", "[kdh-tokens]"),
+        (
+            "an operator without roles",
+            "store =",
+            "operators = [{ name = \"a\" }]\nstore =",
+        ),
+        (
+            "a word for a number",
+            "store =",
+            "min-rsa-bits = \"2048\"\nstore =",
+        ),
+        (
+            "a negative number",
+            "store =",
+            "delivery-minutes = -1\nstore =",
+        ),
+        ("a fraction", "store =", "delivery-minutes = 1.5\nstore ="),
+        (
+            "a number beyond all",
+            "store =",
+            "delivery-minutes = 18446744073709551616\nstore =",
+        ),
+        ("snake case", "store =", "oaep_hash = \"sha1\"\nstore ="),
+        ("a key twice", "store =", "store = \"x\"\nstore ="),
+        ("no TOML", "store =", "store"),
+    ];
+    for (case, good, bad) in cases {
+        assert!(
+            parse(&MINIMAL.replacen(good, bad, 1), &folder).is_err(),
+            "{case}"
+        );
+    }
+    assert!(parse("", &folder).is_err());
+}
+
+#[test]
+fn a_pin_file_that_others_can_touch_is_refused() {
+    let folder = folder();
+    for mode in [0o640, 0o604, 0o660, 0o620, 0o601] {
+        set_mode(&folder.path().join("kdh.pin"), mode);
+        let faults = parse(MINIMAL, &folder).unwrap_err();
+        assert_eq!(faults.len(), 1, "{mode:o}: {faults:?}");
+        assert!(faults[0].starts_with("kdh-token.pin-file: "), "{faults:?}");
+        assert!(!faults[0].contains("1234"), "the PIN is in no message");
+    }
+    set_mode(&folder.path().join("kdh.pin"), 0o400);
+    assert!(parse(MINIMAL, &folder).is_ok());
+}
+
+#[test]
+fn words_and_roles_are_understood() {
+    let folder = folder();
+    let text = MINIMAL.replacen(
+        "store =",
+        "oaep-hash = \"sha1\"\nkey-strength = \"warn\"\n\
+         operators = [{ name = \"ada\", roles = [\"fleet\", \"keys\", \"audit\"] }, \
+                      { name = \"eve\", roles = [] }]\nstore =",
+        1,
+    );
+    let config = parse(&text, &folder).unwrap();
+    assert_eq!(config.oaep_hash, OaepHash::Sha1);
+    assert_eq!(config.key_strength, KeyStrength::Warn);
+    let all = [OperatorRole::Fleet, OperatorRole::Keys, OperatorRole::Audit];
+    assert_eq!(config.operators["ada"], all);
+    assert!(config.operators["eve"].is_empty());
+}
+
+#[test]
+fn a_file_that_is_not_there_is_named() {
+    let folder = folder();
+    let path = folder.path().join("none.toml");
+    let StartError(faults) = Config::load(&path).unwrap_err();
+    assert!(faults[0].contains("none.toml"), "{faults:?}");
+    fs::write(&path, MINIMAL).unwrap();
+    let config = Config::load(&path).unwrap();
+    assert_eq!(
+        config.store,
+        folder.path().join("host.db"),
+        "beside the file"
+    );
+}

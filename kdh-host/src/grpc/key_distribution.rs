@@ -8,7 +8,7 @@ use kdh_proto::v1::{
 use pki::Certificate;
 use tonic::{Request, Response, Status};
 
-use super::{Audience, peer, status};
+use super::{Audience, peer, status, to_the_end};
 use crate::{
     Host, HostError, binding,
     binding::AuthenticatedDevice,
@@ -37,23 +37,23 @@ impl KeyDistribution for KeyDistributionService {
         &self,
         request: Request<EnrollRequest>,
     ) -> Result<Response<EnrollResponse>, Status> {
-        let request = request.into_inner();
-        let outcome = enrolment::enrol(
-            &self.0,
-            enrolment::Request {
+        let host = self.0.clone();
+        let call = async move {
+            let request = request.into_inner();
+            let request = enrolment::Request {
                 serial: &request.serial_number,
                 activation_code: &request.activation_code,
                 encryption_csr: &request.encryption_csr,
                 authentication_csr: &request.authentication_csr,
-            },
-        )
-        .await;
-        let response = outcome.map(|enrolled| EnrollResponse {
-            ct_krd: enrolled.ct_krd,
-            authentication_certificate: enrolled.authentication_certificate,
-            chain: enrolled.chain,
-        });
-        end("Enroll", response)
+            };
+            let enrolled = enrolment::enrol(&host, request).await?;
+            Ok(EnrollResponse {
+                ct_krd: enrolled.ct_krd,
+                authentication_certificate: enrolled.authentication_certificate,
+                chain: enrolled.chain,
+            })
+        };
+        end("Enroll", to_the_end(call).await)
     }
 
     async fn bind(&self, request: Request<BindRequest>) -> Result<Response<BindResponse>, Status> {
@@ -82,11 +82,12 @@ impl KeyDistribution for KeyDistributionService {
         &self,
         request: Request<RequestKeyRequest>,
     ) -> Result<Response<RequestKeyResponse>, Status> {
-        let call = async {
-            let device = self.device(peer(&request)).await?;
+        let host = self.0.clone();
+        let call = async move {
+            let device = binding::authenticate(&host, peer(&request).as_ref()).await?;
             let request = request.get_ref();
             let issued =
-                delivery::request_key(&self.0, &device, &request.slot, &request.rt_krd).await?;
+                delivery::request_key(&host, &device, &request.slot, &request.rt_krd).await?;
             Ok(RequestKeyResponse {
                 kt_kdh: issued.kt_kdh,
                 delivery_id: issued.delivery_id,
@@ -94,7 +95,7 @@ impl KeyDistribution for KeyDistributionService {
                 kcv: Some(kcv_message(&issued.kcv)),
             })
         };
-        end("RequestKey", call.await)
+        end("RequestKey", to_the_end(call).await)
     }
 
     async fn confirm(

@@ -31,6 +31,16 @@ fn peer<T>(request: &Request<T>) -> Option<Certificate> {
     Certificate::from_der(certificates.first()?).ok()
 }
 
+/// Runs a call to its end, also when the caller hangs up and nobody awaits it any more: what it has
+/// claimed must be finished or given back.
+async fn to_the_end<T: Send + 'static>(
+    call: impl Future<Output = Result<T, HostError>> + Send + 'static,
+) -> Result<T, HostError> {
+    tokio::spawn(call)
+        .await
+        .map_err(|error| HostError::Internal(error.to_string()))?
+}
+
 /// Who learns how much of a refusal.
 #[derive(Clone, Copy)]
 enum Audience {

@@ -122,3 +122,7 @@ fn is_taken(error: &sqlx::Error) -> bool {
         .as_database_error()
         .is_some_and(sqlx::error::DatabaseError::is_unique_violation)
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests;

@@ -1,0 +1,484 @@
+//! The database on real files: what it keeps apart, what it finds out, what survives.
+
+use std::{path::PathBuf, sync::Arc};
+
+use hsm::{Kcv, KcvMethod};
+use pki::SerialNumber;
+use serde_json::json;
+use tempfile::TempDir;
+use time::{Duration, OffsetDateTime, macros::datetime};
+use tr34::KrdNonce;
+
+use super::*;
+use crate::{
+    names::{DeviceSerial, KeyAlias, Model, Slot},
+    state::{DeliveryState, DeviceState},
+};
+
+const NOW: OffsetDateTime = datetime!(2026-01-01 12:00:00 UTC);
+
+struct Database {
+    store: Store,
+    path: PathBuf,
+    _folder: TempDir,
+}
+
+impl Database {
+    async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("host.db");
+        Self {
+            store: Store::open(&path).await.unwrap(),
+            path,
+            _folder: folder,
+        }
+    }
+
+    async fn tx(&self) -> Tx {
+        self.store.write(NOW).await.unwrap()
+    }
+
+    /// What somebody does who has the file and not this program.
+    async fn tamper(&self, statement: &'static str) {
+        sqlx::query(statement)
+            .execute(&self.store.pool)
+            .await
+            .unwrap();
+    }
+
+    async fn with_devices(serials: &[&str]) -> Self {
+        let database = Self::new().await;
+        let mut tx = database.tx().await;
+        for serial in serials {
+            let model = Model::parse("M1").unwrap();
+            assert!(tx.insert_device(&device(serial), &model).await.unwrap());
+        }
+        tx.commit().await.unwrap();
+        database
+    }
+
+    async fn with_trail(records: usize) -> Self {
+        let database = Self::new().await;
+        let mut tx = database.tx().await;
+        for _ in 0..records {
+            tx.record(entry(&Actor::Host)).await.unwrap();
+        }
+        tx.commit().await.unwrap();
+        database
+    }
+}
+
+fn device(serial: &str) -> DeviceSerial {
+    DeviceSerial::parse(serial).unwrap()
+}
+
+fn entry(actor: &Actor) -> AuditEntry<'_> {
+    AuditEntry {
+        actor,
+        action: "test.done",
+        device: None,
+        outcome: "ok",
+        detail: json!({"a": 1}),
+    }
+}
+
+fn nonce(byte: u8) -> KrdNonce {
+    KrdNonce::from_bytes([byte; 16])
+}
+
+#[tokio::test]
+async fn the_file_is_durable_and_its_references_hold() {
+    let database = Database::new().await;
+    let pragma = async |name: &'static str| -> String {
+        let row = sqlx::query(name)
+            .fetch_one(&database.store.pool)
+            .await
+            .unwrap();
+        sqlx::Row::try_get::<String, _>(&row, 0)
+            .or_else(|_| sqlx::Row::try_get::<i64, _>(&row, 0).map(|number| number.to_string()))
+            .unwrap()
+    };
+    assert_eq!(pragma("PRAGMA journal_mode").await, "wal");
+    assert_eq!(pragma("PRAGMA synchronous").await, "2", "FULL");
+    assert_eq!(pragma("PRAGMA foreign_keys").await, "1");
+
+    let orphan = database
+        .tx()
+        .await
+        .claim_nonce(&device("NOBODY"), &nonce(1))
+        .await;
+    assert!(orphan.is_err(), "a nonce of no device");
+}
+
+#[tokio::test]
+async fn what_is_not_committed_is_not_there() {
+    let database = Database::with_devices(&["A"]).await;
+    let mut tx = database.tx().await;
+    assert!(tx.claim_nonce(&device("A"), &nonce(1)).await.unwrap());
+    tx.record(entry(&Actor::Host)).await.unwrap();
+    drop(tx);
+    assert_eq!(database.store.verify_audit().await.unwrap(), Ok(0));
+    let mut tx = database.tx().await;
+    assert!(tx.claim_nonce(&device("A"), &nonce(1)).await.unwrap());
+}
+
+#[tokio::test]
+async fn what_was_committed_is_there_after_a_restart() {
+    let database = Database::with_trail(2).await;
+    database.store.close().await;
+    let again = Store::open(&database.path).await.unwrap();
+    assert_eq!(again.verify_audit().await.unwrap(), Ok(2));
+    let mut tx = again.write(NOW).await.unwrap();
+    tx.record(entry(&Actor::Host)).await.unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(again.verify_audit().await.unwrap(), Ok(3));
+}
+
+#[tokio::test]
+async fn every_change_of_the_trail_is_found() {
+    let cases = [
+        (
+            "sequence",
+            "UPDATE audit SET sequence = 9 WHERE sequence = 3",
+        ),
+        (
+            "at",
+            "UPDATE audit SET at = '2027-01-01T00:00:00Z' WHERE sequence = 2",
+        ),
+        (
+            "actor",
+            "UPDATE audit SET actor = 'operator:eve' WHERE sequence = 2",
+        ),
+        (
+            "action",
+            "UPDATE audit SET action = 'key.assigned' WHERE sequence = 2",
+        ),
+        ("device", "UPDATE audit SET device = 'B' WHERE sequence = 2"),
+        (
+            "outcome",
+            "UPDATE audit SET outcome = 'NOT_BOUND' WHERE sequence = 2",
+        ),
+        (
+            "detail",
+            "UPDATE audit SET detail = '{}' WHERE sequence = 2",
+        ),
+        (
+            "previous_hash",
+            "UPDATE audit SET previous_hash = hash WHERE sequence = 2",
+        ),
+        (
+            "hash",
+            "UPDATE audit SET hash = previous_hash WHERE sequence = 2",
+        ),
+        (
+            "hash in capitals",
+            "UPDATE audit SET hash = upper(hash) WHERE sequence = 2",
+        ),
+        (
+            "the first taken out",
+            "DELETE FROM audit WHERE sequence = 1",
+        ),
+        ("one taken out", "DELETE FROM audit WHERE sequence = 2"),
+        (
+            "one taken out and the rest moved up",
+            "DELETE FROM audit WHERE sequence = 2; UPDATE audit SET sequence = 2 WHERE sequence = 3",
+        ),
+        (
+            "one added",
+            "INSERT INTO audit SELECT 4, at, actor, action, device, outcome, detail, hash, hash
+             FROM audit WHERE sequence = 3",
+        ),
+    ];
+    for (case, statement) in cases {
+        let database = Database::with_trail(3).await;
+        sqlx::raw_sql(statement)
+            .execute(&database.store.pool)
+            .await
+            .unwrap();
+        let found = database.store.verify_audit().await.unwrap();
+        assert!(found.is_err(), "{case}");
+    }
+}
+
+#[tokio::test]
+async fn a_record_that_is_no_record_is_an_error() {
+    let database = Database::with_trail(2).await;
+    database
+        .tamper("UPDATE audit SET detail = x'FF' WHERE sequence = 2")
+        .await;
+    assert!(database.store.verify_audit().await.is_err());
+}
+
+#[tokio::test]
+async fn the_trail_is_read_in_pages() {
+    let database = Database::with_trail(1003).await;
+    assert_eq!(database.store.verify_audit().await.unwrap(), Ok(1003));
+    let mut tx = database.store.read().await.unwrap();
+    let page = tx.audit_records(1000, 10).await.unwrap();
+    let sequences: Vec<_> = page.iter().map(|record| record.sequence).collect();
+    assert_eq!(sequences, [1001, 1002, 1003]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn writers_follow_one_another() {
+    let database = Arc::new(Database::with_devices(&["A"]).await);
+    let writers: Vec<_> = (0..100)
+        .map(|_| {
+            let database = Arc::clone(&database);
+            tokio::spawn(async move {
+                let mut tx = database.tx().await;
+                let first = tx.claim_nonce(&device("A"), &nonce(7)).await.unwrap();
+                if first {
+                    tx.record(entry(&Actor::Device(device("A")))).await.unwrap();
+                } else {
+                    tx.record(entry(&Actor::Host)).await.unwrap();
+                }
+                tx.commit().await.unwrap();
+                first
+            })
+        })
+        .collect();
+    let mut firsts = 0;
+    for writer in writers {
+        firsts += usize::from(writer.await.unwrap());
+    }
+    assert_eq!(
+        firsts, 1,
+        "a nonce is claimed once, whoever comes at the same time"
+    );
+    assert_eq!(database.store.verify_audit().await.unwrap(), Ok(100));
+}
+
+#[tokio::test]
+async fn a_nonce_is_unique_for_its_device_until_it_is_given_back() {
+    let database = Database::with_devices(&["A", "B"]).await;
+    let mut tx = database.tx().await;
+    assert!(tx.claim_nonce(&device("A"), &nonce(1)).await.unwrap());
+    assert!(!tx.claim_nonce(&device("A"), &nonce(1)).await.unwrap());
+    assert!(tx.claim_nonce(&device("A"), &nonce(2)).await.unwrap());
+    assert!(tx.claim_nonce(&device("B"), &nonce(1)).await.unwrap());
+    tx.release_nonce(&device("A"), nonce(1).as_bytes())
+        .await
+        .unwrap();
+    assert!(tx.claim_nonce(&device("A"), &nonce(1)).await.unwrap());
+    assert!(!tx.claim_nonce(&device("B"), &nonce(1)).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_key_and_a_serial_number_are_certified_once() {
+    let database = Database::with_devices(&["A", "B"]).await;
+    let mut tx = database.tx().await;
+    let claim = |serial: u8, key: u8, purpose| KeyClaim {
+        purpose,
+        serial: SerialNumber::from_content(&[serial; 8]).unwrap(),
+        key_sha256: [key; 32],
+    };
+    let mut claimed = async |serial: &str, claim: KeyClaim| {
+        tx.claim_certificate(&device(serial), &claim).await.unwrap()
+    };
+    assert!(claimed("A", claim(1, 1, Purpose::Encryption)).await);
+    let cases = [
+        ("the same key again", "A", claim(2, 1, Purpose::Encryption)),
+        (
+            "the key for another purpose",
+            "A",
+            claim(2, 1, Purpose::Authentication),
+        ),
+        (
+            "another device's key",
+            "B",
+            claim(2, 1, Purpose::Encryption),
+        ),
+        (
+            "the serial number again",
+            "B",
+            claim(1, 2, Purpose::Encryption),
+        ),
+    ];
+    for (case, serial, claim) in cases {
+        assert!(!claimed(serial, claim).await, "{case}");
+    }
+    assert!(claimed("B", claim(2, 2, Purpose::Encryption)).await);
+    tx.release_certificates(&device("A")).await.unwrap();
+    let again = claim(3, 1, Purpose::Encryption);
+    assert!(tx.claim_certificate(&device("B"), &again).await.unwrap());
+    let others = claim(4, 2, Purpose::Encryption);
+    assert!(
+        !tx.claim_certificate(&device("A"), &others).await.unwrap(),
+        "B's claim stands"
+    );
+}
+
+#[tokio::test]
+async fn an_activation_code_counts_claims_and_is_replaced() {
+    let database = Database::with_devices(&["A", "B"]).await;
+    let a = device("A");
+    let mut tx = database.tx().await;
+    assert!(tx.activation_code(&a).await.unwrap().is_none());
+    tx.put_activation_code(&a, &[1; 32], NOW).await.unwrap();
+    for tries in 1..=5 {
+        tx.count_wrong_code(&a).await.unwrap();
+        assert_eq!(
+            tx.activation_code(&a).await.unwrap().unwrap().wrong_tries,
+            tries
+        );
+    }
+    tx.claim_activation_code(&a, Some(&[9; 32])).await.unwrap();
+    assert_eq!(
+        tx.unfinished_enrolments().await.unwrap(),
+        std::slice::from_ref(&a)
+    );
+    tx.spend_activation_code(&a).await.unwrap();
+    assert!(tx.unfinished_enrolments().await.unwrap().is_empty());
+    assert!(tx.activation_code(&a).await.unwrap().unwrap().used);
+
+    tx.put_activation_code(&a, &[2; 32], NOW).await.unwrap();
+    let code = tx.activation_code(&a).await.unwrap().unwrap();
+    assert_eq!(code.code_sha256, [2; 32]);
+    assert!(code.wrong_tries == 0 && !code.used && code.claimed_by.is_none());
+    assert!(tx.activation_code(&device("B")).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_code_expires_after_its_last_second() {
+    let database = Database::with_devices(&["A"]).await;
+    let mut tx = database.tx().await;
+    tx.put_activation_code(&device("A"), &[1; 32], NOW)
+        .await
+        .unwrap();
+    tx.commit().await.unwrap();
+    for (later, expired) in [(0, false), (1, true)] {
+        let now = NOW + Duration::seconds(later);
+        let mut tx = database.store.write(now).await.unwrap();
+        let code = tx.activation_code(&device("A")).await.unwrap().unwrap();
+        assert_eq!(code.expired, expired, "{later} s later");
+    }
+}
+
+#[tokio::test]
+async fn a_device_is_registered_once_and_listed_in_order() {
+    let database = Database::with_devices(&["B", "A", "C"]).await;
+    let mut tx = database.tx().await;
+    let model = Model::parse("M2").unwrap();
+    assert!(!tx.insert_device(&device("A"), &model).await.unwrap());
+    let b = tx.device(&device("B")).await.unwrap().unwrap();
+    tx.set_device_state(&b, DeviceState::Suspended)
+        .await
+        .unwrap();
+    let mut list = async |state, after: &str, limit| -> Vec<String> {
+        let devices = tx.devices(state, after, limit).await.unwrap();
+        devices
+            .iter()
+            .map(|device| device.serial.to_string())
+            .collect()
+    };
+    assert_eq!(list(None, "", 9).await, ["A", "B", "C"]);
+    assert_eq!(list(None, "A", 1).await, ["B"]);
+    assert_eq!(list(None, "C", 9).await, [""; 0]);
+    assert_eq!(list(Some(DeviceState::Suspended), "", 9).await, ["B"]);
+}
+
+#[tokio::test]
+async fn a_stopped_device_remembers_where_it_came_from() {
+    let database = Database::with_devices(&["A"]).await;
+    let mut tx = database.tx().await;
+    for (state, before) in [
+        (DeviceState::Bound, None),
+        (DeviceState::Suspended, Some(DeviceState::Bound)),
+        (DeviceState::Bound, None),
+        (DeviceState::Quarantined, Some(DeviceState::Bound)),
+        (DeviceState::Revoked, None),
+    ] {
+        let stored = tx.device(&device("A")).await.unwrap().unwrap();
+        tx.set_device_state(&stored, state).await.unwrap();
+        let stored = tx.device(&device("A")).await.unwrap().unwrap();
+        assert_eq!((stored.state, stored.state_before), (state, before));
+    }
+}
+
+#[tokio::test]
+async fn versions_rise_and_a_newer_token_supersedes_the_one_before() {
+    let database = Database::with_devices(&["A", "B"]).await;
+    let mut tx = database.tx().await;
+    let alias = KeyAlias::parse("tmk").unwrap();
+    let key = StoredKey {
+        name: alias.clone(),
+        hsm_label: "kn.tmk".to_owned(),
+        header: "D0000K0AB00E0000".parse().unwrap(),
+        kind: "AES-128".to_owned(),
+        kcv: Kcv::parse(KcvMethod::AesCmac, "A1B2C3").unwrap(),
+        created_at: String::new(),
+    };
+    assert!(tx.insert_key(&key).await.unwrap());
+    assert!(!tx.insert_key(&key).await.unwrap(), "the name is taken");
+    let same_label = StoredKey {
+        name: KeyAlias::parse("other").unwrap(),
+        ..key
+    };
+    assert!(
+        !tx.insert_key(&same_label).await.unwrap(),
+        "the label is taken"
+    );
+
+    let slot = Slot::parse("tmk").unwrap();
+    let pin = Slot::parse("pin").unwrap();
+    for (serial, slot, version) in [
+        ("A", &slot, 1),
+        ("A", &slot, 2),
+        ("A", &pin, 1),
+        ("B", &slot, 1),
+    ] {
+        tx.assign_key(&device(serial), slot, &alias).await.unwrap();
+        let assignments = tx.assignments(&device(serial)).await.unwrap();
+        let newest = assignments
+            .iter()
+            .find(|found| found.slot == *slot)
+            .unwrap();
+        assert_eq!((newest.version, newest.confirmed), (version, false));
+    }
+
+    let (a, b) = (device("A"), device("B"));
+    let nonces = [nonce(1), nonce(2), nonce(3), nonce(4)];
+    let delivery = |id, device, slot, nonce| NewDelivery {
+        id,
+        device,
+        slot,
+        version: 2,
+        key: &alias,
+        nonce,
+        expires_at: NOW,
+    };
+    let deliveries = [
+        delivery("1", &a, &slot, &nonces[0]),
+        delivery("2", &a, &pin, &nonces[1]),
+        delivery("3", &b, &slot, &nonces[2]),
+        delivery("4", &a, &slot, &nonces[3]),
+    ];
+    for (delivery, superseded) in deliveries.iter().zip([&[][..], &[], &[], &["1"]]) {
+        tx.prepare_delivery(delivery).await.unwrap();
+        assert_eq!(
+            tx.issue_delivery(delivery, &[1; 32]).await.unwrap(),
+            superseded
+        );
+    }
+    let first = tx.delivery("1").await.unwrap().unwrap();
+    assert_eq!(first.state, DeliveryState::Superseded);
+    tx.set_delivery_state("4", DeliveryState::Confirmed)
+        .await
+        .unwrap();
+    let assignments = tx.assignments(&a).await.unwrap();
+    let confirmed: Vec<_> = assignments
+        .iter()
+        .map(|found| (found.slot.as_str(), found.confirmed))
+        .collect();
+    assert_eq!(confirmed, [("pin", false), ("tmk", true)]);
+    assert!(tx.prepared_deliveries().await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn damaged_rows_are_named_and_not_guessed() {
+    let database = Database::with_devices(&["A"]).await;
+    database.tamper("UPDATE devices SET state = 'FINE'").await;
+    let damaged = database.tx().await.device(&device("A")).await;
+    assert!(matches!(damaged, Err(StoreError::Damaged("device"))));
+}

@@ -1,0 +1,9 @@
+//! The host as its clients and its administrators meet it: on SoftHSM tokens, on a real database,
+//! over TLS on loopback.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod alone;
+mod hanging_up;
+mod start;
+mod world;

@@ -251,10 +251,16 @@ impl Background {
     /// # Errors
     /// It does not end, or not with success.
     pub fn stop(mut self) -> Result<()> {
-        let mut child = self.child.take().context("it was let go")?;
-        terminate(child.id())?;
-        let status = wait(&mut child, LIMIT)?;
-        ensure!(status.success(), "{} ended with {status}", self.name);
+        terminate(self.id)?;
+        let child = self.child.as_mut().context("it was let go")?;
+        let status = wait(child, LIMIT)?;
+        self.child = None;
+        ensure!(
+            status.success(),
+            "{} ended with {status}, see {}",
+            self.name,
+            self.log.display()
+        );
         Ok(())
     }
 

@@ -135,30 +135,9 @@ impl Site {
         })
     }
 
-    /// A site with the tokens and certificates of this one, and nothing that came later.
-    ///
-    /// # Errors
-    /// Something cannot be copied.
-    pub fn copy_to(&self, folder: &Path) -> Result<Self> {
-        let copy = Self {
-            spied: self.spied,
-            ..Self::create(folder, &self.programs, self.topology)?
-        };
-        for part in ["hsm", "operators", "offline-safe", "pki"] {
-            copy_folder(&self.folder.join(part), &copy.folder.join(part))?;
-        }
-        // Each names its own folder.
-        for place in [copy.hsm()?, copy.operators()?, copy.safe()?] {
-            debug_assert!(place.configuration().is_file());
-        }
-        Ok(copy)
-    }
-
     /// From now on, what crosses between the host or a ceremony and the module is written down.
-    #[must_use]
-    pub fn spied(mut self) -> Self {
+    pub const fn spy(&mut self) {
         self.spied = true;
-        self
     }
 
     /// Where it is.
@@ -419,18 +398,4 @@ impl Site {
         }
         acts
     }
-}
-
-fn copy_folder(from: &Path, to: &Path) -> Result<()> {
-    fs::create_dir_all(to)?;
-    for entry in fs::read_dir(from)? {
-        let entry = entry?;
-        let target = to.join(entry.file_name());
-        if entry.file_type()?.is_dir() {
-            copy_folder(&entry.path(), &target)?;
-        } else {
-            fs::copy(entry.path(), target)?;
-        }
-    }
-    Ok(())
 }

@@ -1,0 +1,219 @@
+//! The whole job with the real programs, in both topologies.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::thread;
+
+use serde_json::{Value, json};
+use system_tests::{
+    fixture::Fixture,
+    host::HostOptions,
+    master_key::MasterKey,
+    operator::text,
+    site::{OPERATOR, Site, Topology},
+    softhsm,
+    terminal::{Terminal, TerminalOptions},
+};
+
+const SLOT: &str = "tmk";
+
+/// A registered terminal with an empty token, a key in its slot, and its activation code.
+fn expected_terminal(site: &Site, serial: &str, key: &MasterKey) -> (Terminal, String) {
+    let code = site.add_device(serial).unwrap();
+    site.assign_key(serial, SLOT, key).unwrap();
+    let terminal = site.make_terminal(serial, TerminalOptions::default());
+    (terminal.unwrap(), code)
+}
+
+fn assert_holds(terminal: &Terminal, version: u32, key: &MasterKey) {
+    let held = terminal.slot(SLOT).unwrap().unwrap();
+    let expected = json!({
+        "slot": SLOT,
+        "key-version": version,
+        "header": key.header(),
+        "kcv": key.kcv().unwrap(),
+        "confirmed": true,
+        "receipt-pending": false,
+        "state": "held",
+    });
+    assert_eq!(held, expected);
+}
+
+fn every_kind_of_key_arrives(topology: Topology) {
+    let site = Fixture::new(topology);
+    let host = site.start_host(&HostOptions::default()).unwrap();
+    let keys = &site.keys;
+    for key in [&keys.aes_128, &keys.aes_256, &keys.tdea_2] {
+        site.register_key(key).unwrap();
+        let serial = key.name.to_uppercase();
+        let (terminal, code) = expected_terminal(&site, &serial, key);
+        terminal.run_all(&code).unwrap();
+        assert_holds(&terminal, 1, key);
+        assert_eq!(site.device_state(&serial).unwrap(), "BOUND");
+        assert_eq!(site.deliveries(&serial).unwrap(), ["CONFIRMED"]);
+    }
+    site.verify_audit().unwrap();
+    host.stop().unwrap();
+}
+
+#[test]
+fn every_kind_of_key_arrives_under_two_sub_cas() {
+    every_kind_of_key_arrives(Topology::TwoSubCas);
+}
+
+#[test]
+fn every_kind_of_key_arrives_under_a_single_sub_ca() {
+    every_kind_of_key_arrives(Topology::SingleSubCa);
+}
+
+#[test]
+fn a_key_that_this_hsm_cannot_seal_is_refused_when_it_is_registered() {
+    let site = Fixture::new(Topology::TwoSubCas);
+    let host = site.start_host(&HostOptions::default()).unwrap();
+    let key = &site.keys.tdea_3;
+    let kcv = key.kcv().unwrap();
+    let label = key.label();
+    let register = [
+        "key",
+        "register",
+        &key.name,
+        "--hsm-label",
+        &label,
+        "--header",
+        key.header(),
+        "--kcv",
+        &kcv,
+    ];
+    let ended = site.kdhctl(OPERATOR, &register).unwrap().run().unwrap();
+    assert_eq!(ended.status.code(), Some(1));
+    let failure: Value = serde_json::from_str(&ended.stderr).unwrap();
+    assert_eq!(text(&failure, "/error/reason").unwrap(), "HSM_UNSUPPORTED");
+    let message = text(&failure, "/error/message").unwrap();
+    assert!(message.contains("24 bytes"), "{message}");
+    assert!(
+        message.contains("CKM_CONCATENATE_DATA_AND_BASE"),
+        "{message}"
+    );
+    let keys = site.operate(&["key", "list"]).unwrap();
+    assert_eq!(keys, json!({"keys": []}), "nothing was kept");
+    host.stop().unwrap();
+}
+
+#[test]
+fn a_loaded_key_cannot_leave_the_terminals_token() {
+    let site = Fixture::new(Topology::TwoSubCas);
+    let host = site.start_host(&HostOptions::default()).unwrap();
+    site.register_key(&site.keys.aes_128).unwrap();
+    let (terminal, code) = expected_terminal(&site, "SN-1", &site.keys.aes_128);
+    terminal.run_all(&code).unwrap();
+    host.stop().unwrap();
+
+    let pin_file = terminal.place().pin_file(terminal.token_label());
+    let pin = std::fs::read_to_string(pin_file).unwrap();
+    let tool = |arguments: &[&str]| {
+        let module = softhsm::module().unwrap();
+        let tool = terminal.place().program("pkcs11-tool", terminal.log());
+        let tool = tool
+            .arg("--module")
+            .arg(module)
+            .args(["--token-label", "terminal"]);
+        tool.args(["--login", "--pin", pin.trim()])
+            .args(arguments)
+            .run()
+            .unwrap()
+    };
+    let listed = tool(&["--list-objects", "--type", "secrkey"]);
+    let keys: Vec<_> = listed.stdout.matches("Secret Key Object").collect();
+    assert_eq!(keys.len(), 1, "nothing but Kn: {}", listed.stdout);
+    let access = listed
+        .stdout
+        .lines()
+        .find(|line| line.contains("Access:"))
+        .unwrap();
+    assert!(access.contains("sensitive"), "{access}");
+    assert!(!access.contains(" extractable"), "{access}");
+    let read = tool(&["--read-object", "--type", "secrkey", "--label", "kn.tmk"]);
+    let value = site.keys.aes_128.value();
+    let found = read.stdout.as_bytes().windows(16).any(|part| part == value);
+    assert!(!found, "the value was read");
+    assert!(
+        read.stderr.contains("CKR_ATTRIBUTE_SENSITIVE"),
+        "{}",
+        read.stderr
+    );
+}
+
+#[test]
+fn a_key_is_updated_and_never_sent_without_need() {
+    let site = Fixture::new(Topology::TwoSubCas);
+    let host = site.start_host(&HostOptions::default()).unwrap();
+    let (first, second) = (&site.keys.aes_128, &site.keys.aes_128_next);
+    site.register_key(first).unwrap();
+    site.register_key(second).unwrap();
+    let (terminal, code) = expected_terminal(&site, "SN-1", first);
+    terminal.run_all(&code).unwrap();
+
+    let again = terminal.act(&["load"]).unwrap();
+    assert_eq!(again["slots"][0]["outcome"], "held");
+    assert_eq!(
+        site.deliveries("SN-1").unwrap(),
+        ["CONFIRMED"],
+        "no second delivery"
+    );
+
+    site.assign_key("SN-1", SLOT, second).unwrap();
+    terminal.act(&["load"]).unwrap();
+    assert_holds(&terminal, 2, second);
+    assert_eq!(site.deliveries("SN-1").unwrap(), ["CONFIRMED", "CONFIRMED"]);
+    let again = terminal.act(&["load"]).unwrap();
+    assert_eq!(again["slots"][0]["outcome"], "held");
+    assert_eq!(site.deliveries("SN-1").unwrap().len(), 2);
+    host.stop().unwrap();
+}
+
+#[test]
+fn two_terminals_load_at_once() {
+    let site = Fixture::new(Topology::TwoSubCas);
+    let host = site.start_host(&HostOptions::default()).unwrap();
+    let key = &site.keys.aes_128;
+    site.register_key(key).unwrap();
+    let terminals = ["SN-1", "SN-2"].map(|serial| expected_terminal(&site, serial, key));
+    thread::scope(|scope| {
+        for (terminal, code) in &terminals {
+            scope.spawn(move || terminal.run_all(code).unwrap());
+        }
+    });
+    for (terminal, _) in &terminals {
+        assert_holds(terminal, 1, key);
+        assert_eq!(site.deliveries(terminal.serial()).unwrap(), ["CONFIRMED"]);
+    }
+    site.verify_audit().unwrap();
+    host.stop().unwrap();
+}
+
+#[test]
+fn a_hundred_terminals_load_one_after_the_other() {
+    let site = Fixture::new(Topology::TwoSubCas);
+    let host = site.start_host(&HostOptions::default()).unwrap();
+    let key = &site.keys.aes_128;
+    site.register_key(key).unwrap();
+    for number in 0..100 {
+        let (terminal, code) = expected_terminal(&site, &format!("SN-{number:03}"), key);
+        let loaded = terminal.run_all(&code).unwrap();
+        assert_eq!(loaded["slots"][0]["kcv"], key.kcv().unwrap());
+    }
+    let bound = site
+        .operate(&["device", "list", "--state", "BOUND"])
+        .unwrap();
+    assert_eq!(bound["devices"].as_array().unwrap().len(), 100);
+    let deliveries = site.operate(&["delivery", "list"]).unwrap();
+    let deliveries = deliveries["deliveries"].as_array().unwrap();
+    assert_eq!(deliveries.len(), 100);
+    assert!(
+        deliveries
+            .iter()
+            .all(|delivery| delivery["state"] == "CONFIRMED")
+    );
+    site.verify_audit().unwrap();
+    host.stop().unwrap();
+}

@@ -6,6 +6,7 @@ mod output;
 
 use std::{
     fs::{File, TryLockError},
+    io::{self, IsTerminal as _},
     path::Path,
     process::ExitCode,
     sync::Arc,
@@ -88,10 +89,13 @@ fn lock(config: &Path) -> anyhow::Result<File> {
 
 /// To standard error; what is asked for in the environment as `RUST_LOG`, warnings otherwise.
 fn start_log(format: LogFormat) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
+    // The PKCS#11 binding takes every mechanism that it has no name for as an error.
+    let filter =
+        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn,cryptoki=off"));
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr);
+        .with_ansi(io::stderr().is_terminal())
+        .with_writer(io::stderr);
     match format {
         LogFormat::Text => log.init(),
         LogFormat::Json => log.json().init(),

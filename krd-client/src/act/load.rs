@@ -93,13 +93,11 @@ impl Terminal {
             slots: Vec::new(),
         };
         for assigned in loader.assigned(only).await? {
-            let outcome = loader.bring_up_to_date(&assigned).await;
-            // Whatever is no refusal of this one key would stop the others as well.
-            if let Err(error) = &outcome
-                && error.reason().is_none()
-            {
-                return outcome.map(|_| report);
-            }
+            let outcome = match loader.bring_up_to_date(&assigned).await {
+                // Whatever is no refusal of this one key would stop the others as well.
+                Err(error) if error.reason().is_none() => return Err(error),
+                outcome => outcome,
+            };
             report.slots.push(SlotReport {
                 slot: assigned.slot,
                 key_version: assigned.key_version,
@@ -264,7 +262,7 @@ impl Loader<'_> {
             .confirm(report.into())
             .await
             .map_err(KrdError::from);
-        if sent.as_ref().is_ok() || sent.as_ref().is_err_and(is_final) {
+        if sent.as_ref().err().is_none_or(is_final) {
             keyring.settle_report(slot, sent.is_ok())?;
         }
         sent

@@ -339,6 +339,8 @@ fn an_update_takes_the_place_of_the_old_key() {
     });
 }
 
+type Change = fn(&ScriptedHost);
+
 #[test]
 fn a_refused_key_leaves_the_old_one() {
     alone(|| {
@@ -346,7 +348,7 @@ fn a_refused_key_leaves_the_old_one() {
             let stage = Stage::loaded().await;
             let before = stage.slot();
             stage.host.assign("tmk", 2);
-            let cases: [(&str, fn(&ScriptedHost)); 11] = [
+            let cases: [(&str, Change); 11] = [
                 ("nonce-mismatch", |host| {
                     host.script().alter_order = |order| {
                         order.nonce = KrdNonce::from_bytes([7; 16]);

@@ -7,6 +7,7 @@
 )]
 #![expect(clippy::too_many_lines, reason = "a table is as long as it has cases")]
 
+mod command;
 mod config;
 mod credential;
 mod flow;

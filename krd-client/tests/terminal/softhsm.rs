@@ -17,6 +17,8 @@ use crate::world::{KEYS, WORLD};
 /// Where Debian and Ubuntu have it.
 pub(crate) const SOFTHSM: &str = "/usr/lib/softhsm/libsofthsm2.so";
 
+pub(crate) const PIN: &str = "1234";
+
 /// Tells the child that it is one.
 const CHILD: &str = "KRD_TEST_CHILD";
 
@@ -61,12 +63,23 @@ fn test_name<F>() -> &'static str {
     path.split_once("::").unwrap().1
 }
 
+/// A new token that nobody is logged in to.
+pub(crate) fn initialize(label: &str) {
+    module()
+        .initialize_token(label, &pin("12345678"), &pin(PIN))
+        .unwrap();
+}
+
 /// A new token, logged in to.
 pub(crate) fn new_token(label: &str) -> Token {
-    let module = Module::load(Path::new(SOFTHSM)).unwrap();
-    let pin = |pin: &str| Pin::new(pin.to_owned().into());
-    module
-        .initialize_token(label, &pin("12345678"), &pin("1234"))
-        .unwrap();
-    module.open(&TokenConfig::new(label), &pin("1234")).unwrap()
+    initialize(label);
+    module().open(&TokenConfig::new(label), &pin(PIN)).unwrap()
+}
+
+fn module() -> Module {
+    Module::load(Path::new(SOFTHSM)).unwrap()
+}
+
+fn pin(digits: &str) -> Pin {
+    Pin::new(digits.to_owned().into())
 }

@@ -61,7 +61,9 @@ CREATE TABLE assignments (
 );
 
 CREATE TABLE deliveries (
-    id           TEXT PRIMARY KEY NOT NULL,
+    -- The order in which they were prepared; times are too coarse to tell.
+    sequence     INTEGER PRIMARY KEY NOT NULL,
+    id           TEXT NOT NULL UNIQUE,
     device       TEXT NOT NULL REFERENCES devices (serial_number),
     slot         TEXT NOT NULL,
     version      INTEGER NOT NULL,

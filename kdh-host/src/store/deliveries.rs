@@ -162,9 +162,9 @@ impl Tx {
         limit: i64,
     ) -> Result<Vec<Delivery>, StoreError> {
         sqlx::query(
-            "SELECT * FROM deliveries d WHERE ($1 = '' OR device = $1) AND ($2 = '' OR
-                 (d.created_at, d.id) < (SELECT created_at, id FROM deliveries WHERE id = $2))
-             ORDER BY created_at DESC, id DESC LIMIT $3",
+            "SELECT * FROM deliveries WHERE ($1 = '' OR device = $1) AND ($2 = '' OR
+                 sequence < (SELECT sequence FROM deliveries WHERE id = $2))
+             ORDER BY sequence DESC LIMIT $3",
         )
         .bind(device.map_or("", DeviceSerial::as_str))
         .bind(before)

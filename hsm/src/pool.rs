@@ -14,10 +14,14 @@ use crate::HsmError;
 
 type Job<W> = Box<dyn FnOnce(&mut W) + Send>;
 
-/// Threads that each own a `W`. They end when the pool is dropped.
+/// Threads that each own a `W`. They end when the pool is dropped, which waits for them: a process
+/// that ends while a thread is inside of a module takes the module apart under it.
 pub(crate) struct Pool<W> {
-    jobs: SyncSender<Job<W>>,
+    /// `None` only while the pool is dropped.
+    jobs: Option<SyncSender<Job<W>>>,
     deadline: Duration,
+    /// Disconnected when the last thread has given up its `W`.
+    ended: Mutex<Receiver<()>>,
 }
 
 impl<W: Send + 'static> Pool<W> {
@@ -25,17 +29,25 @@ impl<W: Send + 'static> Pool<W> {
     pub(crate) fn start(workers: Vec<W>, queue: usize, deadline: Duration) -> io::Result<Self> {
         let (jobs, waiting) = sync_channel::<Job<W>>(queue);
         let waiting = Arc::new(Mutex::new(waiting));
+        let (running, ended) = sync_channel(0);
         for mut worker in workers {
             let waiting = Arc::clone(&waiting);
+            let running = running.clone();
             thread::Builder::new()
                 .name("hsm-worker".to_owned())
                 .spawn(move || {
                     while let Some(job) = next(&waiting) {
                         job(&mut worker);
                     }
+                    drop(worker);
+                    drop(running);
                 })?;
         }
-        Ok(Self { jobs, deadline })
+        Ok(Self {
+            jobs: Some(jobs),
+            deadline,
+            ended: Mutex::new(ended),
+        })
     }
 
     /// Has a worker do `work` and waits for the answer.
@@ -59,9 +71,11 @@ impl<W: Send + 'static> Pool<W> {
                 answer.send(work(worker)).unwrap_or_default();
             }
         });
-        self.jobs.try_send(job).map_err(|error| match error {
+        let gone = || unavailable("no worker is left");
+        let jobs = self.jobs.as_ref().ok_or_else(gone)?;
+        jobs.try_send(job).map_err(|error| match error {
             TrySendError::Full(_) => HsmError::Busy,
-            TrySendError::Disconnected(_) => unavailable("no worker is left"),
+            TrySendError::Disconnected(_) => gone(),
         })?;
         match answered.recv_timeout(deadline) {
             Ok(result) => result,
@@ -69,6 +83,18 @@ impl<W: Send + 'static> Pool<W> {
                 Err(unavailable("the worker ended"))
             }
             Err(_) => Err(unavailable("deadline")),
+        }
+    }
+}
+
+impl<W> Drop for Pool<W> {
+    fn drop(&mut self) {
+        self.jobs = None;
+        // Nothing is ever sent. A thread that is stuck in the module is not waited for longer than a
+        // caller would have.
+        let ended = self.ended.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if ended.recv_timeout(self.deadline) == Err(RecvTimeoutError::Timeout) {
+            tracing::warn!("a worker is stuck in the module");
         }
     }
 }
@@ -83,7 +109,7 @@ fn next<W>(waiting: &Mutex<Receiver<Job<W>>>) -> Option<Job<W>> {
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
-    use std::sync::mpsc::channel;
+    use std::sync::mpsc::{TryRecvError, channel};
 
     use super::*;
 
@@ -116,15 +142,15 @@ mod tests {
         has_begun.recv().unwrap();
         // ... the second one the queue. It is put there directly: to wait for its answer would need
         // a thread of which nobody knows when it has asked.
-        pool.jobs.try_send(Box::new(|()| ())).unwrap();
+        let jobs = pool.jobs.as_ref().unwrap();
+        jobs.try_send(Box::new(|()| ())).unwrap();
 
         assert!(matches!(pool.run("test", |()| Ok(())), Err(HsmError::Busy)));
 
         finish.send(()).unwrap();
         first.join().unwrap().unwrap();
         let (emptied, is_empty) = channel();
-        pool.jobs
-            .send(Box::new(move |()| emptied.send(()).unwrap()))
+        jobs.send(Box::new(move |()| emptied.send(()).unwrap()))
             .unwrap();
         is_empty.recv().unwrap();
         pool.run("test", |()| Ok(())).unwrap();
@@ -176,7 +202,7 @@ mod tests {
     fn workers_end_with_the_pool() {
         let (gone, is_gone) = channel::<()>();
         drop(Pool::start(vec![gone], 1, LONG).unwrap());
-        // The thread owned the only sender.
-        assert!(is_gone.recv().is_err());
+        // The thread owned the only sender, and was waited for.
+        assert_eq!(is_gone.try_recv(), Err(TryRecvError::Disconnected));
     }
 }

@@ -1,11 +1,11 @@
-use hsm::{DecryptionKey, InProcessMemoryConsent, Kcv};
+use hsm::{DecryptionKey, InProcessMemoryConsent, Kcv, StagedKey};
 use kdh_proto::{Reason, v1::Assignment};
 use pki::Certificate;
-use serde::Serialize;
 use tr34::{IssuerAndSerial, Kbh, KrdNonce, NONCE_LEN, RandomToken};
 
 use crate::{
     CurrentKeyToken, Delivery, Expectation, KrdError, LoadRefusal, SlotName, Terminal,
+    VerifiedKeyToken,
     host::Host,
     receipt::{kcv_from_wire, sign_receipt},
     terminal::damaged,
@@ -33,8 +33,7 @@ pub struct SlotReport {
 }
 
 /// What was done.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SlotOutcome {
     /// The slot holds this version already, confirmed.
     Held,
@@ -63,6 +62,14 @@ struct Assigned {
     key_version: u32,
     header: Kbh,
     confirmed: bool,
+}
+
+/// A key token that passed, with what the host said about it.
+struct Received {
+    kt_kdh: Vec<u8>,
+    token: VerifiedKeyToken,
+    delivery: Delivery,
+    announced: Kcv,
 }
 
 impl Terminal {
@@ -161,58 +168,20 @@ impl Loader<'_> {
 
     async fn load_key(&mut self, assigned: &Assigned) -> Result<SlotOutcome, KrdError> {
         let terminal = self.terminal;
-        let nonce = fresh_nonce(terminal)?;
-        let rt_krd = RandomToken::new(nonce.clone()).to_der();
-        terminal.evidence.keep("rt-krd.der", &rt_krd)?;
-        let slot = assigned.slot.to_string();
-        let answer = self.host.request_key(slot, rt_krd).await?;
-        let kt_kdh = &answer.kt_kdh;
-        terminal.evidence.keep("kt-kdh.der", kt_kdh)?;
-
-        let expected = Expectation {
-            trust: terminal.kdh_trust()?,
-            kdh: &self.kdh,
-            nonce: &nonce,
-            own_id: &self.own_id,
-            oaep_hashes: &terminal.config.oaep_hashes,
-            header: &assigned.header,
-        };
-        let token = CurrentKeyToken::verify(kt_kdh, &expected.trust)?;
-        terminal.memory().keep_crl(token.crl())?;
-        let token = token.verify_origin(&expected)?;
-        if answer.key_version != assigned.key_version {
-            return Err(KrdError::Load(LoadRefusal::KeyVersion {
-                announced: assigned.key_version,
-                found: answer.key_version,
-            }));
-        }
-        let announced = kcv_from_wire(answer.kcv.as_ref())
-            .ok_or_else(|| bad_answer("RequestKey", "no sound check value"))?;
-        if answer.delivery_id.is_empty() {
-            return Err(bad_answer("RequestKey", "no delivery id"));
-        }
-
-        let staged = {
-            let block = terminal
-                .token
-                .open_in_process_memory(&self.decryption_key, token.enveloped(), self.consent)
-                .map_err(opening_error)?;
-            let key = verify_key_block(block.expose_clear(), &token)?;
-            terminal.token.load_clear_key(key.key(), key.kind())?
-        };
+        let Received {
+            kt_kdh,
+            token,
+            delivery,
+            announced,
+        } = self.receive(assigned).await?;
+        let staged = self.stage(&token)?;
         let computed = staged.kcv()?;
-        let delivery = Delivery {
-            slot: assigned.slot.clone(),
-            id: answer.delivery_id,
-            key_version: answer.key_version,
-            header: token.header().clone(),
-        };
         let receipt = sign_receipt(
             &terminal.authentication_key()?,
             &terminal.config.serial,
             &delivery,
             &computed,
-            kt_kdh,
+            &kt_kdh,
         )?;
         if computed != announced {
             drop(staged);
@@ -229,6 +198,61 @@ impl Loader<'_> {
             header: delivery.header.to_string(),
             kcv: computed.to_string(),
         })
+    }
+
+    /// Asks for a key token with a fresh nonce, and checks what comes.
+    async fn receive(&mut self, assigned: &Assigned) -> Result<Received, KrdError> {
+        let terminal = self.terminal;
+        let nonce = fresh_nonce(terminal)?;
+        let rt_krd = RandomToken::new(nonce.clone()).to_der();
+        terminal.evidence.keep("rt-krd.der", &rt_krd)?;
+        let slot = assigned.slot.to_string();
+        let answer = self.host.request_key(slot, rt_krd).await?;
+        terminal.evidence.keep("kt-kdh.der", &answer.kt_kdh)?;
+
+        let expected = Expectation {
+            trust: terminal.kdh_trust()?,
+            kdh: &self.kdh,
+            nonce: &nonce,
+            own_id: &self.own_id,
+            oaep_hashes: &terminal.config.oaep_hashes,
+            header: &assigned.header,
+        };
+        let token = CurrentKeyToken::verify(&answer.kt_kdh, &expected.trust)?;
+        terminal.memory().keep_crl(token.crl())?;
+        let token = token.verify_origin(&expected)?;
+        if answer.key_version != assigned.key_version {
+            return Err(KrdError::Load(LoadRefusal::KeyVersion {
+                announced: assigned.key_version,
+                found: answer.key_version,
+            }));
+        }
+        if answer.delivery_id.is_empty() {
+            return Err(bad_answer("RequestKey", "no delivery id"));
+        }
+        Ok(Received {
+            announced: kcv_from_wire(answer.kcv.as_ref())
+                .ok_or_else(|| bad_answer("RequestKey", "no sound check value"))?,
+            delivery: Delivery {
+                slot: assigned.slot.clone(),
+                id: answer.delivery_id,
+                key_version: answer.key_version,
+                header: token.header().clone(),
+            },
+            kt_kdh: answer.kt_kdh,
+            token,
+        })
+    }
+
+    /// Opens the key block, checks it, and brings the key into the token. Outside of the token the
+    /// key lives for as long as this takes.
+    fn stage(&self, token: &VerifiedKeyToken) -> Result<StagedKey, KrdError> {
+        let device = &self.terminal.token;
+        let block = device
+            .open_in_process_memory(&self.decryption_key, token.enveloped(), self.consent)
+            .map_err(opening_error)?;
+        let key = verify_key_block(block.expose_clear(), token)?;
+        Ok(device.load_clear_key(key.key(), key.kind())?)
     }
 
     /// Tells the host what came out, so that it sets this terminal apart. The refusal is the same

@@ -1,6 +1,6 @@
 //! Listeners: start, serve, stop.
 
-use std::{net::SocketAddr, path::Path, sync::Arc};
+use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use kdh_proto::v1::{
     administration_server::AdministrationServer, key_distribution_server::KeyDistributionServer,
@@ -18,6 +18,10 @@ use crate::{
 
 /// Calls of one connection that may be under way.
 const CALLS_PER_CONNECTION: usize = 16;
+/// A peer that is silent this long is asked whether it is there, and let go if it is not.
+const SILENCE: Duration = Duration::from_secs(30);
+/// No connection holds its place longer; a terminal's whole job takes seconds.
+const CONNECTION_AGE: Duration = Duration::from_secs(600);
 
 /// Where the listeners are.
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -73,8 +77,7 @@ pub async fn serve(host: Host, stop: impl Future<Output = ()>) -> Result<(), Sta
         .await;
     let key_distribution = KeyDistributionServer::new(KeyDistributionService(host.clone()))
         .max_decoding_message_size(MAX_MESSAGE_LEN);
-    let terminals_server = Server::builder()
-        .concurrency_limit_per_connection(CALLS_PER_CONNECTION)
+    let terminals_server = server()
         .add_service(health_service)
         .add_service(key_distribution)
         .serve_with_incoming_shutdown(
@@ -83,8 +86,7 @@ pub async fn serve(host: Host, stop: impl Future<Output = ()>) -> Result<(), Sta
         );
     let administration_service = AdministrationServer::new(AdministrationService(host.clone()))
         .max_decoding_message_size(MAX_MESSAGE_LEN);
-    let administration_server = Server::builder()
-        .concurrency_limit_per_connection(CALLS_PER_CONNECTION)
+    let administration_server = server()
         .add_service(administration_service)
         .serve_with_incoming_shutdown(
             token_tls::accept(administration, Arc::new(administration_tls), limits),
@@ -121,6 +123,15 @@ pub async fn serve(host: Host, stop: impl Future<Output = ()>) -> Result<(), Sta
     };
     host.stop().await.map_err(StartError::one)?;
     outcome.map_err(StartError::one)
+}
+
+/// What both servers have in common: nobody keeps a place for nothing.
+fn server() -> Server {
+    Server::builder()
+        .concurrency_limit_per_connection(CALLS_PER_CONNECTION)
+        .http2_keepalive_interval(Some(SILENCE))
+        .http2_keepalive_timeout(Some(SILENCE))
+        .max_connection_age(CONNECTION_AGE)
 }
 
 async fn listen(section: &str, address: SocketAddr) -> Result<TcpListener, StartError> {

@@ -14,8 +14,7 @@ use tr34::Kbh;
 #[derive(Debug, Parser)]
 #[command(name = "kdhctl", version, after_help = EXAMPLE, after_long_help = manual())]
 pub(crate) struct Cli {
-    /// Configuration file [default: ./kdhctl.toml, or else kdhctl.toml in `$XDG_CONFIG_HOME`
-    /// or `~/.config`]
+    /// Configuration file [default: kdhctl.toml in `$XDG_CONFIG_HOME` or `~/.config`]
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
     /// Print one JSON document instead of text, on failure too (on standard error)

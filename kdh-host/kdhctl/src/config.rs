@@ -60,11 +60,11 @@ pub(crate) struct Config {
 }
 
 impl Config {
-    /// Reads the file that was named, or else the first that is there.
+    /// Reads the file that was named, or else the user's.
     pub(crate) fn load(named: Option<&Path>) -> Result<Self, Failure> {
         let path = match named {
             Some(path) => path.to_owned(),
-            None => find(&default_paths(
+            None => find(default_path(
                 env::var_os("XDG_CONFIG_HOME"),
                 env::home_dir(),
             ))?,
@@ -140,34 +140,27 @@ fn require_file(path: &Path) -> Result<(), String> {
     }
 }
 
-fn default_paths(config_home: Option<OsString>, home: Option<PathBuf>) -> Vec<PathBuf> {
-    let user = config_home
+/// In the user's own folder only: the configuration names a library to load, and the current folder
+/// may be anybody's.
+fn default_path(config_home: Option<OsString>, home: Option<PathBuf>) -> Option<PathBuf> {
+    config_home
         .map(PathBuf::from)
         .filter(|path| path.is_absolute())
-        .or_else(|| home.map(|home| home.join(".config")));
-    let here = PathBuf::from(FILE_NAME);
-    [Some(here), user.map(|folder| folder.join(FILE_NAME))]
-        .into_iter()
-        .flatten()
-        .collect()
+        .or_else(|| home.map(|home| home.join(".config")))
+        .map(|folder| folder.join(FILE_NAME))
 }
 
-fn find(paths: &[PathBuf]) -> Result<PathBuf, Failure> {
-    paths
-        .iter()
-        .find(|path| path.is_file())
-        .cloned()
-        .ok_or_else(|| {
-            let paths: Vec<_> = paths
-                .iter()
-                .map(|path| path.display().to_string())
-                .collect();
-            Failure::usage(format!(
-                "there is no configuration at {}: name one with --config; \"kdhctl --help\" shows \
-             what stands in it",
-                paths.join(" or ")
-            ))
-        })
+/// The default configuration, if it is there.
+fn find(path: Option<PathBuf>) -> Result<PathBuf, Failure> {
+    let shown = path
+        .as_ref()
+        .map_or_else(|| FILE_NAME.to_owned(), |path| path.display().to_string());
+    path.filter(|path| path.is_file()).ok_or_else(|| {
+        Failure::usage(format!(
+            "there is no configuration at {shown}: name one with --config; \"kdhctl --help\" \
+             shows what stands in it",
+        ))
+    })
 }
 
 #[cfg(test)]
@@ -281,27 +274,27 @@ mod tests {
     }
 
     #[test]
-    fn the_configuration_is_here_or_in_the_users_folder() {
-        let paths = |config_home: Option<&str>, home: Option<&str>| {
-            default_paths(config_home.map(OsString::from), home.map(PathBuf::from))
-                .iter()
+    fn the_configuration_is_in_the_users_folder_and_never_in_the_current_one() {
+        let path = |config_home: Option<&str>, home: Option<&str>| {
+            default_path(config_home.map(OsString::from), home.map(PathBuf::from))
                 .map(|path| path.display().to_string())
-                .collect::<Vec<_>>()
         };
-        let here = "kdhctl.toml";
         assert_eq!(
-            paths(Some("/x"), Some("/home/ada")),
-            [here, "/x/kdhctl.toml"]
+            path(Some("/x"), Some("/home/ada")).as_deref(),
+            Some("/x/kdhctl.toml")
         );
-        let in_home = [here, "/home/ada/.config/kdhctl.toml"];
-        assert_eq!(paths(None, Some("/home/ada")), in_home);
-        assert_eq!(paths(Some("relative"), Some("/home/ada")), in_home);
-        assert_eq!(paths(None, None), [here]);
+        let in_home = Some("/home/ada/.config/kdhctl.toml");
+        assert_eq!(path(None, Some("/home/ada")).as_deref(), in_home);
+        assert_eq!(
+            path(Some("relative"), Some("/home/ada")).as_deref(),
+            in_home
+        );
+        assert_eq!(path(None, None), None);
 
         let folder = folder();
         let (missing, there) = (folder.path().join("x"), folder.path().join("module.so"));
-        assert_eq!(find(&[missing.clone(), there.clone()]).unwrap(), there);
-        let failure = find(std::slice::from_ref(&missing)).unwrap_err();
+        assert_eq!(find(Some(there.clone())).unwrap(), there);
+        let failure = find(Some(missing.clone())).unwrap_err();
         assert!(failure.to_string().contains("--config"), "{failure}");
         assert_eq!(failure.exit_code, 2);
         assert_eq!(Config::load(Some(&missing)).unwrap_err().exit_code, 2);

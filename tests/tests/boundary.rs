@@ -1,0 +1,215 @@
+//! What crosses between the host's side and its HSM: no key. The ceremonies and the host run with
+//! `pkcs11-spy` in front of the module, and every byte string in its logs is looked at.
+//!
+//! The test knows what to look for: Kn from the components, and each Ke because the terminal has its
+//! keys in memory and can open its tokens.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::{fs, path::PathBuf};
+
+use aes::{
+    Aes128, Aes256,
+    cipher::{BlockModeDecrypt, KeyIvInit, block_padding::Pkcs7},
+};
+use kdh_proto::v1::{BindRequest, ConfirmRequest, RequestKeyRequest};
+use system_tests::{
+    boundary::{BreachKind, Secret, crossings, generated_keys_that_open, value_reads},
+    fixture::Fixture,
+    host::HostOptions,
+    hostile::{SoftTerminal, connect, load_certificate},
+    master_key::MasterKey,
+    programs::Programs,
+    site::Topology,
+    spy::{Call, parse_log},
+};
+use tr34::{ContentCipher, EnvelopedKeyBlock, KeyBlock, KeyToken, KrdNonce, RandomToken};
+
+const DEVICE: &str = "SN-1";
+
+/// What the terminal learned, and what anybody could see.
+struct Delivery {
+    kn: Vec<u8>,
+    ke: Vec<u8>,
+    encrypted_key: Vec<u8>,
+    ciphertext: Vec<u8>,
+}
+
+/// Delivers every kind of key to a terminal in memory, and stops the host, so that the spy's log is
+/// whole.
+fn deliver(site: &Fixture, program: Option<PathBuf>) -> Vec<Delivery> {
+    let options = HostOptions {
+        program,
+        ..HostOptions::default()
+    };
+    let host = site.start_host(&options).unwrap();
+    let code = site.add_device(DEVICE).unwrap();
+    let keys = [&site.keys.aes_128, &site.keys.aes_256, &site.keys.tdea_2];
+    for key in keys {
+        site.register_key(key).unwrap();
+        site.assign_key(DEVICE, &key.name, key).unwrap();
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let delivered = runtime.block_on(load(site, &code, keys));
+    assert_eq!(site.deliveries(DEVICE).unwrap(), ["CONFIRMED"; 3]);
+    host.stop().unwrap();
+    delivered
+}
+
+async fn load(site: &Fixture, code: &str, keys: [&MasterKey; 3]) -> Vec<Delivery> {
+    let address = site.addresses().unwrap().terminals;
+    let ca_ops = load_certificate(&site.pki("ca-ops.pem")).unwrap();
+    let terminal = SoftTerminal::new(DEVICE).unwrap();
+    let request = terminal.enroll_request(code).unwrap();
+    let mut anonymous = connect(&address, &ca_ops, None).await.unwrap();
+    let enrolled = anonymous.enroll(request).await.unwrap().into_inner();
+    let identity = terminal.identity(&enrolled).unwrap();
+    let mut client = connect(&address, &ca_ops, Some(&identity)).await.unwrap();
+    let ct_krd = enrolled.ct_krd.clone();
+    client.bind(BindRequest { ct_krd }).await.unwrap();
+
+    let mut delivered = Vec::new();
+    for (number, key) in (1..).zip(keys) {
+        let request = RequestKeyRequest {
+            slot: key.name.clone(),
+            rt_krd: RandomToken::new(KrdNonce::from_bytes([number; 16])).to_der(),
+        };
+        let issued = client.request_key(request).await.unwrap().into_inner();
+        let token = KeyToken::parse(&issued.kt_kdh).unwrap();
+        let enveloped = token.enveloped();
+        let ke = terminal.unwrap_ke(&token).unwrap();
+        let block = open(enveloped, &ke);
+        assert_eq!(
+            KeyBlock::parse(&block).unwrap().expose_clear(),
+            key.value(),
+            "this Ke opens to this Kn"
+        );
+        let receipt = terminal.receipt(&terminal.statement(&key.name, key.header(), &issued));
+        let receipt = Some(receipt);
+        client.confirm(ConfirmRequest { receipt }).await.unwrap();
+        delivered.push(Delivery {
+            kn: key.value(),
+            ke,
+            encrypted_key: enveloped.encrypted_key().to_vec(),
+            ciphertext: enveloped.ciphertext().to_vec(),
+        });
+    }
+    delivered
+}
+
+fn open(enveloped: &EnvelopedKeyBlock, ke: &[u8]) -> Vec<u8> {
+    let mut block = enveloped.ciphertext().to_vec();
+    let iv = enveloped.iv();
+    match enveloped.cipher() {
+        ContentCipher::Aes128Cbc => cbc::Decryptor::<Aes128>::new_from_slices(ke, iv)
+            .unwrap()
+            .decrypt_padded::<Pkcs7>(&mut block),
+        ContentCipher::Aes256Cbc => cbc::Decryptor::<Aes256>::new_from_slices(ke, iv)
+            .unwrap()
+            .decrypt_padded::<Pkcs7>(&mut block),
+    }
+    .unwrap()
+    .to_vec()
+}
+
+fn secrets(delivered: &[Delivery]) -> Vec<Secret> {
+    delivered
+        .iter()
+        .flat_map(|delivery| {
+            [
+                Secret::new("Kn", &delivery.kn),
+                Secret::new("Ke", &delivery.ke),
+            ]
+        })
+        .collect()
+}
+
+/// The calls of one program's run.
+fn calls(site: &Fixture, run: &str) -> Vec<Call> {
+    let log = fs::read_to_string(site.log(&format!("spy-{run}"))).unwrap();
+    parse_log(&log).unwrap()
+}
+
+/// Whether these bytes crossed, in one piece: what shows that the search finds what is there.
+fn crossed(calls: &[Call], bytes: &[u8]) -> bool {
+    let mut strings = calls.iter().flat_map(Call::byte_strings);
+    strings.any(|(_, string)| string.windows(bytes.len()).any(|part| part == bytes))
+}
+
+fn uses(calls: &[Call], function: &str) -> usize {
+    calls
+        .iter()
+        .filter(|call| call.function == function)
+        .count()
+}
+
+fn no_key_crosses(topology: Topology) {
+    let site = Fixture::spied(topology);
+    let delivered = deliver(&site, None);
+    let secrets = secrets(&delivered);
+
+    let pki = calls(&site, "ceremony-pki-0");
+    let keys = calls(&site, "ceremony-keys-1");
+    let host = calls(&site, "host-2");
+    for log in [&pki, &keys, &host] {
+        assert_eq!(crossings(log, &secrets), []);
+        assert_eq!(value_reads(log), []);
+    }
+    // On the host every generated key is a Ke, or the self-test's of one.
+    assert_eq!(generated_keys_that_open(&host), []);
+    // In a ceremony keys are combined under one that is generated for it, and nothing is decrypted.
+    assert_eq!(uses(&keys, "C_DecryptInit"), 0);
+    assert_eq!(uses(&pki, "C_DecryptInit"), 0);
+
+    // The search would have found them: it finds what did cross.
+    for key in [&site.keys.aes_128, &site.keys.aes_256, &site.keys.tdea_2] {
+        for half in key
+            .components
+            .iter()
+            .flat_map(|component| component.chunks_exact(8))
+        {
+            assert!(crossed(&keys, half), "components go in, in pieces");
+        }
+    }
+    for delivery in &delivered {
+        assert!(crossed(&host, &delivery.encrypted_key));
+        // The key's own blocks are where C_WrapKey gives them.
+        let blocks: Vec<_> = delivery.ciphertext.chunks_exact(16).collect();
+        assert!(blocks.iter().all(|block| crossed(&host, block)));
+    }
+    assert!(
+        uses(&host, "C_WrapKey") >= 2 * delivered.len(),
+        "Kn under Ke, Ke under the terminal's key"
+    );
+}
+
+#[test]
+fn no_key_crosses_under_two_sub_cas() {
+    no_key_crosses(Topology::TwoSubCas);
+}
+
+#[test]
+fn no_key_crosses_under_a_single_sub_ca() {
+    no_key_crosses(Topology::SingleSubCa);
+}
+
+#[test]
+fn a_host_that_leaks_is_found_out() {
+    let site = Fixture::spied(Topology::TwoSubCas);
+    let delivered = deliver(&site, Some(Programs::built().leaky_host()));
+    let host = calls(&site, "host-2");
+
+    let found = crossings(&host, &secrets(&delivered));
+    let of_kn = found.iter().filter(|breach| {
+        matches!(&breach.kind, BreachKind::Crossed { secret, function, .. }
+            if secret == "Kn" && function == "C_Decrypt")
+    });
+    assert!(
+        of_kn.count() >= delivered.len(),
+        "each Kn was decrypted: {found:?}"
+    );
+    assert_ne!(generated_keys_that_open(&host), [], "under a generated key");
+}

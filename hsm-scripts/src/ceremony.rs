@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 use crate::{CeremonyError, People, Plan, acts, people::confirm_digest, transcript::Transcript};
 
 /// How long one operation may take: making an RSA key can take a while.
-const DEADLINE: std::time::Duration = std::time::Duration::from_secs(120);
+const DEADLINE: std::time::Duration = std::time::Duration::from_mins(2);
 
 /// Whether it is meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -72,11 +72,11 @@ pub fn rehearse(
         token_init::generate_pin(&pin)?;
         token_init::generate_pin(&so_pin)?;
         token_init::init(softhsm, &token.label, &pin, &so_pin)?;
-        token.module = softhsm.to_owned();
+        softhsm.clone_into(&mut token.module);
         token.serial = None;
         token.pin_file = Some(pin);
     }
     // Absolute, so that it no longer starts at the plan's folder.
-    plan.contents.output = folder.to_owned();
+    folder.clone_into(&mut plan.contents.output);
     Ceremony::run(plan, Mode::Rehearsal, people, now)
 }

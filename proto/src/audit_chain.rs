@@ -25,7 +25,10 @@ impl std::fmt::Display for BrokenChain {
         match self {
             Self::Altered(sequence) => write!(f, "audit record {sequence} was altered"),
             Self::Unlinked(sequence) => {
-                write!(f, "audit record {sequence} does not follow on the one before")
+                write!(
+                    f,
+                    "audit record {sequence} does not follow on the one before"
+                )
             }
         }
     }
@@ -133,7 +136,9 @@ mod tests {
 
     fn verify(records: &[AuditRecord]) -> Result<u64, BrokenChain> {
         let mut verifier = ChainVerifier::default();
-        records.iter().try_for_each(|record| verifier.verify(record))?;
+        records
+            .iter()
+            .try_for_each(|record| verifier.verify(record))?;
         Ok(verifier.verified())
     }
 

@@ -1,11 +1,8 @@
 //! Bad input at the gRPC surface: a table per call, each case differing from a good call in one
 //! thing. Every case asserts the exact reason; every table asserts what became of the device and of
 //! the audit trail.
-#![expect(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a test fails by panicking"
-)]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::too_many_lines, reason = "a table is as long as its cases")]
 
 use std::{
     fmt::Write as _,
@@ -166,7 +163,7 @@ struct Verdict {
 impl Verdict {
     fn case<T>(&mut self, name: &str, expected: Reason, outcome: Result<T, Status>) {
         self.cases += 1;
-        let found = match &outcome {
+        let found = match outcome {
             Ok(_) => "accepted".to_owned(),
             Err(status) if status.reason() == Some(expected) => {
                 // A terminal learns the reason and nothing else.
@@ -252,7 +249,7 @@ async fn enroll(lab: &Lab, verdict: &mut Verdict) {
         (
             "unknown serial number",
             EnrollmentRefused,
-            spoil(|r: &mut EnrollRequest| r.serial_number = "NOBODY-1".to_owned()),
+            spoil(|r: &mut EnrollRequest| r.serial_number = "NOBODY-1".into()),
         ),
         (
             "no serial number",
@@ -277,7 +274,7 @@ async fn enroll(lab: &Lab, verdict: &mut Verdict) {
         (
             "wrong activation code",
             EnrollmentRefused,
-            spoil(|r: &mut EnrollRequest| r.activation_code = "0000-0000-0000-0000".to_owned()),
+            spoil(|r: &mut EnrollRequest| r.activation_code = "0000-0000-0000-0000".into()),
         ),
         (
             "no activation code",
@@ -654,8 +651,8 @@ async fn bind(lab: &Lab, verdict: &mut Verdict) {
         let outcome = enrolled.client.bind(BindRequest { ct_krd }).await;
         verdict.case(name, expected, outcome);
         verdict.same(name, &lab.state(&serial), &"ENROLLED".to_owned());
-        let last = lab.outcomes(&serial).pop();
-        verdict.same(name, &last, &Some(expected.as_str().to_owned()));
+        let newest = lab.outcomes(&serial).pop();
+        verdict.same(name, &newest, &Some(expected.as_str().to_owned()));
     }
     verdict.same(
         "good CT_KRD",
@@ -675,7 +672,7 @@ fn key_request(nonce: u8) -> RequestKeyRequest {
     }
 }
 
-/// An RT_KRD with a nonce of any length.
+/// An `RT_KRD` with a nonce of any length.
 fn random_token(nonce_len: u8) -> Vec<u8> {
     let oid = [
         0x06, 0x0A, 0x2A, 0x86, 0x48, 0x86, 0xF7, 0x0D, 0x01, 0x09, 0x19, 0x03,
@@ -751,8 +748,8 @@ async fn request_key(lab: &Lab, verdict: &mut Verdict) {
     ];
     for (name, expected, request) in table {
         verdict.case(name, expected, bound.client.request_key(request).await);
-        let last = lab.outcomes(&serial).pop();
-        verdict.same(name, &last, &Some(expected.as_str().to_owned()));
+        let newest = lab.outcomes(&serial).pop();
+        verdict.same(name, &newest, &Some(expected.as_str().to_owned()));
     }
     verdict.same(
         "no delivery",
@@ -809,7 +806,7 @@ async fn confirm(lab: &Lab, verdict: &mut Verdict) {
         (
             "another serial number",
             ReceiptInvalid,
-            spoil(|s: &mut ReceiptStatement| s.serial_number = "BAD-0".to_owned()),
+            spoil(|s: &mut ReceiptStatement| s.serial_number = "BAD-0".into()),
         ),
         (
             "unknown delivery",
@@ -834,7 +831,7 @@ async fn confirm(lab: &Lab, verdict: &mut Verdict) {
         (
             "another slot",
             ReceiptInvalid,
-            spoil(|s: &mut ReceiptStatement| s.slot = "other".to_owned()),
+            spoil(|s: &mut ReceiptStatement| s.slot = "other".into()),
         ),
         (
             "another version",
@@ -844,7 +841,7 @@ async fn confirm(lab: &Lab, verdict: &mut Verdict) {
         (
             "another header",
             ReceiptInvalid,
-            spoil(|s: &mut ReceiptStatement| s.header = "D0000P0AE00E0000".to_owned()),
+            spoil(|s: &mut ReceiptStatement| s.header = "D0000P0AE00E0000".into()),
         ),
         (
             "another token",
@@ -889,8 +886,8 @@ async fn confirm(lab: &Lab, verdict: &mut Verdict) {
         let outcome = bound.client.confirm(ConfirmRequest { receipt }).await;
         verdict.case(name, expected, outcome);
         verdict.same(name, &lab.state(&serial), &"BOUND".to_owned());
-        let last = lab.outcomes(&serial).pop();
-        verdict.same(name, &last, &Some(expected.as_str().to_owned()));
+        let newest = lab.outcomes(&serial).pop();
+        verdict.same(name, &newest, &Some(expected.as_str().to_owned()));
     }
 
     let receipt = bound.terminal.receipt(&good);
@@ -940,11 +937,15 @@ async fn confirm(lab: &Lab, verdict: &mut Verdict) {
     verdict.same("confirmed once", &confirmed.last(), &Some(&"ok".to_owned()));
 
     // A wrong check value is the terminal's word against the host's: quarantine.
-    let wrong: [(&str, fn(&mut KeyCheckValue)); 2] = [
-        ("wrong check value", |kcv| kcv.value[0] ^= 1),
-        ("check value of another method", |kcv| {
-            kcv.set_method(Method::TdeaEcb)
-        }),
+    let wrong: [(&str, Spoil<KeyCheckValue>); 2] = [
+        (
+            "wrong check value",
+            spoil(|kcv: &mut KeyCheckValue| kcv.value[0] ^= 1),
+        ),
+        (
+            "check value of another method",
+            spoil(|kcv: &mut KeyCheckValue| kcv.set_method(Method::TdeaEcb)),
+        ),
     ];
     for (name, change) in wrong {
         let mut bound = lab.bound().await;

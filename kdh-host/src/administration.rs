@@ -147,7 +147,7 @@ pub(crate) async fn list_devices(
             )
         })?),
     };
-    let mut tx = host.store().read().await?;
+    let mut tx = host.store().read(host.now()).await?;
     Ok(tx.devices(state, after, page_size(limit)).await?)
 }
 
@@ -162,7 +162,7 @@ pub(crate) struct DeviceDetails {
 /// Shows a device.
 pub(crate) async fn show_device(host: &Host, serial: &str) -> Result<DeviceDetails, HostError> {
     let serial = DeviceSerial::parse(serial)?;
-    let mut tx = host.store().read().await?;
+    let mut tx = host.store().read(host.now()).await?;
     Ok(DeviceDetails {
         device: require_device(&mut tx, &serial).await?,
         certificate: tx.current_certificate(&serial, Purpose::Encryption).await?,
@@ -371,7 +371,7 @@ pub(crate) async fn register_key(
 
 /// All keys that are known.
 pub(crate) async fn list_keys(host: &Host) -> Result<Vec<StoredKey>, HostError> {
-    Ok(host.store().read().await?.keys().await?)
+    Ok(host.store().read(host.now()).await?.keys().await?)
 }
 
 /// Gives a device a key in a slot.
@@ -427,7 +427,7 @@ pub(crate) async fn list_deliveries(
         "" => None,
         serial => Some(DeviceSerial::parse(serial)?),
     };
-    let mut tx = host.store().read().await?;
+    let mut tx = host.store().read(host.now()).await?;
     Ok(tx
         .deliveries(serial.as_ref(), before, page_size(limit))
         .await?)
@@ -439,7 +439,7 @@ pub(crate) async fn list_audit_records(
     after: u64,
     limit: u32,
 ) -> Result<Vec<AuditRecord>, HostError> {
-    let mut tx = host.store().read().await?;
+    let mut tx = host.store().read(host.now()).await?;
     Ok(tx.audit_records(after, page_size(limit)).await?)
 }
 

@@ -39,7 +39,7 @@ pub(crate) async fn authenticate(
     peer: Option<&Certificate>,
 ) -> Result<AuthenticatedDevice, HostError> {
     let peer = peer.ok_or_else(|| refused(Reason::IdentityMismatch, "no client certificate"))?;
-    let mut tx = host.store().read().await?;
+    let mut tx = host.store().read(host.now()).await?;
     let stored = tx.issued_certificate(peer, Purpose::Authentication).await?;
     let stored = stored.ok_or_else(|| {
         refused(
@@ -84,7 +84,7 @@ pub(crate) async fn encryption_credential(
 ) -> Result<VerifiedCredential, HostError> {
     let stored = host
         .store()
-        .read()
+        .read(host.now())
         .await?
         .current_certificate(serial, Purpose::Encryption)
         .await?
@@ -189,7 +189,7 @@ async fn exchange(
         .map_err(|error| rejected(error.to_string()))?;
     let stored = host
         .store()
-        .read()
+        .read(host.now())
         .await?
         .issued_certificate(&certificate, Purpose::Encryption)
         .await?

@@ -35,8 +35,8 @@ pub(crate) struct Issued {
     pub(crate) kcv: Kcv,
 }
 
-/// A nonce that is this device's alone, and the delivery that was recorded with it. Spent by
-/// [`finish`] or [`abandon`].
+/// A nonce that is this device's alone, and the delivery that was recorded with it. Ends in
+/// [`deliver`] or [`abandon`].
 struct Prepared {
     id: String,
     nonce: KrdNonce,
@@ -64,7 +64,7 @@ pub(crate) async fn assignments(
     host: &Host,
     device: &AuthenticatedDevice,
 ) -> Result<Vec<Assignment>, HostError> {
-    let mut tx = host.store().read().await?;
+    let mut tx = host.store().read(host.now()).await?;
     binding::require_bound(&mut tx, device.serial()).await?;
     Ok(tx.assignments(device.serial()).await?)
 }
@@ -84,14 +84,19 @@ pub(crate) async fn request_key(
             return Err(error);
         }
     };
-    let token = match make_token(host, &prepared.0, &prepared.1).await {
-        Ok(token) => token,
+    let (prepared, credential) = prepared;
+    match deliver(host, serial, &prepared, &credential).await {
+        Ok(kt_kdh) => Ok(Issued {
+            kt_kdh,
+            delivery_id: prepared.id,
+            version: prepared.assignment.version,
+            kcv: prepared.assignment.key.kcv,
+        }),
         Err(error) => {
-            abandon(host, serial, &prepared.0, &error).await?;
-            return Err(error);
+            abandon(host, serial, &prepared, &error).await?;
+            Err(error)
         }
-    };
-    finish(host, serial, prepared.0, token).await
+    }
 }
 
 /// All checks again, then the guard: the nonce and the intent are in the database, or nothing is.
@@ -212,21 +217,18 @@ async fn make_token(
     host.in_hsm(move |keys| keys.make_token(&order)).await
 }
 
-/// The token is on record before it leaves.
-async fn finish(
+/// From a prepared delivery to a key token that is on record, and only then may leave.
+async fn deliver(
     host: &Host,
     serial: &DeviceSerial,
-    prepared: Prepared,
-    kt_kdh: Vec<u8>,
-) -> Result<Issued, HostError> {
+    prepared: &Prepared,
+    credential: &VerifiedCredential,
+) -> Result<Vec<u8>, HostError> {
+    let kt_kdh = make_token(host, prepared, credential).await?;
     let token_sha256: [u8; 32] = Sha256::digest(&kt_kdh).into();
     let mut tx = host.store().write(host.now()).await?;
     // Stopped since the intent: the token is never sent.
-    if let Err(error) = binding::require_bound(&mut tx, serial).await {
-        drop(tx);
-        abandon(host, serial, &prepared, &error).await?;
-        return Err(error);
-    }
+    binding::require_bound(&mut tx, serial).await?;
     let superseded = tx
         .issue_delivery(&prepared.as_new(serial), &token_sha256)
         .await?;
@@ -243,15 +245,10 @@ async fn finish(
     })
     .await?;
     tx.commit().await?;
-    Ok(Issued {
-        kt_kdh,
-        delivery_id: prepared.id,
-        version: prepared.assignment.version,
-        kcv: prepared.assignment.key.kcv,
-    })
+    Ok(kt_kdh)
 }
 
-/// No token was made: the nonce is given back, on the record.
+/// No token left: the nonce is given back, on the record.
 async fn abandon(
     host: &Host,
     serial: &DeviceSerial,

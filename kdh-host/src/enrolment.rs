@@ -91,20 +91,15 @@ pub(crate) async fn enrol(host: &Host, request: Request<'_>) -> Result<Enrolled,
     // The requests are checked first and their faults told last: whoever has no right to enrol
     // learns nothing from them, and a refusal takes the same work.
     let keys = verify_keys(host, &request);
-    let serial = DeviceSerial::parse(request.serial);
     let code = hash_code(request.activation_code);
+    let serial = DeviceSerial::parse(request.serial)
+        .map_err(|error| refused(Reason::EnrollmentRefused, error))?;
 
     let mut tx = host.store().write(host.now()).await?;
-    let Ok(serial) = serial else {
-        return Err(refused(
-            Reason::EnrollmentRefused,
-            "malformed serial number",
-        ));
-    };
     let admission = match admit(&mut tx, &serial, &code, keys.as_ref().ok()).await? {
         Ok(admission) => admission,
         Err(cause) => {
-            // The count of wrong tries stands also though the call fails.
+            // What was counted and recorded stands also though the call fails.
             tx.commit().await?;
             return Err(refused(
                 Reason::EnrollmentRefused,
@@ -125,11 +120,8 @@ pub(crate) async fn enrol(host: &Host, request: Request<'_>) -> Result<Enrolled,
         }
     };
     let claim = claim(host, tx, device, keys).await?;
-    match issue(host, &claim).await {
-        Ok((encryption, authentication)) => {
-            finish(host, &claim, &encryption, &authentication).await?;
-            answer(host, &encryption, &authentication)
-        }
+    match certify(host, &claim).await {
+        Ok((encryption, authentication)) => answer(host, &encryption, &authentication),
         Err(error) => {
             release(host, &claim, &error).await?;
             Err(error)
@@ -200,27 +192,35 @@ async fn admit(
         .await?;
         return Ok(Err("wrong activation code"));
     }
-    if stored.used {
-        return Ok(if is_same_enrolment(&stored, keys) {
-            Ok(Admission::Repeated)
-        } else {
-            Err("the activation code was used before")
-        });
-    }
-    if stored.expired {
-        return Ok(Err("the activation code has expired"));
-    }
-    if stored.claimed_by.is_some() {
-        return Ok(Err("another enrolment with this code is under way"));
-    }
-    if device
+    let why_not = if stored.used {
+        if is_same_enrolment(&stored, keys) {
+            return Ok(Ok(Admission::Repeated));
+        }
+        "the activation code was used before"
+    } else if stored.expired {
+        "the activation code has expired"
+    } else if stored.claimed_by.is_some() {
+        "another enrolment with this code is under way"
+    } else if device
         .state
         .after(DeviceEvent::Enrolled, device.state_before)
         .is_none()
     {
-        return Ok(Err("the device's state does not allow it"));
-    }
-    Ok(Ok(Admission::Fresh(device)))
+        "the device's state does not allow it"
+    } else {
+        return Ok(Ok(Admission::Fresh(device)));
+    };
+    // Whoever knows the code is no stranger who fills the trail.
+    let detail = json!({"why": why_not});
+    record(
+        tx,
+        serial,
+        "device.enrol",
+        Reason::EnrollmentRefused,
+        detail,
+    )
+    .await?;
+    Ok(Err(why_not))
 }
 
 fn is_same_enrolment(stored: &ActivationCode, keys: Option<&Keys>) -> bool {
@@ -317,6 +317,13 @@ async fn claim(host: &Host, mut tx: Tx, device: Device, keys: Keys) -> Result<Cl
     Ok(claim)
 }
 
+/// From a claim to certificates that are on record.
+async fn certify(host: &Host, claim: &Claim) -> Result<(Certificate, Certificate), HostError> {
+    let (encryption, authentication) = issue(host, claim).await?;
+    finish(host, claim, &encryption, &authentication).await?;
+    Ok((encryption, authentication))
+}
+
 /// Has `CA_KRD` sign both certificates, in the HSM.
 async fn issue(host: &Host, claim: &Claim) -> Result<(Certificate, Certificate), HostError> {
     let ca = host.config().certificates.ca_krd.clone();
@@ -381,15 +388,7 @@ async fn finish(
     let state = device
         .state
         .after(DeviceEvent::Enrolled, device.state_before)
-        .ok_or_else(|| refused(Reason::EnrollmentRefused, "the device was stopped"));
-    let state = match state {
-        Ok(state) => state,
-        Err(error) => {
-            drop(tx);
-            release(host, claim, &error).await?;
-            return Err(error);
-        }
-    };
+        .ok_or_else(|| refused(Reason::EnrollmentRefused, "the device was stopped"))?;
     tx.put_certificate(serial, Purpose::Encryption, encryption)
         .await?;
     tx.put_certificate(serial, Purpose::Authentication, authentication)

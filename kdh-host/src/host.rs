@@ -41,7 +41,8 @@ impl Host {
         let store = Store::open(&config.store).await.map_err(|error| {
             StartError::one(format!("store: {}: {error}", config.store.display()))
         })?;
-        match store.verify_audit().await {
+        let trail = async { store.read(now).await?.verify_audit().await };
+        match trail.await {
             Ok(Ok(records)) => tracing::info!(records, "the audit trail holds"),
             Ok(Err(broken)) => faults.push(format!("store: {broken}")),
             Err(error) => faults.push(format!("store: {error}")),
@@ -72,8 +73,26 @@ impl Host {
             crl_ca_kdh,
             clock,
         }));
+        let key_faults = host.key_faults().await.map_err(StartError::one)?;
+        if !key_faults.is_empty() {
+            return Err(StartError(key_faults));
+        }
         host.recover().await.map_err(StartError::one)?;
         Ok(host)
+    }
+
+    /// Whether the HSM still holds every key that the database names, and can seal it with the
+    /// present KDH certificate.
+    async fn key_faults(&self) -> Result<Vec<String>, HostError> {
+        let keys = self.store().read(self.now()).await?.keys().await?;
+        self.in_hsm(move |hsm| {
+            let faults = keys.iter().filter_map(|key| {
+                let fault = hsm.verify_held(key).err()?;
+                Some(format!("key {}: {fault}", key.name))
+            });
+            Ok(faults.collect())
+        })
+        .await
     }
 
     /// What was claimed and never finished before a crash is given back, on the record.
@@ -155,9 +174,14 @@ impl Host {
         self.0.crl_ca_krd.current(self.store(), self.now()).await
     }
 
-    /// `CA_KDH`'s revocation list, good now.
+    /// `CA_KDH`'s revocation list, good now, by which this host's own certificate is good too.
     pub(crate) async fn crl_ca_kdh(&self) -> Result<VerifiedCrl, HostError> {
-        self.0.crl_ca_kdh.current(self.store(), self.now()).await
+        let now = self.now();
+        let crl = self.0.crl_ca_kdh.current(self.store(), now).await?;
+        match kdh_fault(self.config(), &crl, now) {
+            Some(fault) => Err(HostError::Internal(fault)),
+            None => Ok(crl),
+        }
     }
 
     /// Uses the HSM without holding up other calls.

@@ -7,6 +7,7 @@ use tr34::{ContentCipher, IssuerAndSerial, Kbh, KeyBlockFrame, KeyTokenDraft, Kr
 use crate::{
     config::{Config, TokenSettings},
     error::{HostError, StartError},
+    store::StoredKey,
 };
 
 /// Labels of the host's keys.
@@ -106,6 +107,18 @@ impl HostKeys {
             .secret_key(KeyRole::TransportKey, &KeyName::new(label)?)?;
         let kcv = self.kdh_token.kcv(&key)?;
         Ok((key, kcv))
+    }
+
+    /// Whether the HSM holds a registered key, still the same one, and can seal it.
+    pub(crate) fn verify_held(&self, stored: &StoredKey) -> Result<(), HsmError> {
+        let (key, found) = self.master_key(&stored.hsm_label)?;
+        if found != stored.kcv {
+            return Err(HsmError::KcvMismatch {
+                expected: stored.kcv.clone(),
+                found,
+            });
+        }
+        self.verify_sealable(&key, &stored.header)
     }
 
     /// Whether this HSM can seal a key with this header for any terminal. No key is used.

@@ -80,26 +80,24 @@ pub(crate) enum DeviceEvent {
 
 impl DeviceState {
     /// The state after an event; `None` if the event is not possible here. `before` is where a
-    /// stopped device came from.
+    /// suspended device came from.
     pub(crate) fn after(self, event: DeviceEvent, before: Option<Self>) -> Option<Self> {
         use DeviceEvent as E;
         match (self, event) {
             (Self::Registered | Self::Enrolled | Self::Bound, E::Enrolled) => Some(Self::Enrolled),
-            (Self::Enrolled | Self::Bound, E::Bound) => Some(Self::Bound),
+            // Only a bound device gets into quarantine.
+            (Self::Enrolled | Self::Bound, E::Bound) | (Self::Quarantined, E::Resumed) => {
+                Some(Self::Bound)
+            }
             (Self::Bound, E::WrongKcv) => Some(Self::Quarantined),
             (Self::Registered | Self::Enrolled | Self::Bound | Self::Quarantined, E::Suspended) => {
                 Some(Self::Suspended)
             }
-            (Self::Quarantined | Self::Suspended, E::Resumed) => before,
+            (Self::Suspended, E::Resumed) => before,
             (Self::Revoked, _) => None,
             (_, E::Revoked) => Some(Self::Revoked),
             _ => None,
         }
-    }
-
-    /// Whether the device was stopped, so that where it came from is worth remembering.
-    pub(crate) const fn is_stopped(self) -> bool {
-        matches!(self, Self::Quarantined | Self::Suspended)
     }
 }
 
@@ -119,7 +117,7 @@ mod tests {
             E::Resumed,
             E::Revoked,
         ];
-        let before = Some(S::Bound);
+        let before = Some(S::Enrolled);
         let table: [(S, [Option<S>; 6]); 6] = [
             (
                 S::Registered,
@@ -161,7 +159,7 @@ mod tests {
                     None,
                     None,
                     Some(S::Suspended),
-                    before,
+                    Some(S::Bound),
                     Some(S::Revoked),
                 ],
             ),
@@ -176,6 +174,14 @@ mod tests {
                 assert_eq!(state.after(event, before), expected, "{state:?} {event:?}");
             }
         }
+    }
+
+    #[test]
+    fn a_suspension_does_not_lift_a_quarantine() {
+        let suspended = S::Quarantined.after(E::Suspended, None);
+        assert_eq!(suspended, Some(S::Suspended));
+        let resumed = S::Suspended.after(E::Resumed, Some(S::Quarantined));
+        assert_eq!(resumed, Some(S::Quarantined));
     }
 
     #[test]

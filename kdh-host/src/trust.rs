@@ -57,7 +57,7 @@ impl CrlFile {
         }
         let bytes = std::fs::read(&self.path).map_err(|error| ours(error.to_string()))?;
         let der = pki::Crl::from_pem_or_der(&bytes).map_err(|error| ours(error.to_string()))?;
-        let last_seen = store.read().await?.crl_number(&self.issuer).await?;
+        let last_seen = store.read(now).await?.crl_number(&self.issuer).await?;
         let crl = verify_crl(der.der(), &self.issuer, now, last_seen)
             .map_err(|error| ours(error.to_string()))?;
         self.remember(store, crl.number(), last_seen, now).await?;

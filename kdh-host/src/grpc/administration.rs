@@ -272,13 +272,14 @@ fn key_message(key: &store::StoredKey) -> Key {
 }
 
 fn delivery_message(delivery: store::Delivery) -> Delivery {
+    let state = delivery.state_now().as_str().to_owned();
     Delivery {
         id: delivery.id,
         serial_number: delivery.device.to_string(),
         slot: delivery.slot,
         key_version: delivery.version,
         key_name: delivery.key_name,
-        state: delivery.state.as_str().to_owned(),
+        state,
         created_at: delivery.created_at,
         changed_at: delivery.changed_at,
     }

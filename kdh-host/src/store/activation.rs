@@ -72,17 +72,19 @@ impl Tx {
         Ok(())
     }
 
-    /// Claims the code for an enrolment with these keys, or releases it.
+    /// Claims the code for an enrolment with these keys, or releases it; a used one stays as it is.
     pub(crate) async fn claim_activation_code(
         &mut self,
         device: &DeviceSerial,
         claimed_by: Option<&[u8]>,
     ) -> Result<(), StoreError> {
-        sqlx::query("UPDATE activation_codes SET claimed_by = $2 WHERE device = $1")
-            .bind(device.as_str())
-            .bind(claimed_by)
-            .execute(&mut *self.tx)
-            .await?;
+        sqlx::query(
+            "UPDATE activation_codes SET claimed_by = $2 WHERE device = $1 AND used_at IS NULL",
+        )
+        .bind(device.as_str())
+        .bind(claimed_by)
+        .execute(&mut *self.tx)
+        .await?;
         Ok(())
     }
 

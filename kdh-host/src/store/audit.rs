@@ -7,7 +7,7 @@ use kdh_proto::{ChainVerifier, FIRST_PREVIOUS_HASH, audit_hash, to_hex, v1::Audi
 use serde_json::Value;
 use sqlx::{Row, sqlite::SqliteRow};
 
-use super::{Store, StoreError, Tx};
+use super::{StoreError, Tx};
 use crate::names::DeviceSerial;
 
 /// How many records are read at a time when the whole trail is verified.
@@ -104,15 +104,12 @@ impl Tx {
             .map(read)
             .collect()
     }
-}
 
-impl Store {
     /// Follows the whole trail. Returns how many records hold, or what is wrong, in words.
-    pub(crate) async fn verify_audit(&self) -> Result<Result<u64, String>, StoreError> {
+    pub(crate) async fn verify_audit(&mut self) -> Result<Result<u64, String>, StoreError> {
         let mut chain = ChainVerifier::default();
-        let mut tx = self.read().await?;
         loop {
-            let page = tx.audit_records(chain.verified(), PAGE).await?;
+            let page = self.audit_records(chain.verified(), PAGE).await?;
             if page.is_empty() {
                 return Ok(Ok(chain.verified()));
             }

@@ -3,7 +3,7 @@
 use pki::{Certificate, SerialNumber};
 use sqlx::{Row, sqlite::SqliteRow};
 
-use super::{StoreError, Tx, is_taken};
+use super::{StoreError, Tx};
 use crate::names::DeviceSerial;
 
 /// What a terminal's certificate is for.
@@ -49,7 +49,7 @@ impl Tx {
     ) -> Result<bool, StoreError> {
         let inserted = sqlx::query(
             "INSERT INTO certificates (serial, device, purpose, key_sha256, state, created_at)
-             VALUES ($1, $2, $3, $4, 'CLAIMED', $5)",
+             VALUES ($1, $2, $3, $4, 'CLAIMED', $5) ON CONFLICT DO NOTHING",
         )
         .bind(claim.serial.to_string())
         .bind(device.as_str())
@@ -57,12 +57,8 @@ impl Tx {
         .bind(&claim.key_sha256[..])
         .bind(&self.now)
         .execute(&mut *self.tx)
-        .await;
-        match inserted {
-            Ok(_) => Ok(true),
-            Err(error) if is_taken(&error) => Ok(false),
-            Err(error) => Err(error.into()),
-        }
+        .await?;
+        Ok(inserted.rows_affected() == 1)
     }
 
     /// Gives up the claims of a device.

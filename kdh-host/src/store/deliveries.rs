@@ -4,7 +4,7 @@ use sqlx::{Row, sqlite::SqliteRow};
 use time::OffsetDateTime;
 use tr34::KrdNonce;
 
-use super::{StoreError, Tx, is_taken, time_text};
+use super::{StoreError, Tx, time_text};
 use crate::{
     names::{DeviceSerial, KeyAlias, Slot},
     state::DeliveryState,
@@ -38,6 +38,16 @@ pub(crate) struct Delivery {
     pub(crate) changed_at: String,
 }
 
+impl Delivery {
+    /// Where it stands: that it has expired is written down only when somebody asks for it.
+    pub(crate) fn state_now(&self) -> DeliveryState {
+        match self.state {
+            DeliveryState::Issued if self.expired => DeliveryState::Expired,
+            state => state,
+        }
+    }
+}
+
 impl Tx {
     /// Claims a nonce for a device; `false` if it was used before.
     pub(crate) async fn claim_nonce(
@@ -45,17 +55,13 @@ impl Tx {
         device: &DeviceSerial,
         nonce: &KrdNonce,
     ) -> Result<bool, StoreError> {
-        let inserted = sqlx::query("INSERT INTO nonces VALUES ($1, $2, $3)")
+        let inserted = sqlx::query("INSERT INTO nonces VALUES ($1, $2, $3) ON CONFLICT DO NOTHING")
             .bind(device.as_str())
             .bind(&nonce.as_bytes()[..])
             .bind(&self.now)
             .execute(&mut *self.tx)
-            .await;
-        match inserted {
-            Ok(_) => Ok(true),
-            Err(error) if is_taken(&error) => Ok(false),
-            Err(error) => Err(error.into()),
-        }
+            .await?;
+        Ok(inserted.rows_affected() == 1)
     }
 
     /// Gives a nonce back, because no token was made for it.

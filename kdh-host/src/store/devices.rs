@@ -2,7 +2,7 @@
 
 use sqlx::{Row, sqlite::SqliteRow};
 
-use super::{StoreError, Tx, is_taken};
+use super::{StoreError, Tx};
 use crate::{
     names::{DeviceSerial, Model},
     state::DeviceState,
@@ -28,19 +28,15 @@ impl Tx {
     ) -> Result<bool, StoreError> {
         let inserted = sqlx::query(
             "INSERT INTO devices (serial_number, model, state, created_at, changed_at)
-             VALUES ($1, $2, $3, $4, $4)",
+             VALUES ($1, $2, $3, $4, $4) ON CONFLICT DO NOTHING",
         )
         .bind(serial.as_str())
         .bind(model.as_str())
         .bind(DeviceState::Registered.as_str())
         .bind(&self.now)
         .execute(&mut *self.tx)
-        .await;
-        match inserted {
-            Ok(_) => Ok(true),
-            Err(error) if is_taken(&error) => Ok(false),
-            Err(error) => Err(error.into()),
-        }
+        .await?;
+        Ok(inserted.rows_affected() == 1)
     }
 
     pub(crate) async fn device(
@@ -77,17 +73,13 @@ impl Tx {
         .collect()
     }
 
-    /// Puts a device into a state. Where it came from is kept while it is stopped.
+    /// Puts a device into a state. Where it came from is kept while it is suspended.
     pub(crate) async fn set_device_state(
         &mut self,
         device: &Device,
         state: DeviceState,
     ) -> Result<(), StoreError> {
-        let before = match (state.is_stopped(), device.state.is_stopped()) {
-            (false, _) => None,
-            (true, true) => device.state_before,
-            (true, false) => Some(device.state),
-        };
+        let before = (state == DeviceState::Suspended).then_some(device.state);
         sqlx::query(
             "UPDATE devices SET state = $2, state_before = $3, changed_at = $4
              WHERE serial_number = $1",

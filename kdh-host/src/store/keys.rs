@@ -4,7 +4,7 @@ use hsm::{Kcv, KcvMethod};
 use sqlx::{Row, sqlite::SqliteRow};
 use tr34::Kbh;
 
-use super::{StoreError, Tx, is_taken};
+use super::{StoreError, Tx};
 use crate::names::{DeviceSerial, KeyAlias, Slot};
 
 /// A key that is known to the host. The key itself is in the HSM.
@@ -30,21 +30,19 @@ pub(crate) struct Assignment {
 impl Tx {
     /// Makes a key known; `false` if its name or its label in the HSM is taken.
     pub(crate) async fn insert_key(&mut self, key: &StoredKey) -> Result<bool, StoreError> {
-        let inserted = sqlx::query("INSERT INTO keys VALUES ($1, $2, $3, $4, $5, $6, $7)")
-            .bind(key.name.as_str())
-            .bind(&key.hsm_label)
-            .bind(key.header.to_string())
-            .bind(&key.kind)
-            .bind(method_word(key.kcv.method()))
-            .bind(key.kcv.to_string())
-            .bind(&self.now)
-            .execute(&mut *self.tx)
-            .await;
-        match inserted {
-            Ok(_) => Ok(true),
-            Err(error) if is_taken(&error) => Ok(false),
-            Err(error) => Err(error.into()),
-        }
+        let inserted = sqlx::query(
+            "INSERT INTO keys VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING",
+        )
+        .bind(key.name.as_str())
+        .bind(&key.hsm_label)
+        .bind(key.header.to_string())
+        .bind(&key.kind)
+        .bind(method_word(key.kcv.method()))
+        .bind(key.kcv.to_string())
+        .bind(&self.now)
+        .execute(&mut *self.tx)
+        .await?;
+        Ok(inserted.rows_affected() == 1)
     }
 
     pub(crate) async fn key(&mut self, name: &KeyAlias) -> Result<Option<StoredKey>, StoreError> {

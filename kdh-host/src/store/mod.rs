@@ -1,6 +1,8 @@
 //! The database. Every change goes through a [`Tx`] together with its audit record.
 //!
-//! Queries are plain SQL that SQLite and PostgreSQL share, apart from how a connection is opened.
+//! Queries are plain SQL that SQLite and PostgreSQL share, apart from how a connection is opened. A
+//! row whose key is taken is no error, which would spoil a transaction of PostgreSQL: it is not
+//! inserted, and the caller is told.
 
 mod activation;
 mod audit;
@@ -86,11 +88,10 @@ impl Store {
     }
 
     /// Begins a transaction that only reads.
-    pub(crate) async fn read(&self) -> Result<Tx, StoreError> {
-        let tx = self.pool.begin().await?;
+    pub(crate) async fn read(&self, now: OffsetDateTime) -> Result<Tx, StoreError> {
         Ok(Tx {
-            tx,
-            now: String::new(),
+            tx: self.pool.begin().await?,
+            now: time_text(now)?,
         })
     }
 
@@ -114,13 +115,6 @@ pub(crate) fn time_text(at: OffsetDateTime) -> Result<String, StoreError> {
         .map_err(|_| StoreError::Damaged("time"))?
         .format(&Rfc3339)
         .map_err(|_| StoreError::Damaged("time"))
-}
-
-/// Whether the database refused a row because its key is taken.
-fn is_taken(error: &sqlx::Error) -> bool {
-    error
-        .as_database_error()
-        .is_some_and(sqlx::error::DatabaseError::is_unique_violation)
 }
 
 #[cfg(test)]

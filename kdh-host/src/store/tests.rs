@@ -68,6 +68,10 @@ impl Database {
     }
 }
 
+async fn verify(store: &Store) -> Result<Result<u64, String>, StoreError> {
+    store.read(NOW).await?.verify_audit().await
+}
+
 fn device(serial: &str) -> DeviceSerial {
     DeviceSerial::parse(serial).unwrap()
 }
@@ -117,7 +121,7 @@ async fn what_is_not_committed_is_not_there() {
     assert!(tx.claim_nonce(&device("A"), &nonce(1)).await.unwrap());
     tx.record(entry(&Actor::Host)).await.unwrap();
     drop(tx);
-    assert_eq!(database.store.verify_audit().await.unwrap(), Ok(0));
+    assert_eq!(verify(&database.store).await.unwrap(), Ok(0));
     let mut tx = database.tx().await;
     assert!(tx.claim_nonce(&device("A"), &nonce(1)).await.unwrap());
 }
@@ -127,11 +131,11 @@ async fn what_was_committed_is_there_after_a_restart() {
     let database = Database::with_trail(2).await;
     database.store.close().await;
     let again = Store::open(&database.path).await.unwrap();
-    assert_eq!(again.verify_audit().await.unwrap(), Ok(2));
+    assert_eq!(verify(&again).await.unwrap(), Ok(2));
     let mut tx = again.write(NOW).await.unwrap();
     tx.record(entry(&Actor::Host)).await.unwrap();
     tx.commit().await.unwrap();
-    assert_eq!(again.verify_audit().await.unwrap(), Ok(3));
+    assert_eq!(verify(&again).await.unwrap(), Ok(3));
 }
 
 #[tokio::test]
@@ -195,7 +199,7 @@ async fn every_change_of_the_trail_is_found() {
             .execute(&database.store.pool)
             .await
             .unwrap();
-        let found = database.store.verify_audit().await.unwrap();
+        let found = verify(&database.store).await.unwrap();
         assert!(found.is_err(), "{case}");
     }
 }
@@ -206,14 +210,14 @@ async fn a_record_that_is_no_record_is_an_error() {
     database
         .tamper("UPDATE audit SET detail = x'FF' WHERE sequence = 2")
         .await;
-    assert!(database.store.verify_audit().await.is_err());
+    assert!(verify(&database.store).await.is_err());
 }
 
 #[tokio::test]
 async fn the_trail_is_read_in_pages() {
     let database = Database::with_trail(1003).await;
-    assert_eq!(database.store.verify_audit().await.unwrap(), Ok(1003));
-    let mut tx = database.store.read().await.unwrap();
+    assert_eq!(verify(&database.store).await.unwrap(), Ok(1003));
+    let mut tx = database.store.read(NOW).await.unwrap();
     let page = tx.audit_records(1000, 10).await.unwrap();
     let sequences: Vec<_> = page.iter().map(|record| record.sequence).collect();
     assert_eq!(sequences, [1001, 1002, 1003]);
@@ -246,7 +250,7 @@ async fn writers_follow_one_another() {
         firsts, 1,
         "a nonce is claimed once, whoever comes at the same time"
     );
-    assert_eq!(database.store.verify_audit().await.unwrap(), Ok(100));
+    assert_eq!(verify(&database.store).await.unwrap(), Ok(100));
 }
 
 #[tokio::test]
@@ -379,14 +383,16 @@ async fn a_device_is_registered_once_and_listed_in_order() {
 }
 
 #[tokio::test]
-async fn a_stopped_device_remembers_where_it_came_from() {
+async fn a_suspended_device_remembers_where_it_came_from() {
     let database = Database::with_devices(&["A"]).await;
     let mut tx = database.tx().await;
     for (state, before) in [
         (DeviceState::Bound, None),
         (DeviceState::Suspended, Some(DeviceState::Bound)),
         (DeviceState::Bound, None),
-        (DeviceState::Quarantined, Some(DeviceState::Bound)),
+        (DeviceState::Quarantined, None),
+        (DeviceState::Suspended, Some(DeviceState::Quarantined)),
+        (DeviceState::Quarantined, None),
         (DeviceState::Revoked, None),
     ] {
         let stored = tx.device(&device("A")).await.unwrap().unwrap();
@@ -461,6 +467,11 @@ async fn versions_rise_and_a_newer_token_supersedes_the_one_before() {
             superseded
         );
     }
+    let mut later = database.store.read(NOW + Duration::SECOND).await.unwrap();
+    assert!(
+        later.deliveries(None, "", 9).await.unwrap().is_empty(),
+        "not committed yet"
+    );
     let first = tx.delivery("1").await.unwrap().unwrap();
     assert_eq!(first.state, DeliveryState::Superseded);
     tx.set_delivery_state("4", DeliveryState::Confirmed)
@@ -473,6 +484,25 @@ async fn versions_rise_and_a_newer_token_supersedes_the_one_before() {
         .collect();
     assert_eq!(confirmed, [("pin", false), ("tmk", true)]);
     assert!(tx.prepared_deliveries().await.unwrap().is_empty());
+    tx.commit().await.unwrap();
+    drop(later);
+
+    let mut list = database.store.read(NOW + Duration::SECOND).await.unwrap();
+    let list = list.deliveries(None, "", 9).await.unwrap();
+    let states: Vec<_> = list
+        .iter()
+        .map(|found| (found.id.as_str(), found.state_now().as_str()))
+        .collect();
+    let expected = [
+        ("4", "CONFIRMED"),
+        ("3", "EXPIRED"),
+        ("2", "EXPIRED"),
+        ("1", "SUPERSEDED"),
+    ];
+    assert_eq!(
+        states, expected,
+        "newest first, as they stand a second later"
+    );
 }
 
 #[tokio::test]

@@ -2,10 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use kdh_proto::v1::{
-    AddDeviceRequest, IssueActivationCodeRequest, ShowDeviceRequest,
-    administration_client::AdministrationClient,
-};
+use kdh_proto::v1::{ShowDeviceRequest, administration_client::AdministrationClient};
 use sqlx::{Connection, SqliteConnection};
 use tonic::transport::Channel;
 
@@ -40,21 +37,7 @@ async fn hang_up(
     operator: &mut AdministrationClient<Channel>,
     serial: &str,
 ) {
-    let serial_number = serial.to_owned();
-    let device = AddDeviceRequest {
-        serial_number,
-        model: "M1".to_owned(),
-    };
-    operator.add_device(device).await.unwrap();
-    let code = IssueActivationCodeRequest {
-        serial_number: serial.to_owned(),
-    };
-    let code = operator
-        .issue_activation_code(code)
-        .await
-        .unwrap()
-        .into_inner()
-        .code;
+    let code = world.added(operator, serial).await;
     let enrollment = world.enrollment(serial, &code);
 
     let path = world.path("host.db");

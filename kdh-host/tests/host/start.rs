@@ -3,6 +3,8 @@
 use std::fs;
 
 use kdh_host::{Clock as _, StartError, SystemClock};
+use kdh_proto::{Reason, ReasonedStatus as _, v1::BindRequest};
+use sqlx::{Connection, SqliteConnection};
 
 use crate::{alone::alone, world::World};
 
@@ -77,5 +79,57 @@ fn what_stops_the_host_is_found_by_the_check() {
             fs::remove_file(world.path("host.db")).ok();
         }
         assert!(unlike.is_empty(), "{unlike:#?}");
+    });
+}
+
+#[test]
+fn a_key_that_the_token_lacks_stops_the_host_and_is_not_forgotten() {
+    alone(|directory| {
+        let world = World::new(directory);
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(async {
+            world.serve().await.stop().await;
+            let path = world.path("host.db");
+            let path = path.to_str().unwrap();
+            let mut database = SqliteConnection::connect(path).await.unwrap();
+            sqlx::query(
+                "INSERT INTO keys VALUES ('tmk', 'kn.gone', 'D0000K0AB00E0000', 'AES-128',
+                 'AES_CMAC', 'A1B2C3', '2026-01-01T00:00:00Z')",
+            )
+            .execute(&mut database)
+            .await
+            .unwrap();
+            for _ in 0..2 {
+                let StartError(faults) = world.host().await.map(drop).unwrap_err();
+                assert_eq!(faults.len(), 1, "{faults:?}");
+                assert!(faults[0].contains("tmk") && faults[0].contains("kn.gone"));
+            }
+        });
+    });
+}
+
+#[test]
+fn a_host_whose_certificate_is_revoked_gives_nothing_away() {
+    alone(|directory| {
+        let world = World::new(directory);
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(async {
+            let host = world.serve().await;
+            let code = world.added(&mut world.operator(&host).await, "SN-1").await;
+            let enrollment = world.enrollment("SN-1", &code);
+            let mut stranger = world.terminal(&host).await;
+            let enrolled = stranger.enroll(enrollment).await.unwrap().into_inner();
+            let mut terminal = world.enrolled(&host, "SN-1", &enrolled).await;
+            let bind = BindRequest {
+                ct_krd: enrolled.ct_krd,
+            };
+            terminal.bind(bind.clone()).await.unwrap();
+            let (revoked, list) = ("crl-ca-kdh.revoked", "crl-ca-kdh.der");
+            fs::copy(world.path(revoked), world.path(list)).unwrap();
+            let refused = terminal.bind(bind).await.unwrap_err();
+            assert_eq!(refused.reason(), Some(Reason::Internal));
+            assert_eq!(refused.message(), "INTERNAL", "the terminal learns no more");
+            host.stop().await;
+        });
     });
 }

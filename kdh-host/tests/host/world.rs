@@ -15,8 +15,8 @@ use std::{
 use hsm::{KeyName, KeyPairKind, KeyRole, Module, Pin, SigningKey, Token, TokenConfig};
 use kdh_host::{Host, StartError, SystemClock, config::Config, serve};
 use kdh_proto::v1::{
-    EnrollRequest, administration_client::AdministrationClient,
-    key_distribution_client::KeyDistributionClient,
+    AddDeviceRequest, EnrollRequest, EnrollResponse, IssueActivationCodeRequest,
+    administration_client::AdministrationClient, key_distribution_client::KeyDistributionClient,
 };
 use pki::{
     Certificate, CrlContents, CrlNumber, Issuer, Role, SerialNumber, Signer as _, Subject, Validity,
@@ -184,6 +184,44 @@ impl<'a> World<'a> {
 
     pub(crate) async fn terminal(&self, host: &Running) -> KeyDistributionClient<Channel> {
         KeyDistributionClient::new(self.channel(&host.terminals, None).await)
+    }
+
+    /// The terminal once it is enrolled.
+    pub(crate) async fn enrolled(
+        &self,
+        host: &Running,
+        serial_number: &str,
+        enrolled: &EnrollResponse,
+    ) -> KeyDistributionClient<Channel> {
+        let name = KeyName::new(&format!("auth.{}", serial_number.to_lowercase())).unwrap();
+        let key = self
+            .terminal
+            .signing_key(KeyRole::KrdAuthentication, &name)
+            .unwrap();
+        let certificate = &enrolled.authentication_certificate;
+        let identity = TlsIdentity {
+            chain: vec![Certificate::from_der(certificate).unwrap()],
+            key,
+        };
+        KeyDistributionClient::new(self.channel(&host.terminals, Some(&identity)).await)
+    }
+
+    /// The code of a device that an operator has just added.
+    pub(crate) async fn added(
+        &self,
+        operator: &mut AdministrationClient<Channel>,
+        serial_number: &str,
+    ) -> String {
+        let device = AddDeviceRequest {
+            serial_number: serial_number.to_owned(),
+            model: "M1".to_owned(),
+        };
+        operator.add_device(device).await.unwrap();
+        let code = IssueActivationCodeRequest {
+            serial_number: serial_number.to_owned(),
+        };
+        let code = operator.issue_activation_code(code).await.unwrap();
+        code.into_inner().code
     }
 
     pub(crate) async fn operator(&self, host: &Running) -> AdministrationClient<Channel> {

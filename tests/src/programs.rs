@@ -55,6 +55,11 @@ impl Programs {
         self.folder.join(name)
     }
 
+    /// The program that puts a key made outside into a token; only tests have it.
+    pub fn import_rsa_key(&self) -> PathBuf {
+        self.folder.join("examples").join("import-rsa-key")
+    }
+
     /// The same programs with a host that betrays Kn to its own process.
     #[must_use]
     pub fn leaky_host(&self) -> PathBuf {
@@ -99,7 +104,7 @@ fn cargo_build(arguments: &[&str]) -> Result<()> {
     let mut build = Command::new(cargo);
     build
         .current_dir(workspace())
-        .args(["build", "--quiet", "--workspace", "--bins"])
+        .args(["build", "--quiet", "--workspace", "--bins", "--examples"])
         .args(arguments);
     if build_folder()?.ends_with("release") {
         build.arg("--release");

@@ -1,7 +1,5 @@
 //! The demonstration: the whole job on SoftHSM tokens made for the occasion, with the real programs.
 
-#![expect(clippy::print_stdout, reason = "it is there to be read")]
-
 mod background;
 mod narrator;
 mod show;
@@ -16,7 +14,10 @@ use anyhow::{Context as _, Result};
 use clap::Parser;
 use system_tests::programs::{Programs, workspace};
 
-use crate::{background::Running, narrator::Narrator};
+use crate::{
+    background::Running,
+    narrator::{Narrator, print},
+};
 
 /// Shows the whole job of a key distribution host.
 #[derive(Parser)]
@@ -39,12 +40,12 @@ fn main() -> ExitCode {
     };
     match outcome {
         Ok(last_line) => {
-            println!("{last_line}");
+            print(&last_line);
             ExitCode::SUCCESS
         }
         Err(error) => {
             let logs = folder().map_or_else(|_| PathBuf::new(), |folder| show::logs(&folder));
-            println!("{}", narrator.failure(&error, &logs));
+            print(&narrator.failure(&error, &logs));
             ExitCode::FAILURE
         }
     }
@@ -68,10 +69,10 @@ fn run(narrator: &mut Narrator) -> Result<String> {
 fn up(narrator: &mut Narrator) -> Result<String> {
     let folder = folder()?;
     if let Some(running) = Running::find(&folder)? {
-        println!(
-            "The demonstration's host is running already, as process {}.\n",
-            running.id()
-        );
+        let id = running.id();
+        print(&format!(
+            "The demonstration's host is running already, as process {id}.\n"
+        ));
         return Ok(show::commands(&folder));
     }
     start_afresh()?;
@@ -80,7 +81,7 @@ fn up(narrator: &mut Narrator) -> Result<String> {
     show::prepare_trial(narrator, &site, &key, &folder)?;
     Running::record(&folder, &site, &host)?;
     host.let_go();
-    println!();
+    print("");
     Ok(show::commands(&folder))
 }
 
@@ -111,10 +112,10 @@ fn folder() -> Result<PathBuf> {
 fn start_afresh() -> Result<PathBuf> {
     let folder = folder()?;
     if let Some(running) = Running::find(&folder)? {
-        println!(
-            "The host of an earlier ./dev up runs as process {}: stopping it.",
-            running.id()
-        );
+        let id = running.id();
+        print(&format!(
+            "The host of an earlier ./dev up runs as process {id}: stopping it."
+        ));
         running.stop()?;
     }
     if folder.exists() {

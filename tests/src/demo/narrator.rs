@@ -1,9 +1,18 @@
 //! Says what happens and where.
 
-use std::{path::Path, time::Instant};
+use std::{
+    io::{self, Write as _},
+    path::Path,
+    time::Instant,
+};
 
 use anyhow::Error;
 use system_tests::process::Failed;
+
+/// Where nobody listens any more, the work goes on.
+pub(crate) fn print(line: &str) {
+    let _ = writeln!(io::stdout(), "{line}");
+}
 
 /// Tells the story in numbered steps.
 #[derive(Debug, Default)]
@@ -19,14 +28,14 @@ impl Narrator {
         self.number += 1;
         title.clone_into(&mut self.title);
         self.since = Some(Instant::now());
-        println!("\n{:>2}  {title}", self.number);
+        print(&format!("\n{:>2}  {title}", self.number));
     }
 
     /// Says something about this step.
     #[expect(clippy::unused_self, reason = "only a narrator speaks")]
     pub(crate) fn say(&self, text: &str) {
         for line in text.lines() {
-            println!("    {line}");
+            print(&format!("    {line}"));
         }
     }
 

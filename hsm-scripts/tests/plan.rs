@@ -1,0 +1,639 @@
+//! Plans: the samples have no faults, and a fault is named with its place before an HSM is opened.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
+    process::{Command, Stdio},
+};
+
+use kdh_ceremony::{CeremonyError, Plan};
+use tempfile::TempDir;
+
+const TWO_SUB_CAS: &str = include_str!("../plans/two-sub-cas.toml");
+const SINGLE_SUB_CA: &str = include_str!("../plans/single-sub-ca.toml");
+const CRL_REISSUE: &str = include_str!("../plans/crl-reissue.toml");
+const IMPORT: &str = include_str!("../plans/import-master-key.toml");
+
+const COMPONENTS: [&str; 2] = [
+    "7A4F 19C3 D05B 62E8 8E13 F6A9 27C4 B05D\n",
+    "315C8EF40D97A26B94E05D7218FBC63A",
+];
+
+/// What the plan is found to be: nothing, or its faults.
+fn faults(text: &str, folder: &Path) -> Vec<String> {
+    match Plan::parse(text, folder) {
+        Ok(_) => Vec::new(),
+        Err(CeremonyError::Plan(faults)) => {
+            assert!(!faults.is_empty());
+            faults
+        }
+        Err(other) => panic!("{other:?}"),
+    }
+}
+
+/// One thing is changed in a good plan, and the first fault has all of `named` in it. Others may
+/// follow from it.
+struct Case<'a> {
+    change: (&'a str, &'a str),
+    named: &'a [&'a str],
+}
+
+const fn case<'a>(from: &'a str, to: &'a str, named: &'a [&'a str]) -> Case<'a> {
+    Case {
+        change: (from, to),
+        named,
+    }
+}
+
+/// Replaces the first occurrence, which has to be there.
+fn change(text: &str, from: &str, to: &str) -> String {
+    assert!(text.contains(from), "{from:?} is not in the plan");
+    text.replacen(from, to, 1)
+}
+
+fn assert_cases(good: &str, folder: &Path, cases: &[Case<'_>]) {
+    assert_eq!(faults(good, folder), [""; 0]);
+    let mut missed = Vec::new();
+    for Case {
+        change: (from, to),
+        named,
+    } in cases
+    {
+        let found = faults(&change(good, from, to), folder);
+        let named = |fault: &String| named.iter().all(|part| fault.contains(part));
+        if !found.first().is_some_and(named) {
+            missed.push(format!("{from:?} -> {to:?}: {found:#?}"));
+        }
+    }
+    assert!(missed.is_empty(), "{}", missed.join("\n"));
+}
+
+fn write(folder: &Path, name: &str, text: &str, mode: u32) {
+    let path = folder.join(name);
+    fs::write(&path, text).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+/// A folder with the files that an import in automation reads, and the plan for it.
+fn import_folder() -> (TempDir, String) {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, component) in ["first.hex", "second.hex"].into_iter().zip(COMPONENTS) {
+        write(folder.path(), name, component, 0o600);
+    }
+    let plan = IMPORT
+        .replace("confirmation = \"typed\"", "confirmation = \"unattended\"")
+        .replace(
+            "custodian = \"First Custodian\"",
+            "custodian = \"First Custodian\"\nfile = \"first.hex\"\nkcv = \"A19083\"",
+        )
+        .replace(
+            "custodian = \"Second Custodian\"",
+            "custodian = \"Second Custodian\"\nfile = \"second.hex\"\nkcv = \"EC8692\"",
+        );
+    (folder, plan)
+}
+
+/// A folder with a CA's certificate and its revocation list number 1, which OpenSSL made.
+fn crl_folder() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+    write("index.txt", "");
+    write("crlnumber", "01\n");
+    write(
+        "openssl.cnf",
+        "[ca]\ndefault_ca = ca\n[ca]\ndatabase = index.txt\ncrlnumber = crlnumber\n\
+         default_md = sha256\ndefault_crl_days = 30\ncrl_extensions = crl\n\
+         [crl]\nauthorityKeyIdentifier = keyid\n\
+         [req]\ndistinguished_name = name\nx509_extensions = root\n[name]\n\
+         [root]\nbasicConstraints = critical,CA:true,pathlen:0\n\
+         keyUsage = critical,keyCertSign,cRLSign\nsubjectKeyIdentifier = hash\n",
+    );
+    for arguments in [
+        "req -x509 -config openssl.cnf -newkey rsa:2048 -nodes -keyout ca.key -out ca-kdh.pem \
+         -days 30 -subj /C=DE/O=Bank/CN=CA",
+        "ca -gencrl -config openssl.cnf -keyfile ca.key -cert ca-kdh.pem -out crl.pem",
+        "crl -in crl.pem -outform DER -out crl-ca-kdh.der",
+    ] {
+        let output = Command::new("openssl")
+            .args(arguments.split_whitespace())
+            .current_dir(folder.path())
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+    }
+    folder
+}
+
+#[test]
+fn the_sample_plans_have_no_faults() {
+    let empty = tempfile::tempdir().unwrap();
+    for plan in [TWO_SUB_CAS, SINGLE_SUB_CA, IMPORT] {
+        assert_eq!(faults(plan, empty.path()), [""; 0]);
+    }
+    assert_eq!(faults(CRL_REISSUE, crl_folder().path()), [""; 0]);
+}
+
+#[test]
+fn a_plan_is_read_from_its_own_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("plan.toml");
+    fs::write(&path, TWO_SUB_CAS).unwrap();
+    let plan = Plan::load(&path).unwrap();
+    assert_eq!(
+        plan.digest(),
+        Plan::parse(TWO_SUB_CAS, folder.path()).unwrap().digest()
+    );
+}
+
+#[test]
+fn every_byte_of_a_plan_is_in_its_digest() {
+    let folder = tempfile::tempdir().unwrap();
+    let digest = |text: &str| Plan::parse(text, folder.path()).unwrap().digest();
+    let good = digest(TWO_SUB_CAS);
+    assert_eq!(good.len(), 64);
+    assert_ne!(good, digest(&format!("{TWO_SUB_CAS}\n")));
+    assert_ne!(
+        good,
+        digest(&change(TWO_SUB_CAS, "years = 20", "years = 21"))
+    );
+}
+
+#[test]
+fn a_plan_that_is_not_there_or_not_text_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("plan.toml");
+    assert!(matches!(Plan::load(&path), Err(CeremonyError::File { .. })));
+    fs::write(&path, [0xff, 0xfe]).unwrap();
+    assert!(matches!(Plan::load(&path), Err(CeremonyError::File { .. })));
+    fs::write(&path, "title = ").unwrap();
+    assert!(matches!(Plan::load(&path), Err(CeremonyError::Plan(_))));
+}
+
+#[test]
+fn bad_forms_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    assert_cases(
+        TWO_SUB_CAS,
+        folder.path(),
+        &[
+            case("title =", "colour = 1\ntitle =", &["colour"]),
+            case(
+                "label = \"root\"",
+                "label = \"root\"\npin = \"1\"",
+                &["`pin`"],
+            ),
+            case("years = 20", "years = 20\ncolour = 1", &["`colour`"]),
+            case(
+                "key = \"ca-root\",",
+                "key = \"ca-root\", colour = 1,",
+                &["`colour`"],
+            ),
+            case(
+                "act = \"root-ca\"",
+                "act = \"root\"",
+                &["`root`", "`root-ca`"],
+            ),
+            case("act = \"root-ca\"\n", "", &["`act`"]),
+            case("title = \"PKI", "name = \"PKI", &["`name`"]),
+            case("years = 20\n", "", &["`years`"]),
+            case("years = 20", "years = -1", &["-1"]),
+            case("years = 20", "years = \"20\"", &["\"20\""]),
+            case("= \"typed\"", "= \"none\"", &["`none`", "`typed`"]),
+        ],
+    );
+}
+
+#[test]
+fn bad_people_tokens_and_files_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), "file", "", 0o600);
+    write(folder.path(), "open.pin", "1234", 0o644);
+    write(folder.path(), "empty.pin", "", 0o600);
+    let officers = "officers = [\"First Officer\", \"Second Officer\"]";
+    let label = "label = \"root\"";
+    let root = "certificate = \"root.pem\"\n";
+    assert_cases(
+        TWO_SUB_CAS,
+        folder.path(),
+        &[
+            case(officers, "officers = [\"First Officer\"]", &["officers"]),
+            case(officers, "officers = [\"A\", \"A\"]", &["officers"]),
+            case(officers, "", &["officers"]),
+            case(
+                "output = \".\"",
+                "output = \"missing\"",
+                &["output", "missing"],
+            ),
+            case("output = \".\"", "output = \"file\"", &["output", "file"]),
+            case(
+                "softhsm/libsofthsm2.so",
+                "none.so",
+                &["tokens.root", "none.so"],
+            ),
+            case(label, "label = \"\"", &["tokens.root", "label"]),
+            case(
+                label,
+                "label = \"a-label-that-is-33-characters-lon\"",
+                &["tokens.root", "label"],
+            ),
+            case(
+                label,
+                "label = \"root\"\npin-file = \"missing.pin\"",
+                &["tokens.root", "missing.pin"],
+            ),
+            case(
+                label,
+                "label = \"root\"\npin-file = \"open.pin\"",
+                &["tokens.root", "open.pin"],
+            ),
+            case(
+                label,
+                "label = \"root\"\npin-file = \"empty.pin\"",
+                &["tokens.root", "empty.pin"],
+            ),
+            case("pki-transcript.jsonl", "file", &["transcript", "file"]),
+            case(
+                "pki-transcript.jsonl",
+                "a/b.jsonl",
+                &["transcript", "a/b.jsonl"],
+            ),
+            case("crl-ca-krd.der", "a/crl.der", &["act 9 (crl)", "a/crl.der"]),
+            case(
+                "crl-ca-krd.der",
+                "../crl.der",
+                &["act 9 (crl)", "../crl.der"],
+            ),
+            case("crl-ca-krd.der", "/crl.der", &["act 9 (crl)", "/crl.der"]),
+            case("crl-ca-krd.der", "./crl.der", &["act 9 (crl)", "./crl.der"]),
+            case("crl-ca-krd.der", "", &["act 9 (crl)", "file name"]),
+            case("crl-ca-krd.der", "file", &["act 9 (crl)", "file", "exists"]),
+            case(
+                "crl-ca-krd.der",
+                "kdh.pem",
+                &["act 9 (crl)", "kdh.pem", "twice"],
+            ),
+            case(
+                "crl-ca-krd.der",
+                "pki-transcript.jsonl",
+                &["act 9 (crl)", "pki-transcript.jsonl", "twice"],
+            ),
+            case(
+                root,
+                "certificate = \"root.pem\"\n[[acts]]\nact = \"root-ca\"\ntoken = \"root\"\n\
+                 key = \"ca-root\"\nsubject = \"CN=A\"\nyears = 1\ncertificate = \"a.pem\"\n",
+                &["act 2 (root-ca)", "ca-root", "twice"],
+            ),
+        ],
+    );
+}
+
+#[test]
+fn bad_cas_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), "text.pem", "no certificate", 0o644);
+    let root = "act 1 (root-ca)";
+    let sub = "act 2 (sub-ca)";
+    assert_cases(
+        TWO_SUB_CAS,
+        folder.path(),
+        &[
+            case(
+                "token = \"root\"\n",
+                "token = \"vault\"\n",
+                &[root, "vault"],
+            ),
+            case("token = \"root\",", "token = \"vault\",", &[sub, "vault"]),
+            case(
+                "key = \"ca-root\"\n",
+                "key = \"CA root\"\n",
+                &[root, "CA root"],
+            ),
+            case("key = \"ca-root\"\n", "key = \"\"\n", &[root]),
+            case(
+                "key = \"ca-root\"\n",
+                "key = \"a-label-that-is-33-characters-lon\"\n",
+                &[root],
+            ),
+            case(
+                "key = \"ca-root\",",
+                "key = \"CA root\",",
+                &[sub, "CA root"],
+            ),
+            case(
+                "CN=Example Bank Root CA,",
+                "Example Bank,",
+                &[root, "subject"],
+            ),
+            case(
+                "CN=Example Bank Root CA,O=Example Bank,C=DE",
+                "",
+                &[root, "subject"],
+            ),
+            case("years = 20", "years = 0", &[root, "years"]),
+            case("years = 20", "years = 31", &[root, "years"]),
+            case(
+                "years = 20",
+                "years = 20\nrsa-bits = 2048",
+                &[root, "rsa-bits", "2048"],
+            ),
+            case(
+                "years = 20",
+                "years = 20\nrsa-bits = 1000",
+                &[root, "rsa-bits", "1000"],
+            ),
+            case(
+                "years = 20",
+                "years = 20\nrsa-bits = 8192",
+                &[root, "rsa-bits", "8192"],
+            ),
+            case(
+                "years = 20",
+                "years = 20\nrsa-bits = 3500",
+                &[root, "rsa-bits", "3500"],
+            ),
+            case(
+                "years = 10",
+                "years = 10\nrsa-bits = 2048",
+                &[sub, "rsa-bits", "2048"],
+            ),
+            case("years = 10", "years = 31", &[sub, "years"]),
+            case(
+                "certificate = \"root.pem\" }",
+                "certificate = \"missing.pem\" }",
+                &[sub, "issuer", "missing.pem"],
+            ),
+            case(
+                "certificate = \"root.pem\" }",
+                "certificate = \"text.pem\" }",
+                &[sub, "issuer", "text.pem"],
+            ),
+            // A later act makes it.
+            case(
+                "certificate = \"root.pem\" }",
+                "certificate = \"ca-ops.pem\" }",
+                &[sub, "issuer", "ca-ops.pem"],
+            ),
+        ],
+    );
+}
+
+#[test]
+fn bad_credentials_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let tls = "act 6 (host-tls-credential)";
+    let hosts = "hosts = [\"localhost\", \"127.0.0.1\"]";
+    assert_cases(
+        TWO_SUB_CAS,
+        folder.path(),
+        &[
+            case(
+                "rsa-bits = 2048 ",
+                "rsa-bits = 1024 ",
+                &["act 5 (kdh-credential)", "1024"],
+            ),
+            case(
+                "\"KDH 1\"",
+                "\"\"",
+                &["act 5 (kdh-credential)", "common-name"],
+            ),
+            case(
+                "years = 3\n",
+                "years = 0\n",
+                &["act 5 (kdh-credential)", "years"],
+            ),
+            case(hosts, "", &["hosts"]),
+            case(hosts, "hosts = []", &[tls, "hosts"]),
+            case(
+                "\"fleet-operator\"",
+                "\"\"",
+                &["act 7 (operator-credential)", "common-name"],
+            ),
+        ],
+    );
+}
+
+#[test]
+fn what_belongs_to_another_kind_of_credential_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    assert_cases(
+        TWO_SUB_CAS,
+        folder.path(),
+        &[
+            case(
+                "common-name = \"KDH 1\"",
+                "common-name = \"KDH 1\"\nhosts = [\"a\"]",
+                &["hosts"],
+            ),
+            case(
+                "common-name = \"kdh-1\"",
+                "common-name = \"kdh-1\"\nrsa-bits = 3072",
+                &["rsa-bits"],
+            ),
+            case(
+                "common-name = \"fleet-operator\"",
+                "common-name = \"fleet-operator\"\nhosts = [\"a\"]",
+                &["hosts"],
+            ),
+            case(
+                "common-name = \"fleet-operator\"",
+                "common-name = \"fleet-operator\"\nrsa-bits = 2048",
+                &["rsa-bits"],
+            ),
+        ],
+    );
+}
+
+/// Kn has to stand on a block boundary behind the issuer's name and the serial number, and 13
+/// lengths of serial number cannot make up for 16 lengths of name.
+#[test]
+fn a_ca_name_for_which_no_serial_number_fits_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let name = "CN=Example Bank KDH CA";
+    let found: Vec<_> = (0..16)
+        .map(|more| {
+            let longer = format!("{name}{}", "A".repeat(more));
+            faults(&change(TWO_SUB_CAS, name, &longer), folder.path())
+        })
+        .collect();
+    let bad: Vec<_> = found.iter().filter(|found| !found.is_empty()).collect();
+    assert_eq!(bad.len(), 3, "{found:#?}");
+    for found in bad {
+        assert_eq!(found.len(), 1);
+        assert!(found[0].contains("act 5 (kdh-credential)"), "{found:?}");
+        assert!(found[0].contains("AA"), "{found:?}");
+    }
+}
+
+#[test]
+fn bad_revocation_lists_are_named() {
+    let folder = crl_folder();
+    write(folder.path(), "text.der", "no list", 0o644);
+    let act = "act 1 (crl)";
+    assert_cases(
+        CRL_REISSUE,
+        folder.path(),
+        &[
+            case("days = 90", "days = 0", &[act, "days"]),
+            case("days = 90", "days = 401", &[act, "days"]),
+            case("number = 2 ", "number = 1 ", &[act, "number"]),
+            case("number = 2 ", "number = 0 ", &[act, "number"]),
+            case(
+                "\"crl-ca-kdh.der\"",
+                "\"missing.der\"",
+                &[act, "previous", "missing.der"],
+            ),
+            case(
+                "\"crl-ca-kdh.der\"",
+                "\"text.der\"",
+                &[act, "previous", "text.der"],
+            ),
+            case(
+                "crl-ca-kdh-2.der",
+                "crl-ca-kdh.der",
+                &[act, "crl-ca-kdh.der", "exists"],
+            ),
+            case(
+                "certificate = \"ca-kdh.pem\"",
+                "certificate = \"a.pem\"",
+                &[act, "a.pem"],
+            ),
+            case("token = \"issuing\"", "token = \"vault\"", &[act, "vault"]),
+            case(
+                "40A1B2C3D4E5F607",
+                "40A1B2C3D4E5F60",
+                &[act, "revoked", "40A1B2C3D4E5F60"],
+            ),
+            case("40A1B2C3D4E5F607", "xyz0", &[act, "revoked", "xyz0"]),
+            case("40A1B2C3D4E5F607", "", &[act, "revoked"]),
+            case("40A1B2C3D4E5F607", "C0A1B2C3D4E5F607", &[act, "revoked"]),
+            case("2026-01-31T12:00:00Z", "2026-02-31", &["acts"]),
+            case("\"superseded\"", "\"lost\"", &["`lost`", "`superseded`"]),
+        ],
+    );
+}
+
+#[test]
+fn bad_components_are_named() {
+    let (folder, plan) = import_folder();
+    write(folder.path(), "open.hex", COMPONENTS[0], 0o640);
+    write(folder.path(), "text.hex", "no component", 0o600);
+    write(folder.path(), "odd.hex", "7A4", 0o600);
+    write(folder.path(), "empty.hex", "", 0o600);
+    write(folder.path(), "long.hex", &"7A".repeat(300), 0o600);
+    fs::create_dir(folder.path().join("folder")).unwrap();
+    let act = "act 1 (import-components)";
+    assert_cases(
+        &plan,
+        folder.path(),
+        &[
+            case(
+                "\"Second Custodian\"",
+                "\"First Custodian\"",
+                &[act, "components"],
+            ),
+            case(
+                "kind = \"AES-128\"",
+                "kind = \"AES-512\"",
+                &[act, "kind", "AES-512"],
+            ),
+            case(
+                "kind = \"AES-128\"",
+                "kind = \"aes-128\"",
+                &[act, "kind", "aes-128"],
+            ),
+            case("kcv = \"A1B2C3\"", "kcv = \"A1B2\"", &[act, "kcv"]),
+            case("kcv = \"A1B2C3\"", "kcv = \"A1B2CX\"", &[act, "kcv"]),
+            case("kcv = \"A1B2C3\"", "kcv = \"\"", &[act, "kcv"]),
+            case(
+                "\"kn.acquirer-tmk\"",
+                "\"kn acquirer\"",
+                &[act, "kn acquirer"],
+            ),
+            case("token = \"kdh\"", "token = \"vault\"", &[act, "vault"]),
+            case("\"first.hex\"", "\"open.hex\"", &[act, "open.hex"]),
+            case("\"first.hex\"", "\"missing.hex\"", &[act, "missing.hex"]),
+            case("\"first.hex\"", "\"text.hex\"", &[act, "text.hex"]),
+            case("\"first.hex\"", "\"odd.hex\"", &[act, "odd.hex"]),
+            case("\"first.hex\"", "\"empty.hex\"", &[act, "empty.hex"]),
+            case("\"first.hex\"", "\"folder\"", &[act, "folder"]),
+            case("\nkcv = \"A19083\"", "", &[act, "components", "kcv"]),
+            case("\nfile = \"first.hex\"", "", &[act, "components", "file"]),
+        ],
+    );
+    let one = plan.find("[[acts.components]]").unwrap();
+    let second = plan.rfind("[[acts.components]]").unwrap();
+    for (text, named) in [
+        (&plan[..second], "components"),
+        (&plan[..one], "`components`"),
+    ] {
+        let found = faults(text, folder.path());
+        assert_eq!(found.len(), 1, "{found:#?}");
+        assert!(found[0].contains(named), "{found:#?}");
+    }
+}
+
+/// A fault quotes the place, never what stands in a file that is secret.
+#[test]
+fn no_component_is_in_a_fault() {
+    let (folder, plan) = import_folder();
+    let secret = "7A4F19C3D05B62E8";
+    write(
+        folder.path(),
+        "text.hex",
+        &format!("{secret}-no hex"),
+        0o600,
+    );
+    let plan = change(&plan, "\"first.hex\"", "\"text.hex\"");
+    let found = faults(&plan, folder.path());
+    assert_eq!(found.len(), 1);
+    assert!(!found[0].contains(&secret[..8]), "{found:?}");
+}
+
+#[test]
+fn a_plan_without_acts_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let head = &TWO_SUB_CAS[..TWO_SUB_CAS.find("[[acts]]").unwrap()];
+    let plan = change(head, "title =", "acts = []\ntitle =");
+    let found = faults(&plan, folder.path());
+    assert_eq!(found.len(), 1, "{found:#?}");
+    assert!(found[0].starts_with("acts"), "{found:#?}");
+}
+
+#[test]
+fn all_faults_are_told_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut plan = TWO_SUB_CAS.to_owned();
+    for (from, to) in [
+        ("output = \".\"", "output = \"missing\""),
+        (", \"Second Officer\"", ""),
+        ("label = \"root\"", "label = \"\""),
+        ("key = \"ca-root\"\n", "key = \"CA root\"\n"),
+        ("years = 20", "years = 0\nrsa-bits = 1000"),
+        ("\"KDH 1\"", "\"\""),
+        ("days = 90", "days = 0"),
+    ] {
+        plan = change(&plan, from, to);
+    }
+    let found = faults(&plan, folder.path());
+    let places = [
+        "output",
+        "officers",
+        "tokens.root",
+        "act 1 (root-ca): \"CA root\"",
+        "act 1 (root-ca): rsa-bits",
+        "act 1 (root-ca): years",
+        "act 5 (kdh-credential)",
+        "act 8 (crl)",
+    ];
+    let mut rest = found.iter();
+    for place in places {
+        let named = rest.any(|fault| fault.starts_with(place));
+        assert!(named, "{place} is not named in its turn: {found:#?}");
+    }
+    let message = CeremonyError::Plan(found.clone()).to_string();
+    assert!(found.iter().all(|fault| message.contains(fault)));
+}

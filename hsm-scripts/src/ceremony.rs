@@ -1,152 +1,118 @@
 //! The order of a run: show the plan, have it confirmed, open the HSM, act, write, record.
 
-use std::{collections::BTreeMap, fmt::Write as _};
+use std::{collections::BTreeMap, fmt::Write as _, fs, path::Path};
 
-use hsm::{KeyName, Module, Pin, Token, TokenConfig};
-use serde_json::json;
+use hsm::{HsmError, KeyName, KeyPairKind, KeyRole, Module, Pin, Token, TokenConfig};
+use pki::PublicKey;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
 
-use crate::{CeremonyError, People, Plan, acts, people::confirm_digest, transcript::Transcript};
+use crate::{
+    CeremonyError, Mode, People, Plan, acts,
+    outputs::write_new,
+    people::confirm_digest,
+    plan::{KeyPlace, TokenPlan},
+    transcript::Transcript,
+};
 
 /// How long one operation may take: making an RSA key can take a while.
 const DEADLINE: std::time::Duration = std::time::Duration::from_mins(2);
 
-/// Whether it is meant.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
-    /// The plan's tokens, the real components.
-    Real,
-    /// Throw-away tokens and components that were made up; marked so in the transcript.
-    Rehearsal,
-}
-
 /// A ceremony that was confirmed, with its tokens open.
 pub struct Ceremony<'a> {
     pub(crate) plan: &'a Plan,
-    pub(crate) mode: Mode,
     pub(crate) people: &'a mut dyn People,
-    pub(crate) now: OffsetDateTime,
+    clock: &'a dyn Fn() -> OffsetDateTime,
     tokens: BTreeMap<String, Token>,
     transcript: Transcript,
+    /// Of the act that is going on.
+    made: Vec<Made>,
 }
+
+/// What goes again if its act fails.
+enum Made {
+    Key(KeyPlace),
+    File(std::path::PathBuf),
+}
+
+/// A token that was opened, and how the transcript describes it.
+type Opened = (Token, Value);
 
 impl<'a> Ceremony<'a> {
     /// Runs a plan from beginning to end.
     ///
     /// # Errors
-    /// The people declined, or an act failed. What the failing act had made is gone; the error says
-    /// what stands.
+    /// The people declined, or a token cannot be opened or holds a key of the plan already: nothing
+    /// has happened then. Or an act failed: what it had made is gone, and the error says what
+    /// stands.
     pub fn run(
         plan: &'a Plan,
-        mode: Mode,
         people: &'a mut dyn People,
-        now: OffsetDateTime,
+        clock: &'a dyn Fn() -> OffsetDateTime,
     ) -> Result<(), CeremonyError> {
-        people.tell(&summary(plan, mode));
-        if plan.is_attended() {
-            confirm_digest(people, &plan.contents.officers, &plan.digest())?;
-        }
-        let transcript = Transcript::begin(&plan.output(&plan.contents.transcript))?;
+        people.tell(&summary(plan));
+        confirm_digest(people, &plan.officers, &plan.digest())?;
+        let opened = open_tokens(plan)?;
         let mut ceremony = Self {
             plan,
-            mode,
             people,
-            now,
+            clock,
             tokens: BTreeMap::new(),
-            transcript,
+            transcript: Transcript::begin(&plan.path(&plan.transcript))?,
+            made: Vec::new(),
         };
-        ceremony.begin()?;
-        for (index, act) in plan.contents.acts.iter().enumerate() {
+        ceremony.record_beginning()?;
+        for (name, opened) in opened {
+            ceremony.hold(name, opened)?;
+        }
+        let standing = ceremony.perform_acts()?;
+        ceremony.record("finished", json!({"acts": standing.len()}))?;
+        let end = format!(
+            "Done. Transcript: {}\nIts last hash, for the minutes: {}",
+            plan.path(&plan.transcript).display(),
+            ceremony.transcript.head()
+        );
+        ceremony.people.tell(&end);
+        Ok(())
+    }
+
+    /// The acts, one after the other; returns what they made, or stops at the first that fails.
+    fn perform_acts(&mut self) -> Result<Vec<String>, CeremonyError> {
+        let mut standing = Vec::new();
+        for (index, act) in self.plan.acts.iter().enumerate() {
             let number = index + 1;
-            ceremony
-                .people
-                .tell(&format!("Act {number}: {}", act.name()));
-            match acts::perform(&mut ceremony, act) {
-                Ok(done) => {
-                    ceremony.people.tell(&format!("  {}", done.summary));
-                    ceremony.record(act.name(), done.record)?;
+            let name = act.name();
+            self.people.tell(&format!("Act {number}: {name}"));
+            // An act that is not on the record did not happen.
+            let done = acts::perform(self, act).and_then(|done| {
+                self.record(name, done.record)?;
+                Ok(done.summary)
+            });
+            match done {
+                Ok(summary) => {
+                    self.made.clear();
+                    self.people.tell(&format!("  {summary}"));
+                    standing.push(format!("act {number} ({name}): {summary}"));
                 }
                 Err(cause) => {
-                    let text = cause.to_string();
-                    ceremony.record("failed", json!({"act": number, "cause": text}))?;
+                    let undone = self.undo();
+                    let detail =
+                        json!({"act": number, "cause": cause.to_string(), "undone": undone});
+                    if let Err(error) = self.record("failed", detail) {
+                        self.people
+                            .tell(&format!("The failure is not on the record: {error}"));
+                    }
                     return Err(CeremonyError::Act {
                         number,
-                        name: act.name(),
+                        name,
                         cause: Box::new(cause),
+                        standing,
                     });
                 }
             }
         }
-        ceremony.record("finished", json!({}))?;
-        let transcript = plan.output(&plan.contents.transcript);
-        ceremony
-            .people
-            .tell(&format!("Done. Transcript: {}", transcript.display()));
-        Ok(())
-    }
-
-    /// Opens the tokens, and makes sure that no key that shall be made is there yet.
-    fn begin(&mut self) -> Result<(), CeremonyError> {
-        let officers = if self.plan.is_attended() {
-            self.plan.contents.officers.clone()
-        } else {
-            Vec::new()
-        };
-        self.record(
-            "began",
-            json!({
-                "title": self.plan.contents.title,
-                "plan-sha256": self.plan.digest(),
-                "tool": concat!("kdh-ceremony ", env!("CARGO_PKG_VERSION")),
-                "mode": match self.mode { Mode::Real => "real", Mode::Rehearsal => "rehearsal" },
-                "confirmed-by": officers,
-                "unattended": !self.plan.is_attended(),
-            }),
-        )?;
-        for name in self.plan.tokens_in_use() {
-            let token = self.open(name)?;
-            self.tokens.insert(name.to_owned(), token);
-        }
-        for act in &self.plan.contents.acts {
-            if let Some((token, key)) = act.makes_key() {
-                let listed = self.token(token)?.list_keys()?;
-                if listed.iter().any(|found| found.label == key) {
-                    return Err(hsm::HsmError::KeyExists {
-                        label: key.to_owned(),
-                    }
-                    .into());
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn open(&mut self, name: &str) -> Result<Token, CeremonyError> {
-        let settings = self
-            .plan
-            .contents
-            .tokens
-            .get(name)
-            .ok_or_else(|| CeremonyError::Plan(vec![format!("there is no token {name:?}")]))?;
-        let pin = match &settings.pin_file {
-            Some(path) => Pin::from_file(&self.plan.folder.join(path))?,
-            None => Pin::prompt(&format!("PIN of token {:?}: ", settings.label))?,
-        };
-        let mut config = TokenConfig::new(&settings.label);
-        config.serial.clone_from(&settings.serial);
-        config.workers = 1;
-        config.deadline = DEADLINE;
-        let token = Module::load(&self.plan.folder.join(&settings.module))?.open(&config, &pin)?;
-        let info = token.info();
-        let detail = json!({
-            "name": name,
-            "label": info.label,
-            "serial": info.serial,
-            "model": info.model,
-            "manufacturer": info.manufacturer,
-        });
-        self.record("token-opened", detail)?;
-        Ok(token)
+        Ok(standing)
     }
 
     /// A token of the plan.
@@ -156,42 +122,185 @@ impl<'a> Ceremony<'a> {
             .ok_or_else(|| CeremonyError::Plan(vec![format!("token {name:?} is not open")]))
     }
 
-    /// Destroys a key that a failed act had made.
-    pub(crate) fn undo(&mut self, token: &str, key: &KeyName) {
-        let undone = self.token(token).map_err(|error| error.to_string());
-        let undone =
-            undone.and_then(|token| token.destroy_key(key).map_err(|error| error.to_string()));
-        if let Err(error) = undone {
-            self.people.tell(&format!(
-                "The key {key} in token {token} could not be destroyed ({error}); destroy it by hand."
-            ));
-        }
+    /// Opens a token that was not there when the ceremony began.
+    pub(crate) fn open(&mut self, name: &str) -> Result<(), CeremonyError> {
+        let settings = find(self.plan, name)?;
+        let opened = open(name, settings)?;
+        self.hold(name.to_owned(), opened)
     }
 
-    fn record(&mut self, event: &str, detail: serde_json::Value) -> Result<(), CeremonyError> {
-        self.transcript.record(self.now, event, detail)
+    fn hold(&mut self, name: String, (token, detail): Opened) -> Result<(), CeremonyError> {
+        self.record("token-opened", detail)?;
+        self.tokens.insert(name, token);
+        Ok(())
+    }
+
+    /// Makes a key pair, which goes again if the act fails.
+    pub(crate) fn make_key_pair(
+        &mut self,
+        place: &KeyPlace,
+        role: KeyRole,
+        kind: KeyPairKind,
+    ) -> Result<PublicKey, CeremonyError> {
+        let token = self.token(&place.token)?;
+        let public_key = token.generate_key_pair(role, &place.key, kind)?;
+        self.made.push(Made::Key(place.clone()));
+        Ok(public_key)
+    }
+
+    /// Keeps account of a key that the HSM made, which goes again if the act fails.
+    pub(crate) fn made_key(&mut self, place: &KeyPlace) {
+        self.made.push(Made::Key(place.clone()));
+    }
+
+    /// Writes a new file and reads it back; it goes again if the act fails. Returns the SHA-256 of
+    /// what stands in it, hex.
+    pub(crate) fn write(&mut self, file: &Path, contents: &[u8]) -> Result<String, CeremonyError> {
+        let path = self.plan.path(file);
+        write_new(&path, contents)?;
+        self.made.push(Made::File(path.clone()));
+        let read = fs::read(&path).map_err(|error| CeremonyError::file(&path, error))?;
+        if read != contents {
+            let cause = "does not read back as it was written";
+            return Err(CeremonyError::file(&path, cause));
+        }
+        Ok(hex::encode(Sha256::digest(&read)))
+    }
+
+    /// Takes back what the act had made, the last first; returns what.
+    fn undo(&mut self) -> Vec<String> {
+        let mut undone = Vec::new();
+        while let Some(made) = self.made.pop() {
+            let (what, result) = match made {
+                Made::Key(place) => (place.to_string(), self.destroy(&place.token, &place.key)),
+                Made::File(path) => {
+                    let removed = fs::remove_file(&path);
+                    let removed = removed.map_err(|error| CeremonyError::file(&path, error));
+                    (path.display().to_string(), removed)
+                }
+            };
+            match result {
+                Ok(()) => undone.push(what),
+                Err(error) => self.people.tell(&format!(
+                    "What the act had made could not be taken back ({error}). Remove by hand: {what}"
+                )),
+            }
+        }
+        undone
+    }
+
+    fn destroy(&self, token: &str, key: &KeyName) -> Result<(), CeremonyError> {
+        Ok(self.token(token)?.destroy_key(key)?)
+    }
+
+    fn record_beginning(&mut self) -> Result<(), CeremonyError> {
+        let detail = json!({
+            "title": self.plan.title,
+            "plan-sha256": self.plan.digest(),
+            "tool": concat!("kdh-ceremony ", env!("CARGO_PKG_VERSION")),
+            "mode": match self.plan.mode {
+                Mode::Real => "real",
+                Mode::Rehearsal => "rehearsal",
+            },
+            "unattended": self.plan.officers.is_empty(),
+            "confirmed-by": self.plan.officers,
+        });
+        self.record("began", detail)
+    }
+
+    fn record(&mut self, event: &str, detail: Value) -> Result<(), CeremonyError> {
+        self.transcript.record((self.clock)(), event, detail)
     }
 }
 
+/// Opens the tokens that are there, and makes sure that nothing is there yet that shall be made.
+fn open_tokens(plan: &Plan) -> Result<BTreeMap<String, Opened>, CeremonyError> {
+    let fresh = plan.tokens_to_initialize();
+    for name in &fresh {
+        let settings = find(plan, name)?;
+        let tokens = Module::load(&settings.module)?.tokens()?;
+        let label = &settings.label;
+        if tokens
+            .iter()
+            .any(|token| token.initialized && token.label == *label)
+        {
+            let label = label.clone();
+            return Err(HsmError::TokenExists { label }.into());
+        }
+    }
+    let mut opened = BTreeMap::new();
+    for name in plan.tokens_in_use().difference(&fresh) {
+        opened.insert((*name).to_owned(), open(name, find(plan, name)?)?);
+    }
+    for (name, (token, _)) in &opened {
+        let listed = token.list_keys()?;
+        let mut planned = plan.acts.iter().filter_map(|act| act.makes_key());
+        let taken = planned.find(|place| {
+            let is_taken = |found: &hsm::KeySummary| found.label == place.key.label();
+            place.token == *name && listed.iter().any(is_taken)
+        });
+        if let Some(place) = taken {
+            let label = place.key.label().to_owned();
+            return Err(HsmError::KeyExists { label }.into());
+        }
+    }
+    Ok(opened)
+}
+
+fn find<'a>(plan: &'a Plan, name: &str) -> Result<&'a TokenPlan, CeremonyError> {
+    plan.tokens
+        .get(name)
+        .ok_or_else(|| CeremonyError::Plan(vec![format!("there is no token {name:?}")]))
+}
+
+/// Opens a token; its PIN is tried once.
+fn open(name: &str, settings: &TokenPlan) -> Result<Opened, CeremonyError> {
+    let pin = match &settings.pin_file {
+        Some(path) => Pin::from_file(path)?,
+        None => Pin::prompt(&format!("PIN of token {:?}: ", settings.label))?,
+    };
+    let mut config = TokenConfig::new(&settings.label);
+    config.serial.clone_from(&settings.serial);
+    config.workers = 1;
+    config.deadline = DEADLINE;
+    let module = Module::load(&settings.module)?;
+    let library = module.describe()?;
+    let token = module.open(&config, &pin)?;
+    let info = token.info();
+    let detail = json!({
+        "name": name,
+        "label": info.label,
+        "serial": info.serial,
+        "model": info.model,
+        "manufacturer": info.manufacturer,
+        "module": settings.module,
+        "library": format!("{} {}", library.library, library.version),
+    });
+    Ok((token, detail))
+}
+
 /// What is about to happen, for everybody to read.
-fn summary(plan: &Plan, mode: Mode) -> String {
+fn summary(plan: &Plan) -> String {
     let mut text = String::new();
-    if mode == Mode::Rehearsal {
-        text.push_str("REHEARSAL: throw-away tokens, made-up components\n");
+    if plan.mode == Mode::Rehearsal {
+        text.push_str(
+            "REHEARSAL: throw-away tokens, made-up components. Nothing real is touched.\n",
+        );
     }
     // Writing to a String cannot fail.
-    let _ = writeln!(text, "{}", plan.contents.title);
+    let _ = writeln!(text, "{}", plan.title);
     let _ = writeln!(text, "plan digest (SHA-256): {}", plan.digest());
-    for (index, act) in plan.contents.acts.iter().enumerate() {
-        let key = act
-            .makes_key()
-            .map(|(token, key)| format!(": key {key} in token {token}"))
-            .unwrap_or_default();
-        let output = act
-            .output()
-            .map(|output| format!(" -> {}", output.display()))
-            .unwrap_or_default();
-        let _ = writeln!(text, "  {}. {}{key}{output}", index + 1, act.name());
+    if plan.officers.is_empty() {
+        text.push_str("UNATTENDED: nobody confirms this plan.\n");
+    }
+    for name in plan.tokens_in_use() {
+        if let Some(token) = plan.tokens.get(name) {
+            let serial = token.serial.as_deref().unwrap_or("not fixed");
+            let _ = writeln!(text, "  token {name}: {}, serial {serial}", token.label);
+        }
+    }
+    for (index, act) in plan.acts.iter().enumerate() {
+        let _ = writeln!(text, "  {}. {act}", index + 1);
     }
     text
 }

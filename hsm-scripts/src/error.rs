@@ -1,6 +1,6 @@
 //! Why a ceremony did not begin, or stopped.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use hsm::HsmError;
 
@@ -28,10 +28,7 @@ pub enum CeremonyError {
     #[error("{0}")]
     Pki(String),
     /// An act failed. What it had made was destroyed; the acts before it stand.
-    #[error(
-        "act {number} ({name}) failed: {cause}\n{} before it stands. To go on, write a plan with \
-         this act and those behind it", if *number == 1 { "Nothing" } else { "What was made" }
-    )]
+    #[error("act {number} ({name}) failed: {cause}\n{}", way_on(*.number, .standing))]
     Act {
         /// Counted from 1.
         number: usize,
@@ -39,16 +36,35 @@ pub enum CeremonyError {
         name: &'static str,
         /// What happened.
         cause: Box<CeremonyError>,
+        /// The acts that stand, with what they made.
+        standing: Vec<String>,
     },
 }
 
 impl CeremonyError {
-    pub(crate) fn file(path: &std::path::Path, cause: impl std::fmt::Display) -> Self {
+    pub(crate) fn file(path: &Path, cause: impl std::fmt::Display) -> Self {
         Self::File {
             path: path.to_owned(),
             cause: cause.to_string(),
         }
     }
+
+    pub(crate) fn pki(cause: impl std::fmt::Display) -> Self {
+        Self::Pki(cause.to_string())
+    }
+}
+
+fn way_on(failed: usize, standing: &[String]) -> String {
+    if standing.is_empty() {
+        return "Nothing stands. Keep the transcript under another name, mend the cause, and execute \
+                the same plan again."
+            .to_owned();
+    }
+    format!(
+        "These acts stand, and a plan that holds one of them is refused:\n  {}\nTo go on, mend the \
+         cause and write a plan with act {failed} and those behind it, and another transcript.",
+        standing.join("\n  ")
+    )
 }
 
 impl From<hsm::NameError> for CeremonyError {
@@ -61,7 +77,7 @@ impl From<pki::IssueError<HsmError>> for CeremonyError {
     fn from(error: pki::IssueError<HsmError>) -> Self {
         match error {
             pki::IssueError::Signing(error) => Self::Hsm(error),
-            other => Self::Pki(other.to_string()),
+            other => Self::pki(other),
         }
     }
 }

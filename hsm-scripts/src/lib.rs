@@ -22,9 +22,9 @@ pub mod rehearsal;
 pub mod token_init;
 mod transcript;
 
-pub use ceremony::{Ceremony, Mode};
+pub use ceremony::Ceremony;
 pub use error::CeremonyError;
 pub use people::{Console, People};
-pub use plan::Plan;
+pub use plan::{Mode, Plan};
 pub use rehearsal::rehearse;
-pub use transcript::{TranscriptError, verify_transcript};
+pub use transcript::{TranscriptError, VerifiedTranscript, verify_transcript};

@@ -10,13 +10,18 @@ use std::{
 use anyhow::{Context as _, bail};
 use clap::{Args, Parser, Subcommand};
 use hsm::Pin;
-use kdh_ceremony::{Ceremony, Console, Mode, Plan, hsm_check, rehearsal, token_init};
+use kdh_ceremony::{
+    Ceremony, Console, Mode, Plan, hsm_check, rehearsal, token_init, verify_transcript,
+};
 use time::OffsetDateTime;
 
 /// Where Debian and others put SoftHSM.
-const SOFTHSM: [&str; 3] = [
+const SOFTHSM: [&str; 6] = [
     "/usr/lib/softhsm/libsofthsm2.so",
-    "/usr/lib64/softhsm/libsofthsm2.so",
+    "/usr/lib/x86_64-linux-gnu/softhsm/libsofthsm2.so",
+    "/usr/lib/aarch64-linux-gnu/softhsm/libsofthsm2.so",
+    "/usr/lib64/pkcs11/libsofthsm2.so",
+    "/usr/lib64/libsofthsm2.so",
     "/usr/local/lib/softhsm/libsofthsm2.so",
 ];
 /// Tells a process that it was started to rehearse, and in which folder.
@@ -103,9 +108,9 @@ struct HsmCheck {
     /// The PKCS#11 library.
     #[arg(long)]
     module: PathBuf,
-    /// The token's label.
+    /// The token's label; without it, the module's tokens are listed and none is checked.
     #[arg(long)]
-    label: String,
+    label: Option<String>,
     /// File with the user PIN; asked for if left out.
     #[arg(long)]
     pin_file: Option<PathBuf>,
@@ -131,15 +136,15 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             plan,
             rehearse: false,
         } => {
-            let plan = Plan::load(&plan)?;
-            Ceremony::run(&plan, Mode::Real, &mut Console, OffsetDateTime::now_utc())?;
+            let plan = Plan::load(&plan, Mode::Real, OffsetDateTime::now_utc())?;
+            Ceremony::run(&plan, &mut Console, &OffsetDateTime::now_utc)?;
         }
         Command::Run {
             plan,
             rehearse: true,
         } => return rehearse(&plan),
         Command::CheckPlan { plan } => {
-            let plan = Plan::load(&plan)?;
+            let plan = Plan::load(&plan, Mode::Real, OffsetDateTime::now_utc())?;
             println!(
                 "The plan has no faults. Digest (SHA-256): {}",
                 plan.digest()
@@ -148,9 +153,13 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Verify { transcript } => {
             let text = std::fs::read_to_string(&transcript)
                 .with_context(|| transcript.display().to_string())?;
-            let lines = kdh_ceremony::verify_transcript(&text)
-                .with_context(|| transcript.display().to_string())?;
-            println!("{lines} lines, each following on the one before, none altered");
+            let verified =
+                verify_transcript(&text).with_context(|| transcript.display().to_string())?;
+            println!(
+                "{} lines, each following on the one before, none altered. The last says: {}\n\
+                 Its hash, to compare with the minutes: {}",
+                verified.lines, verified.last_event, verified.head
+            );
         }
         Command::Token {
             command:
@@ -162,11 +171,12 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
                     generate_pins,
                 },
         } => {
-            if generate_pins {
-                token_init::generate_pin(&pin_file)?;
-                token_init::generate_pin(&so_pin_file)?;
-            }
-            let token = token_init::init(&module, &label, &pin_file, &so_pin_file)?;
+            let init = if generate_pins {
+                token_init::init_with_new_pins
+            } else {
+                token_init::init
+            };
+            let token = init(&module, &label, &pin_file, &so_pin_file)?;
             println!(
                 "token {} initialized, serial number {}",
                 token.label, token.serial
@@ -180,26 +190,26 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
 }
 
 fn hsm_check(arguments: &HsmCheck) -> anyhow::Result<ExitCode> {
+    let Some(label) = &arguments.label else {
+        for token in hsm_check::tokens(&arguments.module)? {
+            let label = if token.initialized {
+                &*token.label
+            } else {
+                "(not initialized)"
+            };
+            println!("{label}: {}, serial {}", token.model, token.serial);
+        }
+        bail!("no token was checked: name one with --label");
+    };
     let pin = match &arguments.pin_file {
         Some(path) => Pin::from_file(path)?,
-        None => Pin::prompt(&format!("PIN of token {:?}: ", arguments.label))?,
+        None => Pin::prompt(&format!("PIN of token {label:?}: "))?,
     };
-    let report = hsm_check::check(&arguments.module, &arguments.label, &pin)?;
+    let report = hsm_check::check(&arguments.module, label, &pin)?;
     if arguments.json {
         println!("{}", serde_json::to_string_pretty(&report)?);
     } else {
-        let word = |way: Option<&'static str>| way.unwrap_or("not possible");
-        let mut table = comfy_table::Table::new();
-        table.add_row(["module", &report.module]);
-        table.add_row(["token", &report.token]);
-        table.add_row(["key tokens are sealed by", word(report.sealing)]);
-        table.add_row(["components are combined by", word(report.combining)]);
-        table.add_row(["RSA-OAEP with", &report.oaep.join(", ")]);
-        table.add_row(["mechanisms", &report.mechanisms.join("\n")]);
-        println!("{table}");
-        for problem in &report.problems {
-            println!("! {problem}");
-        }
+        print_report(&report);
     }
     Ok(if report.can_serve() {
         ExitCode::SUCCESS
@@ -208,30 +218,59 @@ fn hsm_check(arguments: &HsmCheck) -> anyhow::Result<ExitCode> {
     })
 }
 
+fn print_report(report: &hsm_check::Report) {
+    let word = |way: Option<&'static str>| way.unwrap_or("not possible");
+    let mut table = comfy_table::Table::new();
+    table.add_row(["module", &report.module]);
+    table.add_row(["token", &report.token]);
+    table.add_row(["key tokens are sealed by", word(report.sealing)]);
+    table.add_row(["components are combined by", word(report.combining)]);
+    table.add_row(["RSA-OAEP with", &report.oaep.join(", ")]);
+    let self_test = report.self_test.as_deref().unwrap_or("failed");
+    table.add_row(["self-test", self_test]);
+    println!("{table}");
+    let mut table = comfy_table::Table::new();
+    table.set_header(["mechanism", "listed", "for"]);
+    for mechanism in &report.mechanisms {
+        let listed = if mechanism.listed { "yes" } else { "no" };
+        table.add_row([mechanism.name, listed, mechanism.purpose]);
+    }
+    println!("{table}");
+    for problem in &report.problems {
+        println!("! {problem}");
+    }
+}
+
 /// Starts this program again with SoftHSM's configuration for throw-away tokens, or, if that was
 /// done, rehearses.
 fn rehearse(path: &Path) -> anyhow::Result<ExitCode> {
-    let softhsm = SOFTHSM.iter().map(Path::new).find(|path| path.is_file());
-    let Some(softhsm) = softhsm else {
+    let Some(softhsm) = SOFTHSM.iter().map(Path::new).find(|path| path.is_file()) else {
         bail!("a rehearsal uses SoftHSM, which is not installed (Debian package softhsm2)");
     };
+    let plan = Plan::load(path, Mode::Rehearsal, OffsetDateTime::now_utc())?;
     if let Some(folder) = std::env::var_os(REHEARSAL_FOLDER) {
-        let mut plan = Plan::load(path)?;
         let folder = Path::new(&folder);
-        let now = OffsetDateTime::now_utc();
-        kdh_ceremony::rehearse(&mut plan, softhsm, folder, &mut Console, now)?;
+        let configured = std::env::var_os(rehearsal::SOFTHSM_CONFIGURATION);
+        if configured.as_deref() != Some(rehearsal::configuration(folder).as_os_str()) {
+            bail!("{REHEARSAL_FOLDER} is set by kdh-ceremony alone; unset it");
+        }
+        let clock = &OffsetDateTime::now_utc;
+        kdh_ceremony::rehearse(plan, softhsm, folder, &mut Console, clock)?;
         return Ok(ExitCode::SUCCESS);
     }
     let folder = path
         .canonicalize()?
         .with_extension(format!("rehearsal-{}", std::process::id()));
-    let configuration = rehearsal::prepare(&folder)?;
+    rehearsal::prepare(&folder)?;
     println!("Rehearsal in {}", folder.display());
     let status = Process::new(std::env::current_exe()?)
         .arg("run")
         .arg(path)
         .arg("--rehearse")
-        .env(rehearsal::SOFTHSM_CONFIGURATION, configuration)
+        .env(
+            rehearsal::SOFTHSM_CONFIGURATION,
+            rehearsal::configuration(&folder),
+        )
         .env(REHEARSAL_FOLDER, &folder)
         .status()?;
     Ok(if status.success() {

@@ -6,11 +6,13 @@ use std::{
     path::Path,
 };
 
+use pki::Certificate;
+
 use crate::CeremonyError;
 
-/// Writes a file that did not exist: a temporary name, to the disk, then its name.
+/// Writes a file that did not exist: a temporary name, to the disk, then its name. Leaves nothing if
+/// that fails.
 pub(crate) fn write_new(path: &Path, contents: &[u8]) -> Result<(), CeremonyError> {
-    let failed = |error: std::io::Error| CeremonyError::file(path, error);
     let mut name = path.as_os_str().to_owned();
     name.push(".new");
     let temporary = Path::new(&name);
@@ -18,23 +20,32 @@ pub(crate) fn write_new(path: &Path, contents: &[u8]) -> Result<(), CeremonyErro
         .write(true)
         .create_new(true)
         .open(temporary)
-        .map_err(failed)?;
-    let written = file
+        .map_err(|error| CeremonyError::file(temporary, error))?;
+    let named = file
         .write_all(contents)
         .and_then(|()| file.sync_all())
         // Unlike a rename, a link refuses to replace a file.
         .and_then(|()| fs::hard_link(temporary, path));
     let removed = fs::remove_file(temporary);
-    written.and(removed).map_err(failed)?;
-    sync_folder(path)
+    named.map_err(|error| CeremonyError::file(path, error))?;
+    let settled = removed
+        .map_err(|error| CeremonyError::file(temporary, error))
+        .and_then(|()| sync_folder_of(path));
+    settled.inspect_err(|_| drop(fs::remove_file(path)))
 }
 
-/// The name is on the disk too.
-fn sync_folder(path: &Path) -> Result<(), CeremonyError> {
+/// Sees to it that the name of a file is on the disk too.
+pub(crate) fn sync_folder_of(path: &Path) -> Result<(), CeremonyError> {
     let folder = path
         .parent()
         .filter(|folder| !folder.as_os_str().is_empty());
     File::open(folder.unwrap_or(Path::new(".")))
         .and_then(|folder| folder.sync_all())
         .map_err(|error| CeremonyError::file(path, error))
+}
+
+/// Reads a certificate in PEM.
+pub(crate) fn load_certificate(path: &Path) -> Result<Certificate, CeremonyError> {
+    let pem = fs::read_to_string(path).map_err(|error| CeremonyError::file(path, error))?;
+    Certificate::from_pem(&pem).map_err(|error| CeremonyError::file(path, error))
 }

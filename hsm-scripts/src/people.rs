@@ -3,6 +3,7 @@
 use std::io::{BufRead as _, Write as _};
 
 use hsm::{ClearKey, Kcv};
+use tr34::KeyKind;
 use zeroize::Zeroizing;
 
 use crate::CeremonyError;
@@ -91,26 +92,31 @@ pub(crate) fn confirm_digest(
     Ok(())
 }
 
-/// Has a custodian type a component.
+/// Has a custodian type a component, until it has the form of one.
 pub(crate) fn ask_component(
     people: &mut dyn People,
     custodian: &str,
-    number: usize,
-    of: usize,
+    kind: KeyKind,
 ) -> Result<ClearKey, CeremonyError> {
-    people.part();
-    people.tell(&format!(
-        "Component {number} of {of}. Only {custodian} looks at the screen and the keyboard."
-    ));
     loop {
         let typed = people.ask_hidden(&format!("{custodian}: type your component (hex):"))?;
-        match ClearKey::from_hex(typed.trim()) {
-            Ok(component) => return Ok(component),
-            Err(error) => people.tell(&format!(
-                "That is {error}. Nothing was used; type it again."
-            )),
-        }
+        let fault = match ClearKey::from_hex(typed.trim()) {
+            Ok(component) if component.len() == kind.key_len() => return Ok(component),
+            Ok(component) => format!("{} bytes long, not {}", component.len(), kind.key_len()),
+            Err(error) => error.to_string(),
+        };
+        people.tell(&format!(
+            "That is {fault}. Nothing was used; type it again."
+        ));
     }
+}
+
+/// What a custodian says to a check value.
+pub(crate) enum KcvAnswer {
+    /// It is the one on the sheet.
+    Yes,
+    /// Something was mistyped.
+    TypeAgain,
 }
 
 /// Has a custodian compare a check value with their sheet.
@@ -118,19 +124,23 @@ pub(crate) fn confirm_kcv(
     people: &mut dyn People,
     custodian: &str,
     kcv: &Kcv,
-) -> Result<(), CeremonyError> {
+) -> Result<KcvAnswer, CeremonyError> {
     people.tell(&format!(
         "The HSM computed the check value {kcv} from what was typed."
     ));
-    let answer = people.ask(&format!(
-        "{custodian}: is this the one on your sheet? (yes/no)"
-    ))?;
-    people.part();
-    if answer.eq_ignore_ascii_case("yes") {
-        Ok(())
-    } else {
-        Err(CeremonyError::Declined(format!(
-            "{custodian} did not confirm the check value {kcv}"
-        )))
+    loop {
+        let answer = people.ask(&format!(
+            "{custodian}: is this the one on your sheet? (yes, no to type it again, stop)"
+        ))?;
+        match &*answer.to_ascii_lowercase() {
+            "yes" => return Ok(KcvAnswer::Yes),
+            "no" => return Ok(KcvAnswer::TypeAgain),
+            "stop" => {
+                people.part();
+                let cause = format!("{custodian} did not confirm the check value {kcv}");
+                return Err(CeremonyError::Declined(cause));
+            }
+            _ => {}
+        }
     }
 }

@@ -1,82 +1,179 @@
 //! A rehearsal: the plan as it stands, on throw-away tokens of SoftHSM, with made-up components.
 //!
 //! SoftHSM reads its configuration once per process, so the rehearsal runs in a process of its own:
-//! `kdh-ceremony` calls itself with the configuration set.
+//! `kdh-ceremony` calls itself with the configuration set. CAs of earlier ceremonies have stand-ins
+//! of the same name.
 
 use std::{
-    collections::BTreeSet,
+    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
 };
 
+use hsm::{KeyName, KeyPairKind, KeyRole, Module, Pin, Token, TokenConfig};
+use pki::{
+    Certificate, Issuer, Role, SerialNumber, Subject, Validity, issue_certificate, issue_root,
+};
 use time::OffsetDateTime;
 
-use crate::{Ceremony, CeremonyError, Mode, People, Plan, token_init};
+use crate::{
+    Ceremony, CeremonyError, People, Plan,
+    plan::{IssuerCertificate, KeyPlace, TokenPlan},
+    token_init,
+};
 
-/// Where the configuration of SoftHSM's throw-away tokens is named.
+/// The variable that names the configuration of SoftHSM's throw-away tokens.
 pub const SOFTHSM_CONFIGURATION: &str = "SOFTHSM2_CONF";
 
-/// Prepares a folder for a rehearsal: the configuration that the process has to be started with.
+/// The key that certifies stand-ins of sub-CAs.
+const STAND_IN_ROOT: &str = "rehearsal-root";
+const SERIAL_LEN: usize = 16;
+
+/// What the process that rehearses has to find in [`SOFTHSM_CONFIGURATION`].
+pub fn configuration(folder: &Path) -> PathBuf {
+    folder.join("softhsm2.conf")
+}
+
+/// Makes a folder for a rehearsal.
 ///
 /// # Errors
-/// The folder cannot be written.
-pub fn prepare(folder: &Path) -> Result<PathBuf, CeremonyError> {
+/// The folder exists or cannot be written.
+pub fn prepare(folder: &Path) -> Result<(), CeremonyError> {
     let tokens = folder.join("tokens");
-    std::fs::create_dir_all(&tokens).map_err(|error| CeremonyError::file(&tokens, error))?;
-    let configuration = folder.join("softhsm2.conf");
+    for folder in [folder, &tokens] {
+        std::fs::DirBuilder::new()
+            .mode(0o700)
+            .create(folder)
+            .map_err(|error| CeremonyError::file(folder, error))?;
+    }
+    let configuration = configuration(folder);
     let text = format!(
         "directories.tokendir = {}\nlog.level = ERROR\n",
         tokens.display()
     );
-    std::fs::write(&configuration, text)
-        .map_err(|error| CeremonyError::file(&configuration, error))?;
-    Ok(configuration)
+    std::fs::write(&configuration, text).map_err(|error| CeremonyError::file(&configuration, error))
 }
 
-/// Rehearses a plan in a folder that [`prepare`] made. Needs a plan whose CAs are made in it: keys
-/// of earlier ceremonies are not on throw-away tokens.
+/// Rehearses a plan that was loaded for it, in a folder that [`prepare`] made.
 ///
 /// # Errors
-/// As [`Ceremony::run`]; or the plan uses a CA of an earlier ceremony.
+/// As [`Ceremony::run`].
 pub fn rehearse(
-    plan: &mut Plan,
+    mut plan: Plan,
     softhsm: &Path,
     folder: &Path,
     people: &mut dyn People,
-    now: OffsetDateTime,
+    clock: &dyn Fn() -> OffsetDateTime,
 ) -> Result<(), CeremonyError> {
-    let made: BTreeSet<_> = plan
-        .contents
-        .acts
-        .iter()
-        .filter_map(|act| act.makes_key())
+    folder.clone_into(&mut plan.output);
+    make_tokens(&mut plan, softhsm, folder)?;
+    stand_in_for_earlier_cas(&mut plan)?;
+    Ceremony::run(&plan, people, clock)
+}
+
+/// Throw-away tokens, under the labels of the real ones.
+fn make_tokens(plan: &mut Plan, softhsm: &Path, folder: &Path) -> Result<(), CeremonyError> {
+    let by_the_plan: Vec<String> = plan
+        .tokens_to_initialize()
+        .into_iter()
+        .map(str::to_owned)
         .collect();
-    let foreign: Vec<String> = plan
-        .contents
-        .acts
-        .iter()
-        .filter_map(|act| act.issuer())
-        .filter(|issuer| !made.contains(&(&*issuer.token, &*issuer.key)))
-        .map(|issuer| {
-            format!(
-                "a rehearsal has throw-away tokens only, and the key {} is of an earlier ceremony",
-                issuer.key
-            )
-        })
-        .collect();
-    if !foreign.is_empty() {
-        return Err(CeremonyError::Plan(foreign));
-    }
-    for (name, token) in &mut plan.contents.tokens {
-        let pin = folder.join(format!("{name}.pin"));
-        let so_pin = folder.join(format!("{name}.so-pin"));
-        token_init::generate_pin(&pin)?;
-        token_init::generate_pin(&so_pin)?;
-        token_init::init(softhsm, &token.label, &pin, &so_pin)?;
+    for (name, token) in &mut plan.tokens {
+        let pin_file = folder.join(format!("{name}.pin"));
+        let so_pin_file = folder.join(format!("{name}.so-pin"));
+        if by_the_plan.contains(name) {
+            token_init::generate_pin(&pin_file)?;
+            token_init::generate_pin(&so_pin_file)?;
+        } else {
+            token_init::init_with_new_pins(softhsm, &token.label, &pin_file, &so_pin_file)?;
+        }
         softhsm.clone_into(&mut token.module);
         token.serial = None;
-        token.pin_file = Some(pin);
+        token.pin_file = Some(pin_file);
+        token.so_pin_file = Some(so_pin_file);
     }
-    // Absolute, so that it no longer starts at the plan's folder.
-    folder.clone_into(&mut plan.contents.output);
-    Ceremony::run(plan, Mode::Rehearsal, people, now)
+    Ok(())
+}
+
+/// Throw-away keys have none of the real CAs: each gets a stand-in of the same name.
+fn stand_in_for_earlier_cas(plan: &mut Plan) -> Result<(), CeremonyError> {
+    let mut made: Vec<(KeyPlace, Certificate)> = Vec::new();
+    let issuers = plan.acts.iter_mut().filter_map(|act| act.issuer_mut());
+    for issuer in issuers {
+        let IssuerCertificate::Earlier(real) = &mut issuer.certificate else {
+            continue;
+        };
+        let known = made.iter().find(|(place, _)| *place == issuer.place);
+        let stand_in = if let Some((_, certificate)) = known {
+            certificate.clone()
+        } else {
+            let token = plan.tokens.get(&issuer.place.token);
+            let token = token.ok_or_else(|| CeremonyError::pki("an issuer without a token"))?;
+            stand_in(&open(token)?, &issuer.place.key, issuer.role, real)?
+        };
+        made.push((issuer.place.clone(), stand_in.clone()));
+        **real = stand_in;
+    }
+    Ok(())
+}
+
+fn open(token: &TokenPlan) -> Result<Token, CeremonyError> {
+    let missing = || CeremonyError::pki("a throw-away token without a PIN");
+    let pin = Pin::from_file(token.pin_file.as_ref().ok_or_else(missing)?)?;
+    let config = TokenConfig::new(&token.label);
+    Ok(Module::load(&token.module)?.open(&config, &pin)?)
+}
+
+fn stand_in(
+    token: &Token,
+    key: &KeyName,
+    role: Role,
+    real: &Certificate,
+) -> Result<Certificate, CeremonyError> {
+    if role == Role::RootCa {
+        return root(token, key, real.subject().clone(), real.validity());
+    }
+    let root_key = KeyName::new(STAND_IN_ROOT)?;
+    let root = root(token, &root_key, real.issuer().clone(), real.validity())?;
+    let subject = Subject {
+        role,
+        name: real.subject().clone(),
+        public_key: token.generate_key_pair(KeyRole::IssuingCa, key, RSA)?,
+        serial: serial(token)?,
+        validity: real.validity(),
+        hosts: Vec::new(),
+    };
+    let signer = token.signing_key(KeyRole::RootCa, &root_key)?;
+    let issuer = Issuer {
+        certificate: &root,
+        signer: &signer,
+    };
+    let certificate = issue_certificate(&issuer, &subject)?;
+    token.destroy_key(&root_key)?;
+    Ok(certificate)
+}
+
+const RSA: KeyPairKind = KeyPairKind::Rsa { bits: 3072 };
+
+fn root(
+    token: &Token,
+    key: &KeyName,
+    name: pki::Name,
+    validity: Validity,
+) -> Result<Certificate, CeremonyError> {
+    let subject = Subject {
+        role: Role::RootCa,
+        name,
+        public_key: token.generate_key_pair(KeyRole::RootCa, key, RSA)?,
+        serial: serial(token)?,
+        validity,
+        hosts: Vec::new(),
+    };
+    Ok(issue_root(
+        &token.signing_key(KeyRole::RootCa, key)?,
+        &subject,
+    )?)
+}
+
+fn serial(token: &Token) -> Result<SerialNumber, CeremonyError> {
+    SerialNumber::from_random(&token.random(SERIAL_LEN)?).map_err(CeremonyError::pki)
 }

@@ -1,8 +1,8 @@
 //! Fresh tokens.
 
 use std::{
-    fs::OpenOptions,
-    io::{Read as _, Write as _},
+    fs::{self, OpenOptions},
+    io::Write as _,
     os::unix::fs::OpenOptionsExt as _,
     path::Path,
 };
@@ -30,22 +30,44 @@ pub fn init(
     Ok(Module::load(module)?.initialize_token(label, &so_pin, &pin)?)
 }
 
+/// As [`init`], with PINs that are made up and written to these files, which must not exist. They are
+/// removed again if there is no token for them.
+///
+/// # Errors
+/// As [`init`]; or a file exists or cannot be written.
+pub fn init_with_new_pins(
+    module: &Path,
+    label: &str,
+    pin_file: &Path,
+    so_pin_file: &Path,
+) -> Result<TokenInfo, CeremonyError> {
+    generate_pin(pin_file)?;
+    generate_pin(so_pin_file)
+        .inspect_err(|_| drop(fs::remove_file(pin_file)))
+        .and_then(|()| {
+            init(module, label, pin_file, so_pin_file).inspect_err(|_| {
+                drop(fs::remove_file(pin_file));
+                drop(fs::remove_file(so_pin_file));
+            })
+        })
+}
+
 /// Makes a PIN up and writes it to a new file that only its owner can read.
 ///
 /// # Errors
 /// The file exists or cannot be written.
-pub fn generate_pin(path: &Path) -> Result<(), CeremonyError> {
-    let failed = |error: std::io::Error| CeremonyError::file(path, error);
+pub(crate) fn generate_pin(path: &Path) -> Result<(), CeremonyError> {
     let mut random = Zeroizing::new([0; PIN_LEN]);
-    std::fs::File::open("/dev/urandom")
-        .and_then(|mut source| source.read_exact(&mut *random))
-        .map_err(failed)?;
+    getrandom::fill(&mut *random).map_err(|error| CeremonyError::file(path, error))?;
     let text = Zeroizing::new(hex::encode(*random));
-    let mut file = OpenOptions::new()
+    OpenOptions::new()
         .write(true)
         .create_new(true)
         .mode(0o600)
         .open(path)
-        .map_err(failed)?;
-    file.write_all(text.as_bytes()).map_err(failed)
+        .and_then(|mut file| {
+            file.write_all(text.as_bytes())?;
+            file.sync_all()
+        })
+        .map_err(|error| CeremonyError::file(path, error))
 }

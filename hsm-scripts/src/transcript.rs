@@ -11,7 +11,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use crate::CeremonyError;
+use crate::{CeremonyError, outputs::sync_folder_of};
 
 /// Keeps these hashes from meaning anything else.
 const DOMAIN: &[u8] = b"kdh.ceremony.transcript.v1";
@@ -60,6 +60,7 @@ impl Transcript {
             .create_new(true)
             .open(path)
             .map_err(|error| CeremonyError::file(path, error))?;
+        sync_folder_of(path)?;
         Ok(Self {
             file,
             path: path.to_owned(),
@@ -95,11 +96,30 @@ impl Transcript {
         self.head = line.hash;
         Ok(())
     }
+
+    /// The hash of the last line, hex: who keeps it keeps the whole transcript from being replaced.
+    pub(crate) fn head(&self) -> &str {
+        &self.head
+    }
+}
+
+/// A transcript whose chain holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VerifiedTranscript {
+    /// How many lines there are.
+    pub lines: u64,
+    /// What happened last: `finished`, unless the ceremony stopped.
+    pub last_event: String,
+    /// The hash of the last line, hex: to be compared with the one in the minutes.
+    pub head: String,
 }
 
 /// Where a transcript does not hold.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TranscriptError {
+    /// There is no line.
+    #[error("the transcript is empty")]
+    Empty,
     /// A line is not one of a transcript.
     #[error("line {0} is not a line of a transcript")]
     Malformed(u64),
@@ -111,25 +131,29 @@ pub enum TranscriptError {
     Unlinked(u64),
 }
 
-/// Follows a transcript's chain; returns how many lines hold.
+/// Follows a transcript's chain. It shows that no line was altered, left out or moved; lines missing
+/// at the end show in the last event, and a chain that was made anew shows in the last hash.
 ///
 /// # Errors
-/// The first line that does not.
-pub fn verify_transcript(text: &str) -> Result<u64, TranscriptError> {
-    let mut sequence = 0;
-    let mut head = String::new();
-    for text in text.lines() {
-        let number = sequence + 1;
+/// The first line that does not hold.
+pub fn verify_transcript(text: &str) -> Result<VerifiedTranscript, TranscriptError> {
+    let mut last = None::<Line>;
+    for (number, text) in (1..).zip(text.lines()) {
         let line: Line =
             serde_json::from_str(text).map_err(|_| TranscriptError::Malformed(number))?;
+        let head = last.as_ref().map_or("", |last| &*last.hash);
         if line.sequence != number || line.previous != head {
             return Err(TranscriptError::Unlinked(number));
         }
         if line.hash != line.compute_hash() {
             return Err(TranscriptError::Altered(number));
         }
-        sequence = number;
-        head = line.hash;
+        last = Some(line);
     }
-    Ok(sequence)
+    let last = last.ok_or(TranscriptError::Empty)?;
+    Ok(VerifiedTranscript {
+        lines: last.sequence,
+        last_event: last.event,
+        head: last.hash,
+    })
 }

@@ -1,46 +1,46 @@
 //! CAs and credentials: a key pair in a token, a certificate in a file.
 
-use hsm::{KeyName, KeyPairKind, KeyRole, SigningKey};
+use hsm::{KeyPairKind, KeyRole, SigningKey};
 use pki::{
-    Certificate, Issuer, Name, PublicKey, Role, SerialNumber, Subject, Validity, issue_certificate,
-    issue_root,
+    Certificate, Issuer, Role, SerialNumber, Subject, Validity, issue_certificate, issue_root,
 };
 use serde_json::json;
 use time::OffsetDateTime;
 
-use super::Done;
+use super::{Done, rfc3339};
 use crate::{
     CeremonyError,
     ceremony::Ceremony,
-    outputs::write_new,
-    plan::{CredentialPlan, IssuerPlan, RootCaPlan, SubCaPlan, kdh_serial_len, load_certificate},
+    outputs::load_certificate,
+    plan::{CaPlan, CredentialPlan, Holder, IssuerCertificate, IssuerPlan, KeyPlace},
 };
 
-/// Content bytes of a serial number whose length nobody else decides.
+/// Content bytes of a CA's serial number.
 const SERIAL_LEN: usize = 16;
-const DEFAULT_KDH_RSA_BITS: u16 = 2048;
-const DAYS_PER_YEAR: i64 = 365;
 
 /// A CA that signs in this ceremony.
 pub(super) struct OpenIssuer {
     pub(super) certificate: Certificate,
-    pub(super) key: SigningKey,
+    key: SigningKey,
 }
 
 impl OpenIssuer {
     /// Finds an issuer's key and certificate.
-    pub(super) fn open(
-        ceremony: &Ceremony<'_>,
-        plan: &IssuerPlan,
-        role: KeyRole,
-    ) -> Result<Self, CeremonyError> {
-        let certificate = load_certificate(&ceremony.plan.input(&plan.certificate))?;
-        let name = KeyName::new(&plan.key)?;
-        let key = ceremony.token(&plan.token)?.signing_key(role, &name)?;
+    pub(super) fn open(ceremony: &Ceremony<'_>, plan: &IssuerPlan) -> Result<Self, CeremonyError> {
+        let certificate = match &plan.certificate {
+            IssuerCertificate::MadeHere(file) => load_certificate(&ceremony.plan.path(file))?,
+            IssuerCertificate::Earlier(certificate) => Certificate::clone(certificate),
+        };
+        let role = match plan.role {
+            Role::RootCa => KeyRole::RootCa,
+            _ => KeyRole::IssuingCa,
+        };
+        let token = ceremony.token(&plan.place.token)?;
+        let key = token.signing_key(role, &plan.place.key)?;
         Ok(Self { certificate, key })
     }
 
-    pub(super) fn as_issuer(&self) -> Issuer<'_, SigningKey> {
+    pub(super) const fn as_issuer(&self) -> Issuer<'_, SigningKey> {
         Issuer {
             certificate: &self.certificate,
             signer: &self.key,
@@ -48,169 +48,104 @@ impl OpenIssuer {
     }
 }
 
-/// A key that an act made, destroyed unless the act succeeds.
-fn with_key(
-    ceremony: &mut Ceremony<'_>,
-    token: &str,
-    label: &str,
-    role: KeyRole,
-    kind: KeyPairKind,
-    certify: impl FnOnce(&mut Ceremony<'_>, &KeyName, PublicKey) -> Result<Done, CeremonyError>,
-) -> Result<Done, CeremonyError> {
-    let name = KeyName::new(label)?;
-    let public_key = ceremony
-        .token(token)?
-        .generate_key_pair(role, &name, kind)?;
-    certify(ceremony, &name, public_key).inspect_err(|_| ceremony.undo(token, &name))
-}
-
-pub(super) fn root_ca(
-    ceremony: &mut Ceremony<'_>,
-    plan: &RootCaPlan,
-) -> Result<Done, CeremonyError> {
-    let kind = KeyPairKind::Rsa {
-        bits: plan.rsa_bits.into(),
+pub(super) fn ca(ceremony: &mut Ceremony<'_>, plan: &CaPlan) -> Result<Done, CeremonyError> {
+    let issuer = plan
+        .issuer
+        .as_ref()
+        .map(|issuer| OpenIssuer::open(ceremony, issuer))
+        .transpose()?;
+    let (role, key_role) = match issuer {
+        Some(_) => (Role::SubCa, KeyRole::IssuingCa),
+        None => (Role::RootCa, KeyRole::RootCa),
     };
-    let role = KeyRole::RootCa;
-    with_key(
-        ceremony,
-        &plan.token,
-        &plan.key,
+    let bits = plan.rsa_bits;
+    let public_key = ceremony.make_key_pair(&plan.place, key_role, KeyPairKind::Rsa { bits })?;
+    let subject = Subject {
         role,
-        kind,
-        |ceremony, name, public_key| {
-            let token = ceremony.token(&plan.token)?;
-            let key = token.signing_key(role, name)?;
-            let subject = Subject {
-                role: Role::RootCa,
-                name: parse_name(&plan.subject)?,
-                public_key,
-                serial: serial(&token.random(SERIAL_LEN)?)?,
-                validity: years(ceremony.now, plan.years),
-                hosts: Vec::new(),
-            };
-            let certificate = issue_root(&key, &subject)?;
-            finish(ceremony, &plan.certificate, &certificate)
-        },
-    )
-}
-
-pub(super) fn sub_ca(ceremony: &mut Ceremony<'_>, plan: &SubCaPlan) -> Result<Done, CeremonyError> {
-    let issuer = OpenIssuer::open(ceremony, &plan.issuer, KeyRole::RootCa)?;
-    let kind = KeyPairKind::Rsa {
-        bits: plan.rsa_bits.into(),
+        name: plan.subject.clone(),
+        public_key,
+        serial: serial(ceremony, &plan.place, SERIAL_LEN)?,
+        validity: validity(ceremony, plan.not_after),
+        hosts: Vec::new(),
     };
-    let role = KeyRole::IssuingCa;
-    with_key(
-        ceremony,
-        &plan.token,
-        &plan.key,
-        role,
-        kind,
-        |ceremony, _, public_key| {
-            let subject = Subject {
-                role: Role::SubCa,
-                name: parse_name(&plan.subject)?,
-                public_key,
-                serial: serial(&ceremony.token(&plan.token)?.random(SERIAL_LEN)?)?,
-                validity: years(ceremony.now, plan.years),
-                hosts: Vec::new(),
-            };
-            let certificate = issue_certificate(&issuer.as_issuer(), &subject)?;
-            pki::verify_sub_ca(&certificate, &issuer.certificate, ceremony.now)
-                .map_err(|error| CeremonyError::Pki(error.to_string()))?;
-            finish(ceremony, &plan.certificate, &certificate)
-        },
-    )
+    let certificate = if let Some(issuer) = issuer {
+        let certificate = issue_certificate(&issuer.as_issuer(), &subject)?;
+        pki::verify_sub_ca(&certificate, &issuer.certificate, ceremony.plan.now)
+            .map_err(CeremonyError::pki)?;
+        certificate
+    } else {
+        let token = ceremony.token(&plan.place.token)?;
+        issue_root(&token.signing_key(key_role, &plan.place.key)?, &subject)?
+    };
+    finish(ceremony, &plan.place, &plan.certificate, &certificate)
 }
 
-/// The KDH's, a TLS server's or an operator's credential.
 pub(super) fn credential(
     ceremony: &mut Ceremony<'_>,
     plan: &CredentialPlan,
-    role: Role,
 ) -> Result<Done, CeremonyError> {
-    let issuer = OpenIssuer::open(ceremony, &plan.issuer, KeyRole::IssuingCa)?;
-    let issuer_name = issuer.certificate.subject();
-    let bits = plan.rsa_bits.unwrap_or(DEFAULT_KDH_RSA_BITS);
-    let (key_role, kind, serial_len) = match role {
-        Role::Kdh => {
-            let serial_len = kdh_serial_len(issuer_name).ok_or_else(|| {
-                CeremonyError::Pki(format!("no serial number length fits the CA {issuer_name}"))
-            })?;
-            (
-                KeyRole::KdhSigning,
-                KeyPairKind::Rsa { bits: bits.into() },
-                serial_len,
-            )
+    let issuer = OpenIssuer::open(ceremony, &plan.issuer)?;
+    let (key_role, kind, hosts) = match &plan.holder {
+        Holder::Kdh { rsa_bits } => {
+            let bits = *rsa_bits;
+            (KeyRole::KdhSigning, KeyPairKind::Rsa { bits }, Vec::new())
         }
-        Role::HostTls => (KeyRole::TlsServer, KeyPairKind::P256, SERIAL_LEN),
-        _ => (KeyRole::Operator, KeyPairKind::P256, SERIAL_LEN),
+        Holder::TlsServer { hosts } => (KeyRole::TlsServer, KeyPairKind::P256, hosts.clone()),
+        Holder::Operator => (KeyRole::Operator, KeyPairKind::P256, Vec::new()),
     };
-    let name = role
-        .subject(issuer_name, &plan.common_name)
-        .map_err(|error| CeremonyError::Pki(error.to_string()))?;
-    with_key(
-        ceremony,
-        &plan.token,
-        &plan.key,
-        key_role,
-        kind,
-        |ceremony, _, public_key| {
-            let subject = Subject {
-                role,
-                name,
-                public_key,
-                serial: serial(&ceremony.token(&plan.token)?.random(serial_len)?)?,
-                validity: years(ceremony.now, plan.years),
-                hosts: plan.hosts.clone(),
-            };
-            let certificate = issue_certificate(&issuer.as_issuer(), &subject)?;
-            finish(ceremony, &plan.certificate, &certificate)
-        },
-    )
+    let public_key = ceremony.make_key_pair(&plan.place, key_role, kind)?;
+    let subject = Subject {
+        role: plan.holder.role(),
+        name: plan.subject.clone(),
+        public_key,
+        serial: serial(ceremony, &plan.place, plan.serial_len)?,
+        validity: validity(ceremony, plan.not_after),
+        hosts,
+    };
+    let certificate = issue_certificate(&issuer.as_issuer(), &subject)?;
+    finish(ceremony, &plan.place, &plan.certificate, &certificate)
 }
 
-/// Writes a certificate and reads it back.
 fn finish(
-    ceremony: &Ceremony<'_>,
-    path: &std::path::Path,
+    ceremony: &mut Ceremony<'_>,
+    place: &KeyPlace,
+    file: &std::path::Path,
     certificate: &Certificate,
 ) -> Result<Done, CeremonyError> {
-    let path = ceremony.plan.output(path);
-    write_new(&path, certificate.to_pem().as_bytes())?;
-    if load_certificate(&path)? != *certificate {
-        return Err(CeremonyError::file(
-            &path,
-            "does not read back as it was written",
-        ));
-    }
+    let digest = ceremony.write(file, certificate.to_pem().as_bytes())?;
     Ok(Done {
-        summary: format!("{} -> {}", certificate.subject(), path.display()),
+        summary: format!(
+            "{}: {place}, certificate {}",
+            certificate.subject(),
+            file.display()
+        ),
         record: json!({
-            "file": path.file_name().map(|name| name.to_string_lossy()),
+            "token": place.token,
+            "key": place.key.label(),
+            "file": file,
+            "file-sha256": digest,
             "subject": certificate.subject().to_string(),
             "issuer": certificate.issuer().to_string(),
             "serial": certificate.serial().to_string(),
-            "not-after": certificate.not_after().to_string(),
+            "not-after": rfc3339(certificate.not_after())?,
             "public-key-sha256": hex::encode(certificate.public_key().fingerprint()),
         }),
     })
 }
 
-fn parse_name(subject: &str) -> Result<Name, CeremonyError> {
-    subject
-        .parse()
-        .map_err(|error: pki::NameError| CeremonyError::Pki(error.to_string()))
+/// A serial number from the token's random numbers.
+fn serial(
+    ceremony: &Ceremony<'_>,
+    place: &KeyPlace,
+    len: usize,
+) -> Result<SerialNumber, CeremonyError> {
+    let random = ceremony.token(&place.token)?.random(len)?;
+    SerialNumber::from_random(&random).map_err(CeremonyError::pki)
 }
 
-fn serial(random: &[u8]) -> Result<SerialNumber, CeremonyError> {
-    SerialNumber::from_random(random).map_err(|error| CeremonyError::Pki(error.to_string()))
-}
-
-fn years(now: OffsetDateTime, years: u16) -> Validity {
+const fn validity(ceremony: &Ceremony<'_>, not_after: OffsetDateTime) -> Validity {
     Validity {
-        not_before: now,
-        not_after: now + time::Duration::days(i64::from(years) * DAYS_PER_YEAR),
+        not_before: ceremony.plan.now,
+        not_after,
     }
 }

@@ -1,115 +1,143 @@
 //! A key that comes in components: each goes into the HSM as its custodian enters it, and the sum is
 //! formed there.
 
-use hsm::{ClearKey, HsmError, Kcv, KeyName};
-use serde_json::json;
+use hsm::{ClearKey, HsmError, Kcv, Token};
+use serde_json::{Value, json};
 use tr34::KeyKind;
+use zeroize::Zeroizing;
 
 use super::Done;
 use crate::{
     CeremonyError,
-    ceremony::{Ceremony, Mode},
-    people::{ask_component, confirm_kcv},
-    plan::{ComponentPlan, ComponentsPlan, load_component},
+    ceremony::Ceremony,
+    people::{KcvAnswer, ask_component, confirm_kcv},
+    plan::{ComponentPlan, ComponentsPlan, Mode, load_component},
 };
 
 pub(super) fn import(
     ceremony: &mut Ceremony<'_>,
     plan: &ComponentsPlan,
 ) -> Result<Done, CeremonyError> {
-    let unsound = || CeremonyError::Plan(vec!["kind or kcv of the components".to_owned()]);
-    let kind = plan.kind().ok_or_else(unsound)?;
-    let expected = plan.kcv().ok_or_else(unsound)?;
-    let name = KeyName::new(&plan.key)?;
-    let mut sum = ceremony.token(&plan.token)?.combine_components(kind)?;
-    let mut record = Vec::new();
-    let of = plan.components.len();
-    for (index, component) in plan.components.iter().enumerate() {
-        let clear = obtain(ceremony, plan, component, kind, (index + 1, of))?;
-        let kcv = sum.add(clear)?;
-        verify(ceremony, component, &kcv)?;
-        record.push(json!({"custodian": component.custodian, "kcv": kcv.to_string()}));
-    }
-    // Nothing is kept unless the sum is the key that was announced.
-    let outcome = match ceremony.mode {
-        Mode::Real => sum.finish(&name, &expected).map(|_key| expected),
-        Mode::Rehearsal => rehearse(ceremony, sum, plan, &name, &expected),
+    let (kcv, components) = match ceremony.plan.mode {
+        Mode::Real => combine(ceremony, plan)?,
+        Mode::Rehearsal => rehearse(ceremony, plan)?,
     };
-    let kcv = outcome?;
+    ceremony.made_key(&plan.place);
     Ok(Done {
-        summary: format!("key {name}, {kind}, check value {kcv}"),
+        summary: format!("{}, {}, check value {kcv}", plan.place, plan.kind),
         record: json!({
-            "token": plan.token,
-            "key": plan.key,
-            "kind": kind.name(),
+            "token": plan.place.token,
+            "key": plan.place.key.label(),
+            "kind": plan.kind.name(),
             "kcv": kcv.to_string(),
-            "components": record,
+            "components": components,
         }),
     })
 }
 
-/// A component: typed in, from a file, or, in a rehearsal, made up.
-fn obtain(
+/// Has the components entered, and keeps their sum if it is the key that was announced.
+fn combine(
     ceremony: &mut Ceremony<'_>,
     plan: &ComponentsPlan,
+) -> Result<(Kcv, Vec<Value>), CeremonyError> {
+    let token = ceremony.token(&plan.place.token)?.clone();
+    let mut sum = token.combine_components(plan.kind)?;
+    let mut record = Vec::new();
+    let of = plan.components.len();
+    for (index, component) in plan.components.iter().enumerate() {
+        let (clear, confirmed_by) = if let Some(file) = &component.file {
+            (load_component(file, plan.kind)?, "plan")
+        } else {
+            let number = (index + 1, of);
+            let clear = typed(ceremony, &token, component, plan.kind, number)?;
+            (clear, "custodian")
+        };
+        let kcv = sum.add(clear)?;
+        require_kcv(component.kcv.as_ref(), &kcv)?;
+        record.push(json!({
+            "custodian": component.custodian,
+            "kcv": kcv.to_string(),
+            "confirmed-by": confirmed_by,
+        }));
+    }
+    let _key = sum.finish(&plan.place.key, &plan.kcv)?;
+    Ok((plan.kcv.clone(), record))
+}
+
+/// Has a custodian type a component until its check value is the one on their sheet. Until then it
+/// is in the HSM only for that check value, apart from the sum.
+fn typed(
+    ceremony: &mut Ceremony<'_>,
+    token: &Token,
     component: &ComponentPlan,
     kind: KeyKind,
     (number, of): (usize, usize),
 ) -> Result<ClearKey, CeremonyError> {
-    if ceremony.mode == Mode::Rehearsal {
-        let random = ceremony.token(&plan.token)?.random(kind.key_len())?;
-        return Ok(ClearKey::copy_from(&random));
-    }
-    match &component.file {
-        Some(file) => load_component(&ceremony.plan.folder.join(file)),
-        None => ask_component(ceremony.people, &component.custodian, number, of),
-    }
-}
-
-/// A component's check value: compared with the plan's, and confirmed by whoever typed it in.
-fn verify(
-    ceremony: &mut Ceremony<'_>,
-    component: &ComponentPlan,
-    kcv: &Kcv,
-) -> Result<(), CeremonyError> {
-    if ceremony.mode == Mode::Rehearsal {
-        return Ok(());
-    }
-    if let Some(expected) = &component.kcv {
-        let expected = Kcv::parse(kcv.method(), expected)
-            .map_err(|error| CeremonyError::Plan(vec![error.to_string()]))?;
-        if expected != *kcv {
-            return Err(HsmError::KcvMismatch {
-                expected,
-                found: kcv.clone(),
+    let custodian = &component.custodian;
+    ceremony.people.part();
+    ceremony.people.tell(&format!(
+        "Component {number} of {of}, {kind}. Only {custodian} looks at the screen and the keyboard."
+    ));
+    loop {
+        let clear = ask_component(ceremony.people, custodian, kind)?;
+        let kcv = token.load_clear_key(&clear, kind)?.kcv()?;
+        match confirm_kcv(ceremony.people, custodian, &kcv)? {
+            KcvAnswer::Yes => {
+                ceremony.people.part();
+                return Ok(clear);
             }
-            .into());
+            KcvAnswer::TypeAgain => {}
         }
     }
-    if component.file.is_none() {
-        confirm_kcv(ceremony.people, &component.custodian, kcv)?;
-    }
-    Ok(())
 }
 
-/// Made-up components cannot have the announced check value, and the rehearsal shows just that: the
-/// sum is refused and nothing is kept.
+/// Rehearses with made-up components: the plan's check value has to refuse them, their own has to
+/// accept them.
 fn rehearse(
     ceremony: &mut Ceremony<'_>,
-    sum: hsm::Combination,
     plan: &ComponentsPlan,
-    name: &KeyName,
-    expected: &Kcv,
-) -> Result<Kcv, HsmError> {
-    match sum.finish(name, expected) {
-        Err(HsmError::KcvMismatch { found, .. }) => {
-            ceremony.people.tell(&format!(
-                "  rehearsed: made-up components gave {found}; {} was refused, as it must be",
-                plan.key
-            ));
-            Ok(found)
+) -> Result<(Kcv, Vec<Value>), CeremonyError> {
+    ceremony.people.tell(
+        "  Rehearsal: made-up components take the place of the custodians'. Sheets stay closed.",
+    );
+    let token = ceremony.token(&plan.place.token)?;
+    let made_up = plan
+        .components
+        .iter()
+        .map(|_| token.random(plan.kind.key_len()).map(Zeroizing::new))
+        .collect::<Result<Vec<_>, _>>()?;
+    let combined = || {
+        let mut sum = token.combine_components(plan.kind)?;
+        for component in &made_up {
+            sum.add(ClearKey::copy_from(component))?;
         }
-        Ok(_) => Ok(expected.clone()),
-        Err(other) => Err(other),
+        Ok::<_, HsmError>(sum)
+    };
+    let kcv = match combined()?.finish(&plan.place.key, &plan.kcv) {
+        Err(HsmError::KcvMismatch { found, .. }) => {
+            let _key = combined()?.finish(&plan.place.key, &found)?;
+            found
+        }
+        // One in millions.
+        Ok(_) => plan.kcv.clone(),
+        Err(other) => return Err(other.into()),
+    };
+    ceremony.people.tell(&format!(
+        "  Rehearsal: {} was refused with the plan's check value, and made with {kcv}, its own.",
+        plan.place.key
+    ));
+    let record = plan.components.iter().map(|component| {
+        json!({"custodian": component.custodian, "kcv": null, "confirmed-by": "rehearsal"})
+    });
+    Ok((kcv, record.collect()))
+}
+
+fn require_kcv(expected: Option<&Kcv>, found: &Kcv) -> Result<(), HsmError> {
+    match expected {
+        Some(expected) if expected != found => Err(HsmError::KcvMismatch {
+            expected: expected.clone(),
+            found: found.clone(),
+        }),
+        _ => Ok(()),
     }
 }

@@ -3,8 +3,10 @@
 mod certificates;
 mod components;
 mod crl;
+mod token;
 
 use serde_json::Value;
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::{CeremonyError, ceremony::Ceremony, plan::Act};
 
@@ -17,14 +19,15 @@ pub(crate) struct Done {
 }
 
 pub(crate) fn perform(ceremony: &mut Ceremony<'_>, act: &Act) -> Result<Done, CeremonyError> {
-    use pki::Role;
     match act {
-        Act::RootCa(plan) => certificates::root_ca(ceremony, plan),
-        Act::SubCa(plan) => certificates::sub_ca(ceremony, plan),
-        Act::KdhCredential(plan) => certificates::credential(ceremony, plan, Role::Kdh),
-        Act::HostTlsCredential(plan) => certificates::credential(ceremony, plan, Role::HostTls),
-        Act::OperatorCredential(plan) => certificates::credential(ceremony, plan, Role::Operator),
+        Act::InitializeToken { token } => token::initialize(ceremony, token),
+        Act::Ca(plan) => certificates::ca(ceremony, plan),
+        Act::Credential(plan) => certificates::credential(ceremony, plan),
         Act::Crl(plan) => crl::issue(ceremony, plan),
         Act::ImportComponents(plan) => components::import(ceremony, plan),
     }
+}
+
+fn rfc3339(at: OffsetDateTime) -> Result<String, CeremonyError> {
+    at.format(&Rfc3339).map_err(CeremonyError::pki)
 }

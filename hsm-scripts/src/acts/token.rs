@@ -1,0 +1,20 @@
+//! A fresh token.
+
+use serde_json::json;
+
+use super::Done;
+use crate::{CeremonyError, ceremony::Ceremony, token_init};
+
+/// Initializes a token and opens it for the acts that follow. What was initialized stays so.
+pub(super) fn initialize(ceremony: &mut Ceremony<'_>, name: &str) -> Result<Done, CeremonyError> {
+    let unsound = || CeremonyError::Plan(vec![format!("token {name:?} has no PIN files")]);
+    let token = ceremony.plan.tokens.get(name).ok_or_else(unsound)?;
+    let pin_file = token.pin_file.as_ref().ok_or_else(unsound)?;
+    let so_pin_file = token.so_pin_file.as_ref().ok_or_else(unsound)?;
+    let info = token_init::init(&token.module, &token.label, pin_file, so_pin_file)?;
+    ceremony.open(name)?;
+    Ok(Done {
+        summary: format!("token {}, serial {}", info.label, info.serial),
+        record: json!({"name": name, "label": info.label, "serial": info.serial}),
+    })
+}

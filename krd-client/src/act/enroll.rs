@@ -34,7 +34,8 @@ impl Terminal {
         if identity.credentials.is_some() {
             return Err(KrdError::AlreadyEnrolled);
         }
-        self.evidence.keep("krd-csr.der", &identity.encryption_csr.0)?;
+        self.evidence
+            .keep("krd-csr.der", &identity.encryption_csr.0)?;
         self.evidence
             .keep("krd-auth-csr.der", &identity.authentication_csr.0)?;
         let mut host = Host::connect(&self.config, None).await?;

@@ -5,13 +5,13 @@ mod narrator;
 mod show;
 
 use std::{
-    fs,
+    env, fs,
     path::{Path, PathBuf},
     process::ExitCode,
 };
 
 use anyhow::{Context as _, Result};
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use system_tests::programs::{Programs, workspace};
 
 use crate::{
@@ -19,9 +19,21 @@ use crate::{
     narrator::{Narrator, print},
 };
 
+/// What a demonstration leaves in its folder, and the next one removes.
+const LEFT: [&str; 5] = ["site", "evidence", "host.json", "kdhctl", "krd"];
+
 /// Shows the whole job of a key distribution host.
 #[derive(Parser)]
 #[command(name = "demo")]
+struct Arguments {
+    /// Where everything is made [default: target/demo]
+    #[arg(long, global = true, value_name = "DIR")]
+    folder: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Clone, Copy, Subcommand)]
 enum Command {
     /// From empty tokens to a confirmed key.
     Run,
@@ -32,61 +44,64 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    let arguments = Arguments::parse();
     let mut narrator = Narrator::default();
-    let outcome = match Command::parse() {
-        Command::Run => run(&mut narrator),
-        Command::Up => up(&mut narrator),
-        Command::Down => down(),
-    };
+    let folder = arguments.folder.map_or_else(usual_folder, Ok);
+    let outcome = folder.and_then(|folder| {
+        narrator.logs_are_in(show::logs(&folder));
+        match arguments.command {
+            Command::Run => run(&mut narrator, &folder),
+            Command::Up => up(&mut narrator, &folder),
+            Command::Down => down(&folder),
+        }
+    });
     match outcome {
-        Ok(last_line) => {
-            print(&last_line);
+        Ok(last_words) => {
+            print(&last_words);
             ExitCode::SUCCESS
         }
         Err(error) => {
-            let logs = folder().map_or_else(|_| PathBuf::new(), |folder| show::logs(&folder));
-            print(&narrator.failure(&error, &logs));
+            print(&narrator.failure(&error));
             ExitCode::FAILURE
         }
     }
 }
 
-fn run(narrator: &mut Narrator) -> Result<String> {
-    let folder = start_afresh()?;
-    let (site, key) = show::prepare(narrator, &folder, &Programs::beside_this_one()?)?;
+fn run(narrator: &mut Narrator, folder: &Path) -> Result<String> {
+    start_afresh(folder)?;
+    let (site, key) = show::prepare(narrator, folder, &Programs::beside_this_one()?)?;
     let host = show::start_host(narrator, &site, &key)?;
     let delivered = show::deliver(narrator, &site, &key)?;
     narrator.step("The host stops");
     host.stop()?;
     narrator.say("It finished what was under way, and wrote the end to its audit trail.");
-    show::collect_evidence(narrator, &site, &folder)?;
+    show::collect_evidence(narrator, &site, folder)?;
     Ok(format!(
         "demo: OK device={} key={} kcv={}",
         delivered.device, delivered.key, delivered.kcv
     ))
 }
 
-fn up(narrator: &mut Narrator) -> Result<String> {
-    let folder = folder()?;
-    if let Some(running) = Running::find(&folder)? {
+fn up(narrator: &mut Narrator, folder: &Path) -> Result<String> {
+    if let Some(running) = Running::find(folder)? {
         let id = running.id();
         print(&format!(
             "The demonstration's host is running already, as process {id}.\n"
         ));
-        return Ok(show::commands(&folder));
+        return Ok(show::commands(folder));
     }
-    start_afresh()?;
-    let (site, key) = show::prepare(narrator, &folder, &Programs::beside_this_one()?)?;
+    start_afresh(folder)?;
+    let (site, key) = show::prepare(narrator, folder, &Programs::beside_this_one()?)?;
     let host = show::start_host(narrator, &site, &key)?;
-    show::prepare_trial(narrator, &site, &key, &folder)?;
-    Running::record(&folder, &site, &host)?;
+    show::prepare_trial(narrator, &site, &key, folder)?;
+    Running::record(folder, &site, &host)?;
     host.let_go();
     print("");
-    Ok(show::commands(&folder))
+    Ok(show::commands(folder))
 }
 
-fn down() -> Result<String> {
-    Ok(match Running::find(&folder()?)? {
+fn down(folder: &Path) -> Result<String> {
+    Ok(match Running::find(folder)? {
         Some(running) => {
             let id = running.id();
             running.stop()?;
@@ -96,32 +111,38 @@ fn down() -> Result<String> {
     })
 }
 
-/// Everything of the demonstration is here.
-fn folder() -> Result<PathBuf> {
-    let this = std::env::current_exe()?;
+/// `target/demo`, as it is written from the folder that we are in.
+fn usual_folder() -> Result<PathBuf> {
+    let this = env::current_exe()?;
     let target = this.parent().and_then(Path::parent);
-    let target = target.context("this program is in no build folder")?;
-    // Shorter to read where it is the usual one.
-    let folder = target.join("demo");
-    Ok(folder
-        .strip_prefix(workspace())
-        .map_or(folder.clone(), Path::to_owned))
+    let folder = target
+        .context("this program is in no build folder")?
+        .join("demo");
+    let here = env::current_dir()?;
+    Ok(match folder.strip_prefix(workspace()) {
+        Ok(short) if here == workspace() => short.to_owned(),
+        _ => folder,
+    })
 }
 
 /// Stops an earlier demonstration's host and removes what it left.
-fn start_afresh() -> Result<PathBuf> {
-    let folder = folder()?;
-    if let Some(running) = Running::find(&folder)? {
+fn start_afresh(folder: &Path) -> Result<()> {
+    if let Some(running) = Running::find(folder)? {
         let id = running.id();
         print(&format!(
             "The host of an earlier ./dev up runs as process {id}: stopping it."
         ));
         running.stop()?;
     }
-    if folder.exists() {
-        fs::remove_dir_all(&folder)
-            .with_context(|| format!("cannot remove {}", folder.display()))?;
+    for path in LEFT.map(|name| folder.join(name)) {
+        let removed = if path.is_dir() {
+            fs::remove_dir_all(&path)
+        } else if path.exists() {
+            fs::remove_file(&path)
+        } else {
+            Ok(())
+        };
+        removed.with_context(|| format!("cannot remove {}", path.display()))?;
     }
-    fs::create_dir_all(&folder)?;
-    Ok(folder)
+    fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))
 }

@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, Write as _},
-    path::Path,
+    path::PathBuf,
     time::Instant,
 };
 
@@ -20,9 +20,15 @@ pub(crate) struct Narrator {
     number: usize,
     title: String,
     since: Option<Instant>,
+    logs: PathBuf,
 }
 
 impl Narrator {
+    /// Where to look if nothing better is known.
+    pub(crate) fn logs_are_in(&mut self, folder: PathBuf) {
+        self.logs = folder;
+    }
+
     /// The next step begins.
     pub(crate) fn step(&mut self, title: &str) {
         self.number += 1;
@@ -48,11 +54,11 @@ impl Narrator {
     }
 
     /// The one line that says what failed and where to look.
-    pub(crate) fn failure(&self, error: &Error, logs: &Path) -> String {
+    pub(crate) fn failure(&self, error: &Error) -> String {
         let log = error
             .chain()
             .find_map(|cause| cause.downcast_ref::<Failed>())
-            .map_or_else(|| logs.to_owned(), |Failed(ended)| ended.log.clone());
+            .map_or(&self.logs, |Failed(ended)| &ended.log);
         let at = if self.title.is_empty() {
             "the start"
         } else {

@@ -1,0 +1,108 @@
+//! The demonstration does what its reader was told, more than once.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::{fs, path::Path};
+
+use system_tests::{
+    process::{Ended, Program},
+    programs::Programs,
+};
+
+const EVIDENCE: [&str; 10] = [
+    "root.pem",
+    "ca-krd.pem",
+    "ca-kdh.pem",
+    "kdh.pem",
+    "krd.pem",
+    "ct-krd.der",
+    "ct-kdh.der",
+    "crl-ca-kdh.der",
+    "rt-krd.der",
+    "kt-kdh.der",
+];
+
+fn demo(command: &str, folder: &Path) -> Ended {
+    let log = folder.with_extension("log");
+    let demo = Program::new(Programs::built().path("demo"), &log);
+    demo.arg(command).arg("--folder").arg(folder).run().unwrap()
+}
+
+/// The word after `name=` in the last line.
+fn said<'a>(ended: &'a Ended, name: &str) -> &'a str {
+    let last = ended.stdout.lines().last().unwrap();
+    let found = last.split(' ').find_map(|word| word.strip_prefix(name));
+    found.unwrap_or_else(|| panic!("no {name} in {last:?}"))
+}
+
+#[test]
+fn it_runs_again_and_again_and_leaves_its_evidence() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path().join("demo");
+    let mut check_values = Vec::new();
+    for _ in 0..2 {
+        let ended = demo("run", &folder);
+        assert!(ended.status.success(), "{}", ended.stdout);
+        let last = ended.stdout.lines().last().unwrap();
+        assert!(last.starts_with("demo: OK "), "{last}");
+        assert_eq!(said(&ended, "device="), "SN-1001");
+        assert_eq!(said(&ended, "key="), "demo-tmk");
+        check_values.push(said(&ended, "kcv=").to_owned());
+        let evidence = folder.join("evidence");
+        for file in EVIDENCE {
+            assert!(
+                fs::metadata(evidence.join(file)).unwrap().len() > 0,
+                "{file}"
+            );
+        }
+        assert!(evidence.join("logs").join("kdh-host.log").is_file());
+    }
+    assert_ne!(
+        check_values[0], check_values[1],
+        "each time with keys of its own"
+    );
+}
+
+#[test]
+fn a_failure_says_where_and_points_at_a_log() {
+    let folder = tempfile::tempdir().unwrap();
+    let occupied = folder.path().join("demo");
+    fs::write(&occupied, "not a folder").unwrap();
+    let ended = demo("run", &occupied);
+    assert_eq!(ended.status.code(), Some(1));
+    let last = ended.stdout.lines().last().unwrap();
+    assert!(last.starts_with("demo: FAILED at "), "{last}");
+    assert!(last.contains("(log: "), "{last}");
+}
+
+#[test]
+fn the_commands_that_up_prints_work_until_down() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path().join("demo");
+    let up = demo("up", &folder);
+    assert!(up.status.success(), "{}", up.stdout);
+    let commands: Vec<_> = up
+        .stdout
+        .lines()
+        .filter(|line| line.starts_with("  /"))
+        .collect();
+    assert!(commands.len() >= 10, "{}", up.stdout);
+    let log = folder.with_extension("log");
+    for command in commands {
+        Program::new("sh", &log)
+            .args(["-c", command])
+            .succeed()
+            .unwrap();
+    }
+
+    let again = demo("up", &folder);
+    assert!(
+        again.stdout.contains("is running already"),
+        "{}",
+        again.stdout
+    );
+    let down = demo("down", &folder);
+    assert!(down.stdout.contains("has stopped"), "{}", down.stdout);
+    let down = demo("down", &folder);
+    assert!(down.stdout.contains("does not run"), "{}", down.stdout);
+}

@@ -1,0 +1,274 @@
+//! A master key that comes in components, from files and typed in.
+
+use std::fs;
+
+use hsm::HsmError;
+use kdh_ceremony::CeremonyError;
+
+use crate::{
+    common::{SOFTHSM, SPY, SPY_LOG, in_token_directory},
+    room::Room,
+    site::{
+        FIRST, IMPORT, KEY, SECOND, SUM_KCV, Site, assert_no_secret, assert_refused,
+        assert_success, change, import_plan, import_plan_with_files, printed, unattended,
+    },
+};
+
+const TRANSCRIPT: &str = "tmk-transcript.jsonl";
+
+#[test]
+fn two_components_in_files_make_the_key() {
+    in_token_directory(|| {
+        let site = Site::new(&["kdh"]);
+        site.write_plan("plan.toml", &unattended(&import_plan_with_files(&site)));
+        assert_eq!(site.keys("kdh"), [""; 0]);
+        let output = site.execute("plan.toml");
+        assert_success(&output);
+        assert_eq!(site.keys("kdh"), [KEY]);
+        assert!(printed(&output).contains(SUM_KCV));
+
+        // A second time nothing happens, also under another transcript.
+        let before = site.read(TRANSCRIPT);
+        assert_refused(&site.execute("plan.toml"), "exists already");
+        assert_eq!(site.read(TRANSCRIPT), before);
+        let again = change(&site.read("plan.toml"), TRANSCRIPT, "again.jsonl");
+        fs::write(site.path("again.toml"), again).unwrap();
+        assert_refused(&site.execute("again.toml"), KEY);
+        assert!(!site.exists("again.jsonl"));
+        assert_eq!(site.keys("kdh"), [KEY]);
+    });
+}
+
+/// One thing is wrong in each; nothing is kept, and the name stays free.
+#[test]
+fn a_wrong_component_or_check_value_leaves_no_key() {
+    in_token_directory(|| {
+        let site = Site::new(&["kdh"]);
+        let good = unattended(&import_plan_with_files(&site));
+        let zeros = "0".repeat(32);
+        let half_zero = format!("{}{}", &FIRST[..16], &zeros[..16]);
+        let cases = [
+            ("sum", "CBDF95", "CBDF96", FIRST, SECOND, "CBDF95"),
+            ("longer", "CBDF95", "CBDF9500", FIRST, SECOND, "CBDF95"),
+            ("first", "A19083", "A19084", FIRST, SECOND, "A19083"),
+            ("second", "EC8692", "EC8693", FIRST, SECOND, "EC8692"),
+            ("swapped", "CBDF95", "CBDF95", SECOND, FIRST, "EC8692"),
+            ("zero", "CBDF95", "CBDF95", &zeros, SECOND, "zero"),
+            ("half", "CBDF95", "CBDF95", &half_zero, SECOND, "zero"),
+            (
+                "equal",
+                "EC8692",
+                "A19083",
+                FIRST,
+                FIRST,
+                "was added before",
+            ),
+            ("short", "CBDF95", "CBDF95", &FIRST[..16], SECOND, "16"),
+            ("long", "CBDF95", "CBDF95", FIRST, &SECOND.repeat(2), "32"),
+        ];
+        for (name, from, to, first, second, because) in cases {
+            site.write_private("first.hex", first);
+            site.write_private("second.hex", second);
+            let plan = change(&good, from, to);
+            let transcript = format!("{name}.jsonl");
+            site.write_plan("plan.toml", &change(&plan, TRANSCRIPT, &transcript));
+            let output = site.execute("plan.toml");
+            assert_refused(&output, because);
+            assert_eq!(site.keys("kdh"), [""; 0], "{name}");
+            assert_no_secret(&printed(&output), &site.pins());
+            // A fault that was found in the plan leaves no transcript.
+            if site.exists(&transcript) {
+                let text = site.read(&transcript);
+                let verified = kdh_ceremony::verify_transcript(&text).unwrap();
+                assert_eq!(verified.last_event, "failed", "{name}");
+                assert_no_secret(&text, &site.pins());
+            }
+        }
+        site.write_private("first.hex", FIRST);
+        site.write_private("second.hex", SECOND);
+        site.write_plan("plan.toml", &good);
+        assert_success(&site.execute("plan.toml"));
+        assert_eq!(site.keys("kdh"), [KEY]);
+    });
+}
+
+#[test]
+fn no_secret_is_printed_or_written() {
+    in_token_directory(|| {
+        let site = Site::new(&["kdh"]);
+        site.write_plan("plan.toml", &unattended(&import_plan_with_files(&site)));
+        let output = site.execute("plan.toml");
+        assert_success(&output);
+        let pins = site.pins();
+        assert_eq!(pins.len(), 2);
+        assert_no_secret(&printed(&output), &pins);
+        for (path, contents) in site.files() {
+            let extension = path.extension().unwrap().to_string_lossy().into_owned();
+            if !["pin", "so-pin", "hex"].contains(&&*extension) {
+                assert_no_secret(&String::from_utf8(contents).unwrap(), &pins);
+            }
+        }
+    });
+}
+
+/// The PKCS#11 spy would have seen a call.
+#[test]
+fn the_hsm_is_opened_only_after_every_officer_confirmed() {
+    in_token_directory(|| {
+        let site = Site::new(&["kdh"]);
+        let plan = change(&import_plan_with_files(&site), SOFTHSM, SPY);
+        site.write_plan("plan.toml", &plan);
+        let checked = printed(&site.program(&["check-plan", "plan.toml"], ""));
+        let digest = checked.trim().rsplit(' ').next().unwrap().to_owned();
+        assert_eq!(digest.len(), 64, "{checked}");
+        let right = &digest[..8];
+        let spied = || std::path::Path::new(&std::env::var_os(SPY_LOG).unwrap()).exists();
+        let wrong = if right == "00000000" {
+            "11111111"
+        } else {
+            "00000000"
+        };
+        for typed in [
+            String::new(),
+            "\n\n".to_owned(),
+            format!("{wrong}\n{right}\n"),
+            format!("{right}\n{wrong}\n"),
+            format!("{right}\n"),
+            format!("{}\n{right}\n", &digest[..7]),
+            format!("yes\n{right}\n"),
+        ] {
+            let output = site.program(&["run", "plan.toml"], &typed);
+            assert_refused(&output, "stopped:");
+            assert!(!spied(), "{typed:?}");
+            assert!(!site.exists(TRANSCRIPT), "{typed:?}");
+        }
+        let typed = format!("{right}\n{}\n", right.to_uppercase());
+        assert_success(&site.program(&["run", "plan.toml"], &typed));
+        assert!(spied());
+        assert_eq!(site.keys("kdh"), [KEY]);
+        let transcript = site.read(TRANSCRIPT);
+        assert!(transcript.contains(&digest));
+        assert!(transcript.contains("Second Officer"));
+    });
+}
+
+#[test]
+fn custodians_type_their_components_one_after_the_other() {
+    in_token_directory(|| {
+        let site = Site::new(&["kdh"]);
+        site.write_plan("plan.toml", &import_plan());
+        let mut room = Room::new([FIRST, SECOND]);
+        room.run(&site, "plan.toml").unwrap();
+        assert_eq!(site.keys("kdh"), [KEY]);
+        room.assert_all_asked();
+        assert_no_secret(&room.seen(), &site.pins());
+        let order = [
+            "First Officer",
+            "Second Officer",
+            "[parted]",
+            "First Custodian",
+            "hidden: First Custodian",
+            "A19083",
+            "First Custodian",
+            "[parted]",
+            "hidden: Second Custodian",
+            "EC8692",
+            "Second Custodian",
+            "[parted]",
+            SUM_KCV,
+        ];
+        room.assert_order(&order);
+        // What the first custodian saw is gone when the second one comes.
+        assert_no_secret(&site.read(TRANSCRIPT), &site.pins());
+        assert!(site.read(TRANSCRIPT).contains("First Custodian"));
+    });
+}
+
+#[test]
+fn what_has_not_the_form_of_a_component_is_typed_again() {
+    in_token_directory(|| {
+        let site = Site::new(&["kdh"]);
+        site.write_plan("plan.toml", &import_plan());
+        let printed_in_groups = "7a4f 19c3 d05b 62e8 8e13 f6a9 27c4 b05d";
+        let mut room = Room::new([
+            "7A4F19C3D05B62E8-no",
+            "",
+            &FIRST[..16],
+            printed_in_groups,
+            "7A4",
+            &SECOND.repeat(2),
+            SECOND,
+        ]);
+        room.run(&site, "plan.toml").unwrap();
+        assert_eq!(site.keys("kdh"), [KEY]);
+        room.assert_all_asked();
+        assert_no_secret(&room.seen(), &site.pins());
+    });
+}
+
+/// The first is of the right form and was mistyped: its check value shows it, and it is not in the
+/// sum.
+#[test]
+fn a_custodian_who_says_no_types_again() {
+    in_token_directory(|| {
+        let site = Site::new(&["kdh"]);
+        site.write_plan("plan.toml", &import_plan());
+        let mistyped = change(FIRST, "7A4F", "7A4E");
+        let mut room = Room::new([&mistyped, FIRST, SECOND]);
+        // What is neither is asked again.
+        room.confirm_with(["no", "y", "", "YES", "yes"]);
+        room.run(&site, "plan.toml").unwrap();
+        room.assert_all_asked();
+        assert_eq!(site.keys("kdh"), [KEY]);
+        assert_no_secret(&room.seen(), &site.pins());
+    });
+}
+
+#[test]
+fn a_custodian_who_says_stop_stops_the_import() {
+    in_token_directory(|| {
+        let site = Site::new(&["kdh"]);
+        for (number, answers) in [["stop", "yes"], ["yes", "stop"]].into_iter().enumerate() {
+            let transcript = format!("{number}.jsonl");
+            site.write_plan(
+                "plan.toml",
+                &change(&import_plan(), TRANSCRIPT, &transcript),
+            );
+            let mut room = Room::new([FIRST, SECOND]);
+            room.confirm_with(answers);
+            match room.run(&site, "plan.toml") {
+                Err(CeremonyError::Act {
+                    number: 1,
+                    cause,
+                    standing,
+                    ..
+                }) => {
+                    assert!(matches!(*cause, CeremonyError::Declined(_)), "{cause}");
+                    assert!(standing.is_empty());
+                }
+                other => panic!("{other:?}"),
+            }
+            assert_eq!(site.keys("kdh"), [""; 0]);
+            let verified = kdh_ceremony::verify_transcript(&site.read(&transcript)).unwrap();
+            assert_eq!(verified.last_event, "failed");
+        }
+    });
+}
+
+#[test]
+fn typed_components_of_another_key_are_refused() {
+    in_token_directory(|| {
+        let site = Site::new(&["kdh"]);
+        site.write_plan("plan.toml", IMPORT);
+        let mut room = Room::new([FIRST, SECOND]);
+        match room.run(&site, "plan.toml") {
+            Err(CeremonyError::Act { cause, .. }) => assert!(
+                matches!(*cause, CeremonyError::Hsm(HsmError::KcvMismatch { .. })),
+                "{cause}"
+            ),
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(site.keys("kdh"), [""; 0]);
+        assert_no_secret(&room.seen(), &site.pins());
+    });
+}

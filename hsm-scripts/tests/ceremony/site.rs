@@ -1,0 +1,225 @@
+//! A folder with plans and PIN files, and fresh tokens.
+
+use std::{
+    collections::BTreeMap,
+    env, fs,
+    io::Write as _,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+};
+
+use hsm::{Pin, TokenConfig};
+use tempfile::TempDir;
+
+use crate::common::{SOFTHSM, module};
+
+pub(crate) const TWO_SUB_CAS: &str = include_str!("../../plans/two-sub-cas.toml");
+pub(crate) const SINGLE_SUB_CA: &str = include_str!("../../plans/single-sub-ca.toml");
+pub(crate) const CRL_REISSUE: &str = include_str!("../../plans/crl-reissue.toml");
+pub(crate) const IMPORT: &str = include_str!("../../plans/import-master-key.toml");
+
+/// The key of the import's plan: components and sum, made up, check values computed with OpenSSL.
+pub(crate) const KEY: &str = "kn.acquirer-tmk";
+pub(crate) const FIRST: &str = "7A4F19C3D05B62E88E13F6A927C4B05D";
+pub(crate) const FIRST_KCV: &str = "A19083";
+pub(crate) const SECOND: &str = "315C8EF40D97A26B94E05D7218FBC63A";
+pub(crate) const SECOND_KCV: &str = "EC8692";
+pub(crate) const SUM: &str = "4B139737DDCCC0831AF3ABDB3F3F7667";
+pub(crate) const SUM_KCV: &str = "CBDF95";
+
+/// To be used in `in_token_directory`, whose configuration the program inherits.
+pub(crate) struct Site {
+    folder: TempDir,
+}
+
+impl Site {
+    /// With tokens that the program initializes, PINs made up.
+    pub(crate) fn new(tokens: &[&str]) -> Self {
+        let site = Self {
+            folder: tempfile::tempdir().unwrap(),
+        };
+        for label in tokens {
+            let pins = [format!("{label}.pin"), format!("{label}.so-pin")];
+            let arguments = ["token", "init", "--module", SOFTHSM, "--generate-pins"];
+            let output = site.program(
+                &[
+                    &arguments[..],
+                    &[
+                        "--label",
+                        label,
+                        "--pin-file",
+                        &pins[0],
+                        "--so-pin-file",
+                        &pins[1],
+                    ],
+                ]
+                .concat(),
+                "",
+            );
+            assert_success(&output);
+        }
+        site
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder().join(name)
+    }
+
+    pub(crate) fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.path(name)).unwrap()
+    }
+
+    pub(crate) fn exists(&self, name: &str) -> bool {
+        self.path(name).exists()
+    }
+
+    pub(crate) fn write_private(&self, name: &str, text: &str) {
+        fs::write(self.path(name), text).unwrap();
+        fs::set_permissions(self.path(name), fs::Permissions::from_mode(0o600)).unwrap();
+    }
+
+    /// Writes a plan with the tokens' PIN files.
+    pub(crate) fn write_plan(&self, name: &str, text: &str) {
+        let mut plan = Vec::new();
+        for line in text.lines() {
+            plan.push(line.to_owned());
+            if let Some(label) = line.strip_prefix("label = \"") {
+                let label = label.trim_end_matches('"');
+                plan.push(format!("pin-file = \"{label}.pin\""));
+            }
+        }
+        fs::write(self.path(name), plan.join("\n")).unwrap();
+    }
+
+    /// Runs the program in the folder.
+    pub(crate) fn program(&self, arguments: &[&str], typed: &str) -> Output {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_kdh-ceremony"))
+            .args(arguments)
+            .current_dir(self.folder())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // The program may have stopped before it read all.
+        drop(child.stdin.take().unwrap().write_all(typed.as_bytes()));
+        child.wait_with_output().unwrap()
+    }
+
+    pub(crate) fn execute(&self, plan: &str) -> Output {
+        self.program(&["run", plan], "")
+    }
+
+    /// The labels of a token's keys; a pair counts twice.
+    pub(crate) fn keys(&self, token: &str) -> Vec<String> {
+        let pin = Pin::from_file(&self.path(&format!("{token}.pin"))).unwrap();
+        let token = module().open(&TokenConfig::new(token), &pin).unwrap();
+        let mut labels: Vec<_> = token
+            .list_keys()
+            .unwrap()
+            .into_iter()
+            .map(|key| key.label)
+            .collect();
+        labels.sort();
+        labels
+    }
+
+    /// Every file under the folder.
+    pub(crate) fn files(&self) -> BTreeMap<PathBuf, Vec<u8>> {
+        files_under(self.folder())
+    }
+
+    /// The made-up PINs, which are nobody else's business.
+    pub(crate) fn pins(&self) -> Vec<String> {
+        let is_pin = |path: &PathBuf| path.to_string_lossy().ends_with("pin");
+        let files = self.files().into_iter();
+        files
+            .filter(|(path, _)| is_pin(path))
+            .map(|(_, pin)| String::from_utf8(pin).unwrap())
+            .collect()
+    }
+}
+
+/// What is in the tokens' folder, byte for byte.
+pub(crate) fn token_files() -> BTreeMap<PathBuf, Vec<u8>> {
+    let configuration = PathBuf::from(env::var_os("SOFTHSM2_CONF").unwrap());
+    files_under(&configuration.with_file_name("tokens"))
+}
+
+fn files_under(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files_under(&path));
+        } else {
+            let contents = fs::read(&path).unwrap();
+            found.insert(path, contents);
+        }
+    }
+    found
+}
+
+/// Replaces the first occurrence, which has to be there.
+pub(crate) fn change(text: &str, from: &str, to: &str) -> String {
+    assert!(text.contains(from), "{from:?} is not in the plan");
+    text.replacen(from, to, 1)
+}
+
+pub(crate) fn unattended(plan: &str) -> String {
+    change(
+        plan,
+        "confirmation = \"typed\"",
+        "confirmation = \"unattended\"",
+    )
+}
+
+/// The import's sample plan with the made-up key's check value.
+pub(crate) fn import_plan() -> String {
+    change(IMPORT, "\"A1B2C3\"", &format!("\"{SUM_KCV}\""))
+}
+
+/// As [`import_plan`], the components in `first.hex` and `second.hex`.
+pub(crate) fn import_plan_with_files(site: &Site) -> String {
+    site.write_private("first.hex", FIRST);
+    site.write_private("second.hex", SECOND);
+    let first = format!("\"First Custodian\"\nfile = \"first.hex\"\nkcv = \"{FIRST_KCV}\"");
+    let second = format!("\"Second Custodian\"\nfile = \"second.hex\"\nkcv = \"{SECOND_KCV}\"");
+    let plan = change(&import_plan(), "\"First Custodian\"", &first);
+    change(&plan, "\"Second Custodian\"", &second)
+}
+
+pub(crate) fn printed(output: &Output) -> String {
+    let both = [&*output.stdout, &*output.stderr].concat();
+    String::from_utf8(both).unwrap()
+}
+
+pub(crate) fn assert_success(output: &Output) {
+    assert!(output.status.success(), "{}", printed(output));
+}
+
+/// The program itself says no: no panic, no signal.
+pub(crate) fn assert_refused(output: &Output, because: &str) {
+    let printed = printed(output);
+    assert_eq!(output.status.code(), Some(1), "{printed}");
+    assert!(printed.contains(because), "{because:?} is not in {printed}");
+}
+
+/// No component, nor their sum, in any writing, nor any of `others`.
+pub(crate) fn assert_no_secret(text: &str, others: &[String]) {
+    let plain = text.to_ascii_lowercase().replace(' ', "");
+    for secret in [FIRST, SECOND, SUM] {
+        // Half of one is too much.
+        for half in [&secret[..16], &secret[16..]] {
+            assert!(!plain.contains(&half.to_ascii_lowercase()), "{text}");
+        }
+    }
+    for secret in others {
+        assert!(!text.contains(secret.as_str()), "{text}");
+    }
+}

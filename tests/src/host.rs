@@ -1,6 +1,6 @@
 //! A site's host: the real `kdh-host`.
 
-use std::{fmt::Write as _, fs, path::PathBuf, time::Duration};
+use std::{fmt::Write as _, fs, path::PathBuf};
 
 use anyhow::{Context as _, Result};
 use serde::Deserialize;
@@ -171,6 +171,3 @@ impl Host {
         self.process.let_go();
     }
 }
-
-/// How long a client waits for a local host.
-pub const CONNECT_LIMIT: Duration = Duration::from_mins(1);

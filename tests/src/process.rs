@@ -7,6 +7,7 @@ use std::{
     io::{Read, Write as _},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
+    sync::mpsc::{Receiver, channel},
     thread,
     time::{Duration, Instant},
 };
@@ -15,6 +16,9 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 /// Far above what anything here takes on a busy machine.
 const LIMIT: Duration = Duration::from_mins(3);
+
+/// Between a program's last words and its end.
+const AFTER_LAST_WORDS: Duration = Duration::from_secs(30);
 
 /// A program that is to be run, and where its words go.
 #[derive(Debug)]
@@ -84,7 +88,7 @@ impl Program {
     /// Runs it to its end.
     ///
     /// # Errors
-    /// It cannot be started, or is still running after three minutes.
+    /// It cannot be started, or is still running after some minutes.
     pub fn run(mut self) -> Result<Ended> {
         let command = self.line();
         let mut child = self
@@ -98,18 +102,19 @@ impl Program {
             // A program that does not want it may have closed it.
             let _ = stdin.write_all(&self.input);
         }
-        let stdout = child.stdout.take().map(reader);
-        let stderr = child.stderr.take().map(reader);
-        let status = wait(&mut child, LIMIT);
+        let stdout = child.stdout.take().map(read_aside);
+        let stderr = child.stderr.take().map(read_aside);
+        // A program that ends closes both, so nothing has to be asked again and again.
+        let text = |read: Option<Receiver<Vec<u8>>>| {
+            let bytes = read.and_then(|read| read.recv_timeout(LIMIT).ok());
+            String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned()
+        };
+        let (stdout, stderr) = (text(stdout), text(stderr));
+        let status = wait(&mut child, AFTER_LAST_WORDS);
         if status.is_err() {
             child.kill()?;
             child.wait()?;
         }
-        let text = |bytes: Option<thread::JoinHandle<Vec<u8>>>| {
-            let bytes = bytes.and_then(|thread| thread.join().ok());
-            String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned()
-        };
-        let (stdout, stderr) = (text(stdout), text(stderr));
         let mut log = append(&self.log)?;
         writeln!(log, "$ {command}\n{stderr}{stdout}")?;
         Ok(Ended {
@@ -323,13 +328,16 @@ fn wait(child: &mut Child, limit: Duration) -> Result<ExitStatus> {
     poll(limit, || Ok(child.try_wait()?))
 }
 
-fn reader(mut pipe: impl Read + Send + 'static) -> thread::JoinHandle<Vec<u8>> {
+/// Reads a pipe to its end on a thread of its own.
+fn read_aside(mut pipe: impl Read + Send + 'static) -> Receiver<Vec<u8>> {
+    let (sender, receiver) = channel();
     thread::spawn(move || {
         let mut bytes = Vec::new();
         // What came before a failure is worth having.
         let _ = pipe.read_to_end(&mut bytes);
-        bytes
-    })
+        let _ = sender.send(bytes);
+    });
+    receiver
 }
 
 fn append(log: &Path) -> Result<File> {

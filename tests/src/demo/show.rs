@@ -103,9 +103,10 @@ pub(crate) fn start_host(narrator: &mut Narrator, site: &Site, key: &MasterKey) 
     let host = site.start_host(&options)?;
     narrator.say(&format!(
         "kdh-host sealed and opened a throw-away key in the HSM, and serves now:\n\
-         terminals on {}, operators on {}.",
+         terminals on {}, operators on {}. It holds {} MiB of memory.",
         host.addresses().terminals,
-        host.addresses().administration
+        host.addresses().administration,
+        host.resident_kib().unwrap_or_default() / 1024
     ));
     narrator.step("An operator makes the key known");
     let known = site.register_key(key)?;
@@ -139,17 +140,20 @@ pub(crate) fn deliver(narrator: &mut Narrator, site: &Site, key: &MasterKey) -> 
     narrator.step("krd enroll: the host certifies them");
     terminal.take_code(&code)?;
     terminal.enroll().succeed()?;
-    narrator.say(
+    narrator.say(&format!(
         "The host checked the serial number, the code and that the terminal has the private\n\
-         keys; the CA's key signed in the HSM. The terminal has a CT_KRD and a TLS certificate.",
-    );
+         keys; the CA's key signed in the HSM. The terminal has a CT_KRD and a TLS certificate.\n\
+         This took {}.",
+        narrator.took()
+    ));
 
     narrator.step("krd bind: both sides prove who they are");
     terminal.act(&["bind"])?;
-    narrator.say(
+    narrator.say(&format!(
         "Over mutual TLS the terminal showed its CT_KRD and got CT_KDH: the host's certificate\n\
-         with the revocation list. From now on it takes keys from this host only.",
-    );
+         with the revocation list. From now on it takes keys from this host only. This took {}.",
+        narrator.took()
+    ));
 
     narrator.step("krd load: the key arrives");
     terminal.act(&["load"])?;

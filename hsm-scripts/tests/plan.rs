@@ -107,11 +107,16 @@ fn import_folder() -> (TempDir, String) {
     (folder, plan)
 }
 
-/// A folder with a CA's certificate and its revocation list number 1, which OpenSSL made.
+/// A folder with a CA's certificate and its revocation list number 1 with one entry, which OpenSSL
+/// made.
 fn crl_folder() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
-    write("index.txt", "");
+    // What was revoked: OpenSSL's form.
+    write(
+        "index.txt",
+        "R\t300101000000Z\t260131120000Z\t40A1B2C3D4E5F607\tunknown\t/CN=KDH 1\n",
+    );
     write("crlnumber", "01\n");
     write(
         "openssl.cnf",
@@ -224,6 +229,7 @@ fn bad_people_tokens_and_files_are_named() {
     let folder = tempfile::tempdir().unwrap();
     write(folder.path(), "file", "", 0o600);
     write(folder.path(), "open.pin", "1234", 0o644);
+    std::os::unix::fs::symlink("nowhere", folder.path().join("link")).unwrap();
     write(folder.path(), "empty.pin", "", 0o600);
     let officers = "officers = [\"First Officer\", \"Second Officer\"]";
     let label = "label = \"root\"";
@@ -282,6 +288,9 @@ fn bad_people_tokens_and_files_are_named() {
             case("crl-ca-krd.der", "/crl.der", &["act 9 (crl)", "/crl.der"]),
             case("crl-ca-krd.der", "./crl.der", &["act 9 (crl)", "./crl.der"]),
             case("crl-ca-krd.der", "", &["act 9 (crl)", "file name"]),
+            case("crl-ca-krd.der", "crl.der/", &["act 9 (crl)", "crl.der/"]),
+            case("crl-ca-krd.der", "..", &["act 9 (crl)", ".."]),
+            case("crl-ca-krd.der", "link", &["act 9 (crl)", "link", "exists"]),
             case("crl-ca-krd.der", "file", &["act 9 (crl)", "file", "exists"]),
             case(
                 "crl-ca-krd.der",
@@ -526,10 +535,182 @@ fn bad_revocation_lists_are_named() {
             case("40A1B2C3D4E5F607", "xyz0", &[act, "revoked", "xyz0"]),
             case("40A1B2C3D4E5F607", "", &[act, "revoked"]),
             case("40A1B2C3D4E5F607", "C0A1B2C3D4E5F607", &[act, "revoked"]),
+            case(
+                "40A1B2C3D4E5F607",
+                "40A1B2C3D4E5F608",
+                &[act, "previous", "40A1B2C3D4E5F607"],
+            ),
+            case("previous = ", "# ", &[act, "previous"]),
+            case("2026-01-31", "2999-01-31", &[act, "revoked", "2999"]),
+            case(
+                "[[acts.revoked]]",
+                "[[acts.revoked]]\nserial = \"40A1B2C3D4E5F607\"\nat = \"2026-01-31T12:00:00Z\"\n\
+                 [[acts.revoked]]",
+                &[act, "revoked", "twice"],
+            ),
             case("2026-01-31T12:00:00Z", "2026-02-31", &["acts"]),
             case("\"superseded\"", "\"lost\"", &["`lost`", "`superseded`"]),
         ],
     );
+}
+
+#[test]
+fn a_list_of_another_ca_is_not_the_one_before() {
+    let (folder, other) = (crl_folder(), crl_folder());
+    let list = "crl-ca-kdh.der";
+    fs::copy(other.path().join(list), folder.path().join(list)).unwrap();
+    let found = faults(CRL_REISSUE, folder.path());
+    assert_eq!(found.len(), 1, "{found:#?}");
+    assert!(found[0].starts_with("act 1 (crl): previous"), "{found:#?}");
+}
+
+/// What fits by itself, and not with the rest of the plan.
+#[test]
+fn what_does_not_fit_together_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let kdh = "act 5 (kdh-credential)";
+    let kdh_issuer = "{ token = \"issuing\", key = \"ca-kdh\", certificate = \"ca-kdh.pem\" }";
+    let krd_issuer = "{ token = \"issuing\", key = \"ca-krd\", certificate = \"ca-krd.pem\" }";
+    let root = "{ token = \"root\", key = \"ca-root\", certificate = \"root.pem\" }";
+    let mixed = change(kdh_issuer, "ca-kdh.pem", "ca-krd.pem");
+    let officers = "[\"First Officer\", \"Second Officer\"]";
+    assert_cases(
+        TWO_SUB_CAS,
+        folder.path(),
+        &[
+            case(officers, "[\"A\", \"A \"]", &["officers"]),
+            case(officers, "[\"A\", \"B\", \"A\"]", &["officers"]),
+            case(officers, "[\"A\", \"\"]", &["officers"]),
+            case(
+                "label = \"issuing\"",
+                "label = \"root\"",
+                &["tokens.", "same"],
+            ),
+            case("years = 10", "years = 21", &["act 2 (sub-ca)", "years"]),
+            case(
+                "CN=Example Bank KRD CA",
+                "CN=Example Bank Root CA",
+                &["act 2 (sub-ca)", "subject"],
+            ),
+            case(
+                "key = \"ca-root\"\n",
+                "key = \"kn.root\"\n",
+                &["act 1", "kn."],
+            ),
+            case(kdh_issuer, root, &[kdh, "issuer", "Root CA"]),
+            case(kdh_issuer, &mixed, &[kdh, "issuer", "ca-krd"]),
+            case(krd_issuer, kdh_issuer, &["act 9 (crl)", "one list"]),
+            case("number = 1", "number = 0", &["act 8 (crl)", "number"]),
+            case("number = 1", "number = 2", &["act 8 (crl)", "previous"]),
+        ],
+    );
+}
+
+#[test]
+fn what_a_client_cannot_look_for_is_no_host() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = "act 6 (host-tls-credential): hosts";
+    for host in [
+        "local host",
+        "localhost.",
+        "",
+        "*",
+        "127.0.0.1:443",
+        "https://a",
+    ] {
+        let hosts = format!("[\"{host}\"");
+        assert_cases(
+            TWO_SUB_CAS,
+            folder.path(),
+            &[case("[\"localhost\"", &hosts, &[place])],
+        );
+    }
+}
+
+/// What is shown is what is meant: nothing moves the cursor.
+#[test]
+fn names_that_would_paint_over_the_screen_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    assert_cases(
+        TWO_SUB_CAS,
+        folder.path(),
+        &[
+            case("title = \"PKI", "title = \"\\u001b[2JPKI", &["title"]),
+            case("\"First Officer\"", "\"First\\rOfficer\"", &["officers"]),
+            case(
+                "label = \"root\"",
+                "label = \"ro\\bot\"",
+                &["tokens.root", "label"],
+            ),
+            case("\"KDH 1\"", "\"KDH\\n1\"", &["common-name"]),
+            case("CN=Example Bank Root", "CN=\\u0007Root", &["subject"]),
+        ],
+    );
+}
+
+#[test]
+fn nobody_is_asked_in_an_unattended_ceremony() {
+    let folder = tempfile::tempdir().unwrap();
+    let plan = change(TWO_SUB_CAS, "\"typed\"", "\"unattended\"");
+    let found = faults(&plan, folder.path());
+    assert_eq!(found.len(), 4, "{found:#?}");
+    for (found, token) in found.iter().zip(["issuing", "kdh", "operator", "root"]) {
+        let place = format!("tokens.{token}: pin-file");
+        assert!(found.starts_with(&place), "{found}");
+    }
+}
+
+#[test]
+fn a_token_is_initialized_before_it_is_used_and_with_pins() {
+    let (folder, plan) = import_folder();
+    write(folder.path(), "kdh.so-pin", "12345678", 0o600);
+    let act = "[[acts]]\nact = \"initialize-token\"\ntoken = \"kdh\"\n\n[[acts]]";
+    let pins = "pin-file = \"kdh.pin\"\nso-pin-file = \"kdh.so-pin\"";
+    let plan = change(&plan, "pin-file = \"kdh.pin\"", pins);
+    let good = change(&plan, "[[acts]]", act);
+    let place = "act 1 (initialize-token)";
+    assert_cases(
+        &good,
+        folder.path(),
+        &[
+            case("so-pin-file = \"kdh.so-pin\"", "", &[place, "so-pin-file"]),
+            case(
+                "so-pin-file",
+                "serial = \"1\"\nso-pin-file",
+                &[place, "serial"],
+            ),
+            case(
+                "\"kdh.so-pin\"",
+                "\"missing.pin\"",
+                &["tokens.kdh", "missing.pin"],
+            ),
+            case("token = \"kdh\"", "token = \"vault\"", &[place, "vault"]),
+        ],
+    );
+    let late = format!("{plan}\n[[acts]]\nact = \"initialize-token\"\ntoken = \"kdh\"\n");
+    let found = faults(&late, folder.path());
+    assert_eq!(found.len(), 1, "{found:#?}");
+    assert!(
+        found[0].starts_with("act 2 (initialize-token)"),
+        "{found:#?}"
+    );
+}
+
+/// A rehearsal looks at no PIN, module or component, and finds every other fault.
+#[test]
+fn a_rehearsal_needs_nothing_secret() {
+    let (folder, plan) = import_folder();
+    for file in ["kdh.pin", "first.hex", "second.hex"] {
+        fs::remove_file(folder.path().join(file)).unwrap();
+    }
+    let plan = change(&plan, "/usr/lib/softhsm/libsofthsm2.so", "none.so");
+    let rehearsed = |text: &str| {
+        let now = OffsetDateTime::now_utc();
+        Plan::parse(text, folder.path(), Mode::Rehearsal, now)
+    };
+    rehearsed(&plan).unwrap();
+    rehearsed(&change(&plan, "\"A1B2C3\"", "\"A1B2\"")).unwrap_err();
+    assert_eq!(faults(&plan, folder.path()).len(), 4);
 }
 
 #[test]
@@ -539,6 +720,7 @@ fn bad_components_are_named() {
     write(folder.path(), "text.hex", "no component", 0o600);
     write(folder.path(), "odd.hex", "7A4", 0o600);
     write(folder.path(), "empty.hex", "", 0o600);
+    write(folder.path(), "short.hex", &COMPONENTS[1][2..], 0o600);
     write(folder.path(), "long.hex", &"7A".repeat(300), 0o600);
     fs::create_dir(folder.path().join("folder")).unwrap();
     let act = "act 1 (import-components)";
@@ -570,6 +752,24 @@ fn bad_components_are_named() {
                 &[act, "kn acquirer"],
             ),
             case("token = \"kdh\"", "token = \"vault\"", &[act, "vault"]),
+            case("\"kn.acquirer-tmk\"", "\"acquirer-tmk\"", &[act, "kn."]),
+            case("\"kn.acquirer-tmk\"", "\"kn.\"", &[act, "kn."]),
+            case(
+                "\"Second Custodian\"",
+                "\"First Custodian \"",
+                &[act, "components"],
+            ),
+            case("\"Second Custodian\"", "\"\"", &[act, "is empty"]),
+            case("\"second.hex\"", "\"first.hex\"", &[act, "same file"]),
+            case("\"A19083\"", "\"A190\"", &[act, "First Custodian", "kcv"]),
+            case(
+                "\"A19083\"",
+                "\"A1908300\"",
+                &[act, "First Custodian", "kcv"],
+            ),
+            case("\"A19083\"", "\"A1908X\"", &[act, "First Custodian", "kcv"]),
+            case("\"first.hex\"", "\"short.hex\"", &[act, "short.hex"]),
+            case("\"first.hex\"", "\"long.hex\"", &[act, "long.hex"]),
             case("\"first.hex\"", "\"open.hex\"", &[act, "open.hex"]),
             case("\"first.hex\"", "\"missing.hex\"", &[act, "missing.hex"]),
             case("\"first.hex\"", "\"text.hex\"", &[act, "text.hex"]),

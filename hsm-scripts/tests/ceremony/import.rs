@@ -93,6 +93,52 @@ fn a_wrong_component_or_check_value_leaves_no_key() {
 }
 
 #[test]
+fn a_failed_act_takes_itself_back_and_leaves_those_before_it() {
+    in_token_directory(|| {
+        let site = Site::new(&["kdh"]);
+        let good = unattended(&import_plan_with_files(&site));
+        let act = &good[good.find("[[acts]]").unwrap()..];
+        let second = change(&change(act, KEY, "kn.second"), SUM_KCV, "000000");
+        let third = change(act, KEY, "kn.third");
+        site.write_plan("plan.toml", &format!("{good}\n{second}\n{third}"));
+        let output = site.execute("plan.toml");
+        assert_refused(&output, "act 2 (import-components) failed");
+        assert_refused(&output, "act 1 (import-components): key kn.acquirer-tmk");
+        assert_eq!(site.keys("kdh"), [KEY]);
+        let transcript = site.read(TRANSCRIPT);
+        let verified = kdh_ceremony::verify_transcript(&transcript).unwrap();
+        assert_eq!(verified.last_event, "failed");
+        assert!(!transcript.contains("kn.third"), "{transcript}");
+    });
+}
+
+#[test]
+fn a_plan_initializes_its_token_itself_and_only_once() {
+    in_token_directory(|| {
+        let site = Site::new(&[]);
+        site.write_private("kdh.pin", "31415926");
+        site.write_private("kdh.so-pin", "27182818");
+        let plan = unattended(&import_plan_with_files(&site));
+        let initialize = "[[acts]]\nact = \"initialize-token\"\ntoken = \"kdh\"\n\n[[acts]]\n";
+        let plan = change(&plan, "[[acts]]\n", initialize);
+        let module = format!("module = \"{SOFTHSM}\"\n");
+        let with_pin = format!("{module}so-pin-file = \"kdh.so-pin\"\n");
+        site.write_plan("plan.toml", &change(&plan, &module, &with_pin));
+        let output = site.execute("plan.toml");
+        assert_success(&output);
+        assert_eq!(site.keys("kdh"), [KEY]);
+        assert_no_secret(&printed(&output), &site.pins());
+        assert_no_secret(&site.read(TRANSCRIPT), &site.pins());
+
+        let again = change(&site.read("plan.toml"), TRANSCRIPT, "again.jsonl");
+        fs::write(site.path("again.toml"), again).unwrap();
+        assert_refused(&site.execute("again.toml"), "a token called kdh exists");
+        assert!(!site.exists("again.jsonl"));
+        assert_eq!(site.keys("kdh"), [KEY]);
+    });
+}
+
+#[test]
 fn no_secret_is_printed_or_written() {
     in_token_directory(|| {
         let site = Site::new(&["kdh"]);

@@ -6,7 +6,7 @@ use crate::{
     common::in_token_directory,
     site::{
         CRL_REISSUE, SINGLE_SUB_CA, Site, TWO_SUB_CAS, assert_no_secret, assert_refused,
-        assert_success, change, printed, unattended,
+        assert_success, change, printed, token_files, unattended,
     },
 };
 
@@ -125,6 +125,13 @@ fn a_revoked_host_is_refused(site: &Site) {
     let serial = serial.trim().strip_prefix("serial=").unwrap();
     let plan = change(CRL_REISSUE, "40A1B2C3D4E5F607", serial);
     site.write_plan("reissue.toml", &unattended(&plan));
+    // Rehearsed first, with a stand-in for the CA.
+    let tokens = token_files();
+    let rehearsal = site.program(&["run", "reissue.toml", "--rehearse"], "");
+    assert_success(&rehearsal);
+    assert!(!site.exists("crl-ca-kdh-2.der"));
+    assert!(tokens == token_files(), "a token was touched");
+
     assert_success(&site.execute("reissue.toml"));
     let second_list = site.use_crl("crl-ca-kdh-2", "ca-kdh", "2");
     let (good, text) = site.verify(&second_list, "ca-kdh", "kdh");

@@ -95,6 +95,8 @@ impl Site {
 
     fn write_host_configuration(&self, options: &HostOptions) -> Result<PathBuf> {
         let module = toml_text(&self.module()?);
+        // The spy's lines would mix.
+        let workers = if self.is_spied() { 1 } else { 4 };
         let [terminals, administration] = options.ports;
         let mut text = format!(
             "store = \"kdh.sqlite\"\naddresses-file = \"addresses.json\"\n\
@@ -107,7 +109,7 @@ impl Site {
             write!(
                 text,
                 "\n[{token}-token]\nmodule = {module}\nlabel = \"{token}\"\n\
-                 pin-file = \"../hsm/{token}.pin\"\ndeadline-seconds = 60\n"
+                 pin-file = \"../hsm/{token}.pin\"\nworkers = {workers}\ndeadline-seconds = 60\n"
             )?;
         }
         write!(

@@ -140,6 +140,11 @@ impl Site {
         self.spied = true;
     }
 
+    /// Whether there is a spy.
+    pub const fn is_spied(&self) -> bool {
+        self.spied
+    }
+
     /// Where it is.
     pub fn folder(&self) -> &Path {
         &self.folder

@@ -212,6 +212,8 @@ fn openssl_reads_everything(topology: Topology) {
 
     let krd = text(&reader.evidence("krd.pem"));
     reader.assert_chain_and_list(&krd, &reader.pki("ca-krd.pem"), "crl-ca-krd.der");
+    let krd_auth = text(&reader.evidence("krd-auth.pem"));
+    reader.assert_chain_and_list(&krd_auth, &reader.pki("ca-krd.pem"), "crl-ca-krd.der");
     let list = topology.crl_ca_kdh();
     reader.assert_chain_and_list(&reader.pki("kdh.pem"), &reader.ca_kdh(), list);
 

@@ -47,10 +47,8 @@ impl Narrator {
 
     /// How long this step has taken.
     pub(crate) fn took(&self) -> String {
-        let seconds = self
-            .since
-            .map_or(0.0, |since| since.elapsed().as_secs_f32());
-        format!("{seconds:.1} s")
+        let took = self.since.map(|since| since.elapsed());
+        format!("{:.2} s", took.unwrap_or_default().as_secs_f32())
     }
 
     /// The one line that says what failed and where to look.

@@ -1,8 +1,13 @@
 //! The order of a run: show the plan, have it confirmed, open the HSM, act, write, record.
 
-use std::{collections::BTreeMap, fmt::Write as _, fs, path::Path};
+use std::{
+    collections::BTreeMap,
+    fmt::Write as _,
+    fs,
+    path::{Path, PathBuf},
+};
 
-use hsm::{HsmError, KeyName, KeyPairKind, KeyRole, Module, Pin, Token, TokenConfig};
+use hsm::{KeyPairKind, KeyRole, Token};
 use pki::PublicKey;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -12,12 +17,10 @@ use crate::{
     CeremonyError, Mode, People, Plan, acts,
     outputs::write_new,
     people::confirm_digest,
-    plan::{KeyPlace, TokenPlan},
+    plan::KeyPlace,
+    tokens::{self, Opened},
     transcript::Transcript,
 };
-
-/// How long one operation may take: making an RSA key can take a while.
-const DEADLINE: std::time::Duration = std::time::Duration::from_mins(2);
 
 /// A ceremony that was confirmed, with its tokens open.
 pub struct Ceremony<'a> {
@@ -30,14 +33,22 @@ pub struct Ceremony<'a> {
     made: Vec<Made>,
 }
 
-/// What goes again if its act fails.
+/// What an act has made so far.
 enum Made {
+    /// Goes again if the act fails.
     Key(KeyPlace),
-    File(std::path::PathBuf),
+    /// Goes again if the act fails.
+    File(PathBuf),
+    /// Stays: nothing makes a token uninitialized.
+    Token(String),
 }
 
-/// A token that was opened, and how the transcript describes it.
-type Opened = (Token, Value);
+/// What became of what a failed act had made.
+#[derive(Default)]
+struct Undone {
+    gone: Vec<String>,
+    left: Vec<String>,
+}
 
 impl<'a> Ceremony<'a> {
     /// Runs a plan from beginning to end.
@@ -53,7 +64,7 @@ impl<'a> Ceremony<'a> {
     ) -> Result<(), CeremonyError> {
         people.tell(&summary(plan));
         confirm_digest(people, &plan.officers, &plan.digest())?;
-        let opened = open_tokens(plan)?;
+        let opened = tokens::open_all(plan)?;
         let mut ceremony = Self {
             plan,
             people,
@@ -96,9 +107,13 @@ impl<'a> Ceremony<'a> {
                     standing.push(format!("act {number} ({name}): {summary}"));
                 }
                 Err(cause) => {
-                    let undone = self.undo();
-                    let detail =
-                        json!({"act": number, "cause": cause.to_string(), "undone": undone});
+                    let Undone { gone, left } = self.undo();
+                    let detail = json!({
+                        "act": number,
+                        "cause": cause.to_string(),
+                        "undone": gone,
+                        "left": left,
+                    });
                     if let Err(error) = self.record("failed", detail) {
                         self.people
                             .tell(&format!("The failure is not on the record: {error}"));
@@ -107,6 +122,7 @@ impl<'a> Ceremony<'a> {
                         number,
                         name,
                         cause: Box::new(cause),
+                        left,
                         standing,
                     });
                 }
@@ -122,10 +138,10 @@ impl<'a> Ceremony<'a> {
             .ok_or_else(|| CeremonyError::Plan(vec![format!("token {name:?} is not open")]))
     }
 
-    /// Opens a token that was not there when the ceremony began.
-    pub(crate) fn open(&mut self, name: &str) -> Result<(), CeremonyError> {
-        let settings = find(self.plan, name)?;
-        let opened = open(name, settings)?;
+    /// Opens a token that the act has initialized.
+    pub(crate) fn open_initialized(&mut self, name: &str) -> Result<(), CeremonyError> {
+        self.made.push(Made::Token(name.to_owned()));
+        let opened = tokens::open(self.plan, name)?;
         self.hold(name.to_owned(), opened)
     }
 
@@ -167,30 +183,32 @@ impl<'a> Ceremony<'a> {
         Ok(hex::encode(Sha256::digest(&read)))
     }
 
-    /// Takes back what the act had made, the last first; returns what.
-    fn undo(&mut self) -> Vec<String> {
-        let mut undone = Vec::new();
+    /// Takes back what the act had made, the last first.
+    fn undo(&mut self) -> Undone {
+        let mut undone = Undone::default();
         while let Some(made) = self.made.pop() {
-            let (what, result) = match made {
-                Made::Key(place) => (place.to_string(), self.destroy(&place.token, &place.key)),
+            let (what, result) = match &made {
+                Made::Key(place) => (place.to_string(), self.destroy(place)),
                 Made::File(path) => {
-                    let removed = fs::remove_file(&path);
-                    let removed = removed.map_err(|error| CeremonyError::file(&path, error));
+                    let removed = fs::remove_file(path);
+                    let removed = removed.map_err(|error| CeremonyError::file(path, error));
                     (path.display().to_string(), removed)
+                }
+                Made::Token(name) => {
+                    undone.left.push(format!("token {name}, initialized"));
+                    continue;
                 }
             };
             match result {
-                Ok(()) => undone.push(what),
-                Err(error) => self.people.tell(&format!(
-                    "What the act had made could not be taken back ({error}). Remove by hand: {what}"
-                )),
+                Ok(()) => undone.gone.push(what),
+                Err(error) => undone.left.push(format!("{what} ({error})")),
             }
         }
         undone
     }
 
-    fn destroy(&self, token: &str, key: &KeyName) -> Result<(), CeremonyError> {
-        Ok(self.token(token)?.destroy_key(key)?)
+    fn destroy(&self, place: &KeyPlace) -> Result<(), CeremonyError> {
+        Ok(self.token(&place.token)?.destroy_key(&place.key)?)
     }
 
     fn record_beginning(&mut self) -> Result<(), CeremonyError> {
@@ -211,72 +229,6 @@ impl<'a> Ceremony<'a> {
     fn record(&mut self, event: &str, detail: Value) -> Result<(), CeremonyError> {
         self.transcript.record((self.clock)(), event, detail)
     }
-}
-
-/// Opens the tokens that are there, and makes sure that nothing is there yet that shall be made.
-fn open_tokens(plan: &Plan) -> Result<BTreeMap<String, Opened>, CeremonyError> {
-    let fresh = plan.tokens_to_initialize();
-    for name in &fresh {
-        let settings = find(plan, name)?;
-        let tokens = Module::load(&settings.module)?.tokens()?;
-        let label = &settings.label;
-        if tokens
-            .iter()
-            .any(|token| token.initialized && token.label == *label)
-        {
-            let label = label.clone();
-            return Err(HsmError::TokenExists { label }.into());
-        }
-    }
-    let mut opened = BTreeMap::new();
-    for name in plan.tokens_in_use().difference(&fresh) {
-        opened.insert((*name).to_owned(), open(name, find(plan, name)?)?);
-    }
-    for (name, (token, _)) in &opened {
-        let listed = token.list_keys()?;
-        let mut planned = plan.acts.iter().filter_map(|act| act.makes_key());
-        let taken = planned.find(|place| {
-            let is_taken = |found: &hsm::KeySummary| found.label == place.key.label();
-            place.token == *name && listed.iter().any(is_taken)
-        });
-        if let Some(place) = taken {
-            let label = place.key.label().to_owned();
-            return Err(HsmError::KeyExists { label }.into());
-        }
-    }
-    Ok(opened)
-}
-
-fn find<'a>(plan: &'a Plan, name: &str) -> Result<&'a TokenPlan, CeremonyError> {
-    plan.tokens
-        .get(name)
-        .ok_or_else(|| CeremonyError::Plan(vec![format!("there is no token {name:?}")]))
-}
-
-/// Opens a token; its PIN is tried once.
-fn open(name: &str, settings: &TokenPlan) -> Result<Opened, CeremonyError> {
-    let pin = match &settings.pin_file {
-        Some(path) => Pin::from_file(path)?,
-        None => Pin::prompt(&format!("PIN of token {:?}: ", settings.label))?,
-    };
-    let mut config = TokenConfig::new(&settings.label);
-    config.serial.clone_from(&settings.serial);
-    config.workers = 1;
-    config.deadline = DEADLINE;
-    let module = Module::load(&settings.module)?;
-    let library = module.describe()?;
-    let token = module.open(&config, &pin)?;
-    let info = token.info();
-    let detail = json!({
-        "name": name,
-        "label": info.label,
-        "serial": info.serial,
-        "model": info.model,
-        "manufacturer": info.manufacturer,
-        "module": settings.module,
-        "library": format!("{} {}", library.library, library.version),
-    });
-    Ok((token, detail))
 }
 
 /// What is about to happen, for everybody to read.

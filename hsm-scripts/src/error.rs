@@ -27,8 +27,18 @@ pub enum CeremonyError {
     /// A certificate or revocation list could not be made.
     #[error("{0}")]
     Pki(String),
-    /// An act failed. What it had made was destroyed; the acts before it stand.
-    #[error("act {number} ({name}) failed: {cause}\n{}", way_on(*.number, .standing))]
+    /// The tokens are not as an act needs them. Nothing has happened.
+    #[error("act {number} ({name}) cannot be done: {cause}\nNothing has happened.")]
+    AtTheOutset {
+        /// Counted from 1.
+        number: usize,
+        /// The kind of act.
+        name: &'static str,
+        /// What is in the way.
+        cause: Box<CeremonyError>,
+    },
+    /// An act failed. What it had made was taken back; the acts before it stand.
+    #[error("act {number} ({name}) failed: {cause}\n{}", way_on(*.number, .left, .standing))]
     Act {
         /// Counted from 1.
         number: usize,
@@ -36,6 +46,8 @@ pub enum CeremonyError {
         name: &'static str,
         /// What happened.
         cause: Box<CeremonyError>,
+        /// What the act had made and could not be taken back.
+        left: Vec<String>,
         /// The acts that stand, with what they made.
         standing: Vec<String>,
     },
@@ -54,17 +66,27 @@ impl CeremonyError {
     }
 }
 
-fn way_on(failed: usize, standing: &[String]) -> String {
-    if standing.is_empty() {
-        return "Nothing stands. Keep the transcript under another name, mend the cause, and execute \
-                the same plan again."
-            .to_owned();
+/// What stands, and how to go on from there.
+fn way_on(failed: usize, left: &[String], standing: &[String]) -> String {
+    let mut text = String::new();
+    if !left.is_empty() {
+        text = format!(
+            "This could not be taken back; see to it by hand:\n  {}\n",
+            left.join("\n  ")
+        );
     }
-    format!(
-        "These acts stand, and a plan that holds one of them is refused:\n  {}\nTo go on, mend the \
-         cause and write a plan with act {failed} and those behind it, and another transcript.",
-        standing.join("\n  ")
-    )
+    text + &if standing.is_empty() {
+        "No act stands. Keep the transcript under another name, mend the cause, and execute the \
+         same plan again."
+            .to_owned()
+    } else {
+        format!(
+            "These acts stand, and a plan that holds one of them is refused:\n  {}\nTo go on, mend \
+             the cause and write a plan with act {failed} and those behind it, and another \
+             transcript.",
+            standing.join("\n  ")
+        )
+    }
 }
 
 impl From<hsm::NameError> for CeremonyError {

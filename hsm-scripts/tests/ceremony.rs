@@ -6,6 +6,8 @@
 #[expect(dead_code, reason = "these tests make their tokens with the program")]
 mod common;
 
+#[path = "ceremony/failure.rs"]
+mod failure;
 #[path = "ceremony/import.rs"]
 mod import;
 #[path = "ceremony/pki.rs"]

@@ -13,6 +13,7 @@ use crate::{
     ceremony::Ceremony,
     outputs::load_certificate,
     plan::{CaPlan, CredentialPlan, Holder, IssuerCertificate, IssuerPlan, KeyPlace},
+    tokens::signing_key,
 };
 
 /// Content bytes of a CA's serial number.
@@ -31,12 +32,7 @@ impl OpenIssuer {
             IssuerCertificate::MadeHere(file) => load_certificate(&ceremony.plan.path(file))?,
             IssuerCertificate::Earlier(certificate) => Certificate::clone(certificate),
         };
-        let role = match plan.role {
-            Role::RootCa => KeyRole::RootCa,
-            _ => KeyRole::IssuingCa,
-        };
-        let token = ceremony.token(&plan.place.token)?;
-        let key = token.signing_key(role, &plan.place.key)?;
+        let key = signing_key(ceremony.token(&plan.place.token)?, plan)?;
         Ok(Self { certificate, key })
     }
 

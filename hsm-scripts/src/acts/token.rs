@@ -12,7 +12,7 @@ pub(super) fn initialize(ceremony: &mut Ceremony<'_>, name: &str) -> Result<Done
     let pin_file = token.pin_file.as_ref().ok_or_else(unsound)?;
     let so_pin_file = token.so_pin_file.as_ref().ok_or_else(unsound)?;
     let info = token_init::init(&token.module, &token.label, pin_file, so_pin_file)?;
-    ceremony.open(name)?;
+    ceremony.open_initialized(name)?;
     Ok(Done {
         summary: format!("token {}, serial {}", info.label, info.serial),
         record: json!({"name": name, "label": info.label, "serial": info.serial}),

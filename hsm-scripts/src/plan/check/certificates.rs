@@ -141,8 +141,8 @@ impl<'a> Check<'a> {
         let issuer = self.issuer(place, &act.issuer, &[Role::SubCa]);
         let key = self.new_key_pair(place, &act.token, &act.key);
         let place_of_name = format!("{place}: common-name");
-        self.plain_text(&place_of_name, &act.common_name);
-        let subject = issuer.as_ref().and_then(|found| {
+        let is_plain = self.plain_text(&place_of_name, &act.common_name);
+        let subject = issuer.as_ref().filter(|_| is_plain).and_then(|found| {
             let subject = holder.role().subject(&found.issuer.name, &act.common_name);
             self.sound(&place_of_name, subject)
         });
@@ -172,8 +172,9 @@ impl<'a> Check<'a> {
     }
 
     fn ca_subject(&mut self, place: &str, subject: &str) -> Option<Name> {
-        self.plain_text(&format!("{place}: subject"), subject);
-        self.sound(&format!("{place}: subject"), subject.parse())
+        let place = format!("{place}: subject");
+        self.plain_text(&place, subject)
+            .then(|| self.sound(&place, subject.parse()))?
     }
 
     /// How long a KDH certificate's serial number must be under this issuer.

@@ -275,13 +275,16 @@ impl<'a> Check<'a> {
     }
 
     /// What people read on the screen: nothing that moves the cursor and shows them another plan.
-    fn plain_text(&mut self, place: &str, text: &str) {
-        if text.trim().is_empty() {
-            self.fault(place, "is empty");
-        }
-        if text.chars().any(char::is_control) {
-            self.fault(place, "holds a control character");
-        }
+    fn plain_text(&mut self, place: &str, text: &str) -> bool {
+        let fault = if text.trim().is_empty() {
+            "is empty"
+        } else if text.chars().any(char::is_control) {
+            "holds a control character"
+        } else {
+            return true;
+        };
+        self.fault(place, fault);
+        false
     }
 }
 

@@ -203,6 +203,7 @@ fn every_bad_input_is_refused_for_its_reason() {
         request_key(&lab, &mut verdict).await;
         confirm(&lab, &mut verdict).await;
         stopped_devices(&lab, &mut verdict).await;
+        revoked_certificate(&lab, &mut verdict).await;
     });
     administration(&lab, &mut verdict);
     lab.site.verify_audit().unwrap();
@@ -570,6 +571,65 @@ async fn identities(lab: &Lab, verdict: &mut Verdict) {
         rejected,
         fresh.client.bind(BindRequest { ct_krd }).await,
     );
+}
+
+/// A certificate that stands on a new revocation list, while its terminal is connected.
+async fn revoked_certificate(lab: &Lab, verdict: &mut Verdict) {
+    let rejected = Reason::CredentialRejected;
+    let mut bound = lab.bound().await;
+    let ct_krd = KrdCredentialToken::parse(&bound.response.ct_krd).unwrap();
+    let encryption = Certificate::from_der(ct_krd.certificate()).unwrap();
+    revoke_by_crl(lab, encryption.serial());
+    let request = key_request(1);
+    verdict.case(
+        "encryption certificate on the CRL",
+        rejected,
+        bound.client.request_key(request).await,
+    );
+    let ct_krd = bound.response.ct_krd.clone();
+    verdict.case(
+        "Bind with it",
+        rejected,
+        bound.client.bind(BindRequest { ct_krd }).await,
+    );
+    verdict.same(
+        "state",
+        &lab.state(&bound.terminal.serial),
+        &"BOUND".to_owned(),
+    );
+    // Others go on.
+    let mut other = lab.bound().await;
+    let taken = other.client.request_key(key_request(1)).await.is_ok();
+    verdict.same("not on the CRL", &taken, &true);
+}
+
+/// Holds the ceremony that re-issues a revocation list, and puts the list in the old one's place.
+fn revoke_by_crl(lab: &Lab, serial: &SerialNumber) {
+    let place = lab.site.hsm().unwrap();
+    let pki = lab.site.pki("");
+    let plan = format!(
+        "title = \"crl\"\noutput = \"{0}\"\ntranscript = \"crl-2.jsonl\"\n\
+         confirmation = \"unattended\"\n\n[tokens.issuing]\nmodule = \"{1}\"\n\
+         label = \"issuing\"\npin-file = \"{2}\"\n\n[[acts]]\nact = \"crl\"\n\
+         issuer = {{ token = \"issuing\", key = \"ca-krd\", certificate = \"{0}/ca-krd.pem\" }}\n\
+         number = 2\nprevious = \"{0}/crl-ca-krd.der\"\ndays = 30\nfile = \"crl-ca-krd-2.der\"\n\n\
+         [[acts.revoked]]\nserial = \"{serial}\"\nat = \"2026-01-01T00:00:00Z\"\n",
+        pki.display(),
+        lab.site.module().unwrap().display(),
+        place.pin_file("issuing").display(),
+    );
+    let path = lab.folder.path().join("crl-plan.toml");
+    std::fs::write(&path, plan).unwrap();
+    place
+        .program(
+            Programs::built().path("kdh-ceremony"),
+            &lab.site.log("kdh-ceremony"),
+        )
+        .arg("run")
+        .arg(&path)
+        .succeed()
+        .unwrap();
+    std::fs::rename(pki.join("crl-ca-krd-2.der"), pki.join("crl-ca-krd.der")).unwrap();
 }
 
 async fn bind(lab: &Lab, verdict: &mut Verdict) {

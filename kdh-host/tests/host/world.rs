@@ -13,7 +13,7 @@ use std::{
 };
 
 use hsm::{KeyName, KeyPairKind, KeyRole, Module, Pin, SigningKey, Token, TokenConfig};
-use kdh_host::{Host, StartError, SystemClock, config::Config, serve};
+use kdh_host::{Clock, Host, StartError, SystemClock, config::Config, serve};
 use kdh_proto::v1::{
     AddDeviceRequest, EnrollRequest, EnrollResponse, IssueActivationCodeRequest,
     administration_client::AdministrationClient, key_distribution_client::KeyDistributionClient,
@@ -151,7 +151,12 @@ impl<'a> World<'a> {
     }
 
     pub(crate) async fn serve(&self) -> Running {
-        let host = self.host().await.unwrap();
+        self.serve_by(SystemClock).await
+    }
+
+    /// With another clock than the system's.
+    pub(crate) async fn serve_by(&self, clock: impl Clock + 'static) -> Running {
+        let host = Host::start(self.config(), Box::new(clock)).await.unwrap();
         let (stop, stopped) = oneshot::channel();
         let server = tokio::spawn(serve(host, async {
             stopped.await.ok();
@@ -251,11 +256,15 @@ impl<'a> World<'a> {
     }
 }
 
+/// Of CAs, credentials and revocation lists; terminals' certificates live for a day.
+const LIFE: time::Duration = time::Duration::days(10);
+
 /// One session for each token and a patient queue, so that a test can keep it busy.
 const CONFIGURATION: &str = r#"
 store = "host.db"
 addresses-file = "addresses.json"
 oaep-hash = "sha1"
+certificate-validity-days = 1
 operators = [{ name = "ada", roles = ["fleet", "keys", "audit"] }]
 terminals.address = "127.0.0.1:0"
 administration.address = "127.0.0.1:0"
@@ -311,7 +320,7 @@ impl Ca {
         let contents = CrlContents {
             number: CrlNumber(number),
             this_update: now - time::Duration::HOUR,
-            next_update: now + time::Duration::DAY,
+            next_update: now + LIFE,
             revoked: revoked.collect(),
         };
         pki::issue_crl(&issuer, &contents).unwrap()
@@ -327,7 +336,7 @@ fn subject(role: Role, name: pki::Name, key: &SigningKey) -> Subject {
         serial: serial(16),
         validity: Validity {
             not_before: now - time::Duration::HOUR,
-            not_after: now + time::Duration::DAY,
+            not_after: now + LIFE,
         },
         hosts: Vec::new(),
     }

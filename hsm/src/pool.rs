@@ -6,7 +6,7 @@ use std::{
         Arc, Mutex, PoisonError,
         mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel},
     },
-    thread,
+    thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
@@ -22,6 +22,7 @@ pub(crate) struct Pool<W> {
     deadline: Duration,
     /// Disconnected when the last thread has given up its `W`.
     ended: Mutex<Receiver<()>>,
+    threads: Vec<JoinHandle<()>>,
 }
 
 impl<W: Send + 'static> Pool<W> {
@@ -30,10 +31,11 @@ impl<W: Send + 'static> Pool<W> {
         let (jobs, waiting) = sync_channel::<Job<W>>(queue);
         let waiting = Arc::new(Mutex::new(waiting));
         let (running, ended) = sync_channel(0);
+        let mut threads = Vec::new();
         for mut worker in workers {
             let waiting = Arc::clone(&waiting);
             let running = running.clone();
-            thread::Builder::new()
+            let thread = thread::Builder::new()
                 .name("hsm-worker".to_owned())
                 .spawn(move || {
                     while let Some(job) = next(&waiting) {
@@ -42,11 +44,13 @@ impl<W: Send + 'static> Pool<W> {
                     drop(worker);
                     drop(running);
                 })?;
+            threads.push(thread);
         }
         Ok(Self {
             jobs: Some(jobs),
             deadline,
             ended: Mutex::new(ended),
+            threads,
         })
     }
 
@@ -95,6 +99,18 @@ impl<W> Drop for Pool<W> {
         let ended = self.ended.get_mut().unwrap_or_else(PoisonError::into_inner);
         if ended.recv_timeout(self.deadline) == Err(RecvTimeoutError::Timeout) {
             tracing::warn!("a worker is stuck in the module");
+            return;
+        }
+        // The module's own clean-up for a thread runs after the thread's last line.
+        let this = thread::current().id();
+        for thread in self
+            .threads
+            .drain(..)
+            .filter(|thread| thread.thread().id() != this)
+        {
+            if thread.join().is_err() {
+                tracing::warn!("a worker panicked");
+            }
         }
     }
 }

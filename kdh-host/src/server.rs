@@ -20,7 +20,8 @@ use crate::{
 const CALLS_PER_CONNECTION: usize = 16;
 /// A peer that is silent this long is asked whether it is there, and let go if it is not.
 const SILENCE: Duration = Duration::from_secs(30);
-/// No connection holds its place longer; a terminal's whole job takes seconds.
+/// After this a connection is asked to end; calls under way may finish. A terminal's whole job takes
+/// seconds.
 const CONNECTION_AGE: Duration = Duration::from_mins(10);
 
 /// Where the listeners are.

@@ -241,7 +241,7 @@ fn summary(plan: &Plan) -> String {
     }
     // Writing to a String cannot fail.
     let _ = writeln!(text, "{}", plan.title);
-    let _ = writeln!(text, "plan digest (SHA-256): {}", plan.digest());
+    let _ = writeln!(text, "plan digest (SHA-256):\n{}", plan.grouped_digest());
     if plan.officers.is_empty() {
         text.push_str("UNATTENDED: nobody confirms this plan.\n");
     }

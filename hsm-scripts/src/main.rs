@@ -146,8 +146,8 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::CheckPlan { plan } => {
             let plan = Plan::load(&plan, Mode::Real, OffsetDateTime::now_utc())?;
             println!(
-                "The plan has no faults. Digest (SHA-256): {}",
-                plan.digest()
+                "The plan has no faults. Digest (SHA-256):\n{}",
+                plan.grouped_digest()
             );
         }
         Command::Verify { transcript } => {

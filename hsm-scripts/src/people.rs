@@ -8,8 +8,12 @@ use zeroize::Zeroizing;
 
 use crate::CeremonyError;
 
-/// Characters of the plan's digest that an officer types.
-const DIGEST_PREFIX: usize = 8;
+/// Characters of the plan's digest that an officer types at least: 96 bits, too many to find another
+/// plan that begins with those of a reviewed one.
+const MIN_TYPED: usize = 24;
+/// How digests are shown to people.
+const GROUP: usize = 4;
+const GROUPS_PER_LINE: usize = 8;
 
 /// The people, behind a console or in a test.
 pub trait People {
@@ -71,23 +75,41 @@ fn nobody(cause: &str) -> CeremonyError {
     CeremonyError::Declined(format!("nobody answers: {cause}"))
 }
 
-/// Has every officer type the beginning of the plan's digest.
+/// A digest as people compare and type it: groups in indented lines of equal length.
+pub(crate) fn grouped(digest: &str) -> String {
+    let mut text = String::new();
+    for (index, character) in digest.chars().enumerate() {
+        if index % (GROUP * GROUPS_PER_LINE) == 0 {
+            text.push_str(if index == 0 { "  " } else { "\n  " });
+        } else if index % GROUP == 0 {
+            text.push(' ');
+        }
+        text.push(character);
+    }
+    text
+}
+
+/// Has every officer type the beginning of the plan's digest, or more of it.
 pub(crate) fn confirm_digest(
     people: &mut dyn People,
     officers: &[String],
     digest: &str,
 ) -> Result<(), CeremonyError> {
-    let expected = digest.get(..DIGEST_PREFIX).unwrap_or(digest);
     for officer in officers {
         let typed = people.ask(&format!(
-            "{officer}: compare the digest with your printout and type its first \
-             {DIGEST_PREFIX} characters:"
+            "{officer}: compare the digest with your printout and type its first {} groups \
+             ({MIN_TYPED} characters):",
+            MIN_TYPED / GROUP
         ))?;
-        if !typed.eq_ignore_ascii_case(expected) {
-            return Err(CeremonyError::Declined(format!(
-                "{officer} typed something else than the digest's beginning"
-            )));
-        }
+        let typed = typed.replace([' ', '-'], "").to_ascii_lowercase();
+        let fault = if typed.len() < MIN_TYPED {
+            format!("less than the digest's first {MIN_TYPED} characters")
+        } else if digest.starts_with(&typed) {
+            continue;
+        } else {
+            "something else than the digest".to_owned()
+        };
+        return Err(CeremonyError::Declined(format!("{officer} typed {fault}")));
     }
     Ok(())
 }

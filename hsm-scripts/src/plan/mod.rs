@@ -26,7 +26,7 @@ use time::OffsetDateTime;
 use tr34::KeyKind;
 
 pub(crate) use self::component::load_component;
-use crate::CeremonyError;
+use crate::{CeremonyError, people::grouped};
 
 /// Whether it is meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -193,6 +193,11 @@ impl Plan {
     /// SHA-256 of the file, hex.
     pub fn digest(&self) -> String {
         hex::encode(self.digest)
+    }
+
+    /// [`Self::digest`] as it is printed, compared and typed: groups of 4, in two indented lines.
+    pub fn grouped_digest(&self) -> String {
+        grouped(&self.digest())
     }
 
     /// A file that is written.

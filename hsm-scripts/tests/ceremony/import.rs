@@ -165,31 +165,60 @@ fn the_hsm_is_opened_only_after_every_officer_confirmed() {
         let plan = change(&import_plan_with_files(&site), SOFTHSM, SPY);
         site.write_plan("plan.toml", &plan);
         let checked = printed(&site.program(&["check-plan", "plan.toml"], ""));
-        let digest = checked.trim().rsplit(' ').next().unwrap().to_owned();
+        let (_, shown) = checked.split_once(":\n").unwrap();
+        let groups: Vec<_> = shown.split_whitespace().collect();
+        assert!(groups.iter().all(|group| group.len() == 4), "{checked}");
+        let digest = groups.concat();
         assert_eq!(digest.len(), 64, "{checked}");
-        let right = &digest[..8];
+        let right = &digest[..24];
         let spied = || std::path::Path::new(&std::env::var_os(SPY_LOG).unwrap()).exists();
-        let wrong = if right == "00000000" {
-            "11111111"
-        } else {
-            "00000000"
+        let wrong_at = |index: usize, text: &str| {
+            let other = if &text[index..=index] == "0" {
+                "1"
+            } else {
+                "0"
+            };
+            format!("{}{other}{}", &text[..index], &text[index + 1..])
         };
-        for typed in [
+        let typed_by_both = [String::new(), format!("{right}\n")];
+        let typed_by_one = [
             String::new(),
-            "\n\n".to_owned(),
-            format!("{wrong}\n{right}\n"),
-            format!("{right}\n{wrong}\n"),
-            format!("{right}\n"),
-            format!("{}\n{right}\n", &digest[..7]),
-            format!("yes\n{right}\n"),
-        ] {
+            "yes".to_owned(),
+            " - ".to_owned(),
+            digest[..8].to_owned(),
+            digest[..23].to_owned(),
+            // As long only with what does not count.
+            format!("{}-", &digest[..23]),
+            format!("{} - {}", &digest[..8], &digest[8..23]),
+            wrong_at(0, right),
+            wrong_at(23, right),
+            // Nobody has to type more, but what is typed is right.
+            wrong_at(24, &digest[..25]),
+            wrong_at(63, &digest),
+            format!("{digest}0"),
+            // Its end, and groups with another sign between them.
+            digest[40..].to_owned(),
+            groups[..6].join("."),
+            groups[..6].join("\u{2013}"),
+            format!("0x{right}"),
+        ]
+        .into_iter()
+        .flat_map(|bad| [format!("{bad}\n{right}\n"), format!("{right}\n{bad}\n")]);
+        for typed in typed_by_both.into_iter().chain(typed_by_one) {
             let output = site.program(&["run", "plan.toml"], &typed);
             assert_refused(&output, "stopped:");
             assert!(!spied(), "{typed:?}");
             assert!(!site.exists(TRANSCRIPT), "{typed:?}");
         }
-        let typed = format!("{right}\n{}\n", right.to_uppercase());
-        assert_success(&site.program(&["run", "plan.toml"], &typed));
+        // In groups of either kind, either case, and more than has to be typed.
+        let typed = format!(
+            "{}\n {}\n",
+            groups[..6].join(" ").to_uppercase(),
+            groups.join("-")
+        );
+        let output = site.program(&["run", "plan.toml"], &typed);
+        assert_success(&output);
+        assert!(printed(&output).contains(shown), "{}", printed(&output));
         assert!(spied());
         assert_eq!(site.keys("kdh"), [KEY]);
         let transcript = site.read(TRANSCRIPT);

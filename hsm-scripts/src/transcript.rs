@@ -41,6 +41,11 @@ impl Line {
         }
         hex::encode(hash.finalize())
     }
+
+    /// The line as it is written: the only form that is one of a transcript.
+    fn to_text(&self) -> serde_json::Result<String> {
+        serde_json::to_string(self).map(|text| text + "\n")
+    }
 }
 
 /// A transcript that is being written. Each line is on the disk before the next act.
@@ -86,8 +91,7 @@ impl Transcript {
             hash: String::new(),
         };
         line.hash = line.compute_hash();
-        let mut text = serde_json::to_string(&line).map_err(|error| failed(&error))?;
-        text.push('\n');
+        let text = line.to_text().map_err(|error| failed(&error))?;
         self.file
             .write_all(text.as_bytes())
             .and_then(|()| self.file.sync_data())
@@ -132,20 +136,23 @@ pub enum TranscriptError {
 }
 
 /// Follows a transcript's chain. It shows that no line was altered, left out or moved; lines missing
-/// at the end show in the last event, and a chain that was made anew shows in the last hash.
+/// at the end show in the last event, and a chain that was made anew shows in the last hash. Every
+/// byte counts, so that no two readers see something else in it.
 ///
 /// # Errors
 /// The first line that does not hold.
 pub fn verify_transcript(text: &str) -> Result<VerifiedTranscript, TranscriptError> {
     let mut last = None::<Line>;
-    for (number, text) in (1..).zip(text.lines()) {
+    for (number, text) in (1..).zip(text.split_inclusive('\n')) {
         let line: Line =
             serde_json::from_str(text).map_err(|_| TranscriptError::Malformed(number))?;
         let head = last.as_ref().map_or("", |last| &*last.hash);
         if line.sequence != number || line.previous != head {
             return Err(TranscriptError::Unlinked(number));
         }
-        if line.hash != line.compute_hash() {
+        // The hash is of what was read: of a key that stands there twice, of the last one alone.
+        let as_written = line.to_text().is_ok_and(|written| written == text);
+        if line.hash != line.compute_hash() || !as_written {
             return Err(TranscriptError::Altered(number));
         }
         last = Some(line);

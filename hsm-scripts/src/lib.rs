@@ -6,6 +6,7 @@
 //! tokens       the tokens of a run: opened, and looked through before anything is made
 //! acts/        one file per kind of act
 //! people       what is asked of the people in the room
+//! plain        what a screen shows as it is
 //! outputs      new files, whole or not at all, nothing overwritten
 //! transcript   what happened, hash-chained
 //! rehearsal    the same plan on throw-away tokens
@@ -19,6 +20,7 @@ mod error;
 pub mod hsm_check;
 mod outputs;
 mod people;
+mod plain;
 mod plan;
 pub mod rehearsal;
 pub mod token_init;

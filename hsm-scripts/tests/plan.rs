@@ -107,6 +107,16 @@ fn import_folder() -> (TempDir, String) {
     (folder, plan)
 }
 
+fn openssl(folder: &Path, arguments: &[&str]) {
+    let output = Command::new("openssl")
+        .args(arguments)
+        .current_dir(folder)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+}
+
 /// A folder with a CA's certificate and its revocation list number 1 with one entry, which OpenSSL
 /// made.
 fn crl_folder() -> TempDir {
@@ -134,13 +144,8 @@ fn crl_folder() -> TempDir {
         "ca -gencrl -config openssl.cnf -keyfile ca.key -cert ca-kdh.pem -out crl.pem",
         "crl -in crl.pem -outform DER -out crl-ca-kdh.der",
     ] {
-        let output = Command::new("openssl")
-            .args(arguments.split_whitespace())
-            .current_dir(folder.path())
-            .stdin(Stdio::null())
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "{output:?}");
+        let arguments: Vec<_> = arguments.split_whitespace().collect();
+        openssl(folder.path(), &arguments);
     }
     folder
 }
@@ -627,25 +632,189 @@ fn what_a_client_cannot_look_for_is_no_host() {
     }
 }
 
-/// What is shown is what is meant: nothing moves the cursor.
+/// Control and format characters, and what else ends a line: with them a screen shows another plan.
+const NOT_PLAIN: [char; 24] = [
+    '\0',
+    '\u{7}',
+    '\u{8}',
+    '\t',
+    '\n',
+    '\r',
+    '\u{1b}',
+    '\u{7f}',
+    '\u{85}',
+    '\u{9b}',
+    '\u{ad}',
+    '\u{61c}',
+    '\u{180e}',
+    '\u{200b}',
+    '\u{200f}',
+    '\u{2028}',
+    '\u{2029}',
+    '\u{202e}',
+    '\u{2060}',
+    '\u{2066}',
+    '\u{2069}',
+    '\u{feff}',
+    '\u{fff9}',
+    '\u{e0041}',
+];
+
+/// One after the other, each of [`NOT_PLAIN`] takes the place of `?` in what is changed. The first
+/// fault names it and the place, and no fault holds it.
+fn assert_refused_where_not_plain(good: &str, folder: &Path, places: &[(&str, &str, &[&str])]) {
+    assert_eq!(faults(good, folder), [""; 0]);
+    for (from, to, place) in places {
+        for character in NOT_PLAIN {
+            let code = u32::from(character);
+            let to = to.replace('?', &format!("\\U{code:08X}"));
+            let found = faults(&change(good, from, &to), folder);
+            let named = format!("holds U+{code:04X}");
+            let first = &found[0];
+            let is_named = place.iter().all(|part| first.contains(part)) && first.contains(&named);
+            assert!(is_named, "{to}: {found:#?}");
+            let shown = found.iter().any(|fault| fault.contains(character));
+            assert!(!shown, "{to}: {found:#?}");
+        }
+    }
+}
+
+/// What is shown is what is meant.
 #[test]
 fn names_that_would_paint_over_the_screen_are_refused() {
     let folder = tempfile::tempdir().unwrap();
-    assert_cases(
+    let label = "label = \"root\"";
+    let issuer = "certificate = \"root.pem\" }";
+    assert_refused_where_not_plain(
         TWO_SUB_CAS,
         folder.path(),
         &[
-            case("title = \"PKI", "title = \"\\u001b[2JPKI", &["title"]),
-            case("\"First Officer\"", "\"First\\rOfficer\"", &["officers"]),
-            case(
-                "label = \"root\"",
-                "label = \"ro\\bot\"",
-                &["tokens.root", "label"],
+            ("title = \"PKI", "title = \"?PKI", &["title"]),
+            ("\"First Officer\"", "\"First?Officer\"", &["officers"]),
+            ("output = \".\"", "output = \"./?\"", &["output"]),
+            ("pki-transcript", "pki?transcript", &["transcript"]),
+            (
+                "[tokens.operator]",
+                "[tokens.\"oper?ator\"]",
+                &["tokens.oper\\u{", "name"],
             ),
-            case("\"KDH 1\"", "\"KDH\\n1\"", &["common-name"]),
-            case("CN=Example Bank Root", "CN=\\u0007Root", &["subject"]),
+            (label, "label = \"ro?ot\"", &["tokens.root", "label"]),
+            (
+                label,
+                "label = \"root\"\nserial = \"1?2\"",
+                &["tokens.root", "serial"],
+            ),
+            (
+                label,
+                "label = \"root\"\npin-file = \"a?.pin\"",
+                &["tokens.root", "pin-file"],
+            ),
+            (
+                label,
+                "label = \"root\"\nso-pin-file = \"a?.pin\"",
+                &["tokens.root", "so-pin-file"],
+            ),
+            ("CN=Example Bank Root", "CN=Ro?ot", &["act 1", "subject"]),
+            (
+                "\"root.pem\"\n",
+                "\"ro?ot.pem\"\n",
+                &["act 1", "certificate"],
+            ),
+            (
+                issuer,
+                "certificate = \"ro?ot.pem\" }",
+                &["act 2", "issuer", "certificate"],
+            ),
+            ("\"KDH 1\"", "\"KDH?1\"", &["act 5", "common-name"]),
+            ("\"kdh.pem\"", "\"k?dh.pem\"", &["act 5", "certificate"]),
+            ("crl-ca-krd.der", "crl?krd.der", &["act 9", "file"]),
         ],
     );
+    // Every module of the plan is the same one; of the tokens, this one is checked first.
+    let module = "[tokens.issuing]\nmodule = \"/usr/lib/softhsm/libsofthsm2.so\"";
+    let bad_module = "[tokens.issuing]\nmodule = \"/usr/lib/?softhsm/libsofthsm2.so\"";
+    assert_refused_where_not_plain(
+        TWO_SUB_CAS,
+        folder.path(),
+        &[(module, bad_module, &["tokens.issuing", "module"])],
+    );
+    let (folder, import) = import_folder();
+    assert_refused_where_not_plain(
+        &import,
+        folder.path(),
+        &[
+            ("\"First Custodian\"", "\"First?Custodian\"", &["act 1"]),
+            (
+                "\"first.hex\"",
+                "\"first?.hex\"",
+                &["act 1", "First Custodian", "file"],
+            ),
+        ],
+    );
+    let folder = crl_folder();
+    assert_refused_where_not_plain(
+        CRL_REISSUE,
+        folder.path(),
+        &[("\"crl-ca-kdh.der\"", "\"crl?.der\"", &["act 1", "previous"])],
+    );
+}
+
+/// What a name's parser takes out of an escape, or out of a file that is no part of the plan.
+#[test]
+fn names_that_are_not_plain_once_they_are_read_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    for (escape, code) in [
+        (r"\\E2\\80\\AE", "U+202E"),
+        (r"\\e2\\80\\8b", "U+200B"),
+        (r"\\C2\\9B", "U+009B"),
+    ] {
+        let subject = format!("CN=Ro{escape}ot");
+        assert_cases(
+            TWO_SUB_CAS,
+            folder.path(),
+            &[case("CN=Example Bank Root", &subject, &["subject", code])],
+        );
+    }
+    let folder = crl_folder();
+    let subject = "/C=DE/O=Bank/CN=C\u{202e}A";
+    let arguments =
+        "req -x509 -config openssl.cnf -utf8 -key ca.key -out ca-kdh.pem -days 30 -subj";
+    let arguments: Vec<_> = arguments.split_whitespace().chain([subject]).collect();
+    openssl(folder.path(), &arguments);
+    let found = faults(CRL_REISSUE, folder.path());
+    let place = "act 1 (crl): issuer: certificate: subject: holds U+202E";
+    assert!(found[0].starts_with(place), "{found:#?}");
+    assert!(!found.concat().contains('\u{202e}'), "{found:#?}");
+}
+
+/// Neither does what the parser of TOML quotes.
+#[test]
+fn a_plan_of_bad_form_does_not_paint_over_the_screen() {
+    let folder = tempfile::tempdir().unwrap();
+    for (from, to) in [
+        ("title =", "\"\\u001b[2J\" = 1\ntitle ="),
+        ("title =", "\"\u{202e}\" = 1\ntitle ="),
+        ("act = \"root-ca\"", "act = \"\\u009b\""),
+        ("years = 20", "years = \"\u{200b}\""),
+    ] {
+        let found = faults(&change(TWO_SUB_CAS, from, to), folder.path());
+        let painted = |c: char| c != '\n' && NOT_PLAIN.contains(&c);
+        assert!(!found.concat().contains(painted), "{found:#?}");
+        assert!(found.concat().contains("\\u{"), "{found:#?}");
+    }
+}
+
+#[test]
+fn names_in_other_scripts_are_plain() {
+    let folder = tempfile::tempdir().unwrap();
+    let plan = change(
+        TWO_SUB_CAS,
+        "title = \"PKI",
+        "title = \"Schlüssel – Übung №1",
+    );
+    let plan = change(&plan, "First Officer", "Łucja O’Neill");
+    let plan = change(&plan, "Second Officer", "e\u{301}va 山田太郎 שרה");
+    assert_eq!(faults(&plan, folder.path()), [""; 0]);
 }
 
 #[test]

@@ -26,7 +26,7 @@ use time::OffsetDateTime;
 use tr34::KeyKind;
 
 pub(crate) use self::component::load_component;
-use crate::{CeremonyError, people::grouped};
+use crate::{CeremonyError, people::grouped, plain};
 
 /// Whether it is meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -182,8 +182,12 @@ impl Plan {
         mode: Mode,
         now: OffsetDateTime,
     ) -> Result<Self, CeremonyError> {
-        let contents: raw::Contents =
-            toml::from_str(text).map_err(|error| CeremonyError::Plan(vec![error.to_string()]))?;
+        let contents: raw::Contents = toml::from_str(text).map_err(|error| {
+            // It quotes the plan, in several lines.
+            let error = error.to_string();
+            let lines: Vec<_> = error.lines().map(plain::escaped).collect();
+            CeremonyError::Plan(vec![lines.join("\n")])
+        })?;
         // Dates in certificates are whole seconds.
         let now = now - time::Duration::nanoseconds(now.nanosecond().into());
         let digest = Sha256::digest(text.as_bytes()).into();

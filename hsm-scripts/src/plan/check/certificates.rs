@@ -78,7 +78,7 @@ impl<'a> Check<'a> {
         role: Role,
         certificate: &'a Path,
     ) -> Option<CaPlan> {
-        self.new_file(place, certificate);
+        self.new_file(&format!("{place}: certificate"), certificate);
         let made = ca.as_ref().map(|ca| MadeCa {
             place: ca.place.clone(),
             name: ca.subject.clone(),
@@ -147,7 +147,7 @@ impl<'a> Check<'a> {
             self.sound(&place_of_name, subject)
         });
         let not_after = self.years(place, act.years, issuer.as_ref());
-        self.new_file(place, &act.certificate);
+        self.new_file(&format!("{place}: certificate"), &act.certificate);
         Some(CredentialPlan {
             place: key?,
             issuer: issuer?.issuer,
@@ -173,8 +173,13 @@ impl<'a> Check<'a> {
 
     fn ca_subject(&mut self, place: &str, subject: &str) -> Option<Name> {
         let place = format!("{place}: subject");
-        self.plain_text(&place, subject)
-            .then(|| self.sound(&place, subject.parse()))?
+        if !self.plain_text(&place, subject) {
+            return None;
+        }
+        let subject: Name = self.sound(&place, subject.parse())?;
+        // An escape in it may stand for a character that is not plain.
+        self.plain_text(&place, &subject.to_string())
+            .then_some(subject)
     }
 
     /// How long a KDH certificate's serial number must be under this issuer.
@@ -204,6 +209,7 @@ impl<'a> Check<'a> {
 
     fn issuer(&mut self, place: &str, raw: &'a raw::Issuer, roles: &[Role]) -> Option<Found> {
         let place = format!("{place}: issuer");
+        self.plain_path(&format!("{place}: certificate"), &raw.certificate);
         let key = self.key(&place, &raw.token, &raw.key)?;
         let found = if self.cas.contains_key(&raw.certificate) {
             self.made_here(&place, raw, key)?
@@ -256,6 +262,9 @@ impl<'a> Check<'a> {
             self.fault(place, format!("{} is no CA", certificate.subject()));
             return None;
         };
+        // It is shown, though it does not stand in the plan.
+        let name = certificate.subject().to_string();
+        self.plain_text(&format!("{place}: certificate: subject"), &name);
         if !(certificate.not_before()..=certificate.not_after()).contains(&self.now) {
             self.fault(place, format!("{} is not valid now", certificate.subject()));
         }

@@ -75,6 +75,9 @@ impl<'a> Check<'a> {
             }
             None => None,
         };
+        if let Some(file) = &raw.file {
+            self.plain_path(&format!("{place}: file"), file);
+        }
         match &raw.file {
             None if self.unattended => {
                 self.fault(&place, "nobody is there to type it; name its file");

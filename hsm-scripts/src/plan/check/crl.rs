@@ -45,7 +45,7 @@ impl<'a> Check<'a> {
             ),
             None => {}
         }
-        self.new_file(place, &act.file);
+        self.new_file(&format!("{place}: file"), &act.file);
         Some(CrlPlan {
             issuer: issuer?,
             number,
@@ -83,6 +83,7 @@ impl<'a> Check<'a> {
         serials: &BTreeSet<&SerialNumber>,
     ) {
         let place = format!("{place}: previous");
+        self.plain_path(&place, file);
         let Some(previous) = self.sound(&place, load_crl(&self.folder.join(file))) else {
             return;
         };

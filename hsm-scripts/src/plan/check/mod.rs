@@ -15,6 +15,7 @@ use pki::{Name, Role};
 use time::OffsetDateTime;
 
 use super::{Act, KeyPlace, Mode, Plan, TokenPlan, raw};
+use crate::plain::{escaped, is_plain};
 
 /// Labels of PKCS#11 tokens are cut after this many bytes.
 const MAX_TOKEN_LABEL_LEN: usize = 32;
@@ -106,7 +107,8 @@ struct Check<'a> {
 
 impl<'a> Check<'a> {
     fn fault(&mut self, place: &str, cause: impl Display) {
-        self.faults.push(format!("{place}: {cause}"));
+        // A fault may quote what is refused for what it does to the screen.
+        self.faults.push(escaped(&format!("{place}: {cause}")));
     }
 
     /// The value, or its fault.
@@ -117,6 +119,7 @@ impl<'a> Check<'a> {
     /// What goes for the ceremony as a whole.
     fn frame(&mut self, contents: &'a raw::Contents) {
         self.plain_text("title", &contents.title);
+        self.plain_path("output", &contents.output);
         if !self.output.is_dir() {
             self.fault(
                 "output",
@@ -143,6 +146,7 @@ impl<'a> Check<'a> {
         let mut checked = BTreeMap::new();
         for (name, token) in self.tokens {
             let place = format!("tokens.{name}");
+            self.plain_text(&format!("{place}: name"), name);
             if !known.insert((&token.module, &token.label, &token.serial)) {
                 self.fault(&place, "is the same token as another of this plan");
             }
@@ -150,6 +154,18 @@ impl<'a> Check<'a> {
             self.plain_text(&format!("{place}: label"), label);
             if label.len() > MAX_TOKEN_LABEL_LEN {
                 self.fault(&place, "label: has at most 32 characters");
+            }
+            if let Some(serial) = &token.serial {
+                self.plain_text(&format!("{place}: serial"), serial);
+            }
+            for (key, file) in [
+                ("module", Some(&token.module)),
+                ("pin-file", token.pin_file.as_ref()),
+                ("so-pin-file", token.so_pin_file.as_ref()),
+            ] {
+                if let Some(file) = file {
+                    self.plain_path(&format!("{place}: {key}"), file);
+                }
             }
             let token = TokenPlan {
                 module: self.folder.join(&token.module),
@@ -264,6 +280,7 @@ impl<'a> Check<'a> {
             self.fault(place, format!("\"{}\" is not a file name", file.display()));
             return;
         }
+        self.plain_path(place, file);
         let path = self.output.join(file);
         // A link that leads nowhere is there too.
         if path.symlink_metadata().is_ok() {
@@ -274,17 +291,28 @@ impl<'a> Check<'a> {
         }
     }
 
-    /// What people read on the screen: nothing that moves the cursor and shows them another plan.
+    /// What people read on the screen: something, and nothing that shows them another plan.
     fn plain_text(&mut self, place: &str, text: &str) -> bool {
-        let fault = if text.trim().is_empty() {
-            "is empty"
-        } else if text.chars().any(char::is_control) {
-            "holds a control character"
-        } else {
+        if text.trim().is_empty() {
+            self.fault(place, "is empty");
+            return false;
+        }
+        let Some(other) = text.chars().find(|character| !is_plain(*character)) else {
             return true;
         };
-        self.fault(place, fault);
+        let code = u32::from(other);
+        self.fault(
+            place,
+            format!("holds U+{code:04X}, a control or format character"),
+        );
         false
+    }
+
+    /// As [`Self::plain_text`], for a path that another check refuses if it is empty.
+    fn plain_path(&mut self, place: &str, path: &Path) {
+        if !path.as_os_str().is_empty() {
+            self.plain_text(place, &path.to_string_lossy());
+        }
     }
 }
 

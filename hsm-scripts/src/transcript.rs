@@ -11,7 +11,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use crate::{CeremonyError, outputs::sync_folder_of};
+use crate::{CeremonyError, outputs::sync_folder_of, plain::is_plain};
 
 /// Keeps these hashes from meaning anything else.
 const DOMAIN: &[u8] = b"kdh.ceremony.transcript.v1";
@@ -146,6 +146,10 @@ pub fn verify_transcript(text: &str) -> Result<VerifiedTranscript, TranscriptErr
     for (number, text) in (1..).zip(text.split_inclusive('\n')) {
         let line: Line =
             serde_json::from_str(text).map_err(|_| TranscriptError::Malformed(number))?;
+        // The last one is shown; a forger could paint over the hash beside it.
+        if !line.event.chars().all(is_plain) {
+            return Err(TranscriptError::Malformed(number));
+        }
         let head = last.as_ref().map_or("", |last| &*last.hash);
         if line.sequence != number || line.previous != head {
             return Err(TranscriptError::Unlinked(number));
@@ -163,4 +167,32 @@ pub fn verify_transcript(text: &str) -> Result<VerifiedTranscript, TranscriptErr
         last_event: last.event,
         head: last.hash,
     })
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_that_would_paint_over_the_screen_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        for (number, (event, expected)) in [
+            ("finished", Ok(())),
+            ("\u{1b}[2Jfinished", Err(TranscriptError::Malformed(1))),
+            ("finished\n", Err(TranscriptError::Malformed(1))),
+            ("\u{202e}dehsinif", Err(TranscriptError::Malformed(1))),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let path = folder.path().join(number.to_string());
+            let mut transcript = Transcript::begin(&path).unwrap();
+            transcript
+                .record(OffsetDateTime::UNIX_EPOCH, event, Value::Null)
+                .unwrap();
+            let text = std::fs::read_to_string(&path).unwrap();
+            assert_eq!(verify_transcript(&text).map(drop), expected, "{event:?}");
+        }
+    }
 }

@@ -82,7 +82,7 @@ enum TokenCommand {
         /// The token's label: 1 to 32 characters.
         #[arg(long)]
         label: String,
-        /// File with the user PIN, readable for its owner only.
+        /// File with the user PIN: yours, and readable for you only.
         #[arg(long)]
         pin_file: PathBuf,
         /// File with the security officer's PIN.

@@ -4,7 +4,7 @@
 
 use std::{
     fs,
-    os::unix::fs::PermissionsExt as _,
+    os::unix::fs::{PermissionsExt as _, chown, symlink},
     path::Path,
     process::{Command, Stdio},
 };
@@ -234,7 +234,7 @@ fn bad_people_tokens_and_files_are_named() {
     let folder = tempfile::tempdir().unwrap();
     write(folder.path(), "file", "", 0o600);
     write(folder.path(), "open.pin", "1234", 0o644);
-    std::os::unix::fs::symlink("nowhere", folder.path().join("link")).unwrap();
+    symlink("nowhere", folder.path().join("link")).unwrap();
     write(folder.path(), "empty.pin", "", 0o600);
     let officers = "officers = [\"First Officer\", \"Second Officer\"]";
     let label = "label = \"root\"";
@@ -958,6 +958,31 @@ fn bad_components_are_named() {
         let found = faults(text, folder.path());
         assert_eq!(found.len(), 1, "{found:#?}");
         assert!(found[0].contains(named), "{found:#?}");
+    }
+}
+
+/// Only root can give a file away.
+#[test]
+#[expect(clippy::print_stderr, reason = "says what is not tested")]
+fn files_of_another_user_are_refused() {
+    let (folder, plan) = import_folder();
+    for (from, other) in [("kdh.pin", "other.pin"), ("first.hex", "other.hex")] {
+        let path = folder.path().join(other);
+        fs::copy(folder.path().join(from), &path).unwrap();
+        // A link of one's own makes no file one's own, and keeps no file from being so.
+        let [good, bad] = ["good", "bad"].map(|name| format!("{name}-{other}"));
+        symlink(from, folder.path().join(&good)).unwrap();
+        symlink(other, folder.path().join(&bad)).unwrap();
+        assert_eq!(faults(&change(&plan, from, &good), folder.path()), [""; 0]);
+        assert_eq!(faults(&change(&plan, from, other), folder.path()), [""; 0]);
+        if let Err(error) = chown(&path, Some(12_345), None) {
+            eprintln!("skipped: a file cannot be given to another user: {error}");
+            return;
+        }
+        for bad in [other, &bad] {
+            let named = [bad, "belongs to user 12345", "chown"];
+            assert_cases(&plan, folder.path(), &[case(from, bad, &named)]);
+        }
     }
 }
 

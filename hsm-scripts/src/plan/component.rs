@@ -1,8 +1,8 @@
 //! A component that comes in a file.
 
-use std::{fs::File, io::Read as _, os::unix::fs::MetadataExt as _, path::Path};
+use std::{io::Read as _, path::Path};
 
-use hsm::ClearKey;
+use hsm::{ClearKey, open_private_file};
 use tr34::KeyKind;
 use zeroize::Zeroizing;
 
@@ -11,20 +11,10 @@ use crate::CeremonyError;
 /// A component is one line of hex, in groups if its printer liked it so.
 const MAX_LEN: usize = 256;
 
-/// Reads a component, in hex, from a file that only its owner can touch.
+/// Reads a component, in hex, from a file as [`open_private_file`] opens it.
 pub(crate) fn load_component(path: &Path, kind: KeyKind) -> Result<ClearKey, CeremonyError> {
     let failed = |cause: &str| CeremonyError::file(path, cause);
-    let file = File::open(path).map_err(|error| CeremonyError::file(path, error))?;
-    // Of the open file: what is checked is what is read.
-    let metadata = file
-        .metadata()
-        .map_err(|error| CeremonyError::file(path, error))?;
-    if !metadata.is_file() {
-        return Err(failed("is not a regular file"));
-    }
-    if metadata.mode() & 0o077 != 0 {
-        return Err(failed("is open to others than its owner; use chmod 600"));
-    }
+    let file = open_private_file(path).map_err(|error| CeremonyError::file(path, error))?;
     // Large enough never to be moved, which would leave a copy behind.
     let mut text = Zeroizing::new(String::with_capacity(4 * MAX_LEN));
     file.take(MAX_LEN as u64 + 1)

@@ -175,8 +175,8 @@ pub(super) struct ImportComponents {
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct Component {
     pub(super) custodian: String,
-    /// For automation: a file that only its owner can read, with the component in hex. Typed in by
-    /// the custodian where it is left out.
+    /// For automation: a private file with the component in hex. Typed in by the custodian where it is
+    /// left out.
     pub(super) file: Option<PathBuf>,
     /// Check value of the component, hex; needed with a file, where nobody can confirm it.
     pub(super) kcv: Option<String>,

@@ -16,7 +16,9 @@ CREATE TABLE activation_codes (
     code_sha256 BLOB NOT NULL,
     expires_at  TEXT NOT NULL,
     wrong_tries INTEGER NOT NULL DEFAULT 0,
-    -- SHA-256 over both public keys of the enrolment that claimed the code.
+    -- The enrolment that claimed the code: serial number of the encryption certificate to be, and
+    -- SHA-256 over both public keys.
+    claim       TEXT,
     claimed_by  BLOB,
     used_at     TEXT
 );
@@ -57,6 +59,9 @@ CREATE TABLE assignments (
     version    INTEGER NOT NULL,
     key_name   TEXT NOT NULL REFERENCES keys (name),
     created_at TEXT NOT NULL,
+    -- The encryption key that the operator meant. Empty until the device has one: its first enrolment
+    -- fills it in.
+    recipient  BLOB,
     PRIMARY KEY (device, slot, version)
 );
 

@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 use tr34::Kbh;
 
 use crate::{
-    Host, HostError,
+    Host, HostError, claims,
     config::OperatorRole,
     enrolment::hash_code,
     error::refused,
@@ -17,7 +17,8 @@ use crate::{
     names::{DeviceSerial, KeyAlias, Model, Slot, Why},
     state::{DeviceEvent, DeviceState},
     store::{
-        Actor, Assignment, AuditEntry, Delivery, Device, Purpose, StoredCertificate, StoredKey, Tx,
+        Actor, Assignment, AuditEntry, Delivery, Device, KEY_REGISTERED, Purpose,
+        StoredCertificate, StoredKey, Tx,
     },
 };
 
@@ -57,25 +58,57 @@ pub(crate) async fn authenticate(
     let name = peer
         .common_name()
         .ok_or_else(|| refused(Reason::CredentialRejected, "no common name"))?;
-    let roles = host.config().operators.get(&name);
+    let operators = &host.config().operators;
+    let listed = operators
+        .iter()
+        .find(|operator| operator.certificate.der() == peer.der());
     let operator = Operator { name };
-    if roles.is_some_and(|roles| allowed.iter().any(|role| roles.contains(role))) {
-        return Ok(operator);
+    let why = match listed {
+        Some(listed) if allowed.iter().any(|role| listed.roles.contains(role)) => {
+            return Ok(operator);
+        }
+        Some(_) => format!("{} has no role for {call}", operator.name),
+        None => format!(
+            "this certificate of {} is not in the host's configuration",
+            operator.name
+        ),
+    };
+    let error = refused(Reason::RoleMissing, why);
+    record_refusal(host, &operator, call, &error).await?;
+    Err(error)
+}
+
+/// Does what an operator asks for; that it was refused is on the record, too.
+pub(crate) async fn on_record<T>(
+    host: &Host,
+    operator: &Operator,
+    call: &'static str,
+    act: impl Future<Output = Result<T, HostError>>,
+) -> Result<T, HostError> {
+    let outcome = act.await;
+    if let Err(error) = &outcome {
+        record_refusal(host, operator, call, error).await?;
     }
+    outcome
+}
+
+async fn record_refusal(
+    host: &Host,
+    operator: &Operator,
+    call: &'static str,
+    error: &HostError,
+) -> Result<(), HostError> {
     let mut tx = host.store().write(host.now()).await?;
     tx.record(AuditEntry {
         actor: &operator.actor(),
         action: "operator.refused",
         device: None,
-        outcome: Reason::RoleMissing.as_str(),
-        detail: json!({"call": call}),
+        outcome: error.reason().as_str(),
+        // What the operator is told, which names what they asked for.
+        detail: json!({"call": call, "why": error.to_string()}),
     })
     .await?;
-    tx.commit().await?;
-    Err(refused(
-        Reason::RoleMissing,
-        format!("{} has no role for {call}", operator.name),
-    ))
+    Ok(tx.commit().await?)
 }
 
 /// How many rows a page has.
@@ -240,11 +273,17 @@ pub(crate) async fn issue_activation_code(
         ));
     }
     let under_way = tx.activation_code(&serial).await?;
-    if under_way.is_some_and(|code| code.claimed_by.is_some() && !code.used) {
-        return Err(refused(
-            Reason::WrongState,
-            format!("{serial} is enrolling this moment"),
-        ));
+    if let Some(code) = under_way
+        && let Some(claim) = code.claim
+        && !code.used
+    {
+        if host.under_way().contains(&claim.id) {
+            return Err(refused(
+                Reason::WrongState,
+                format!("{serial} is enrolling this moment"),
+            ));
+        }
+        claims::release_enrolment(&mut tx, &serial, &claim.id).await?;
     }
     tx.put_activation_code(&serial, &hash_code(&code), expires_at)
         .await?;
@@ -303,6 +342,16 @@ pub(crate) async fn register_key(
     let expected = request
         .kcv
         .ok_or_else(|| invalid("a key check value of 3 to 5 bytes is needed".to_owned()))?;
+    let mut tx = host.store().write(host.now()).await?;
+    tx.record(AuditEntry {
+        actor: &operator.actor(),
+        action: "key.register.intent",
+        device: None,
+        outcome: "ok",
+        detail: json!({"key": name.as_str(), "hsm-label": label}),
+    })
+    .await?;
+    tx.commit().await?;
     let (for_hsm, header_for_hsm) = (label.clone(), header.clone());
     let (kind, kcv) = host
         .in_hsm(move |keys| {
@@ -330,7 +379,8 @@ pub(crate) async fn register_key(
     if kcv != expected {
         return Err(refused(
             Reason::KcvMismatch,
-            format!("the key {label} has the check value {kcv}, not {expected}"),
+            // The right one is for the ceremony's transcript to tell.
+            format!("the key {label} does not have the check value {expected}"),
         ));
     }
     let mut tx = host.store().write(host.now()).await?;
@@ -353,15 +403,10 @@ pub(crate) async fn register_key(
     }
     tx.record(AuditEntry {
         actor: &operator.actor(),
-        action: "key.registered",
+        action: KEY_REGISTERED,
         device: None,
         outcome: "ok",
-        detail: json!({
-            "key": key.name.as_str(),
-            "hsm-label": key.hsm_label,
-            "header": key.header.to_string(),
-            "kcv": key.kcv.to_string(),
-        }),
+        detail: key.registration(),
     })
     .await?;
     let stored = tx.key(&key.name).await?;

@@ -47,6 +47,7 @@ pub(crate) async fn authenticate(
             format!("{} is not in the registry", peer.subject()),
         )
     })?;
+    host.limits().count_call(&stored.device)?;
     require_running(&mut tx, &stored.device).await?;
     let credential = verify_current(host, &stored, Role::KrdTls).await?;
     Ok(AuthenticatedDevice {
@@ -90,6 +91,45 @@ pub(crate) async fn encryption_credential(
         .await?
         .ok_or_else(|| refused(Reason::CredentialRejected, "no current certificate"))?;
     verify_current(host, &stored, Role::Krd).await
+}
+
+/// Verifies both credentials of a device again, as they stand now.
+pub(crate) async fn recheck(
+    host: &Host,
+    device: &AuthenticatedDevice,
+    encryption: &VerifiedCredential,
+) -> Result<(), HostError> {
+    let crl = host.crl_ca_krd().await?;
+    let issuer = &host.config().certificates.ca_krd;
+    let serial = device.serial();
+    for (credential, role) in [(encryption, Role::Krd), (device.credential(), Role::KrdTls)] {
+        verify_credential(credential.certificate(), issuer, role, &crl, host.now())
+            .map(drop)
+            .map_err(|error| refused(Reason::CredentialRejected, format!("{serial}: {error}")))?;
+    }
+    Ok(())
+}
+
+/// Whether both credentials are still the ones of the registry.
+pub(crate) async fn require_current(
+    tx: &mut Tx,
+    device: &AuthenticatedDevice,
+    encryption: &VerifiedCredential,
+) -> Result<(), HostError> {
+    for (credential, purpose) in [
+        (encryption, Purpose::Encryption),
+        (device.credential(), Purpose::Authentication),
+    ] {
+        let current = tx.current_certificate(device.serial(), purpose).await?;
+        let der = credential.certificate().der();
+        if current.is_none_or(|current| current.certificate.der() != der) {
+            return Err(refused(
+                Reason::CredentialRejected,
+                format!("{}: the certificate was superseded", device.serial()),
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// The device's state, which must not be one that stops it.

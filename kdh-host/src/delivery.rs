@@ -14,6 +14,7 @@ use tr34::{KrdNonce, RandomToken, Rule};
 use crate::{
     Host, HostError,
     binding::{self, AuthenticatedDevice},
+    claims::Working,
     config::{KeyStrength, RSA_BITS_FOR_AES_128},
     error::refused,
     host::random,
@@ -38,6 +39,7 @@ pub(crate) struct Issued {
 /// A nonce that is this device's alone, and the delivery that was recorded with it. Ends in
 /// [`deliver`] or [`abandon`].
 struct Prepared {
+    _working: Working,
     id: String,
     nonce: KrdNonce,
     slot: Slot,
@@ -59,14 +61,16 @@ impl Prepared {
     }
 }
 
-/// What the device shall hold.
+/// What the device shall hold. What was meant for another key than its present one is left out.
 pub(crate) async fn assignments(
     host: &Host,
     device: &AuthenticatedDevice,
 ) -> Result<Vec<Assignment>, HostError> {
     let mut tx = host.store().read(host.now()).await?;
     binding::require_bound(&mut tx, device.serial()).await?;
-    Ok(tx.assignments(device.serial()).await?)
+    let mut assignments = tx.assignments(device.serial()).await?;
+    assignments.retain(|assignment| assignment.meant_for_present_key);
+    Ok(assignments)
 }
 
 /// Exchanges a random-number token for a key token.
@@ -85,7 +89,7 @@ pub(crate) async fn request_key(
         }
     };
     let (prepared, credential) = prepared;
-    match deliver(host, serial, &prepared, &credential).await {
+    match deliver(host, device, &prepared, &credential).await {
         Ok(kt_kdh) => Ok(Issued {
             kt_kdh,
             delivery_id: prepared.id,
@@ -117,6 +121,7 @@ async fn prepare(
     };
     let slot = Slot::parse(slot).map_err(|_| nothing())?;
     let id = hex::encode(random::<ID_LEN>()?);
+    let working = host.under_way().begin(id.clone());
 
     let now = host.now();
     let mut tx = host.store().write(now).await?;
@@ -127,6 +132,7 @@ async fn prepare(
         .into_iter()
         .find(|assignment| assignment.slot == slot)
         .ok_or_else(nothing)?;
+    require_meant(serial, &assignment)?;
     require_strength(host, serial, &credential, &assignment)?;
     if !tx.claim_nonce(serial, &nonce).await? {
         return Err(refused(
@@ -135,6 +141,7 @@ async fn prepare(
         ));
     }
     let prepared = Prepared {
+        _working: working,
         id,
         nonce,
         slot,
@@ -172,6 +179,20 @@ fn parse_nonce(rt_krd: &[u8]) -> Result<KrdNonce, HostError> {
         })
 }
 
+/// Whether the operator who assigned the key meant the encryption key that the device has now.
+fn require_meant(serial: &DeviceSerial, assignment: &Assignment) -> Result<(), HostError> {
+    if assignment.meant_for_present_key {
+        return Ok(());
+    }
+    Err(refused(
+        Reason::NoKeyAssigned,
+        format!(
+            "{serial} has enrolled again since slot {} was assigned: assign it anew",
+            assignment.slot
+        ),
+    ))
+}
+
 /// Whether the terminal's RSA key is as strong as the key that it shall carry.
 fn require_strength(
     host: &Host,
@@ -207,8 +228,7 @@ async fn make_token(
 ) -> Result<Vec<u8>, HostError> {
     let crl = host.crl_ca_kdh().await?;
     let order = TokenOrder {
-        key_label: prepared.assignment.key.hsm_label.clone(),
-        header: prepared.assignment.key.header.clone(),
+        key: prepared.assignment.key.clone(),
         nonce: prepared.nonce.clone(),
         recipient: credential.public_key().clone(),
         recipient_id: credential.id().clone(),
@@ -220,15 +240,18 @@ async fn make_token(
 /// From a prepared delivery to a key token that is on record, and only then may leave.
 async fn deliver(
     host: &Host,
-    serial: &DeviceSerial,
+    device: &AuthenticatedDevice,
     prepared: &Prepared,
     credential: &VerifiedCredential,
 ) -> Result<Vec<u8>, HostError> {
+    let serial = device.serial();
     let kt_kdh = make_token(host, prepared, credential).await?;
     let token_sha256: [u8; 32] = Sha256::digest(&kt_kdh).into();
+    // Whoever was stopped, listed or enrolled anew since the intent is never sent the token.
+    binding::recheck(host, device, credential).await?;
     let mut tx = host.store().write(host.now()).await?;
-    // Stopped since the intent: the token is never sent.
     binding::require_bound(&mut tx, serial).await?;
+    binding::require_current(&mut tx, device, credential).await?;
     let superseded = tx
         .issue_delivery(&prepared.as_new(serial), &token_sha256)
         .await?;
@@ -248,7 +271,8 @@ async fn deliver(
     Ok(kt_kdh)
 }
 
-/// No token left: the nonce is given back, on the record.
+/// No token left: the nonce is given back, on the record. Should the database not answer, the claim is
+/// nobody's from here on, and is given back soon.
 async fn abandon(
     host: &Host,
     serial: &DeviceSerial,
@@ -256,9 +280,12 @@ async fn abandon(
     error: &HostError,
 ) -> Result<(), HostError> {
     let mut tx = host.store().write(host.now()).await?;
-    tx.release_nonce(serial, prepared.nonce.as_bytes()).await?;
-    tx.set_delivery_state(&prepared.id, DeliveryState::Abandoned)
-        .await?;
+    if !tx
+        .abandon_delivery(serial, &prepared.id, prepared.nonce.as_bytes())
+        .await?
+    {
+        return Ok(());
+    }
     tx.record(AuditEntry {
         actor: &Actor::Device(serial.clone()),
         action: "delivery.abandoned",
@@ -338,7 +365,7 @@ async fn settle(
         .ok_or_else(unknown)?;
     match delivery.state {
         DeliveryState::Issued if delivery.expired => {
-            tx.set_delivery_state(&delivery.id, DeliveryState::Expired)
+            tx.set_delivery_state(&delivery.id, delivery.state, DeliveryState::Expired)
                 .await?;
             tx.record(AuditEntry {
                 actor: &Actor::Host,
@@ -384,7 +411,8 @@ async fn settle(
     } else {
         (DeliveryState::Mismatch, Reason::KcvMismatch.as_str())
     };
-    tx.set_delivery_state(&delivery.id, state).await?;
+    tx.set_delivery_state(&delivery.id, delivery.state, state)
+        .await?;
     if !right {
         let stored = tx.device(serial).await?;
         let stored = stored.ok_or_else(|| HostError::Internal("the device is gone".to_owned()))?;

@@ -9,21 +9,26 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use time::OffsetDateTime;
+use tokio::time::Instant;
 use tr34::KrdCredentialToken;
 
 use crate::{
     Host, HostError,
+    claims::{self, Working},
     error::refused,
     host::random,
     names::DeviceSerial,
     state::DeviceEvent,
-    store::{ActivationCode, Actor, AuditEntry, Device, KeyClaim, Purpose, Tx},
+    store::{Actor, AuditEntry, Device, EnrolmentClaim, KeyClaim, Purpose, Tx},
 };
 
 /// Wrong codes after which a code is locked.
 const MAX_WRONG_TRIES: i64 = 5;
 /// Bytes of randomness in a serial number.
 const SERIAL_LEN: usize = 16;
+/// When a stranger learns that the enrolment is refused: longer than the longest way to that answer
+/// takes, so that the time does not tell how far it got.
+const REFUSAL_TIME: std::time::Duration = std::time::Duration::from_millis(300);
 /// How far a terminal's clock may be behind.
 const CLOCK_SKEW: time::Duration = time::Duration::minutes(10);
 
@@ -60,8 +65,9 @@ impl Keys {
 }
 
 /// The right to certify these keys under these serial numbers: claimed in the database, spent by
-/// [`issue`].
+/// [`finish`].
 struct Claim {
+    _working: Working,
     device: DeviceSerial,
     keys: Keys,
     encryption_serial: SerialNumber,
@@ -86,6 +92,14 @@ pub(crate) fn hash_code(code: &str) -> [u8; 32] {
     Sha256::digest(normal.as_bytes()).into()
 }
 
+/// Holds back an answer that must not tell by its time how far the enrolment got.
+pub(crate) async fn hide_time<T>(begun: Instant, outcome: &Result<T, HostError>) {
+    let refused = |error: &HostError| error.reason() == Reason::EnrollmentRefused;
+    if outcome.as_ref().is_err_and(refused) {
+        tokio::time::sleep_until(begun + REFUSAL_TIME).await;
+    }
+}
+
 /// Enrols a terminal, or repeats the answer that it lost.
 pub(crate) async fn enrol(host: &Host, request: Request<'_>) -> Result<Enrolled, HostError> {
     // The requests are checked first and their faults told last: whoever has no right to enrol
@@ -95,16 +109,20 @@ pub(crate) async fn enrol(host: &Host, request: Request<'_>) -> Result<Enrolled,
     let serial = DeviceSerial::parse(request.serial)
         .map_err(|error| refused(Reason::EnrollmentRefused, error))?;
 
+    let refusal = |cause| refused(Reason::EnrollmentRefused, format!("{serial}: {cause}"));
+    // Whoever comes with an invented serial number holds up no writer.
+    let mut tx = host.store().read(host.now()).await?;
+    if tx.activation_code(&serial).await?.is_none() {
+        return Err(refusal(NO_CODE));
+    }
+    drop(tx);
     let mut tx = host.store().write(host.now()).await?;
-    let admission = match admit(&mut tx, &serial, &code, keys.as_ref().ok()).await? {
+    let admission = match admit(host, &mut tx, &serial, &code, keys.as_ref().ok()).await? {
         Ok(admission) => admission,
         Err(cause) => {
             // What was counted and recorded stands also though the call fails.
             tx.commit().await?;
-            return Err(refused(
-                Reason::EnrollmentRefused,
-                format!("{serial}: {cause}"),
-            ));
+            return Err(refusal(cause));
         }
     };
     let device = match admission {
@@ -156,9 +174,12 @@ fn verify_keys(host: &Host, request: &Request<'_>) -> Result<Keys, HostError> {
     })
 }
 
+const NO_CODE: &str = "unknown serial number, or no activation code";
+
 /// Whether this device may enrol with this code. The inner error is for the log; towards the
 /// terminal all of them are one.
 async fn admit(
+    host: &Host,
     tx: &mut Tx,
     serial: &DeviceSerial,
     code: &[u8; 32],
@@ -173,7 +194,7 @@ async fn admit(
     let right = bool::from(expected.ct_eq(code));
     let (Some(device), Some(stored)) = (device, stored) else {
         // Not on the audit trail: anybody could fill it with invented serial numbers.
-        return Ok(Err("unknown serial number, or no activation code"));
+        return Ok(Err(NO_CODE));
     };
     if stored.wrong_tries >= MAX_WRONG_TRIES {
         return Ok(Err("the activation code is locked"));
@@ -192,14 +213,15 @@ async fn admit(
         .await?;
         return Ok(Err("wrong activation code"));
     }
+    let claim = stored.claim.as_ref();
     let why_not = if stored.used {
-        if is_same_enrolment(&stored, keys) {
+        if claim.is_some_and(|claim| is_same_enrolment(claim, keys)) {
             return Ok(Ok(Admission::Repeated));
         }
         "the activation code was used before"
     } else if stored.expired {
         "the activation code has expired"
-    } else if stored.claimed_by.is_some() {
+    } else if claim.is_some_and(|claim| host.under_way().contains(&claim.id)) {
         "another enrolment with this code is under way"
     } else if device
         .state
@@ -208,6 +230,9 @@ async fn admit(
     {
         "the device's state does not allow it"
     } else {
+        if let Some(left_over) = claim {
+            claims::release_enrolment(tx, serial, &left_over.id).await?;
+        }
         return Ok(Ok(Admission::Fresh(device)));
     };
     // Whoever knows the code is no stranger who fills the trail.
@@ -223,11 +248,8 @@ async fn admit(
     Ok(Err(why_not))
 }
 
-fn is_same_enrolment(stored: &ActivationCode, keys: Option<&Keys>) -> bool {
-    match (&stored.claimed_by, keys) {
-        (Some(claimed_by), Some(keys)) => claimed_by.ct_eq(&keys.digest()).into(),
-        _ => false,
-    }
+fn is_same_enrolment(claim: &EnrolmentClaim, keys: Option<&Keys>) -> bool {
+    keys.is_some_and(|keys| claim.keys.ct_eq(&keys.digest()).into())
 }
 
 /// Gives the answer that was lost. Only a device in good standing gets it.
@@ -256,10 +278,12 @@ async fn claim(host: &Host, mut tx: Tx, device: Device, keys: Keys) -> Result<Cl
         SerialNumber::from_random(&random::<SERIAL_LEN>()?)
             .map_err(|error| HostError::Internal(error.to_string()))
     };
+    let encryption_serial = serial()?;
     let claim = Claim {
+        _working: host.under_way().begin(encryption_serial.to_string()),
         device: device.serial,
         keys,
-        encryption_serial: serial()?,
+        encryption_serial,
         authentication_serial: serial()?,
     };
     let certificates = [
@@ -300,8 +324,12 @@ async fn claim(host: &Host, mut tx: Tx, device: Device, keys: Keys) -> Result<Cl
             ));
         }
     }
-    tx.claim_activation_code(&claim.device, Some(&claim.keys.digest()))
-        .await?;
+    tx.claim_activation_code(
+        &claim.device,
+        &claim.encryption_serial,
+        &claim.keys.digest(),
+    )
+    .await?;
     tx.record(AuditEntry {
         actor: &Actor::Device(claim.device.clone()),
         action: "device.enrol.intent",
@@ -393,8 +421,13 @@ async fn finish(
         .await?;
     tx.put_certificate(serial, Purpose::Authentication, authentication)
         .await?;
-    tx.spend_activation_code(serial).await?;
+    let encryption_key = claim.keys.encryption.fingerprint();
+    tx.pin_assignments(serial, &encryption_key).await?;
+    tx.spend_activation_code(serial, &claim.encryption_serial)
+        .await?;
     tx.set_device_state(&device, state).await?;
+    // What was sent went to a key that is no more this device's.
+    let superseded = tx.supersede_deliveries(serial, None).await?;
     tx.record(AuditEntry {
         actor: &Actor::Device(serial.clone()),
         action: "device.enrolled",
@@ -403,7 +436,8 @@ async fn finish(
         detail: json!({
             "encryption-certificate": encryption.serial().to_string(),
             "authentication-certificate": authentication.serial().to_string(),
-            "encryption-key": hex::encode(claim.keys.encryption.fingerprint()),
+            "superseded": superseded,
+            "encryption-key": hex::encode(encryption_key),
             "authentication-key": hex::encode(claim.keys.authentication.fingerprint()),
         }),
     })
@@ -411,11 +445,14 @@ async fn finish(
     Ok(tx.commit().await?)
 }
 
-/// Undoes a claim: the same terminal may try again with the same code and keys.
+/// Undoes a claim: the same terminal may try again with the same code and keys. Should the database
+/// not answer, the claim is nobody's from here on, and is given back to the next who asks.
 async fn release(host: &Host, claim: &Claim, error: &HostError) -> Result<(), HostError> {
     let mut tx = host.store().write(host.now()).await?;
-    tx.claim_activation_code(&claim.device, None).await?;
-    tx.release_certificates(&claim.device).await?;
+    let id = claim.encryption_serial.to_string();
+    if !tx.release_enrolment(&claim.device, &id).await? {
+        return Ok(());
+    }
     record(
         &mut tx,
         &claim.device,

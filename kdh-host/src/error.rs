@@ -22,6 +22,14 @@ pub enum HostError {
         /// What the log says.
         cause: String,
     },
+    /// A device calls too often.
+    #[error("{device} calls too often")]
+    RateLimited {
+        /// Which.
+        device: String,
+        /// When it may call again.
+        retry_after: Duration,
+    },
     /// The HSM's.
     #[error("HSM: {0}")]
     Hsm(#[from] HsmError),
@@ -79,6 +87,7 @@ impl HostError {
     pub fn reason(&self) -> Reason {
         match self {
             Self::Refused { reason, .. } => *reason,
+            Self::RateLimited { .. } => Reason::RateLimited,
             Self::Hsm(HsmError::Busy) => Reason::Overloaded,
             Self::Hsm(HsmError::Unavailable { .. }) => Reason::HsmUnavailable,
             Self::Hsm(HsmError::Unsupported { .. }) => Reason::HsmUnsupported,
@@ -110,18 +119,21 @@ impl HostError {
                 | HsmError::BadAnswer { .. }
                 | HsmError::Call { .. },
             )
-            | Self::Store(StoreError::Damaged(_))
+            | Self::Store(StoreError::Damaged(_) | StoreError::InUse | StoreError::Lock(_))
             | Self::Internal(_) => Reason::Internal,
         }
     }
 
     /// When the caller may try again, if that helps.
     pub fn retry_after(&self) -> Option<Duration> {
-        (self.reason() == Reason::Overloaded).then_some(RETRY_AFTER)
+        match self {
+            Self::RateLimited { retry_after, .. } => Some(*retry_after),
+            _ => (self.reason() == Reason::Overloaded).then_some(RETRY_AFTER),
+        }
     }
 
     /// Whether the host's own people have to look at it.
     pub fn is_ours(&self) -> bool {
-        !matches!(self, Self::Refused { .. })
+        !matches!(self, Self::Refused { .. } | Self::RateLimited { .. })
     }
 }

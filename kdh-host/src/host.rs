@@ -7,11 +7,12 @@ use serde_json::json;
 use time::OffsetDateTime;
 
 use crate::{
+    claims::{UnderWay, give_back_leftovers},
     clock::Clock,
     config::Config,
     error::{HostError, StartError},
     keys::{HostKeys, off_the_async_threads},
-    state::DeliveryState,
+    limits::Limits,
     store::{Actor, AuditEntry, Store},
     trust::CrlFile,
 };
@@ -26,6 +27,8 @@ struct Inner {
     keys: HostKeys,
     crl_ca_krd: CrlFile,
     crl_ca_kdh: CrlFile,
+    under_way: UnderWay,
+    limits: Limits,
     clock: Box<dyn Clock>,
 }
 
@@ -65,19 +68,22 @@ impl Host {
         let keys = tokio::task::spawn_blocking(move || HostKeys::open(&for_keys))
             .await
             .map_err(StartError::one)??;
+        let limits = Limits::new(config.device_calls_per_minute);
         let host = Self(Arc::new(Inner {
             config,
             store,
             keys,
             crl_ca_krd,
             crl_ca_kdh,
+            under_way: UnderWay::default(),
+            limits,
             clock,
         }));
         let key_faults = host.key_faults().await.map_err(StartError::one)?;
         if !key_faults.is_empty() {
             return Err(StartError(key_faults));
         }
-        host.recover().await.map_err(StartError::one)?;
+        host.begin().await.map_err(StartError::one)?;
         Ok(host)
     }
 
@@ -95,37 +101,10 @@ impl Host {
         .await
     }
 
-    /// What was claimed and never finished before a crash is given back, on the record.
-    async fn recover(&self) -> Result<(), HostError> {
+    /// Puts in order what a crash may have left, and writes the beginning to the trail.
+    async fn begin(&self) -> Result<(), HostError> {
+        give_back_leftovers(self).await?;
         let mut tx = self.store().write(self.now()).await?;
-        for device in tx.unfinished_enrolments().await? {
-            tx.claim_activation_code(&device, None).await?;
-            tx.release_certificates(&device).await?;
-            tx.record(AuditEntry {
-                actor: &Actor::Host,
-                action: "device.enrol.released",
-                device: Some(&device),
-                outcome: "ok",
-                detail: json!({"why": "the host was stopped before it was finished"}),
-            })
-            .await?;
-        }
-        for delivery in tx.prepared_deliveries().await? {
-            tx.release_nonce(&delivery.device, &delivery.nonce).await?;
-            tx.set_delivery_state(&delivery.id, DeliveryState::Abandoned)
-                .await?;
-            tx.record(AuditEntry {
-                actor: &Actor::Host,
-                action: "delivery.abandoned",
-                device: Some(&delivery.device),
-                outcome: "ok",
-                detail: json!({
-                    "delivery": delivery.id,
-                    "why": "the host was stopped before the token was recorded",
-                }),
-            })
-            .await?;
-        }
         tx.record(AuditEntry {
             actor: &Actor::Host,
             action: "host.started",
@@ -163,6 +142,14 @@ impl Host {
 
     pub(crate) fn keys(&self) -> &HostKeys {
         &self.0.keys
+    }
+
+    pub(crate) fn under_way(&self) -> &UnderWay {
+        &self.0.under_way
+    }
+
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.0.limits
     }
 
     pub(crate) fn now(&self) -> OffsetDateTime {
@@ -237,8 +224,15 @@ pub fn check(config: &Config, now: OffsetDateTime, with_hsm: bool) -> Result<(),
     }
 }
 
-/// What is wrong with the KDH certificate, if anything is.
+/// What is wrong with the KDH certificate or the list that every token carries, if anything is.
 fn kdh_fault(config: &Config, crl: &VerifiedCrl, now: OffsetDateTime) -> Option<String> {
+    let len = crl.crl().der().len();
+    if len > tr34::MAX_CRL_LEN {
+        return Some(format!(
+            "the revocation list of CA_KDH has {len} bytes; a token carries at most {}",
+            tr34::MAX_CRL_LEN
+        ));
+    }
     let certificates = &config.certificates;
     let (kdh, ca_kdh) = (&certificates.kdh, &certificates.ca_kdh);
     pki::verify_credential(kdh, ca_kdh, pki::Role::Kdh, crl, now)
@@ -269,5 +263,20 @@ fn certificate_faults(config: &Config, now: OffsetDateTime) -> Vec<String> {
             now,
         ),
     );
+    for operator in &config.operators {
+        match pki::verify_unlisted(
+            &operator.certificate,
+            &certificates.ca_ops,
+            pki::Role::Operator,
+            now,
+        ) {
+            Ok(()) => {}
+            // One operator's calendar must not keep the host from starting.
+            Err(error @ (CredentialError::Expired | CredentialError::NotYetValid)) => {
+                tracing::warn!(operator = operator.name, %error, "this operator cannot connect");
+            }
+            Err(error) => faults.push(format!("operators: {}: {error}", operator.name)),
+        }
+    }
     faults
 }

@@ -1,5 +1,10 @@
 //! The host's keys in its tokens, checked against its certificates before anything is served.
 
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
 use hsm::{HsmError, KeyName, KeyRole, Module, Pin, SecretKey, SigningKey, Token};
 use pki::{Certificate, PublicKey, Signer as _};
 use tr34::{ContentCipher, IssuerAndSerial, Kbh, KeyBlockFrame, KeyTokenDraft, KrdNonce, OaepHash};
@@ -7,6 +12,7 @@ use tr34::{ContentCipher, IssuerAndSerial, Kbh, KeyBlockFrame, KeyTokenDraft, Kr
 use crate::{
     config::{Config, TokenSettings},
     error::{HostError, StartError},
+    names::KeyAlias,
     store::StoredKey,
 };
 
@@ -25,13 +31,15 @@ pub(crate) struct HostKeys {
     kdh_id: IssuerAndSerial,
     kdh_token: Token,
     oaep: OaepHash,
+    /// Registered keys as they were when the HSM was asked about them. A row of the database that says
+    /// something else has been changed by somebody else.
+    held: Arc<Mutex<HashMap<KeyAlias, StoredKey>>>,
 }
 
 /// What goes into a key token.
 #[derive(Clone, Debug)]
 pub(crate) struct TokenOrder {
-    pub(crate) key_label: String,
-    pub(crate) header: Kbh,
+    pub(crate) key: StoredKey,
     pub(crate) nonce: KrdNonce,
     pub(crate) recipient: PublicKey,
     pub(crate) recipient_id: IssuerAndSerial,
@@ -97,6 +105,7 @@ impl HostKeys {
             kdh_id,
             kdh_token,
             oaep: config.oaep_hash,
+            held: Arc::default(),
         })
     }
 
@@ -118,7 +127,27 @@ impl HostKeys {
                 found,
             });
         }
-        self.verify_sealable(&key, &stored.header)
+        self.verify_sealable(&key, &stored.header)?;
+        self.held().insert(stored.name.clone(), stored.clone());
+        Ok(())
+    }
+
+    fn held(&self) -> MutexGuard<'_, HashMap<KeyAlias, StoredKey>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a registered key is what it was when it was verified; one that is new to this process
+    /// is verified now.
+    fn require_held(&self, stored: &StoredKey) -> Result<(), HostError> {
+        let known = self.held().get(&stored.name).map(|known| known == stored);
+        match known {
+            Some(true) => Ok(()),
+            Some(false) => Err(HostError::Internal(format!(
+                "key {}: its row in the database was changed behind the host's back",
+                stored.name
+            ))),
+            None => Ok(self.verify_held(stored)?),
+        }
     }
 
     /// Whether this HSM can seal a key with this header for any terminal. No key is used.
@@ -136,12 +165,14 @@ impl HostKeys {
 
     /// Makes a key token: seals Kn and signs, all in the HSM.
     pub(crate) fn make_token(&self, order: &TokenOrder) -> Result<Vec<u8>, HostError> {
+        self.require_held(&order.key)?;
+        let header = &order.key.header;
         let key = self.kdh_token.secret_key(
             KeyRole::TransportKey,
-            &KeyName::new(&order.key_label).map_err(HsmError::from)?,
+            &KeyName::new(&order.key.hsm_label).map_err(HsmError::from)?,
         )?;
         let cipher = ContentCipher::for_key(key.kind());
-        let frame = self.frame(&order.header, key.kind().key_len());
+        let frame = self.frame(header, key.kind().key_len());
         let sealed = self.kdh_token.seal(
             &key,
             &hsm::SealRequest {
@@ -160,14 +191,8 @@ impl HostKeys {
             sealed.ciphertext,
         )
         .map_err(ours)?;
-        let draft = KeyTokenDraft::new(
-            &enveloped,
-            &order.header,
-            &order.nonce,
-            &self.kdh_id,
-            &order.crl,
-        )
-        .map_err(ours)?;
+        let draft = KeyTokenDraft::new(&enveloped, header, &order.nonce, &self.kdh_id, &order.crl)
+            .map_err(ours)?;
         let signature = self.kdh_signing.sign(draft.to_be_signed())?;
         draft.into_token(&signature).map_err(ours)
     }

@@ -7,6 +7,8 @@
 //! binding          who is calling, and the exchange of credentials
 //! delivery         from a nonce to a key token, and its confirmation
 //! administration   what operators do
+//! claims           what calls have claimed, and how it is given back
+//! limits           how much one caller, and all of them, may ask for
 //! state            which state follows on which
 //! store/           the database, and the audit trail that is written with every change
 //! keys             the host's keys in its tokens
@@ -19,6 +21,7 @@
 
 mod administration;
 mod binding;
+mod claims;
 mod clock;
 pub mod config;
 mod delivery;
@@ -27,6 +30,7 @@ mod error;
 mod grpc;
 mod host;
 mod keys;
+mod limits;
 mod names;
 mod server;
 mod state;

@@ -12,6 +12,7 @@ use tonic::transport::Server;
 
 use crate::{
     Host,
+    claims::give_back_leftovers,
     error::StartError,
     grpc::{AdministrationService, KeyDistributionService, MAX_MESSAGE_LEN},
 };
@@ -20,9 +21,14 @@ use crate::{
 const CALLS_PER_CONNECTION: usize = 16;
 /// A peer that is silent this long is asked whether it is there, and let go if it is not.
 const SILENCE: Duration = Duration::from_secs(30);
-/// After this a connection is asked to end; calls under way may finish. A terminal's whole job takes
-/// seconds.
+/// After this a connection is asked to end. A terminal's whole job takes seconds.
 const CONNECTION_AGE: Duration = Duration::from_mins(10);
+/// Then calls under way may finish, until it is ended.
+const LAST_WORDS: Duration = Duration::from_secs(30);
+/// No call takes longer, however slowly its message comes in.
+const CALL: Duration = Duration::from_mins(1);
+/// How often what was claimed and is nobody's is looked for.
+const SWEEP: Duration = Duration::from_secs(5);
 
 /// Where the listeners are.
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -44,15 +50,19 @@ pub async fn serve(host: Host, stop: impl Future<Output = ()>) -> Result<(), Sta
         chain: vec![certificates.host_tls.clone(), certificates.ca_ops.clone()],
         key: host.keys().host_tls.clone(),
     };
+    // Handshakes on both listeners leave half of the HSM's queue to deliveries.
+    let signatures = config.kdh_token.token.queue.div_ceil(4);
     // Enroll comes without a client certificate; every other call is refused without one.
     let terminals_tls = server_config(
         &identity,
         &ClientAuthentication::Optional(certificates.ca_krd.clone()),
+        signatures,
     )
     .map_err(StartError::one)?;
     let administration_tls = server_config(
         &identity,
         &ClientAuthentication::Required(certificates.ca_ops.clone()),
+        signatures,
     )
     .map_err(StartError::one)?;
     let terminals = listen("terminals", config.terminals).await?;
@@ -64,7 +74,11 @@ pub async fn serve(host: Host, stop: impl Future<Output = ()>) -> Result<(), Sta
 
     let limits = AcceptLimits {
         connections: config.connections,
+        connections_per_address: config.connections_per_address,
         handshake: config.handshake_timeout,
+        // A peer that is well answers when it is asked.
+        silence: 2 * SILENCE + LAST_WORDS,
+        anonymous: config.anonymous_timeout,
     };
     let (stopping, stopped) = watch::channel(false);
     let until_stopped = |mut stopped: watch::Receiver<bool>| async move {
@@ -108,6 +122,7 @@ pub async fn serve(host: Host, stop: impl Future<Output = ()>) -> Result<(), Sta
     tokio::pin!(servers);
     let outcome = tokio::select! {
         outcome = &mut servers => outcome.map(drop),
+        () = keep_tidy(&host) => Ok(()),
         () = stop => {
             tracing::info!("stopping: calls in flight may finish");
             health
@@ -126,13 +141,28 @@ pub async fn serve(host: Host, stop: impl Future<Output = ()>) -> Result<(), Sta
     outcome.map_err(StartError::one)
 }
 
-/// What both servers have in common: nobody keeps a place for nothing.
+/// Gives back what calls could not give back themselves, for as long as it is awaited.
+async fn keep_tidy(host: &Host) {
+    let mut sweeps = tokio::time::interval(SWEEP);
+    loop {
+        sweeps.tick().await;
+        host.limits().forget_the_quiet();
+        if let Err(error) = give_back_leftovers(host).await {
+            tracing::warn!(%error, "leftover claims could not be given back; the next try follows");
+        }
+    }
+}
+
+/// What both servers have in common: nobody keeps a place for nothing. Before HTTP/2 has begun, the
+/// limits of [`AcceptLimits`] hold alone.
 fn server() -> Server {
     Server::builder()
         .concurrency_limit_per_connection(CALLS_PER_CONNECTION)
         .http2_keepalive_interval(Some(SILENCE))
         .http2_keepalive_timeout(Some(SILENCE))
         .max_connection_age(CONNECTION_AGE)
+        .max_connection_age_grace(LAST_WORDS)
+        .timeout(CALL)
 }
 
 async fn listen(section: &str, address: SocketAddr) -> Result<TcpListener, StartError> {

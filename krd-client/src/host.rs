@@ -125,7 +125,9 @@ const fn advice(reason: Reason) -> &'static str {
         Reason::NonceReused | Reason::NonceInvalid => {
             "the host does not accept the nonce; run the command again for a fresh one"
         }
-        Reason::NoKeyAssigned => "the host has no key for this slot",
+        Reason::NoKeyAssigned => {
+            "the host has no key for this slot; after a new enrolment an operator has to assign it anew"
+        }
         Reason::DeliveryUnknown => {
             "the host has no such delivery open any more; run \"krd load\" again"
         }

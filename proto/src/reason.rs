@@ -120,6 +120,8 @@ pub trait ReasonedStatus {
     fn reason(&self) -> Option<Reason>;
     /// The correlation id, where there is one.
     fn correlation_id(&self) -> Option<String>;
+    /// When the caller may try again, where the status says so.
+    fn retry_after(&self) -> Option<Duration>;
 }
 
 impl ReasonedStatus for Status {
@@ -140,6 +142,10 @@ impl ReasonedStatus for Status {
             .get(CORRELATION_ID)
             .cloned()
     }
+
+    fn retry_after(&self) -> Option<Duration> {
+        self.get_details_retry_info()?.retry_delay
+    }
 }
 
 #[cfg(test)]
@@ -155,6 +161,7 @@ mod tests {
             assert_eq!(status.code(), reason.code());
             assert_eq!(status.reason(), Some(reason));
             assert_eq!(status.correlation_id().as_deref(), Some("id-1"));
+            assert_eq!(status.retry_after(), Some(Duration::from_secs(2)));
             assert_eq!(
                 status.message(),
                 reason.as_str(),

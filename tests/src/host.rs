@@ -124,7 +124,7 @@ impl Site {
         for operator in OPERATORS {
             write!(
                 text,
-                "\n[[operators]]\nname = \"{}\"\nroles = {:?}\n",
+                "\n[[operators]]\ncertificate = \"../pki/{}.pem\"\nroles = {:?}\n",
                 operator.name, operator.roles
             )?;
         }

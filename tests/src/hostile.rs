@@ -91,6 +91,11 @@ impl SoftKey {
         })
     }
 
+    /// The public half.
+    pub const fn public_key(&self) -> &PublicKey {
+        &self.public_key
+    }
+
     /// A certificate request with this subject.
     ///
     /// # Errors

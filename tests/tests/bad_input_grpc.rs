@@ -23,6 +23,7 @@ use system_tests::{
     host::{Host, HostOptions},
     hostile::{Identity, SoftKey, SoftTerminal, connect, generate, load_certificate},
     master_key::MasterKey,
+    operator::{answer, text},
     programs::Programs,
     site::{AUDITOR, FLEET_OPERATOR, KEY_OFFICER, NOBODY, OPERATOR, Operator, Site, Topology},
 };
@@ -203,6 +204,7 @@ fn every_bad_input_is_refused_for_its_reason() {
         request_key(&lab, &mut verdict).await;
         confirm(&lab, &mut verdict).await;
         stopped_devices(&lab, &mut verdict).await;
+        enrolled_again(&lab, &mut verdict).await;
         revoked_certificate(&lab, &mut verdict).await;
     });
     administration(&lab, &mut verdict);
@@ -1057,6 +1059,57 @@ async fn stopped_devices(lab: &Lab, verdict: &mut Verdict) {
     }
 }
 
+/// Whoever gets an activation code for a device that has keys can enrol another one under its serial
+/// number, and gets none of these keys.
+async fn enrolled_again(lab: &Lab, verdict: &mut Verdict) {
+    let nothing = Reason::NoKeyAssigned;
+    let mut before = lab.bound().await;
+    let serial = before.terminal.serial.clone();
+    let response = issued(&mut before, 1).await;
+
+    let code = lab
+        .site
+        .kdhctl(FLEET_OPERATOR, &["device", "code", &serial]);
+    let code = answer(&code.unwrap().succeed().unwrap()).unwrap();
+    let code = text(&code, "/code").unwrap();
+    let mut after = lab.enrol(SoftTerminal::new(&serial).unwrap(), code).await;
+    let ct_krd = after.response.ct_krd.clone();
+    after.client.bind(BindRequest { ct_krd }).await.unwrap();
+    let list = ListAssignmentsRequest {};
+    let listed = after.client.list_assignments(list).await.unwrap();
+    verdict.same("listed", &listed.into_inner().assignments.len(), &0);
+    verdict.case(
+        "a key that was meant for another",
+        nothing,
+        after.client.request_key(key_request(2)).await,
+    );
+    let statement = after.terminal.statement(SLOT, lab.key.header(), &response);
+    let receipt = Some(after.terminal.receipt(&statement));
+    verdict.case(
+        "a delivery to another",
+        Reason::DeliveryUnknown,
+        after.client.confirm(ConfirmRequest { receipt }).await,
+    );
+    verdict.case(
+        "the one before",
+        Reason::CredentialRejected,
+        before.client.request_key(key_request(3)).await,
+    );
+
+    let shown = lab.site.kdhctl(KEY_OFFICER, &["device", "show", &serial]);
+    let shown = answer(&shown.unwrap().succeed().unwrap()).unwrap();
+    verdict.same("withheld", &shown["withheld"][0]["slot"], &SLOT.into());
+    let key = after.terminal.encryption.public_key().fingerprint();
+    let key = key.iter().fold(String::new(), |mut hex, byte| {
+        write!(hex, "{byte:02x}").unwrap();
+        hex
+    });
+    verdict.same("its key", &shown["encryption_key_sha256"], &key.into());
+    lab.site.assign_key(&serial, SLOT, &lab.key).unwrap();
+    let taken = after.client.request_key(key_request(2)).await;
+    verdict.same("assigned anew", &taken.is_ok(), &true);
+}
+
 fn administration(lab: &Lab, verdict: &mut Verdict) {
     lab.site.add_device("ADMIN-1").unwrap();
     let kcv = lab.key.kcv().unwrap();
@@ -1213,8 +1266,22 @@ fn administration(lab: &Lab, verdict: &mut Verdict) {
             register("k7", lab.tdea.label(), "D0000K0TB00E0000", tdea_kcv),
         ),
     ];
+    let refusals = || -> Vec<String> {
+        let records = lab.site.operate(&["audit", "list"]).unwrap();
+        let records = find_array(&records).cloned().unwrap_or_default();
+        records
+            .iter()
+            .filter(|record| record["action"] == "operator.refused")
+            .map(|record| record["outcome"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    let mut on_record = refusals();
     for (name, operator, expected, arguments) in table {
         verdict.cases += 1;
+        // Looking at something is no act.
+        if expected == "ROLE_MISSING" || arguments[1] != "show" {
+            on_record.push(expected.to_owned());
+        }
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         let ended = lab
             .site
@@ -1233,10 +1300,15 @@ fn administration(lab: &Lab, verdict: &mut Verdict) {
                         "{message}"
                     );
                 }
+                if expected == "KCV_MISMATCH" {
+                    let message = error["message"].as_str()?;
+                    assert!(!message.contains(&kcv), "tells the right one: {message}");
+                }
                 Some(error["reason"].as_str()?.to_owned())
             });
         verdict.same(name, &found, &Some(expected.to_owned()));
     }
+    verdict.same("refusals on the trail", &refusals(), &on_record);
     verdict.same(
         "still registered",
         &lab.state("ADMIN-1"),

@@ -1,9 +1,12 @@
-//! Accepting connections: bounded, each handshake with a deadline, none able to hold up another.
+//! Accepting connections: bounded in number, in all and from one address; each handshake with a
+//! deadline, none able to hold up another; nobody who is silent or nameless keeps a place.
 
 use std::{
+    collections::HashMap,
     io,
+    net::IpAddr,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
     time::Duration,
 };
@@ -13,7 +16,7 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
-    time::timeout,
+    time::{Instant, Sleep, sleep, timeout},
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_stream::{Stream, wrappers::ReceiverStream};
@@ -28,21 +31,91 @@ const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(100);
 pub struct AcceptLimits {
     /// Connections at the same time, handshakes included.
     pub connections: usize,
+    /// Of these, from one IP address, or from one /64 network of IPv6, which is what one customer of a
+    /// provider has. More are hung up on.
+    pub connections_per_address: usize,
     /// How long a handshake may take.
     pub handshake: Duration,
+    /// A connection from which nothing came for so long is ended. What runs on it has to make sure
+    /// that a peer that is well says something more often.
+    pub silence: Duration,
+    /// How long a connection may live whose client showed no certificate. At most half of all places
+    /// are for such.
+    pub anonymous: Duration,
 }
 
 /// A connection whose handshake is done. Its place is free again when it is dropped.
 #[derive(Debug)]
 pub struct Connection {
     stream: TlsStream<TcpStream>,
-    _place: OwnedSemaphorePermit,
+    silence: Duration,
+    silent_until: Pin<Box<Sleep>>,
+    /// The end of a client without a name.
+    end: Option<Pin<Box<Sleep>>>,
+    _places: Places,
+}
+
+/// What a connection occupies.
+#[derive(Debug)]
+struct Places {
+    _any: OwnedSemaphorePermit,
+    _anonymous: Option<OwnedSemaphorePermit>,
+    _of_address: PlaceOfAddress,
+}
+
+/// How many connections there are from where.
+#[derive(Debug, Default)]
+struct Addresses(Mutex<HashMap<IpAddr, usize>>);
+
+#[derive(Debug)]
+struct PlaceOfAddress {
+    addresses: Arc<Addresses>,
+    address: IpAddr,
+}
+
+impl Addresses {
+    fn place(self: &Arc<Self>, address: IpAddr, limit: usize) -> Option<PlaceOfAddress> {
+        let address = network(address);
+        let mut taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = taken.entry(address).or_default();
+        if *count >= limit {
+            return None;
+        }
+        *count += 1;
+        Some(PlaceOfAddress {
+            addresses: Arc::clone(self),
+            address,
+        })
+    }
+}
+
+impl Drop for PlaceOfAddress {
+    fn drop(&mut self) {
+        let mut taken = self
+            .addresses
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = taken.get_mut(&self.address) {
+            *count -= 1;
+            if *count == 0 {
+                taken.remove(&self.address);
+            }
+        }
+    }
+}
+
+/// What one peer has at its disposal: an address of IPv4, a /64 of IPv6.
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => IpAddr::V6((u128::from(address) >> 64 << 64).into()),
+        v4 @ IpAddr::V4(_) => v4,
+    }
 }
 
 /// Accepts connections until the stream is dropped. A failed handshake is logged and not returned.
 ///
-/// Beyond the limit, connections wait in the operating system's queue. A connection keeps its place
-/// for as long as it lives: how long an idle one may live is for the server to say.
+/// Beyond the limit, connections wait in the operating system's queue.
 ///
 /// Needs a Tokio runtime with several threads: the token signs on one of them, and with only one
 /// everybody would wait.
@@ -53,6 +126,8 @@ pub fn accept(
 ) -> impl Stream<Item = io::Result<Connection>> {
     let acceptor = TlsAcceptor::from(config);
     let places = Arc::new(Semaphore::new(limits.connections));
+    let anonymous = Arc::new(Semaphore::new(limits.connections.div_ceil(2)));
+    let addresses = Arc::new(Addresses::default());
     let (ready, connections) = mpsc::channel(1);
     tokio::spawn(async move {
         loop {
@@ -73,19 +148,43 @@ pub fn accept(
                     continue;
                 }
             };
+            let of_address = addresses.place(peer.ip(), limits.connections_per_address);
+            let Some(of_address) = of_address else {
+                tracing::info!(%peer, "hung up on: too many connections from this address");
+                continue;
+            };
             let (acceptor, ready) = (acceptor.clone(), ready.clone());
+            let anonymous = Arc::clone(&anonymous);
             tokio::spawn(async move {
-                match handshake(&acceptor, stream, limits.handshake).await {
-                    Ok(stream) => {
-                        let connection = Connection {
-                            stream,
-                            _place: place,
-                        };
-                        // The server is gone if nobody takes it.
-                        drop(ready.send(Ok(connection)).await);
+                let stream = match handshake(&acceptor, stream, limits.handshake).await {
+                    Ok(stream) => stream,
+                    Err(error) => {
+                        tracing::info!(%peer, %error, "TLS handshake failed");
+                        return;
                     }
-                    Err(error) => tracing::info!(%peer, %error, "TLS handshake failed"),
-                }
+                };
+                let nameless = stream.get_ref().1.peer_certificates().is_none();
+                let anonymous = match nameless.then(|| anonymous.try_acquire_owned()) {
+                    Some(Err(_)) => {
+                        tracing::info!(%peer, "hung up on: too many clients without certificate");
+                        return;
+                    }
+                    Some(Ok(place)) => Some(place),
+                    None => None,
+                };
+                let connection = Connection {
+                    stream,
+                    silence: limits.silence,
+                    silent_until: Box::pin(sleep(limits.silence)),
+                    end: nameless.then(|| Box::pin(sleep(limits.anonymous))),
+                    _places: Places {
+                        _any: place,
+                        _anonymous: anonymous,
+                        _of_address: of_address,
+                    },
+                };
+                // The server is gone if nobody takes it.
+                drop(ready.send(Ok(connection)).await);
             });
         }
     });
@@ -102,6 +201,28 @@ async fn handshake(
     timeout(limit, acceptor.accept(stream)).await?
 }
 
+impl Connection {
+    /// An error once the time of this connection is over. Whoever waits for the peer is woken then.
+    fn in_time<T>(
+        &mut self,
+        context: &mut Context<'_>,
+        outcome: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        if outcome.is_ready() {
+            return outcome;
+        }
+        let over = |why| Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, why)));
+        if self.silent_until.as_mut().poll(context).is_ready() {
+            return over("the peer is silent");
+        }
+        let end = self.end.as_mut();
+        if end.is_some_and(|end| end.as_mut().poll(context).is_ready()) {
+            return over("the time of a client without certificate is over");
+        }
+        Poll::Pending
+    }
+}
+
 impl Connected for Connection {
     type ConnectInfo = TlsConnectInfo<TcpConnectInfo>;
 
@@ -116,7 +237,13 @@ impl AsyncRead for Connection {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
+        let before = buffer.filled().len();
+        let outcome = Pin::new(&mut self.stream).poll_read(context, buffer);
+        if buffer.filled().len() > before {
+            let silent_until = Instant::now() + self.silence;
+            self.silent_until.as_mut().reset(silent_until);
+        }
+        self.in_time(context, outcome)
     }
 }
 
@@ -126,14 +253,50 @@ impl AsyncWrite for Connection {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
+        let outcome = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.in_time(context, outcome)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
+        let outcome = Pin::new(&mut self.stream).poll_flush(context);
+        self.in_time(context, outcome)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
+        let outcome = Pin::new(&mut self.stream).poll_shutdown(context);
+        self.in_time(context, outcome)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_is_known_by_what_it_has_at_its_disposal() {
+        let same = |a: &str, b: &str| {
+            let [a, b] = [a, b].map(|text| text.parse().map(network));
+            a.is_ok() && a == b
+        };
+        assert!(same("192.0.2.1", "192.0.2.1"));
+        assert!(!same("192.0.2.1", "192.0.2.2"));
+        assert!(same("192.0.2.1", "::ffff:192.0.2.1"));
+        assert!(same("2001:db8:0:1::1", "2001:db8:0:1:ffff::2"));
+        assert!(!same("2001:db8:0:1::1", "2001:db8:0:2::1"));
+    }
+
+    #[test]
+    fn places_of_an_address_are_counted_and_given_back() {
+        let addresses = Arc::new(Addresses::default());
+        let [here, there] = [[192, 0, 2, 1], [192, 0, 2, 2]].map(IpAddr::from);
+        let first = addresses.place(here, 2);
+        let second = addresses.place(here, 2);
+        assert!(first.is_some() && second.is_some());
+        assert!(addresses.place(here, 2).is_none());
+        assert!(addresses.place(there, 2).is_some());
+        drop(first);
+        assert!(addresses.place(here, 2).is_some());
+        drop(second);
+        assert!(addresses.0.lock().is_ok_and(|taken| taken.is_empty()));
     }
 }

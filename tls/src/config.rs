@@ -21,6 +21,8 @@ use crate::{
 
 /// HTTP/2, which gRPC speaks.
 const ALPN: &[u8] = b"h2";
+/// A client makes one connection at a time, or a few.
+const CLIENT_SIGNATURES: usize = 16;
 
 /// A certificate with its chain, and the key in a token.
 #[derive(Clone, Debug)]
@@ -60,13 +62,15 @@ pub enum TlsError {
     Library(#[from] rustls::Error),
 }
 
-/// A server's side.
+/// A server's side. At most `signatures` of its handshakes ask the token to sign at the same time;
+/// the others fail.
 ///
 /// # Errors
 /// The identity or the clients' CA is not usable.
 pub fn server_config(
     identity: &TlsIdentity,
     clients: &ClientAuthentication,
+    signatures: usize,
 ) -> Result<ServerConfig, TlsError> {
     let provider = provider();
     let (issuer, optional) = match clients {
@@ -84,7 +88,7 @@ pub fn server_config(
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&TLS13])?
         .with_client_cert_verifier(Arc::new(ClientVerifier(verifier)))
-        .with_cert_resolver(Arc::new(certified(identity)?));
+        .with_cert_resolver(Arc::new(certified(identity, signatures)?));
     config.alpn_protocols = vec![ALPN.to_vec()];
     // A resumed session would skip the client's certificate.
     config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
@@ -111,7 +115,9 @@ pub fn client_config(
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(ServerVerifier(verifier)));
     let mut config = match identity {
-        Some(identity) => config.with_client_cert_resolver(Arc::new(certified(identity)?)),
+        Some(identity) => {
+            config.with_client_cert_resolver(Arc::new(certified(identity, CLIENT_SIGNATURES)?))
+        }
         None => config.with_no_client_auth(),
     };
     config.alpn_protocols = vec![ALPN.to_vec()];
@@ -134,7 +140,7 @@ fn roots(issuers: &[Certificate]) -> Result<Arc<RootCertStore>, TlsError> {
     Ok(Arc::new(roots))
 }
 
-fn certified(identity: &TlsIdentity) -> Result<SingleCertAndKey, TlsError> {
+fn certified(identity: &TlsIdentity, signatures: usize) -> Result<SingleCertAndKey, TlsError> {
     let leaf = identity.chain.first().ok_or(TlsError::NoCertificate)?;
     if leaf.public_key() != identity.key.public_key() {
         return Err(TlsError::WrongKey);
@@ -143,7 +149,7 @@ fn certified(identity: &TlsIdentity) -> Result<SingleCertAndKey, TlsError> {
         return Err(TlsError::KeyKind);
     }
     let chain = identity.chain.iter().map(der).collect();
-    let key = Arc::new(TokenKey(identity.key.clone()));
+    let key = Arc::new(TokenKey::new(identity.key.clone(), signatures));
     Ok(CertifiedKey::new(chain, key).into())
 }
 

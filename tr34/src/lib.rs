@@ -51,3 +51,6 @@ pub use random_token::{KrdNonce, NONCE_LEN, RandomToken};
 
 /// No token of this profile is longer; anything above is refused unread.
 pub const MAX_TOKEN_LEN: usize = 64 * 1024;
+/// A revocation list of this length fits into every token: what else is in one has less than 8 KiB,
+/// also with RSA keys of 4096 bits.
+pub const MAX_CRL_LEN: usize = MAX_TOKEN_LEN - 8 * 1024;

@@ -24,16 +24,31 @@ pub(crate) fn device(device: &Device) -> Report {
 
 pub(crate) fn device_details(details: &ShowDeviceResponse) -> Report {
     let device = details.device.as_ref();
-    let keys = match details.assignments.as_slice() {
+    let mut text = device.map(device_text).unwrap_or_default();
+    if !details.encryption_key_sha256.is_empty() {
+        text += &format!(
+            "\n\nEncryption key (SHA-256): {}",
+            details.encryption_key_sha256
+        );
+    }
+    text += "\n\n";
+    text += &match details.assignments.as_slice() {
         [] => "No key is assigned.".to_owned(),
         assignments => assignment_table(assignments),
     };
+    if !details.withheld.is_empty() {
+        text += "\n\nWithheld, because the device has enrolled again with another key since these were \
+                 assigned.\nIf it is the device that you mean, assign them anew:\n";
+        text += &assignment_table(&details.withheld);
+    }
     Report {
         json: json!({
             "device": device.map(device_json),
+            "encryption_key_sha256": details.encryption_key_sha256,
             "assignments": all(&details.assignments, assignment_json),
+            "withheld": all(&details.withheld, assignment_json),
         }),
-        text: format!("{}\n\n{keys}", device.map(device_text).unwrap_or_default()),
+        text,
     }
 }
 
@@ -365,13 +380,15 @@ mod tests {
 
     #[test]
     fn a_device_with_its_keys() {
-        let details = |assignments| {
+        let details = |assignments, withheld| {
             device_details(&ShowDeviceResponse {
                 device: Some(sample_device()),
                 assignments,
+                withheld,
+                encryption_key_sha256: "0a1b".to_owned(),
             })
         };
-        let report = details(vec![sample_assignment()]);
+        let report = details(vec![sample_assignment()], vec![]);
         let json = json!({
             "slot": "tmk",
             "key_version": 2,
@@ -382,8 +399,14 @@ mod tests {
         let device = device_json(&sample_device());
         assert_eq!(
             report.json,
-            json!({"device": device, "assignments": [json]})
+            json!({
+                "device": device,
+                "encryption_key_sha256": "0a1b",
+                "assignments": [json],
+                "withheld": [],
+            })
         );
+        assert!(report.text.contains("Encryption key (SHA-256): 0a1b"));
         assert!(report.text.ends_with(
             "\
  SLOT  VERSION  HEADER            KCV                CONFIRMED
@@ -391,7 +414,15 @@ mod tests {
  tmk   2        D0000K0AB00E0000  3F1A9C (AES_CMAC)  yes"
         ));
         assert_eq!(assignment(&sample_assignment()).json, json);
-        assert!(details(vec![]).text.ends_with("\n\nNo key is assigned."));
+        assert!(
+            details(vec![], vec![])
+                .text
+                .ends_with("\n\nNo key is assigned.")
+        );
+        let withheld = details(vec![], vec![sample_assignment()]);
+        assert_eq!(withheld.json["withheld"], json!([json]));
+        let (before, after) = withheld.text.split_once("Withheld").unwrap();
+        assert!(before.ends_with("No key is assigned.\n\n") && after.contains("tmk"));
     }
 
     #[test]

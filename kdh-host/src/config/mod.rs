@@ -4,8 +4,8 @@
 mod raw;
 
 use std::{
-    collections::BTreeMap,
     net::SocketAddr,
+    num::NonZeroU32,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -112,12 +112,29 @@ pub struct Config {
     pub delivery_lifetime: Duration,
     /// Connections at the same time, per listener.
     pub connections: usize,
+    /// Of these, from one address.
+    pub connections_per_address: usize,
     /// How long a TLS handshake may take.
     pub handshake_timeout: Duration,
+    /// How long a connection without a client certificate may live.
+    pub anonymous_timeout: Duration,
+    /// Calls of one device.
+    pub device_calls_per_minute: NonZeroU32,
     /// How long calls in flight may go on when the host is stopped.
     pub stop_timeout: Duration,
-    /// Operators by the common name of their certificate.
-    pub operators: BTreeMap<String, Vec<OperatorRole>>,
+    /// Who may call the administration. No two have the same name.
+    pub operators: Vec<Operator>,
+}
+
+/// An operator.
+#[derive(Clone, Debug)]
+pub struct Operator {
+    /// The common name in the certificate.
+    pub name: String,
+    /// This certificate and no other, whatever else the CA may have signed.
+    pub certificate: Certificate,
+    /// What they may do.
+    pub roles: Vec<OperatorRole>,
 }
 
 impl Config {
@@ -197,6 +214,24 @@ impl Check<'_> {
         self.range("delivery-minutes", raw.delivery_minutes, 1, 60 * 24 * 30);
         self.range("limits.connections", raw.limits.connections, 1, 100_000);
         self.range(
+            "limits.connections-per-address",
+            raw.limits.connections_per_address,
+            1,
+            100_000,
+        );
+        self.range(
+            "limits.anonymous-seconds",
+            raw.limits.anonymous_seconds,
+            5,
+            600,
+        );
+        self.range(
+            "limits.device-calls-per-minute",
+            raw.limits.device_calls_per_minute.into(),
+            10,
+            1_000_000,
+        );
+        self.range(
             "limits.handshake-seconds",
             raw.limits.handshake_seconds,
             1,
@@ -220,7 +255,10 @@ impl Check<'_> {
             activation_code_lifetime: seconds(raw.activation_code_hours.saturating_mul(3600)),
             delivery_lifetime: seconds(raw.delivery_minutes.saturating_mul(60)),
             connections: usize::try_from(raw.limits.connections).ok()?,
+            connections_per_address: usize::try_from(raw.limits.connections_per_address).ok()?,
             handshake_timeout: seconds(raw.limits.handshake_seconds),
+            anonymous_timeout: seconds(raw.limits.anonymous_seconds),
+            device_calls_per_minute: NonZeroU32::new(raw.limits.device_calls_per_minute)?,
             stop_timeout: seconds(raw.limits.stop_seconds),
             operators,
         })
@@ -327,11 +365,11 @@ impl Check<'_> {
             .ok()
     }
 
-    fn operators(&mut self, raw: Vec<raw::Operator>) -> BTreeMap<String, Vec<OperatorRole>> {
-        let mut operators = BTreeMap::new();
-        for operator in raw {
+    fn operators(&mut self, raw: Vec<raw::Operator>) -> Vec<Operator> {
+        let mut operators = Vec::<Operator>::new();
+        for raw in raw {
             let mut roles = Vec::new();
-            for word in &operator.roles {
+            for word in &raw.roles {
                 match OperatorRole::parse(word) {
                     Some(role) => roles.push(role),
                     None => self.fault(
@@ -340,12 +378,26 @@ impl Check<'_> {
                     ),
                 }
             }
-            if operators.insert(operator.name.clone(), roles).is_some() {
+            let key = "operators.certificate";
+            let Some(certificate) = self.certificate(key, &raw.certificate) else {
+                continue;
+            };
+            let Some(name) = certificate.common_name() else {
                 self.fault(
-                    "operators.name",
-                    format!("{:?} stands there twice", operator.name),
+                    key,
+                    format!("{}: no common name", raw.certificate.display()),
                 );
+                continue;
+            };
+            // The audit trail knows operators by their names.
+            if operators.iter().any(|other| other.name == name) {
+                self.fault(key, format!("{name:?} stands there twice"));
             }
+            operators.push(Operator {
+                name,
+                certificate,
+                roles,
+            });
         }
         operators
     }

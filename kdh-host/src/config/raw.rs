@@ -70,7 +70,10 @@ pub(super) struct Certificates {
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct Limits {
     pub(super) connections: u64,
+    pub(super) connections_per_address: u64,
     pub(super) handshake_seconds: u64,
+    pub(super) anonymous_seconds: u64,
+    pub(super) device_calls_per_minute: u32,
     pub(super) stop_seconds: u64,
 }
 
@@ -78,7 +81,10 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 1024,
+            connections_per_address: 64,
             handshake_seconds: 10,
+            anonymous_seconds: 30,
+            device_calls_per_minute: 120,
             stop_seconds: 20,
         }
     }
@@ -87,7 +93,7 @@ impl Default for Limits {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct Operator {
-    pub(super) name: String,
+    pub(super) certificate: PathBuf,
     pub(super) roles: Vec<String>,
 }
 

@@ -7,7 +7,15 @@ use tempfile::TempDir;
 use super::*;
 
 const SAMPLE: &str = include_str!("../../../deploy/kdh-host.toml");
-const CERTIFICATE: &str = include_str!("certificate.pem");
+const CERTIFICATE: &str = include_str!("testdata/ca.pem");
+const OPERATORS: [(&str, &str); 3] = [
+    (
+        "fleet-operator",
+        include_str!("testdata/fleet-operator.pem"),
+    ),
+    ("key-officer", include_str!("testdata/key-officer.pem")),
+    ("auditor", include_str!("testdata/auditor.pem")),
+];
 
 /// A folder with all that a configuration names. The library is any file: it is not opened.
 fn folder() -> TempDir {
@@ -15,6 +23,10 @@ fn folder() -> TempDir {
     let path = folder.path();
     for name in ["root", "ca-krd", "ca-kdh", "ca-ops", "kdh", "host-tls"] {
         fs::write(path.join(format!("{name}.pem")), CERTIFICATE).unwrap();
+    }
+    fs::create_dir(path.join("operators")).unwrap();
+    for (name, certificate) in OPERATORS {
+        fs::write(path.join(format!("operators/{name}.pem")), certificate).unwrap();
     }
     fs::write(path.join("module.so"), "").unwrap();
     for name in ["issuing.pin", "kdh.pin"] {
@@ -55,7 +67,10 @@ fn the_sample_says_what_the_defaults_are() {
             ),
             (
                 config.connections,
+                config.connections_per_address,
                 config.handshake_timeout,
+                config.anonymous_timeout,
+                config.device_calls_per_minute,
                 config.stop_timeout,
             ),
             (token.workers, token.queue, token.deadline),
@@ -189,23 +204,49 @@ const BROKEN: &[(&str, &str, &str)] = &[
     ),
     (
         "store =",
+        "limits.connections-per-address = 0\nstore =",
+        "limits.connections-per-address",
+    ),
+    (
+        "store =",
+        "limits.anonymous-seconds = 4\nstore =",
+        "limits.anonymous-seconds",
+    ),
+    (
+        "store =",
+        "limits.device-calls-per-minute = 0\nstore =",
+        "limits.device-calls-per-minute",
+    ),
+    (
+        "store =",
         "limits.stop-seconds = 301\nstore =",
         "limits.stop-seconds",
     ),
     (
         "store =",
-        "operators = [{ name = \"ada\", roles = [\"root\"] }]\nstore =",
+        "operators = [{ certificate = \"operators/auditor.pem\", roles = [\"root\"] }]\nstore =",
         "operators.roles",
     ),
     (
         "store =",
-        "operators = [{ name = \"ada\", roles = [\"Fleet\"] }]\nstore =",
+        "operators = [{ certificate = \"operators/auditor.pem\", roles = [\"Fleet\"] }]\nstore =",
         "operators.roles",
     ),
     (
         "store =",
-        "operators = [{ name = \"ada\", roles = [] }, { name = \"ada\", roles = [] }]\nstore =",
-        "operators.name",
+        "operators = [{ certificate = \"operators/auditor.pem\", roles = [] }, \
+                      { certificate = \"operators/auditor.pem\", roles = [] }]\nstore =",
+        "operators.certificate",
+    ),
+    (
+        "store =",
+        "operators = [{ certificate = \"operators/eve.pem\", roles = [] }]\nstore =",
+        "operators.certificate",
+    ),
+    (
+        "store =",
+        "operators = [{ certificate = \"module.so\", roles = [] }]\nstore =",
+        "operators.certificate",
     ),
 ];
 
@@ -258,14 +299,19 @@ fn a_file_of_another_shape_is_refused() {
         (
             "in an operator",
             "store =",
-            "operators = [{ name = \"a\", roles = [], pin = \"1\" }]\nstore =",
+            "operators = [{ certificate = \"operators/auditor.pem\", roles = [], pin = \"1\" }]\nstore =",
+        ),
+        (
+            "an operator by name",
+            "store =",
+            "operators = [{ name = \"auditor\", roles = [] }]\nstore =",
         ),
         ("a key that is missing", "store = \"host.db\"", ""),
         ("a section that is missing", "[kdh-token]", "[kdh-tokens]"),
         (
             "an operator without roles",
             "store =",
-            "operators = [{ name = \"a\" }]\nstore =",
+            "operators = [{ certificate = \"operators/auditor.pem\" }]\nstore =",
         ),
         (
             "a word for a number",
@@ -316,16 +362,20 @@ fn words_and_roles_are_understood() {
     let text = MINIMAL.replacen(
         "store =",
         "oaep-hash = \"sha1\"\nkey-strength = \"warn\"\n\
-         operators = [{ name = \"ada\", roles = [\"fleet\", \"keys\", \"audit\"] }, \
-                      { name = \"eve\", roles = [] }]\nstore =",
+         operators = [{ certificate = \"operators/key-officer.pem\", \
+                        roles = [\"fleet\", \"keys\", \"audit\"] }, \
+                      { certificate = \"operators/auditor.pem\", roles = [] }]\nstore =",
         1,
     );
     let config = parse(&text, &folder).unwrap();
     assert_eq!(config.oaep_hash, OaepHash::Sha1);
     assert_eq!(config.key_strength, KeyStrength::Warn);
     let all = [OperatorRole::Fleet, OperatorRole::Keys, OperatorRole::Audit];
-    assert_eq!(config.operators["ada"], all);
-    assert!(config.operators["eve"].is_empty());
+    let operators = config.operators.iter();
+    let operators: Vec<_> = operators
+        .map(|operator| (operator.name.as_str(), operator.roles.as_slice()))
+        .collect();
+    assert_eq!(operators, [("key-officer", &all[..]), ("auditor", &[])]);
 }
 
 #[test]

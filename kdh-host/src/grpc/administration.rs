@@ -35,12 +35,15 @@ impl AdministrationService {
 
     async fn move_device(
         &self,
+        call: &'static str,
         operator: Result<Operator, HostError>,
         serial: &str,
         event: DeviceEvent,
         why: &str,
     ) -> Result<Device, HostError> {
-        let device = domain::move_device(&self.0, &operator?, serial, event, why).await?;
+        let operator = operator?;
+        let act = domain::move_device(&self.0, &operator, serial, event, why);
+        let device = domain::on_record(&self.0, &operator, call, act).await?;
         self.with_certificate(&device).await
     }
 
@@ -67,7 +70,8 @@ impl Administration for AdministrationService {
             let operator = self.operator(&request, "AddDevice", &[Fleet]).await?;
             let request = request.get_ref();
             let serial = &request.serial_number;
-            let device = domain::add_device(&self.0, &operator, serial, &request.model).await?;
+            let act = domain::add_device(&self.0, &operator, serial, &request.model);
+            let device = domain::on_record(&self.0, &operator, "AddDevice", act).await?;
             Ok(device_message(&device))
         };
         end("AddDevice", call.await)
@@ -95,12 +99,23 @@ impl Administration for AdministrationService {
         request: Request<ShowDeviceRequest>,
     ) -> Result<Response<ShowDeviceResponse>, Status> {
         let call = async {
-            self.operator(&request, "ShowDevice", &[Fleet, Audit])
+            // Who assigns keys has to see to which key of the device.
+            self.operator(&request, "ShowDevice", &[Fleet, Keys, Audit])
                 .await?;
             let details = domain::show_device(&self.0, &request.get_ref().serial_number).await?;
+            let (meant, withheld): (Vec<_>, Vec<_>) = details
+                .assignments
+                .iter()
+                .partition(|assignment| assignment.meant_for_present_key);
+            let messages = |assignments: Vec<_>| assignments.into_iter().map(assignment_message);
+            let certificate = details.certificate.as_ref();
             Ok(ShowDeviceResponse {
                 device: Some(details_message(&details)),
-                assignments: details.assignments.iter().map(assignment_message).collect(),
+                assignments: messages(meant).collect(),
+                withheld: messages(withheld).collect(),
+                encryption_key_sha256: certificate
+                    .map(|stored| hex::encode(stored.certificate.public_key().fingerprint()))
+                    .unwrap_or_default(),
             })
         };
         end("ShowDevice", call.await)
@@ -113,7 +128,13 @@ impl Administration for AdministrationService {
         let operator = self.operator(&request, "SuspendDevice", &[Fleet]).await;
         let request = request.get_ref();
         let (serial, why) = (&request.serial_number, &request.why);
-        let outcome = self.move_device(operator, serial, DeviceEvent::Suspended, why);
+        let outcome = self.move_device(
+            "SuspendDevice",
+            operator,
+            serial,
+            DeviceEvent::Suspended,
+            why,
+        );
         end("SuspendDevice", outcome.await)
     }
 
@@ -124,7 +145,7 @@ impl Administration for AdministrationService {
         let operator = self.operator(&request, "ResumeDevice", &[Fleet]).await;
         let request = request.get_ref();
         let (serial, why) = (&request.serial_number, &request.why);
-        let outcome = self.move_device(operator, serial, DeviceEvent::Resumed, why);
+        let outcome = self.move_device("ResumeDevice", operator, serial, DeviceEvent::Resumed, why);
         end("ResumeDevice", outcome.await)
     }
 
@@ -135,7 +156,7 @@ impl Administration for AdministrationService {
         let operator = self.operator(&request, "RevokeDevice", &[Fleet]).await;
         let request = request.get_ref();
         let (serial, why) = (&request.serial_number, &request.why);
-        let outcome = self.move_device(operator, serial, DeviceEvent::Revoked, why);
+        let outcome = self.move_device("RevokeDevice", operator, serial, DeviceEvent::Revoked, why);
         end("RevokeDevice", outcome.await)
     }
 
@@ -148,8 +169,9 @@ impl Administration for AdministrationService {
                 .operator(&request, "IssueActivationCode", &[Fleet])
                 .await?;
             let serial = &request.get_ref().serial_number;
+            let act = domain::issue_activation_code(&self.0, &operator, serial);
             let (code, expires_at) =
-                domain::issue_activation_code(&self.0, &operator, serial).await?;
+                domain::on_record(&self.0, &operator, "IssueActivationCode", act).await?;
             Ok(ActivationCode {
                 code,
                 expires_at: store::time_text(expires_at)?,
@@ -171,7 +193,8 @@ impl Administration for AdministrationService {
                 header: &request.header,
                 kcv: parse_kcv(request.kcv.as_ref()),
             };
-            let key = domain::register_key(&self.0, &operator, registration).await?;
+            let act = domain::register_key(&self.0, &operator, registration);
+            let key = domain::on_record(&self.0, &operator, "RegisterKey", act).await?;
             Ok(key_message(&key))
         };
         end("RegisterKey", call.await)
@@ -199,8 +222,8 @@ impl Administration for AdministrationService {
             let operator = self.operator(&request, "AssignKey", &[Keys]).await?;
             let request = request.get_ref();
             let (serial, slot) = (&request.serial_number, &request.slot);
-            let assignment =
-                domain::assign_key(&self.0, &operator, serial, slot, &request.key_name).await?;
+            let act = domain::assign_key(&self.0, &operator, serial, slot, &request.key_name);
+            let assignment = domain::on_record(&self.0, &operator, "AssignKey", act).await?;
             Ok(assignment_message(&assignment))
         };
         end("AssignKey", call.await)

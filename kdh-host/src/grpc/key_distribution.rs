@@ -6,6 +6,7 @@ use kdh_proto::v1::{
     RequestKeyResponse, key_distribution_server::KeyDistribution,
 };
 use pki::Certificate;
+use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
 use super::{Audience, peer, status, to_the_end};
@@ -37,6 +38,7 @@ impl KeyDistribution for KeyDistributionService {
         &self,
         request: Request<EnrollRequest>,
     ) -> Result<Response<EnrollResponse>, Status> {
+        let begun = Instant::now();
         let host = self.0.clone();
         let call = async move {
             let request = request.into_inner();
@@ -53,7 +55,9 @@ impl KeyDistribution for KeyDistributionService {
                 chain: enrolled.chain,
             })
         };
-        end("Enroll", to_the_end(call).await)
+        let outcome = to_the_end(&self.0.limits().enrolments, call).await;
+        enrolment::hide_time(begun, &outcome).await;
+        end("Enroll", outcome)
     }
 
     async fn bind(&self, request: Request<BindRequest>) -> Result<Response<BindResponse>, Status> {
@@ -95,7 +99,8 @@ impl KeyDistribution for KeyDistributionService {
                 kcv: Some(kcv_message(&issued.kcv)),
             })
         };
-        end("RequestKey", to_the_end(call).await)
+        let outcome = to_the_end(&self.0.limits().deliveries, call).await;
+        end("RequestKey", outcome)
     }
 
     async fn confirm(

@@ -14,7 +14,7 @@ use tonic::{
 pub(crate) use administration::AdministrationService;
 pub(crate) use key_distribution::KeyDistributionService;
 
-use crate::{HostError, host::random};
+use crate::{HostError, host::random, limits::Places};
 
 /// No message of this interface comes near; anything above is refused unread.
 pub(crate) const MAX_MESSAGE_LEN: usize = 256 * 1024;
@@ -32,10 +32,17 @@ fn peer<T>(request: &Request<T>) -> Option<Certificate> {
 }
 
 /// Runs a call to its end, also when the caller hangs up and nobody awaits it any more: what it has
-/// claimed must be finished or given back.
+/// claimed must be finished or given back. It keeps its place as long.
 async fn to_the_end<T: Send + 'static>(
+    places: &Places,
     call: impl Future<Output = Result<T, HostError>> + Send + 'static,
 ) -> Result<T, HostError> {
+    let place = places.take()?;
+    let call = async move {
+        let outcome = call.await;
+        drop(place);
+        outcome
+    };
     tokio::spawn(call)
         .await
         .map_err(|error| HostError::Internal(error.to_string()))?

@@ -1,5 +1,6 @@
 //! Activation codes: stored as hashes, used once.
 
+use pki::SerialNumber;
 use sqlx::Row;
 use time::OffsetDateTime;
 
@@ -12,9 +13,18 @@ pub(crate) struct ActivationCode {
     pub(crate) code_sha256: Vec<u8>,
     pub(crate) expired: bool,
     pub(crate) wrong_tries: i64,
-    /// The keys of the enrolment that claimed it.
-    pub(crate) claimed_by: Option<Vec<u8>>,
+    /// The enrolment that claimed it.
+    pub(crate) claim: Option<EnrolmentClaim>,
     pub(crate) used: bool,
+}
+
+/// An enrolment that is under way, or was the last one.
+#[derive(Clone, Debug)]
+pub(crate) struct EnrolmentClaim {
+    /// Serial number of the encryption certificate to be.
+    pub(crate) id: String,
+    /// SHA-256 over both public keys.
+    pub(crate) keys: Vec<u8>,
 }
 
 impl Tx {
@@ -51,11 +61,14 @@ impl Tx {
         let Some(row) = row else { return Ok(None) };
         let expires_at: String = row.try_get("expires_at")?;
         let used_at: Option<String> = row.try_get("used_at")?;
+        let id: Option<String> = row.try_get("claim")?;
+        let keys: Option<Vec<u8>> = row.try_get("claimed_by")?;
+        let claim = id.zip(keys).map(|(id, keys)| EnrolmentClaim { id, keys });
         Ok(Some(ActivationCode {
             code_sha256: row.try_get("code_sha256")?,
             expired: expires_at < self.now,
             wrong_tries: row.try_get("wrong_tries")?,
-            claimed_by: row.try_get("claimed_by")?,
+            claim,
             used: used_at.is_some(),
         }))
     }
@@ -72,45 +85,90 @@ impl Tx {
         Ok(())
     }
 
-    /// Claims the code for an enrolment with these keys, or releases it; a used one stays as it is.
+    /// Claims the code for an enrolment with these keys. `claim` is the serial number of the encryption
+    /// certificate to be.
+    ///
+    /// # Errors
+    /// It is claimed or used already.
     pub(crate) async fn claim_activation_code(
         &mut self,
         device: &DeviceSerial,
-        claimed_by: Option<&[u8]>,
+        claim: &SerialNumber,
+        keys: &[u8; 32],
     ) -> Result<(), StoreError> {
-        sqlx::query(
-            "UPDATE activation_codes SET claimed_by = $2 WHERE device = $1 AND used_at IS NULL",
+        self.exactly_one(
+            sqlx::query(
+                "UPDATE activation_codes SET claim = $2, claimed_by = $3
+                 WHERE device = $1 AND claim IS NULL AND used_at IS NULL",
+            )
+            .bind(device.as_str())
+            .bind(claim.to_string())
+            .bind(&keys[..]),
+            "activation code",
         )
-        .bind(device.as_str())
-        .bind(claimed_by)
-        .execute(&mut *self.tx)
-        .await?;
-        Ok(())
+        .await
     }
 
     /// The code has done its work.
+    ///
+    /// # Errors
+    /// The claim was given back in the meantime.
     pub(crate) async fn spend_activation_code(
         &mut self,
         device: &DeviceSerial,
+        claim: &SerialNumber,
     ) -> Result<(), StoreError> {
-        sqlx::query("UPDATE activation_codes SET used_at = $2 WHERE device = $1")
+        self.exactly_one(
+            sqlx::query(
+                "UPDATE activation_codes SET used_at = $3
+                 WHERE device = $1 AND claim = $2 AND used_at IS NULL",
+            )
             .bind(device.as_str())
-            .bind(&self.now)
-            .execute(&mut *self.tx)
-            .await?;
-        Ok(())
+            .bind(claim.to_string())
+            .bind(self.now.clone()),
+            "enrolment claim",
+        )
+        .await
     }
 
-    /// Devices whose enrolment was claimed and never finished.
-    pub(crate) async fn unfinished_enrolments(&mut self) -> Result<Vec<DeviceSerial>, StoreError> {
-        sqlx::query_scalar::<_, String>(
-            "SELECT device FROM activation_codes WHERE claimed_by IS NOT NULL AND used_at IS NULL",
+    /// Gives up an enrolment: its code can be used, and its keys certified, again; `false` if it stands
+    /// otherwise by now.
+    pub(crate) async fn release_enrolment(
+        &mut self,
+        device: &DeviceSerial,
+        claim: &str,
+    ) -> Result<bool, StoreError> {
+        let released = sqlx::query(
+            "UPDATE activation_codes SET claim = NULL, claimed_by = NULL
+             WHERE device = $1 AND claim = $2 AND used_at IS NULL",
+        )
+        .bind(device.as_str())
+        .bind(claim)
+        .execute(&mut *self.tx)
+        .await?;
+        if released.rows_affected() == 0 {
+            return Ok(false);
+        }
+        self.release_certificates(device).await?;
+        Ok(true)
+    }
+
+    /// Enrolments that were claimed and are not finished, with their claims.
+    pub(crate) async fn unfinished_enrolments(
+        &mut self,
+    ) -> Result<Vec<(DeviceSerial, String)>, StoreError> {
+        let damaged = || StoreError::Damaged("activation code");
+        sqlx::query(
+            "SELECT device, claim FROM activation_codes
+             WHERE claim IS NOT NULL AND used_at IS NULL",
         )
         .fetch_all(&mut *self.tx)
         .await?
         .iter()
-        .map(|serial| {
-            DeviceSerial::parse(serial).map_err(|_| StoreError::Damaged("activation code"))
+        .map(|row| {
+            let device: String = row.try_get("device")?;
+            let device = DeviceSerial::parse(&device).map_err(|_| damaged())?;
+            Ok((device, row.try_get("claim")?))
         })
         .collect()
     }

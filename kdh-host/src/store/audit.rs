@@ -1,15 +1,17 @@
 //! The audit trail: who did what to which device with which outcome, each record chained to the one
 //! before.
 
-use std::fmt;
+use std::{collections::HashSet, fmt};
 
 use kdh_proto::{ChainVerifier, FIRST_PREVIOUS_HASH, audit_hash, to_hex, v1::AuditRecord};
 use serde_json::Value;
 use sqlx::{Row, sqlite::SqliteRow};
 
-use super::{StoreError, Tx};
+use super::{StoreError, StoredKey, Tx};
 use crate::names::DeviceSerial;
 
+/// The action of a record that says what a key was registered as.
+pub(crate) const KEY_REGISTERED: &str = "key.registered";
 /// How many records are read at a time when the whole trail is verified.
 const PAGE: i64 = 1000;
 
@@ -105,20 +107,34 @@ impl Tx {
             .collect()
     }
 
-    /// Follows the whole trail. Returns how many records hold, or what is wrong, in words.
+    /// Follows the whole trail. Returns how many records hold, or what is wrong, in words: with the
+    /// chain, or with a registered key whose row says something else than its record.
     pub(crate) async fn verify_audit(&mut self) -> Result<Result<u64, String>, StoreError> {
         let mut chain = ChainVerifier::default();
+        let mut registrations = HashSet::new();
         loop {
             let page = self.audit_records(chain.verified(), PAGE).await?;
             if page.is_empty() {
-                return Ok(Ok(chain.verified()));
+                break;
             }
             for record in page {
                 if let Err(broken) = chain.verify(&record) {
                     return Ok(Err(broken.to_string()));
                 }
+                if record.action == KEY_REGISTERED {
+                    registrations.insert(record.detail);
+                }
             }
         }
+        let keys = self.keys().await?;
+        let unlike = |key: &&StoredKey| !registrations.contains(&key.registration().to_string());
+        Ok(match keys.iter().find(unlike) {
+            None => Ok(chain.verified()),
+            Some(key) => Err(format!(
+                "key {}: no operator registered it as its row in the database says",
+                key.name
+            )),
+        })
     }
 }
 

@@ -62,7 +62,7 @@ impl Tx {
     }
 
     /// Gives up the claims of a device.
-    pub(crate) async fn release_certificates(
+    pub(super) async fn release_certificates(
         &mut self,
         device: &DeviceSerial,
     ) -> Result<(), StoreError> {
@@ -143,9 +143,15 @@ fn read(row: &SqliteRow) -> Result<StoredCertificate, StoreError> {
     let device: String = row.try_get("device")?;
     let state: String = row.try_get("state")?;
     let der: Vec<u8> = row.try_get("der")?;
+    let device = DeviceSerial::parse(&device).map_err(|_| damaged())?;
+    let certificate = Certificate::from_der(&der).map_err(|_| damaged())?;
+    // The CA's signature says whose it is; the row may have been moved to another device.
+    if certificate.common_name().as_deref() != Some(device.as_str()) {
+        return Err(damaged());
+    }
     Ok(StoredCertificate {
-        device: DeviceSerial::parse(&device).map_err(|_| damaged())?,
-        certificate: Certificate::from_der(&der).map_err(|_| damaged())?,
+        device,
+        certificate,
         current: state == "CURRENT",
     })
 }

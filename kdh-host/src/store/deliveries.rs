@@ -64,18 +64,31 @@ impl Tx {
         Ok(inserted.rows_affected() == 1)
     }
 
-    /// Gives a nonce back, because no token was made for it.
-    pub(crate) async fn release_nonce(
+    /// Gives up a delivery for which no token was made, and its nonce; `false` if it stands
+    /// otherwise by now.
+    pub(crate) async fn abandon_delivery(
         &mut self,
         device: &DeviceSerial,
+        id: &str,
         nonce: &[u8],
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
+        let abandoned = sqlx::query(
+            "UPDATE deliveries SET state = 'ABANDONED', changed_at = $2
+             WHERE id = $1 AND state = 'PREPARED'",
+        )
+        .bind(id)
+        .bind(&self.now)
+        .execute(&mut *self.tx)
+        .await?;
+        if abandoned.rows_affected() == 0 {
+            return Ok(false);
+        }
         sqlx::query("DELETE FROM nonces WHERE device = $1 AND nonce = $2")
             .bind(device.as_str())
             .bind(nonce)
             .execute(&mut *self.tx)
             .await?;
-        Ok(())
+        Ok(true)
     }
 
     /// Records the intent to deliver.
@@ -107,39 +120,61 @@ impl Tx {
         delivery: &NewDelivery<'_>,
         token_sha256: &[u8; 32],
     ) -> Result<Vec<String>, StoreError> {
-        let older: Vec<String> = sqlx::query_scalar(
-            "SELECT id FROM deliveries WHERE device = $1 AND slot = $2 AND state = 'ISSUED'",
-        )
-        .bind(delivery.device.as_str())
-        .bind(delivery.slot.as_str())
-        .fetch_all(&mut *self.tx)
-        .await?;
-        for id in &older {
-            self.set_delivery_state(id, DeliveryState::Superseded)
-                .await?;
-        }
+        let older = self
+            .supersede_deliveries(delivery.device, Some(delivery.slot))
+            .await?;
+        self.set_delivery_state(delivery.id, DeliveryState::Prepared, DeliveryState::Issued)
+            .await?;
         sqlx::query("UPDATE deliveries SET token_sha256 = $2 WHERE id = $1")
             .bind(delivery.id)
             .bind(&token_sha256[..])
             .execute(&mut *self.tx)
             .await?;
-        self.set_delivery_state(delivery.id, DeliveryState::Issued)
-            .await?;
         Ok(older)
     }
 
+    /// Open deliveries of a device, of one slot or of all, count no more. Returns their ids.
+    pub(crate) async fn supersede_deliveries(
+        &mut self,
+        device: &DeviceSerial,
+        slot: Option<&Slot>,
+    ) -> Result<Vec<String>, StoreError> {
+        let open: Vec<String> = sqlx::query_scalar(
+            "SELECT id FROM deliveries
+             WHERE device = $1 AND ($2 = '' OR slot = $2) AND state = 'ISSUED'",
+        )
+        .bind(device.as_str())
+        .bind(slot.map_or("", Slot::as_str))
+        .fetch_all(&mut *self.tx)
+        .await?;
+        for id in &open {
+            self.set_delivery_state(id, DeliveryState::Issued, DeliveryState::Superseded)
+                .await?;
+        }
+        Ok(open)
+    }
+
+    /// Moves a delivery on.
+    ///
+    /// # Errors
+    /// It is not in the state that it shall leave.
     pub(crate) async fn set_delivery_state(
         &mut self,
         id: &str,
-        state: DeliveryState,
+        from: DeliveryState,
+        to: DeliveryState,
     ) -> Result<(), StoreError> {
-        sqlx::query("UPDATE deliveries SET state = $2, changed_at = $3 WHERE id = $1")
-            .bind(id)
-            .bind(state.as_str())
-            .bind(&self.now)
-            .execute(&mut *self.tx)
-            .await?;
-        Ok(())
+        self.exactly_one(
+            sqlx::query(
+                "UPDATE deliveries SET state = $3, changed_at = $4 WHERE id = $1 AND state = $2",
+            )
+            .bind(id.to_owned())
+            .bind(from.as_str())
+            .bind(to.as_str())
+            .bind(self.now.clone()),
+            "delivery state",
+        )
+        .await
     }
 
     pub(crate) async fn delivery(&mut self, id: &str) -> Result<Option<Delivery>, StoreError> {
@@ -150,8 +185,8 @@ impl Tx {
         row.as_ref().map(|row| read(row, &self.now)).transpose()
     }
 
-    /// Deliveries whose token was never made.
-    pub(crate) async fn prepared_deliveries(&mut self) -> Result<Vec<Delivery>, StoreError> {
+    /// Deliveries whose token was not made, or not yet.
+    pub(crate) async fn unfinished_deliveries(&mut self) -> Result<Vec<Delivery>, StoreError> {
         sqlx::query("SELECT * FROM deliveries WHERE state = 'PREPARED'")
             .fetch_all(&mut *self.tx)
             .await?

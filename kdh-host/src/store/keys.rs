@@ -1,6 +1,7 @@
 //! Keys that lie in the HSM, and which device shall hold which of them in which slot.
 
 use hsm::{Kcv, KcvMethod};
+use serde_json::{Value, json};
 use sqlx::{Row, sqlite::SqliteRow};
 use tr34::Kbh;
 
@@ -8,7 +9,7 @@ use super::{StoreError, Tx};
 use crate::names::{DeviceSerial, KeyAlias, Slot};
 
 /// A key that is known to the host. The key itself is in the HSM.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct StoredKey {
     pub(crate) name: KeyAlias,
     pub(crate) hsm_label: String,
@@ -25,6 +26,23 @@ pub(crate) struct Assignment {
     pub(crate) version: u32,
     pub(crate) key: StoredKey,
     pub(crate) confirmed: bool,
+    /// Whether it was made for the encryption key that the device has now. A device that has enrolled
+    /// again may be another one under the same serial number: it gets nothing until an operator
+    /// assigns anew.
+    pub(crate) meant_for_present_key: bool,
+}
+
+impl StoredKey {
+    /// What the audit trail says of its registration.
+    pub(crate) fn registration(&self) -> Value {
+        json!({
+            "key": self.name.as_str(),
+            "hsm-label": self.hsm_label,
+            "header": self.header.to_string(),
+            "kcv-method": method_word(self.kcv.method()),
+            "kcv": self.kcv.to_string(),
+        })
+    }
 }
 
 impl Tx {
@@ -64,7 +82,7 @@ impl Tx {
             .collect()
     }
 
-    /// Gives a device a key in a slot, as the next version.
+    /// Gives a device a key in a slot, as the next version, meant for its present encryption key.
     pub(crate) async fn assign_key(
         &mut self,
         device: &DeviceSerial,
@@ -73,13 +91,31 @@ impl Tx {
     ) -> Result<(), StoreError> {
         sqlx::query(
             "INSERT INTO assignments
-             SELECT $1, $2, COALESCE(MAX(version), 0) + 1, $3, $4
+             SELECT $1, $2, COALESCE(MAX(version), 0) + 1, $3, $4,
+                 (SELECT key_sha256 FROM certificates
+                  WHERE device = $1 AND purpose = 'ENCRYPTION' AND state = 'CURRENT')
              FROM assignments WHERE device = $1 AND slot = $2",
         )
         .bind(device.as_str())
         .bind(slot.as_str())
         .bind(key.as_str())
         .bind(&self.now)
+        .execute(&mut *self.tx)
+        .await?;
+        Ok(())
+    }
+
+    /// Assignments that were made before the device had a key are meant for its first one.
+    pub(crate) async fn pin_assignments(
+        &mut self,
+        device: &DeviceSerial,
+        key_sha256: &[u8; 32],
+    ) -> Result<(), StoreError> {
+        sqlx::query(
+            "UPDATE assignments SET recipient = $2 WHERE device = $1 AND recipient IS NULL",
+        )
+        .bind(device.as_str())
+        .bind(&key_sha256[..])
         .execute(&mut *self.tx)
         .await?;
         Ok(())
@@ -93,7 +129,10 @@ impl Tx {
         sqlx::query(
             "SELECT a.slot, a.version, k.*, EXISTS (
                  SELECT 1 FROM deliveries d WHERE d.device = a.device AND d.slot = a.slot
-                 AND d.version = a.version AND d.state = 'CONFIRMED') AS confirmed
+                 AND d.version = a.version AND d.state = 'CONFIRMED') AS confirmed,
+                 a.recipient IS NULL OR EXISTS (
+                 SELECT 1 FROM certificates c WHERE c.device = a.device AND c.purpose = 'ENCRYPTION'
+                 AND c.state = 'CURRENT' AND c.key_sha256 = a.recipient) AS meant_for_present_key
              FROM assignments a JOIN keys k ON k.name = a.key_name
              WHERE a.device = $1 AND a.version = (
                  SELECT MAX(version) FROM assignments b WHERE b.device = a.device AND b.slot = a.slot)
@@ -124,6 +163,7 @@ fn read_assignment(row: &SqliteRow) -> Result<Assignment, StoreError> {
         version: u32::try_from(version).map_err(|_| damaged())?,
         key: read_key(row)?,
         confirmed: row.try_get("confirmed")?,
+        meant_for_present_key: row.try_get("meant_for_present_key")?,
     })
 }
 

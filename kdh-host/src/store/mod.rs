@@ -12,16 +12,26 @@ mod deliveries;
 mod devices;
 mod keys;
 
-use std::{path::Path, time::Duration};
+use std::{
+    ffi::OsString,
+    fs::{File, TryLockError},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
 
 use sqlx::{
     Sqlite, SqlitePool, Transaction,
-    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+    query::Query,
+    sqlite::{
+        SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions,
+        SqliteSynchronous,
+    },
 };
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-pub(crate) use activation::ActivationCode;
-pub(crate) use audit::{Actor, AuditEntry};
+pub(crate) use activation::EnrolmentClaim;
+pub(crate) use audit::{Actor, AuditEntry, KEY_REGISTERED};
 pub(crate) use certificates::{KeyClaim, Purpose, StoredCertificate};
 pub(crate) use deliveries::{Delivery, NewDelivery};
 pub(crate) use devices::Device;
@@ -37,7 +47,13 @@ pub enum StoreError {
     /// It does not answer, or refuses.
     #[error(transparent)]
     Database(#[from] sqlx::Error),
-    /// A row holds what this program did not write.
+    /// Another host works on it.
+    #[error("another kdh-host is using this database; stop that one first")]
+    InUse,
+    /// The file that keeps other hosts away cannot be locked.
+    #[error("the lock file {0}")]
+    Lock(String),
+    /// A row holds what this program did not write, or changed while it was worked on.
     #[error("the database holds a damaged {0}")]
     Damaged(&'static str),
 }
@@ -46,6 +62,9 @@ pub enum StoreError {
 #[derive(Clone, Debug)]
 pub(crate) struct Store {
     pool: SqlitePool,
+    /// Keeps other hosts away for as long as this one lives: each would take the other's claims for
+    /// what a crash left behind.
+    _lock: Arc<File>,
 }
 
 /// A transaction, and the time at which everything in it happened. Dropped without
@@ -56,8 +75,9 @@ pub(crate) struct Tx {
 }
 
 impl Store {
-    /// Opens the SQLite file, making or migrating it.
+    /// Opens the SQLite file, making or migrating it, for this host alone.
     pub(crate) async fn open(path: &Path) -> Result<Self, StoreError> {
+        let lock = Arc::new(lock(path)?);
         let options = SqliteConnectOptions::new()
             .filename(path)
             .create_if_missing(true)
@@ -74,25 +94,18 @@ impl Store {
             .run(&pool)
             .await
             .map_err(sqlx::Error::from)?;
-        Ok(Self { pool })
+        Ok(Self { pool, _lock: lock })
     }
 
     /// Begins a transaction that writes. Writers follow one another, so that what a transaction has
     /// read is still true when it commits.
     pub(crate) async fn write(&self, now: OffsetDateTime) -> Result<Tx, StoreError> {
-        let tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
-        Ok(Tx {
-            tx,
-            now: time_text(now)?,
-        })
+        Tx::new(self.pool.begin_with("BEGIN IMMEDIATE").await?, now)
     }
 
     /// Begins a transaction that only reads.
     pub(crate) async fn read(&self, now: OffsetDateTime) -> Result<Tx, StoreError> {
-        Ok(Tx {
-            tx: self.pool.begin().await?,
-            now: time_text(now)?,
-        })
+        Tx::new(self.pool.begin().await?, now)
     }
 
     /// Ends all connections.
@@ -102,9 +115,50 @@ impl Store {
 }
 
 impl Tx {
+    fn new(tx: Transaction<'static, Sqlite>, now: OffsetDateTime) -> Result<Self, StoreError> {
+        Ok(Self {
+            tx,
+            now: time_text(now)?,
+        })
+    }
+
+    /// Runs a statement that has to change one row: `what`, as it was when it was read.
+    async fn exactly_one(
+        &mut self,
+        statement: Query<'_, Sqlite, SqliteArguments>,
+        what: &'static str,
+    ) -> Result<(), StoreError> {
+        let done = statement.execute(&mut *self.tx).await?;
+        if done.rows_affected() == 1 {
+            Ok(())
+        } else {
+            Err(StoreError::Damaged(what))
+        }
+    }
+
     /// Makes it so.
     pub(crate) async fn commit(self) -> Result<(), StoreError> {
         Ok(self.tx.commit().await?)
+    }
+}
+
+/// Locks the file beside the database for as long as the returned handle is open.
+fn lock(database: &Path) -> Result<File, StoreError> {
+    let mut path = OsString::from(database);
+    path.push(".lock");
+    let failed = |error: std::io::Error| {
+        StoreError::Lock(format!("{}: {error}", Path::new(&path).display()))
+    };
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(StoreError::InUse),
+        Err(TryLockError::Error(error)) => Err(failed(error)),
     }
 }
 

@@ -129,8 +129,14 @@ async fn what_is_not_committed_is_not_there() {
 #[tokio::test]
 async fn what_was_committed_is_there_after_a_restart() {
     let database = Database::with_trail(2).await;
-    database.store.close().await;
-    let again = Store::open(&database.path).await.unwrap();
+    let Database {
+        store,
+        path,
+        _folder,
+    } = database;
+    store.close().await;
+    drop(store);
+    let again = Store::open(&path).await.unwrap();
     assert_eq!(verify(&again).await.unwrap(), Ok(2));
     let mut tx = again.write(NOW).await.unwrap();
     tx.record(entry(&Actor::Host)).await.unwrap();
@@ -261,11 +267,134 @@ async fn a_nonce_is_unique_for_its_device_until_it_is_given_back() {
     assert!(!tx.claim_nonce(&device("A"), &nonce(1)).await.unwrap());
     assert!(tx.claim_nonce(&device("A"), &nonce(2)).await.unwrap());
     assert!(tx.claim_nonce(&device("B"), &nonce(1)).await.unwrap());
-    tx.release_nonce(&device("A"), nonce(1).as_bytes())
-        .await
-        .unwrap();
-    assert!(tx.claim_nonce(&device("A"), &nonce(1)).await.unwrap());
-    assert!(!tx.claim_nonce(&device("B"), &nonce(1)).await.unwrap());
+
+    let key = stored_key();
+    tx.insert_key(&key).await.unwrap();
+    let (a, slot, nonce) = (device("A"), Slot::parse("tmk").unwrap(), nonce(1));
+    let delivery = NewDelivery {
+        id: "1",
+        device: &a,
+        slot: &slot,
+        version: 1,
+        key: &key.name,
+        nonce: &nonce,
+        expires_at: NOW,
+    };
+    tx.prepare_delivery(&delivery).await.unwrap();
+    let unfinished = tx.unfinished_deliveries().await.unwrap();
+    assert_eq!(unfinished.len(), 1);
+    let bytes = nonce.as_bytes();
+    assert!(tx.abandon_delivery(&a, "1", bytes).await.unwrap());
+    assert!(tx.unfinished_deliveries().await.unwrap().is_empty());
+    assert!(tx.claim_nonce(&a, &nonce).await.unwrap());
+    assert!(!tx.claim_nonce(&device("B"), &nonce).await.unwrap());
+    assert!(!tx.abandon_delivery(&a, "1", bytes).await.unwrap());
+    assert!(
+        !tx.claim_nonce(&a, &nonce).await.unwrap(),
+        "what was abandoned before gives nothing back"
+    );
+}
+
+#[tokio::test]
+async fn a_delivery_goes_on_from_where_it_is_believed_to_be_or_not_at_all() {
+    let database = Database::with_devices(&["A"]).await;
+    let mut tx = database.tx().await;
+    let key = stored_key();
+    tx.insert_key(&key).await.unwrap();
+    let (a, slot, nonce) = (device("A"), Slot::parse("tmk").unwrap(), nonce(1));
+    let delivery = NewDelivery {
+        id: "1",
+        device: &a,
+        slot: &slot,
+        version: 1,
+        key: &key.name,
+        nonce: &nonce,
+        expires_at: NOW,
+    };
+    tx.prepare_delivery(&delivery).await.unwrap();
+    assert!(
+        tx.abandon_delivery(&a, "1", nonce.as_bytes())
+            .await
+            .unwrap()
+    );
+    let (from, to) = (DeliveryState::Issued, DeliveryState::Confirmed);
+    tx.set_delivery_state("1", from, to).await.unwrap_err();
+    tx.set_delivery_state("2", from, to).await.unwrap_err();
+    tx.issue_delivery(&delivery, &[1; 32]).await.unwrap_err();
+    let stored = tx.delivery("1").await.unwrap().unwrap();
+    assert_eq!(stored.state, DeliveryState::Abandoned);
+}
+
+#[tokio::test]
+async fn an_assignment_is_meant_for_one_key_of_its_device() {
+    let database = Database::with_devices(&["A", "B"]).await;
+    let mut tx = database.tx().await;
+    let key = stored_key();
+    tx.insert_key(&key).await.unwrap();
+    let (a, b) = (device("A"), device("B"));
+    let [early, late] = ["early", "late"].map(|slot| Slot::parse(slot).unwrap());
+    tx.assign_key(&a, &early, &key.name).await.unwrap();
+    tx.assign_key(&b, &early, &key.name).await.unwrap();
+    let meant = async |tx: &mut Tx, device: &DeviceSerial| -> Vec<(String, bool)> {
+        let assignments = tx.assignments(device).await.unwrap();
+        assignments
+            .iter()
+            .map(|found| (found.slot.to_string(), found.meant_for_present_key))
+            .collect()
+    };
+    let expected = |pairs: &[(&str, bool)]| -> Vec<(String, bool)> {
+        pairs
+            .iter()
+            .map(|(slot, meant)| ((*slot).to_owned(), *meant))
+            .collect()
+    };
+    assert_eq!(meant(&mut tx, &a).await, expected(&[("early", true)]));
+
+    enrol(&mut tx, &a, 1).await;
+    assert_eq!(meant(&mut tx, &a).await, expected(&[("early", true)]));
+    tx.assign_key(&a, &late, &key.name).await.unwrap();
+    let both = expected(&[("early", true), ("late", true)]);
+    assert_eq!(meant(&mut tx, &a).await, both);
+
+    enrol(&mut tx, &a, 2).await;
+    let neither = expected(&[("early", false), ("late", false)]);
+    assert_eq!(meant(&mut tx, &a).await, neither, "made for the first key");
+    tx.assign_key(&a, &late, &key.name).await.unwrap();
+    let anew = expected(&[("early", false), ("late", true)]);
+    assert_eq!(meant(&mut tx, &a).await, anew);
+    assert_eq!(
+        meant(&mut tx, &b).await,
+        expected(&[("early", true)]),
+        "another device's enrolments change nothing"
+    );
+}
+
+/// What an enrolment leaves in the database, without a certificate that could be read.
+async fn enrol(tx: &mut Tx, device: &DeviceSerial, number: u8) {
+    let claim = KeyClaim {
+        purpose: Purpose::Encryption,
+        serial: SerialNumber::from_content(&[number; 8]).unwrap(),
+        key_sha256: [number; 32],
+    };
+    assert!(tx.claim_certificate(device, &claim).await.unwrap());
+    for statement in [
+        "UPDATE certificates SET state = 'SUPERSEDED' WHERE state = 'CURRENT'",
+        "UPDATE certificates SET state = 'CURRENT' WHERE state = 'CLAIMED'",
+    ] {
+        sqlx::query(statement).execute(&mut *tx.tx).await.unwrap();
+    }
+    tx.pin_assignments(device, &claim.key_sha256).await.unwrap();
+}
+
+fn stored_key() -> StoredKey {
+    StoredKey {
+        name: KeyAlias::parse("tmk").unwrap(),
+        hsm_label: "kn.tmk".to_owned(),
+        header: "D0000K0AB00E0000".parse().unwrap(),
+        kind: "AES-128".to_owned(),
+        kcv: Kcv::parse(KcvMethod::AesCmac, "A1B2C3").unwrap(),
+        created_at: String::new(),
+    }
 }
 
 #[tokio::test]
@@ -303,7 +432,10 @@ async fn a_key_and_a_serial_number_are_certified_once() {
         assert!(!claimed(serial, claim).await, "{case}");
     }
     assert!(claimed("B", claim(2, 2, Purpose::Encryption)).await);
-    tx.release_certificates(&device("A")).await.unwrap();
+    let (a, code) = (device("A"), SerialNumber::from_content(&[9; 8]).unwrap());
+    tx.put_activation_code(&a, &[1; 32], NOW).await.unwrap();
+    tx.claim_activation_code(&a, &code, &[1; 32]).await.unwrap();
+    assert!(tx.release_enrolment(&a, &code.to_string()).await.unwrap());
     let again = claim(3, 1, Purpose::Encryption);
     assert!(tx.claim_certificate(&device("B"), &again).await.unwrap());
     let others = claim(4, 2, Purpose::Encryption);
@@ -327,19 +459,38 @@ async fn an_activation_code_counts_claims_and_is_replaced() {
             tries
         );
     }
-    tx.claim_activation_code(&a, Some(&[9; 32])).await.unwrap();
-    assert_eq!(
-        tx.unfinished_enrolments().await.unwrap(),
-        std::slice::from_ref(&a)
+    let [claim, other] =
+        [[7; 8], [8; 8]].map(|content| SerialNumber::from_content(&content).unwrap());
+    tx.claim_activation_code(&a, &claim, &[9; 32])
+        .await
+        .unwrap();
+    let unfinished = [(a.clone(), claim.to_string())];
+    assert_eq!(tx.unfinished_enrolments().await.unwrap(), unfinished);
+    for taken in [&claim, &other] {
+        tx.claim_activation_code(&a, taken, &[9; 32])
+            .await
+            .unwrap_err();
+    }
+    tx.spend_activation_code(&a, &other).await.unwrap_err();
+    assert!(!tx.release_enrolment(&a, &other.to_string()).await.unwrap());
+    assert_eq!(tx.unfinished_enrolments().await.unwrap(), unfinished);
+    assert!(tx.release_enrolment(&a, &claim.to_string()).await.unwrap());
+    tx.claim_activation_code(&a, &claim, &[9; 32])
+        .await
+        .unwrap();
+    tx.spend_activation_code(&a, &claim).await.unwrap();
+    tx.spend_activation_code(&a, &claim).await.unwrap_err();
+    assert!(
+        !tx.release_enrolment(&a, &claim.to_string()).await.unwrap(),
+        "it is finished"
     );
-    tx.spend_activation_code(&a).await.unwrap();
     assert!(tx.unfinished_enrolments().await.unwrap().is_empty());
     assert!(tx.activation_code(&a).await.unwrap().unwrap().used);
 
     tx.put_activation_code(&a, &[2; 32], NOW).await.unwrap();
     let code = tx.activation_code(&a).await.unwrap().unwrap();
     assert_eq!(code.code_sha256, [2; 32]);
-    assert!(code.wrong_tries == 0 && !code.used && code.claimed_by.is_none());
+    assert!(code.wrong_tries == 0 && !code.used && code.claim.is_none());
     assert!(tx.activation_code(&device("B")).await.unwrap().is_none());
 }
 
@@ -406,15 +557,8 @@ async fn a_suspended_device_remembers_where_it_came_from() {
 async fn versions_rise_and_a_newer_token_supersedes_the_one_before() {
     let database = Database::with_devices(&["A", "B"]).await;
     let mut tx = database.tx().await;
-    let alias = KeyAlias::parse("tmk").unwrap();
-    let key = StoredKey {
-        name: alias.clone(),
-        hsm_label: "kn.tmk".to_owned(),
-        header: "D0000K0AB00E0000".parse().unwrap(),
-        kind: "AES-128".to_owned(),
-        kcv: Kcv::parse(KcvMethod::AesCmac, "A1B2C3").unwrap(),
-        created_at: String::new(),
-    };
+    let key = stored_key();
+    let alias = key.name.clone();
     assert!(tx.insert_key(&key).await.unwrap());
     assert!(!tx.insert_key(&key).await.unwrap(), "the name is taken");
     let same_label = StoredKey {
@@ -474,7 +618,7 @@ async fn versions_rise_and_a_newer_token_supersedes_the_one_before() {
     );
     let first = tx.delivery("1").await.unwrap().unwrap();
     assert_eq!(first.state, DeliveryState::Superseded);
-    tx.set_delivery_state("4", DeliveryState::Confirmed)
+    tx.set_delivery_state("4", DeliveryState::Issued, DeliveryState::Confirmed)
         .await
         .unwrap();
     let assignments = tx.assignments(&a).await.unwrap();
@@ -483,7 +627,7 @@ async fn versions_rise_and_a_newer_token_supersedes_the_one_before() {
         .map(|found| (found.slot.as_str(), found.confirmed))
         .collect();
     assert_eq!(confirmed, [("pin", false), ("tmk", true)]);
-    assert!(tx.prepared_deliveries().await.unwrap().is_empty());
+    assert!(tx.unfinished_deliveries().await.unwrap().is_empty());
     tx.commit().await.unwrap();
     drop(later);
 
@@ -511,4 +655,46 @@ async fn damaged_rows_are_named_and_not_guessed() {
     database.tamper("UPDATE devices SET state = 'FINE'").await;
     let damaged = database.tx().await.device(&device("A")).await;
     assert!(matches!(damaged, Err(StoreError::Damaged("device"))));
+}
+
+#[tokio::test]
+async fn a_database_is_one_hosts_alone() {
+    let database = Database::new().await;
+    let second = Store::open(&database.path).await.unwrap_err();
+    assert!(matches!(second, StoreError::InUse), "{second}");
+    let Database {
+        store,
+        path,
+        _folder,
+    } = database;
+    drop(store);
+    Store::open(&path).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_key_is_what_an_operator_registered() {
+    let cases = [
+        ("its label", "UPDATE keys SET hsm_label = 'kn.other'"),
+        ("its header", "UPDATE keys SET header = 'P0AE00E00000000K'"),
+        ("its check value", "UPDATE keys SET kcv = '000000'"),
+        ("the method", "UPDATE keys SET kcv_method = 'TDEA_ECB'"),
+        ("its name", "UPDATE keys SET name = 'other'"),
+    ];
+    for (case, statement) in cases {
+        let database = Database::new().await;
+        let key = stored_key();
+        let mut tx = database.tx().await;
+        tx.insert_key(&key).await.unwrap();
+        let registered = AuditEntry {
+            action: KEY_REGISTERED,
+            detail: key.registration(),
+            ..entry(&Actor::Host)
+        };
+        tx.record(registered).await.unwrap();
+        tx.commit().await.unwrap();
+        assert_eq!(verify(&database.store).await.unwrap(), Ok(1));
+        database.tamper(statement).await;
+        let found = verify(&database.store).await;
+        assert!(!matches!(found, Ok(Ok(_))), "{case}: {found:?}");
+    }
 }

@@ -6,5 +6,7 @@
 mod alone;
 mod credential;
 mod hanging_up;
+mod leftovers;
 mod start;
+mod strangers;
 mod world;

@@ -3,8 +3,12 @@
 use std::fs;
 
 use kdh_host::{Clock as _, StartError, SystemClock};
-use kdh_proto::{Reason, ReasonedStatus as _, v1::BindRequest};
-use sqlx::{Connection, SqliteConnection};
+use kdh_proto::{
+    Reason, ReasonedStatus as _, audit_hash, to_hex,
+    v1::{AuditRecord, BindRequest},
+};
+use serde_json::{Value, json};
+use sqlx::{Connection, Row as _, SqliteConnection};
 
 use crate::{alone::alone, world::World};
 
@@ -99,6 +103,16 @@ fn a_key_that_the_token_lacks_stops_the_host_and_is_not_forgotten() {
             .execute(&mut database)
             .await
             .unwrap();
+            let StartError(faults) = world.host().await.map(drop).unwrap_err();
+            assert!(faults[0].contains("no operator registered"), "{faults:?}");
+
+            record(
+                &mut database,
+                "key.registered",
+                &json!({"key": "tmk", "hsm-label": "kn.gone", "header": "D0000K0AB00E0000",
+                        "kcv-method": "AES_CMAC", "kcv": "A1B2C3"}),
+            )
+            .await;
             for _ in 0..2 {
                 let StartError(faults) = world.host().await.map(drop).unwrap_err();
                 assert_eq!(faults.len(), 1, "{faults:?}");
@@ -132,4 +146,40 @@ fn a_host_whose_certificate_is_revoked_gives_nothing_away() {
             host.stop().await;
         });
     });
+}
+
+/// Adds a record to the trail as the host would.
+async fn record(database: &mut SqliteConnection, action: &str, detail: &Value) {
+    let last = sqlx::query("SELECT sequence, hash FROM audit ORDER BY sequence DESC LIMIT 1")
+        .fetch_one(&mut *database)
+        .await
+        .unwrap();
+    let (sequence, hash): (i64, String) = (last.get("sequence"), last.get("hash"));
+    let mut previous = [0; 32];
+    hex::decode_to_slice(&hash, &mut previous).unwrap();
+    let mut record = AuditRecord {
+        sequence: u64::try_from(sequence).unwrap() + 1,
+        at: "2026-01-01T00:00:00Z".to_owned(),
+        actor: "operator:ada".to_owned(),
+        action: action.to_owned(),
+        device: String::new(),
+        outcome: "ok".to_owned(),
+        detail: detail.to_string(),
+        previous_hash: hash,
+        hash: String::new(),
+    };
+    record.hash = to_hex(&audit_hash(&previous, &record));
+    sqlx::query("INSERT INTO audit VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)")
+        .bind(i64::try_from(record.sequence).unwrap())
+        .bind(record.at)
+        .bind(record.actor)
+        .bind(record.action)
+        .bind(record.device)
+        .bind(record.outcome)
+        .bind(record.detail)
+        .bind(record.previous_hash)
+        .bind(record.hash)
+        .execute(database)
+        .await
+        .unwrap();
 }

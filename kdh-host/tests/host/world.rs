@@ -44,6 +44,8 @@ pub(crate) struct World<'a> {
     ca_ops: Certificate,
     terminal: Token,
     operator: TlsIdentity,
+    /// Another certificate by the same CA, for the same name.
+    namesake: TlsIdentity,
 }
 
 struct Ca {
@@ -125,6 +127,11 @@ impl<'a> World<'a> {
         let terminal = token("terminal");
         let operator = pair(&terminal, KeyRole::Operator, "operator", KeyPairKind::P256);
         let certificate = ca_ops.certify(&ca_ops.subject(Role::Operator, "ada", &operator));
+        write("ada.pem", certificate.to_pem().as_bytes());
+        let namesake = TlsIdentity {
+            chain: vec![ca_ops.certify(&ca_ops.subject(Role::Operator, "ada", &operator))],
+            key: operator.clone(),
+        };
         let operator = TlsIdentity {
             chain: vec![certificate],
             key: operator,
@@ -135,11 +142,18 @@ impl<'a> World<'a> {
             ca_ops: ca_ops.certificate,
             terminal,
             operator,
+            namesake,
         }
     }
 
     pub(crate) fn path(&self, name: &str) -> std::path::PathBuf {
         self.directory.join(name)
+    }
+
+    /// Puts something before the configuration.
+    pub(crate) fn configure(&self, lines: &str) {
+        let text = format!("{lines}{CONFIGURATION}");
+        fs::write(self.path("kdh-host.toml"), text).unwrap();
     }
 
     pub(crate) fn config(&self) -> Config {
@@ -230,9 +244,19 @@ impl<'a> World<'a> {
     }
 
     pub(crate) async fn operator(&self, host: &Running) -> AdministrationClient<Channel> {
-        let channel = self
-            .channel(&host.administration, Some(&self.operator))
-            .await;
+        self.operator_as(host, &self.operator).await
+    }
+
+    pub(crate) async fn namesake(&self, host: &Running) -> AdministrationClient<Channel> {
+        self.operator_as(host, &self.namesake).await
+    }
+
+    async fn operator_as(
+        &self,
+        host: &Running,
+        identity: &TlsIdentity,
+    ) -> AdministrationClient<Channel> {
+        let channel = self.channel(&host.administration, Some(identity)).await;
         AdministrationClient::new(channel)
     }
 
@@ -265,7 +289,7 @@ store = "host.db"
 addresses-file = "addresses.json"
 oaep-hash = "sha1"
 certificate-validity-days = 1
-operators = [{ name = "ada", roles = ["fleet", "keys", "audit"] }]
+operators = [{ certificate = "ada.pem", roles = ["fleet", "keys", "audit"] }]
 terminals.address = "127.0.0.1:0"
 administration.address = "127.0.0.1:0"
 [issuing-token]

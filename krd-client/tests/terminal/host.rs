@@ -119,12 +119,15 @@ impl ScriptedHost {
             masters,
         });
         let clients = ClientAuthentication::Optional(TODAY.ca_krd.certificate.clone());
-        let config = server_config(&identity, &clients).unwrap();
+        let config = server_config(&identity, &clients, 8).unwrap();
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let limits = AcceptLimits {
             connections: 8,
+            connections_per_address: 8,
             handshake: Duration::from_secs(10),
+            silence: Duration::from_mins(1),
+            anonymous: Duration::from_mins(1),
         };
         let connections = accept(listener, Arc::new(config), limits);
         let service = KeyDistributionServer::new(Service(Arc::clone(&shared)));

@@ -6,7 +6,7 @@ use token_tls::{ClientAuthentication, TlsError, TlsIdentity, client_config, serv
 use crate::{
     authority::{CLIENT, SERVER},
     process::alone,
-    world::World,
+    world::{SIGNATURES, World},
 };
 
 #[test]
@@ -39,7 +39,7 @@ fn a_certificate_belongs_to_its_p256_key() {
         let issuer = &world.ca.certificate;
         let clients = ClientAuthentication::Required(issuer.clone());
         let refusal = |identity: &TlsIdentity| {
-            let as_server = server_config(identity, &clients).unwrap_err();
+            let as_server = server_config(identity, &clients, SIGNATURES).unwrap_err();
             let as_client = client_config(Some(identity), std::slice::from_ref(issuer));
             assert_eq!(as_server.to_string(), as_client.unwrap_err().to_string());
             as_server

@@ -4,11 +4,13 @@ use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use hsm::{KeyName, KeyPairKind, KeyRole, Module, Pin, SigningKey, Token, TokenConfig};
 use pki::{Certificate, issue_csr};
+use rustls::ServerConfig;
 use token_tls::{
     AcceptLimits, ClientAuthentication, ConnectError, TlsIdentity, accept, client_config, connect,
     server_config,
 };
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::{TlsConnector, client::TlsStream};
 use tonic::{Request, Status, service::interceptor::InterceptedService, transport::Server};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
@@ -19,8 +21,12 @@ const SOFTHSM: &str = "/usr/lib/softhsm/libsofthsm2.so";
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) const GENEROUS: AcceptLimits = AcceptLimits {
     connections: 16,
+    connections_per_address: 16,
     handshake: PATIENCE,
+    silence: PATIENCE,
+    anonymous: PATIENCE,
 };
+pub(crate) const SIGNATURES: usize = 16;
 pub(crate) const SERVER_NAME: &str = "kdh.example";
 
 pub(crate) struct World {
@@ -67,6 +73,26 @@ impl World {
         let clients = ClientAuthentication::Required(self.ca.certificate.clone());
         serve(&self.server(&self.ca, SERVER), &clients, limits).await
     }
+
+    /// As [`Self::serve`], for clients without a certificate too.
+    pub(crate) async fn serve_strangers(&self, limits: AcceptLimits) -> SocketAddr {
+        let clients = ClientAuthentication::Optional(self.ca.certificate.clone());
+        serve(&self.server(&self.ca, SERVER), &clients, limits).await
+    }
+
+    /// Does the handshake, and then nothing.
+    pub(crate) async fn silent(
+        &self,
+        server: SocketAddr,
+        client: Option<&TlsIdentity>,
+    ) -> std::io::Result<TlsStream<TcpStream>> {
+        let config = client_config(client, std::slice::from_ref(&self.ca.certificate)).unwrap();
+        let name = SERVER_NAME.try_into().unwrap();
+        let stream = TcpStream::connect(server).await?;
+        TlsConnector::from(Arc::new(config))
+            .connect(name, stream)
+            .await
+    }
 }
 
 fn identity(key: &SigningKey, ca: &Authority, subject: &str, profile: Profile) -> TlsIdentity {
@@ -83,7 +109,13 @@ pub(crate) async fn serve(
     clients: &ClientAuthentication,
     limits: AcceptLimits,
 ) -> SocketAddr {
-    let config = Arc::new(server_config(identity, clients).unwrap());
+    let config = server_config(identity, clients, SIGNATURES).unwrap();
+    serve_by(config, limits).await
+}
+
+/// As [`serve`], with any configuration.
+pub(crate) async fn serve_by(config: ServerConfig, limits: AcceptLimits) -> SocketAddr {
+    let config = Arc::new(config);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (_, service) = tonic_health::server::health_reporter();

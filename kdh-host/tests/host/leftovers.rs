@@ -1,0 +1,78 @@
+//! What a call claimed and could not give back itself: as if the database had not answered then.
+
+use std::time::{Duration, Instant};
+
+use sqlx::{Connection, SqliteConnection};
+
+use crate::{alone::alone, world::World};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+#[test]
+fn what_is_nobodys_is_given_back_while_the_host_runs() {
+    alone(|directory| {
+        let world = World::new(directory);
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(async {
+            let host = world.serve().await;
+            let mut operator = world.operator(&host).await;
+            let code = world.added(&mut operator, "SN-1").await;
+            world.added(&mut operator, "SN-2").await;
+            let enrollment = world.enrollment("SN-1", &code);
+            let path = world.path("host.db");
+            let mut database = SqliteConnection::connect(path.to_str().unwrap())
+                .await
+                .unwrap();
+            let leave = [
+                "UPDATE activation_codes SET claim = '0A0B', claimed_by = x'00'",
+                "INSERT INTO certificates VALUES ('0C', 'SN-1', 'ENCRYPTION', x'01', 'CLAIMED', NULL,
+                 '2026-01-01T00:00:00Z')",
+                "INSERT INTO keys VALUES ('tmk', 'kn.tmk', 'D0000K0AB00E0000', 'AES-128', 'AES_CMAC',
+                 'A1B2C3', '2026-01-01T00:00:00Z')",
+                "INSERT INTO nonces VALUES ('SN-2', x'02', '2026-01-01T00:00:00Z')",
+                "INSERT INTO deliveries (id, device, slot, version, key_name, state, nonce, expires_at,
+                 created_at, changed_at) VALUES ('1', 'SN-2', 'tmk', 1, 'tmk', 'PREPARED', x'02',
+                 '2026-01-01T00:00:00Z', '2026-01-01T00:00:00Z', '2026-01-01T00:00:00Z')",
+            ];
+            for statement in leave {
+                sqlx::query(statement)
+                    .execute(&mut database)
+                    .await
+                    .unwrap();
+            }
+            // Whoever comes first does not have to wait for it.
+            let mut terminal = world.terminal(&host).await;
+            terminal.enroll(enrollment).await.unwrap();
+
+            let left = "SELECT (SELECT count(*) FROM activation_codes WHERE claim = '0A0B') +
+                (SELECT count(*) FROM certificates WHERE serial = '0C') +
+                (SELECT count(*) FROM nonces) +
+                (SELECT count(*) FROM deliveries WHERE state = 'PREPARED')";
+            let begun = Instant::now();
+            loop {
+                let left: i64 = sqlx::query_scalar(left)
+                    .fetch_one(&mut database)
+                    .await
+                    .unwrap();
+                if left == 0 {
+                    break;
+                }
+                assert!(begun.elapsed() < PATIENCE, "{left} claims are left");
+                tokio::task::yield_now().await;
+            }
+            let recorded = "SELECT action || ' ' || device FROM audit
+                WHERE action IN ('device.enrol.released', 'delivery.abandoned') ORDER BY 1";
+            let recorded: Vec<String> = sqlx::query_scalar(recorded)
+                .fetch_all(&mut database)
+                .await
+                .unwrap();
+            let expected = [
+                "delivery.abandoned SN-2",
+                "device.enrol.released SN-1",
+                "device.enrol.released SN-2",
+            ];
+            assert_eq!(recorded, expected);
+            host.stop().await;
+        });
+    });
+}

@@ -1,0 +1,96 @@
+//! What those learn and occupy who have no right to anything.
+
+use std::time::{Duration, Instant};
+
+use kdh_proto::{
+    Reason, ReasonedStatus,
+    v1::{ListAssignmentsRequest, SuspendDeviceRequest},
+};
+
+use crate::{alone::alone, world::World};
+
+#[test]
+fn the_time_of_a_refusal_does_not_tell_whether_a_serial_number_is_known() {
+    alone(|directory| {
+        let world = World::new(directory);
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(async {
+            let host = world.serve().await;
+            world.added(&mut world.operator(&host).await, "SN-1").await;
+            let enrollment = world.enrollment("SN-1", "0000-0000-0000-0000");
+            let mut terminal = world.terminal(&host).await;
+            for serial_number in ["SN-1", "SN-2", "no serial number", ""] {
+                let mut enrollment = enrollment.clone();
+                enrollment.serial_number = serial_number.to_owned();
+                let begun = Instant::now();
+                let refused = terminal.enroll(enrollment).await.unwrap_err();
+                assert_eq!(refused.reason(), Some(Reason::EnrollmentRefused));
+                assert!(
+                    begun.elapsed() >= Duration::from_millis(300),
+                    "{serial_number:?}: the answer came as soon as it was known"
+                );
+            }
+            host.stop().await;
+        });
+    });
+}
+
+#[test]
+fn a_terminal_that_calls_without_end_is_told_to_wait() {
+    alone(|directory| {
+        let world = World::new(directory);
+        world.configure("limits.device-calls-per-minute = 10\n");
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(async {
+            let host = world.serve().await;
+            let mut operator = world.operator(&host).await;
+            let mut terminals = Vec::new();
+            for serial in ["SN-1", "SN-2"] {
+                let code = world.added(&mut operator, serial).await;
+                let enrollment = world.enrollment(serial, &code);
+                let mut stranger = world.terminal(&host).await;
+                let enrolled = stranger.enroll(enrollment).await.unwrap().into_inner();
+                terminals.push(world.enrolled(&host, serial, &enrolled).await);
+            }
+            let list = ListAssignmentsRequest {};
+            let mut calls = 0;
+            let refused = loop {
+                let refused = terminals[0].list_assignments(list).await.unwrap_err();
+                if refused.reason() != Some(Reason::NotBound) {
+                    break refused;
+                }
+                calls += 1;
+                assert!(calls < 1000, "no end of calls");
+            };
+            assert!(calls >= 10, "refused after {calls} calls");
+            assert_eq!(refused.reason(), Some(Reason::RateLimited));
+            let wait = refused.retry_after().unwrap();
+            assert!(wait <= Duration::from_secs(6), "{wait:?}");
+            let other = terminals[1].list_assignments(list).await.unwrap_err();
+            assert_eq!(other.reason(), Some(Reason::NotBound), "another terminal");
+            host.stop().await;
+        });
+    });
+}
+
+#[test]
+fn an_operator_is_known_by_certificate_and_not_by_name() {
+    alone(|directory| {
+        let world = World::new(directory);
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(async {
+            let host = world.serve().await;
+            world.added(&mut world.operator(&host).await, "SN-1").await;
+            let suspend = SuspendDeviceRequest {
+                serial_number: "SN-1".to_owned(),
+                why: "because".to_owned(),
+            };
+            let mut namesake = world.namesake(&host).await;
+            let refused = namesake.suspend_device(suspend.clone()).await.unwrap_err();
+            assert_eq!(refused.reason(), Some(Reason::RoleMissing));
+            let mut operator = world.operator(&host).await;
+            operator.suspend_device(suspend).await.unwrap();
+            host.stop().await;
+        });
+    });
+}

@@ -8,9 +8,10 @@ use zeroize::Zeroizing;
 
 use crate::CeremonyError;
 
-/// Characters of the plan's digest that an officer types at least: 96 bits, too many to find another
-/// plan that begins with those of a reviewed one.
-const MIN_TYPED: usize = 24;
+/// Characters of the plan's digest that an officer types at least: the first line. These are 128 bits:
+/// too many to find another plan that begins with those of a reviewed one, and also to find two plans
+/// that begin alike, of which one is given to the reviewers.
+const MIN_TYPED: usize = GROUP * GROUPS_PER_LINE;
 /// How digests are shown to people.
 const GROUP: usize = 4;
 const GROUPS_PER_LINE: usize = 8;
@@ -97,9 +98,8 @@ pub(crate) fn confirm_digest(
 ) -> Result<(), CeremonyError> {
     for officer in officers {
         let typed = people.ask(&format!(
-            "{officer}: compare the digest with your printout and type its first {} groups \
-             ({MIN_TYPED} characters):",
-            MIN_TYPED / GROUP
+            "{officer}: compare the digest with your printout and type its first line \
+             ({GROUPS_PER_LINE} groups):"
         ))?;
         let typed = typed.replace([' ', '-'], "").to_ascii_lowercase();
         let fault = if typed.len() < MIN_TYPED {

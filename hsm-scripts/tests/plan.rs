@@ -257,6 +257,11 @@ fn bad_people_tokens_and_files_are_named() {
                 "none.so",
                 &["tokens.root", "none.so"],
             ),
+            case(
+                "[tokens.operator]",
+                "[tokens.\"../operator\"]",
+                &["tokens.../operator", "name"],
+            ),
             case(label, "label = \"\"", &["tokens.root", "label"]),
             case(
                 label,

@@ -1,7 +1,14 @@
 //! Files with secrets: what stands in one was put there by the user who runs the program, and nobody
 //! else reads it.
 
-use std::{fs::File, io, os::unix::fs::MetadataExt, path::Path};
+use std::{
+    fs::File,
+    io,
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    path::Path,
+};
+
+use rustix::fs::OFlags;
 
 /// Why a file cannot be trusted with a secret, nor a secret with it.
 #[derive(Debug, thiserror::Error)]
@@ -34,7 +41,11 @@ pub enum PrivateFileError {
 /// # Errors
 /// The file cannot be opened, or is not such a file.
 pub fn open_private_file(path: &Path) -> Result<File, PrivateFileError> {
-    let file = File::open(path)?;
+    // Of a pipe under this name, nobody waits for the other end.
+    let file = File::options()
+        .read(true)
+        .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
+        .open(path)?;
     let metadata = file.metadata()?;
     if !metadata.is_file() {
         return Err(PrivateFileError::NotAFile);
@@ -57,6 +68,7 @@ mod tests {
         fs,
         io::Read as _,
         os::unix::fs::{PermissionsExt, chown, symlink},
+        process::Command,
     };
 
     use tempfile::TempDir;
@@ -133,6 +145,11 @@ mod tests {
         let (folder, _) = folder_with_file(0o600);
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o700)).unwrap();
         let opened = open_private_file(folder.path());
+        assert!(matches!(opened, Err(PrivateFileError::NotAFile)));
+        let pipe = folder.path().join("pipe");
+        let mkfifo = Command::new("mkfifo").arg("-m600").arg(&pipe).status();
+        assert!(mkfifo.unwrap().success());
+        let opened = open_private_file(&pipe);
         assert!(matches!(opened, Err(PrivateFileError::NotAFile)));
         let missing = open_private_file(&folder.path().join("nothing"));
         assert!(matches!(missing, Err(PrivateFileError::Io(_))));

@@ -1,6 +1,6 @@
 //! The activation code: from a file that only its owner can read, or typed without echo.
 
-use std::{fs::File, io::Read as _, os::unix::fs::MetadataExt as _, path::Path};
+use std::{io::Read as _, path::Path};
 
 use anyhow::{Context as _, bail};
 use secrecy::SecretString;
@@ -26,12 +26,7 @@ pub(crate) fn load(file: Option<&Path>) -> anyhow::Result<SecretString> {
 }
 
 fn from_file(path: &Path) -> anyhow::Result<Zeroizing<String>> {
-    let file = File::open(path)?;
-    // Of the open file: what is checked is what is read.
-    let mode = file.metadata()?.mode() & 0o777;
-    if mode & 0o077 != 0 {
-        bail!("mode {mode:04o} lets others than its owner touch it; 0600 or 0400 is needed");
-    }
+    let file = hsm::open_private_file(path)?;
     let mut text = Zeroizing::new(String::with_capacity(256));
     file.take(MAX_LEN).read_to_string(&mut text)?;
     Ok(text)

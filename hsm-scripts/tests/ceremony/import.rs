@@ -170,7 +170,7 @@ fn the_hsm_is_opened_only_after_every_officer_confirmed() {
         assert!(groups.iter().all(|group| group.len() == 4), "{checked}");
         let digest = groups.concat();
         assert_eq!(digest.len(), 64, "{checked}");
-        let right = &digest[..24];
+        let right = &digest[..32];
         let spied = || std::path::Path::new(&std::env::var_os(SPY_LOG).unwrap()).exists();
         let wrong_at = |index: usize, text: &str| {
             let other = if &text[index..=index] == "0" {
@@ -186,20 +186,20 @@ fn the_hsm_is_opened_only_after_every_officer_confirmed() {
             "yes".to_owned(),
             " - ".to_owned(),
             digest[..8].to_owned(),
-            digest[..23].to_owned(),
+            digest[..31].to_owned(),
             // As long only with what does not count.
-            format!("{}-", &digest[..23]),
-            format!("{} - {}", &digest[..8], &digest[8..23]),
+            format!("{}-", &digest[..31]),
+            format!("{} - {}", &digest[..8], &digest[8..31]),
             wrong_at(0, right),
-            wrong_at(23, right),
+            wrong_at(31, right),
             // Nobody has to type more, but what is typed is right.
-            wrong_at(24, &digest[..25]),
+            wrong_at(32, &digest[..33]),
             wrong_at(63, &digest),
             format!("{digest}0"),
             // Its end, and groups with another sign between them.
             digest[40..].to_owned(),
-            groups[..6].join("."),
-            groups[..6].join("\u{2013}"),
+            groups[..8].join("."),
+            groups[..8].join("\u{2013}"),
             format!("0x{right}"),
         ]
         .into_iter()
@@ -213,7 +213,7 @@ fn the_hsm_is_opened_only_after_every_officer_confirmed() {
         // In groups of either kind, either case, and more than has to be typed.
         let typed = format!(
             "{}\n {}\n",
-            groups[..6].join(" ").to_uppercase(),
+            groups[..8].join(" ").to_uppercase(),
             groups.join("-")
         );
         let output = site.program(&["run", "plan.toml"], &typed);

@@ -66,7 +66,7 @@ impl People for Room {
     fn ask(&mut self, question: &str) -> Result<String, CeremonyError> {
         self.seen.push(question.to_owned());
         if question.contains("digest") {
-            return Ok(self.digest[..24].to_owned());
+            return Ok(self.digest[..32].to_owned());
         }
         Ok(self.answers.pop_front().unwrap_or_else(|| "yes".to_owned()))
     }

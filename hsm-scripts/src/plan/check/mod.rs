@@ -146,7 +146,13 @@ impl<'a> Check<'a> {
         let mut checked = BTreeMap::new();
         for (name, token) in self.tokens {
             let place = format!("tokens.{name}");
-            self.plain_text(&format!("{place}: name"), name);
+            // A rehearsal names files after it.
+            let accepted = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+            let is_name = name.bytes().all(accepted) && name.len() <= MAX_TOKEN_LABEL_LEN;
+            if self.plain_text(&format!("{place}: name"), name) && !is_name {
+                let rule = "name: a token's name has 1 to 32 of a-z, A-Z, 0-9, '-' and '_'";
+                self.fault(&place, rule);
+            }
             if !known.insert((&token.module, &token.label, &token.serial)) {
                 self.fault(&place, "is the same token as another of this plan");
             }

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use sha2::{Digest, Sha256};
 use tr34::{
     ContentCipher, EnvelopedKeyBlock, IssuerAndSerial, Kbh, KbhError, KbhField, KeyToken,
-    KeyTokenDraft, KrdNonce, MAX_TOKEN_LEN, OaepHash, Rule, TokenKind,
+    KeyTokenDraft, KrdNonce, MAX_CRL_LEN, MAX_TOKEN_LEN, OaepHash, Rule, TokenKind,
 };
 
 use crate::common::*;
@@ -539,6 +539,28 @@ fn a_token_has_a_size_limit() {
         let result = KeyToken::parse(&padded[..len]);
         assert_refused("padded", result, TokenKind::KeyToken, &expected);
     }
+}
+
+#[test]
+fn the_longest_list_fits_beside_the_longest_keys_and_names() {
+    let fits = |revoked: &usize| crl_with(*revoked).len() <= MAX_CRL_LEN;
+    let revoked = (1..TOO_MANY_REVOKED).rev().find(fits).unwrap();
+    // Distinguished names of this length are longer than any in use.
+    let id = |byte| IssuerAndSerial::new(&name(&"N".repeat(1000)), &[byte; 20]).unwrap();
+    let enveloped = EnvelopedKeyBlock::new(
+        id(0x3B),
+        OaepHash::Sha256,
+        vec![0xE1; 512],
+        ContentCipher::Aes256Cbc,
+        [0x1F; 16],
+        vec![0xC1; 2048],
+    )
+    .unwrap();
+    let crl = crl_with(revoked);
+    let draft = KeyTokenDraft::new(&enveloped, &header(), &nonce(), &id(0x3C), &crl).unwrap();
+    let token = draft.into_token(&[0x51; 512]).unwrap();
+    assert!(token.len() + 256 < MAX_TOKEN_LEN, "{} bytes", token.len());
+    assert!(crl_with(revoked + 1).len() > MAX_CRL_LEN);
 }
 
 /// What parses is what the builder makes of the values, so there is one encoding of each token.

@@ -271,15 +271,7 @@ async fn a_nonce_is_unique_for_its_device_until_it_is_given_back() {
     let key = stored_key();
     tx.insert_key(&key).await.unwrap();
     let (a, slot, nonce) = (device("A"), Slot::parse("tmk").unwrap(), nonce(1));
-    let delivery = NewDelivery {
-        id: "1",
-        device: &a,
-        slot: &slot,
-        version: 1,
-        key: &key.name,
-        nonce: &nonce,
-        expires_at: NOW,
-    };
+    let delivery = delivery("1", &a, &slot, &key.name, &nonce);
     tx.prepare_delivery(&delivery).await.unwrap();
     let unfinished = tx.unfinished_deliveries().await.unwrap();
     assert_eq!(unfinished.len(), 1);
@@ -302,15 +294,7 @@ async fn a_delivery_goes_on_from_where_it_is_believed_to_be_or_not_at_all() {
     let key = stored_key();
     tx.insert_key(&key).await.unwrap();
     let (a, slot, nonce) = (device("A"), Slot::parse("tmk").unwrap(), nonce(1));
-    let delivery = NewDelivery {
-        id: "1",
-        device: &a,
-        slot: &slot,
-        version: 1,
-        key: &key.name,
-        nonce: &nonce,
-        expires_at: NOW,
-    };
+    let delivery = delivery("1", &a, &slot, &key.name, &nonce);
     tx.prepare_delivery(&delivery).await.unwrap();
     assert!(
         tx.abandon_delivery(&a, "1", nonce.as_bytes())
@@ -384,6 +368,25 @@ async fn enrol(tx: &mut Tx, device: &DeviceSerial, number: u8) {
         sqlx::query(statement).execute(&mut *tx.tx).await.unwrap();
     }
     tx.pin_assignments(device, &claim.key_sha256).await.unwrap();
+}
+
+/// Of version 2, and not after now.
+fn delivery<'a>(
+    id: &'a str,
+    device: &'a DeviceSerial,
+    slot: &'a Slot,
+    key: &'a KeyAlias,
+    nonce: &'a KrdNonce,
+) -> NewDelivery<'a> {
+    NewDelivery {
+        id,
+        device,
+        slot,
+        version: 2,
+        key,
+        nonce,
+        expires_at: NOW,
+    }
 }
 
 fn stored_key() -> StoredKey {
@@ -589,20 +592,11 @@ async fn versions_rise_and_a_newer_token_supersedes_the_one_before() {
 
     let (a, b) = (device("A"), device("B"));
     let nonces = [nonce(1), nonce(2), nonce(3), nonce(4)];
-    let delivery = |id, device, slot, nonce| NewDelivery {
-        id,
-        device,
-        slot,
-        version: 2,
-        key: &alias,
-        nonce,
-        expires_at: NOW,
-    };
     let deliveries = [
-        delivery("1", &a, &slot, &nonces[0]),
-        delivery("2", &a, &pin, &nonces[1]),
-        delivery("3", &b, &slot, &nonces[2]),
-        delivery("4", &a, &slot, &nonces[3]),
+        delivery("1", &a, &slot, &alias, &nonces[0]),
+        delivery("2", &a, &pin, &alias, &nonces[1]),
+        delivery("3", &b, &slot, &alias, &nonces[2]),
+        delivery("4", &a, &slot, &alias, &nonces[3]),
     ];
     for (delivery, superseded) in deliveries.iter().zip([&[][..], &[], &[], &["1"]]) {
         tx.prepare_delivery(delivery).await.unwrap();

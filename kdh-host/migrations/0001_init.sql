@@ -23,6 +23,9 @@ CREATE TABLE activation_codes (
     used_at     TEXT
 );
 
+CREATE INDEX unfinished_enrolments ON activation_codes (claim)
+    WHERE claim IS NOT NULL AND used_at IS NULL;
+
 CREATE TABLE certificates (
     serial      TEXT PRIMARY KEY NOT NULL,
     device      TEXT NOT NULL REFERENCES devices (serial_number),
@@ -81,6 +84,7 @@ CREATE TABLE deliveries (
     changed_at   TEXT NOT NULL
 );
 CREATE INDEX deliveries_of_a_slot ON deliveries (device, slot, state);
+CREATE INDEX unfinished_deliveries ON deliveries (state) WHERE state = 'PREPARED';
 
 -- The highest CRL number seen of each issuer.
 CREATE TABLE crl_numbers (

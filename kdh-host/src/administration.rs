@@ -2,7 +2,10 @@
 //! it true.
 
 use hsm::{HsmError, Kcv, KeyName};
-use kdh_proto::{Reason, v1::AuditRecord};
+use kdh_proto::{
+    Reason,
+    v1::{AssignKeyRequest, AuditRecord},
+};
 use pki::{Certificate, Role};
 use serde_json::json;
 use time::OffsetDateTime;
@@ -69,8 +72,9 @@ pub(crate) async fn authenticate(
         }
         Some(_) => format!("{} has no role for {call}", operator.name),
         None => format!(
-            "this certificate of {} is not in the host's configuration",
-            operator.name
+            "this certificate of {}, serial number {}, is not in the host's configuration",
+            operator.name,
+            peer.serial()
         ),
     };
     let error = refused(Reason::RoleMissing, why);
@@ -410,8 +414,10 @@ pub(crate) async fn register_key(
     })
     .await?;
     let stored = tx.key(&key.name).await?;
+    let stored = stored.ok_or_else(|| HostError::Internal("the key is gone".to_owned()))?;
+    host.keys().hold(stored.clone());
     tx.commit().await?;
-    stored.ok_or_else(|| HostError::Internal("the key is gone".to_owned()))
+    Ok(stored)
 }
 
 /// All keys that are known.
@@ -419,17 +425,16 @@ pub(crate) async fn list_keys(host: &Host) -> Result<Vec<StoredKey>, HostError> 
     Ok(host.store().read(host.now()).await?.keys().await?)
 }
 
-/// Gives a device a key in a slot.
+/// Gives a device a key in a slot. The device must have the encryption key with the expected digest,
+/// if one is expected.
 pub(crate) async fn assign_key(
     host: &Host,
     operator: &Operator,
-    serial: &str,
-    slot: &str,
-    key: &str,
+    request: &AssignKeyRequest,
 ) -> Result<Assignment, HostError> {
-    let serial = DeviceSerial::parse(serial)?;
-    let slot = Slot::parse(slot)?;
-    let key = KeyAlias::parse(key)?;
+    let serial = DeviceSerial::parse(&request.serial_number)?;
+    let slot = Slot::parse(&request.slot)?;
+    let key = KeyAlias::parse(&request.key_name)?;
     let mut tx = host.store().write(host.now()).await?;
     let device = require_device(&mut tx, &serial).await?;
     if device.state == DeviceState::Revoked {
@@ -445,6 +450,17 @@ pub(crate) async fn assign_key(
         .into_iter()
         .find(|assignment| assignment.slot == slot)
         .ok_or_else(|| HostError::Internal("the assignment is gone".to_owned()))?;
+    let recipient = assignment.recipient.as_ref().map(hex::encode);
+    let expected = request.encryption_key_sha256.to_ascii_lowercase();
+    if !expected.is_empty() && recipient.as_ref() != Some(&expected) {
+        return Err(refused(
+            Reason::WrongState,
+            format!(
+                "the encryption key of {serial} has the digest {}, not {expected}",
+                recipient.as_deref().unwrap_or("of none")
+            ),
+        ));
+    }
     tx.record(AuditEntry {
         actor: &operator.actor(),
         action: "key.assigned",
@@ -454,6 +470,7 @@ pub(crate) async fn assign_key(
             "slot": slot.as_str(),
             "version": assignment.version,
             "key": key.as_str(),
+            "encryption-key": recipient,
         }),
     })
     .await?;

@@ -47,8 +47,12 @@ pub(crate) async fn authenticate(
             format!("{} is not in the registry", peer.subject()),
         )
     })?;
-    host.limits().count_call(&stored.device)?;
+    // By the certificate: whoever has the one before must not use up the calls of this one.
+    let certificate = stored.certificate.serial().to_string();
+    host.limits().count_call(certificate)?;
     require_running(&mut tx, &stored.device).await?;
+    // A changed revocation list takes a connection of its own.
+    drop(tx);
     let credential = verify_current(host, &stored, Role::KrdTls).await?;
     Ok(AuthenticatedDevice {
         serial: stored.device,

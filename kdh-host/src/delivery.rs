@@ -113,26 +113,14 @@ async fn prepare(
     let serial = device.serial();
     let credential = binding::encryption_credential(host, serial).await?;
     let nonce = parse_nonce(rt_krd)?;
-    let nothing = || {
-        refused(
-            Reason::NoKeyAssigned,
-            format!("{serial} has no key in this slot"),
-        )
-    };
-    let slot = Slot::parse(slot).map_err(|_| nothing())?;
+    let slot = Slot::parse(slot).map_err(|_| nothing_assigned(serial))?;
     let id = hex::encode(random::<ID_LEN>()?);
     let working = host.under_way().begin(id.clone());
 
     let now = host.now();
     let mut tx = host.store().write(now).await?;
     binding::require_bound(&mut tx, serial).await?;
-    let assignment = tx
-        .assignments(serial)
-        .await?
-        .into_iter()
-        .find(|assignment| assignment.slot == slot)
-        .ok_or_else(nothing)?;
-    require_meant(serial, &assignment)?;
+    let assignment = assignment(&mut tx, serial, &slot).await?;
     require_strength(host, serial, &credential, &assignment)?;
     if !tx.claim_nonce(serial, &nonce).await? {
         return Err(refused(
@@ -179,10 +167,27 @@ fn parse_nonce(rt_krd: &[u8]) -> Result<KrdNonce, HostError> {
         })
 }
 
-/// Whether the operator who assigned the key meant the encryption key that the device has now.
-fn require_meant(serial: &DeviceSerial, assignment: &Assignment) -> Result<(), HostError> {
+fn nothing_assigned(serial: &DeviceSerial) -> HostError {
+    refused(
+        Reason::NoKeyAssigned,
+        format!("{serial} has no key in this slot"),
+    )
+}
+
+/// What the device shall hold in a slot, if the operator who assigned it meant the encryption key that
+/// the device has now.
+async fn assignment(
+    tx: &mut Tx,
+    serial: &DeviceSerial,
+    slot: &Slot,
+) -> Result<Assignment, HostError> {
+    let assignments = tx.assignments(serial).await?;
+    let assignment = assignments
+        .into_iter()
+        .find(|assignment| assignment.slot == *slot)
+        .ok_or_else(|| nothing_assigned(serial))?;
     if assignment.meant_for_present_key {
-        return Ok(());
+        return Ok(assignment);
     }
     Err(refused(
         Reason::NoKeyAssigned,
@@ -252,6 +257,13 @@ async fn deliver(
     let mut tx = host.store().write(host.now()).await?;
     binding::require_bound(&mut tx, serial).await?;
     binding::require_current(&mut tx, device, credential).await?;
+    let assigned = assignment(&mut tx, serial, &prepared.slot).await?;
+    if assigned.version != prepared.assignment.version {
+        return Err(refused(
+            Reason::NoKeyAssigned,
+            format!("{serial} has been assigned another key since the intent"),
+        ));
+    }
     let superseded = tx
         .issue_delivery(&prepared.as_new(serial), &token_sha256)
         .await?;

@@ -110,12 +110,13 @@ pub(crate) async fn enrol(host: &Host, request: Request<'_>) -> Result<Enrolled,
         .map_err(|error| refused(Reason::EnrollmentRefused, error))?;
 
     let refusal = |cause| refused(Reason::EnrollmentRefused, format!("{serial}: {cause}"));
-    // Whoever comes with an invented serial number holds up no writer.
+    // Whoever comes with an invented serial number, or again and again, holds up no writer.
     let mut tx = host.store().read(host.now()).await?;
-    if tx.activation_code(&serial).await?.is_none() {
-        return Err(refusal(NO_CODE));
+    match tx.activation_code(&serial).await? {
+        None => return Err(refusal(NO_CODE)),
+        Some(code) if code.wrong_tries >= MAX_WRONG_TRIES => return Err(refusal(LOCKED)),
+        Some(_) => drop(tx),
     }
-    drop(tx);
     let mut tx = host.store().write(host.now()).await?;
     let admission = match admit(host, &mut tx, &serial, &code, keys.as_ref().ok()).await? {
         Ok(admission) => admission,
@@ -175,6 +176,7 @@ fn verify_keys(host: &Host, request: &Request<'_>) -> Result<Keys, HostError> {
 }
 
 const NO_CODE: &str = "unknown serial number, or no activation code";
+const LOCKED: &str = "the activation code is locked";
 
 /// Whether this device may enrol with this code. The inner error is for the log; towards the
 /// terminal all of them are one.
@@ -197,7 +199,7 @@ async fn admit(
         return Ok(Err(NO_CODE));
     };
     if stored.wrong_tries >= MAX_WRONG_TRIES {
-        return Ok(Err("the activation code is locked"));
+        return Ok(Err(LOCKED));
     }
     if !right {
         tx.count_wrong_code(serial).await?;
@@ -213,6 +215,8 @@ async fn admit(
         .await?;
         return Ok(Err("wrong activation code"));
     }
+    // What follows is on the record, or costs the HSM's time, each time.
+    host.limits().count_call(serial.to_string())?;
     let claim = stored.claim.as_ref();
     let why_not = if stored.used {
         if claim.is_some_and(|claim| is_same_enrolment(claim, keys)) {

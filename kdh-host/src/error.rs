@@ -22,12 +22,12 @@ pub enum HostError {
         /// What the log says.
         cause: String,
     },
-    /// A device calls too often.
-    #[error("{device} calls too often")]
+    /// Somebody calls too often.
+    #[error("{caller} calls too often")]
     RateLimited {
-        /// Which.
-        device: String,
-        /// When it may call again.
+        /// A certificate's serial number, or a device's.
+        caller: String,
+        /// When they may call again.
         retry_after: Duration,
     },
     /// The HSM's.

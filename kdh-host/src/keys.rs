@@ -119,16 +119,23 @@ impl HostKeys {
     }
 
     /// Whether the HSM holds a registered key, still the same one, and can seal it.
-    pub(crate) fn verify_held(&self, stored: &StoredKey) -> Result<(), HsmError> {
+    pub(crate) fn verify_held(&self, stored: &StoredKey) -> Result<(), HostError> {
         let (key, found) = self.master_key(&stored.hsm_label)?;
+        if key.kind().to_string() != stored.kind {
+            return Err(HostError::Internal(format!(
+                "it is {} in the HSM, and {} in the database",
+                key.kind(),
+                stored.kind
+            )));
+        }
         if found != stored.kcv {
-            return Err(HsmError::KcvMismatch {
+            return Err(HostError::Hsm(HsmError::KcvMismatch {
                 expected: stored.kcv.clone(),
                 found,
-            });
+            }));
         }
         self.verify_sealable(&key, &stored.header)?;
-        self.held().insert(stored.name.clone(), stored.clone());
+        self.hold(stored.clone());
         Ok(())
     }
 
@@ -136,18 +143,20 @@ impl HostKeys {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether a registered key is what it was when it was verified; one that is new to this process
-    /// is verified now.
+    /// Takes note of a key that was verified while it was registered.
+    pub(crate) fn hold(&self, verified: StoredKey) {
+        self.held().insert(verified.name.clone(), verified);
+    }
+
+    /// Whether a registered key is what it was when it was verified.
     fn require_held(&self, stored: &StoredKey) -> Result<(), HostError> {
-        let known = self.held().get(&stored.name).map(|known| known == stored);
-        match known {
-            Some(true) => Ok(()),
-            Some(false) => Err(HostError::Internal(format!(
-                "key {}: its row in the database was changed behind the host's back",
-                stored.name
-            ))),
-            None => Ok(self.verify_held(stored)?),
+        if self.held().get(&stored.name) == Some(stored) {
+            return Ok(());
         }
+        Err(HostError::Internal(format!(
+            "key {}: its row in the database was changed behind the host's back",
+            stored.name
+        )))
     }
 
     /// Whether this HSM can seal a key with this header for any terminal. No key is used.

@@ -6,7 +6,7 @@ use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter, clock::Clock as _};
 use kdh_proto::Reason;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::{HostError, error::refused, names::DeviceSerial};
+use crate::{HostError, error::refused};
 
 /// Enrolments under way. Strangers can begin them, so they are far fewer than what the HSM's queue
 /// and the database can bear.
@@ -21,36 +21,37 @@ pub(crate) struct Limits {
     pub(crate) enrolments: Places,
     /// For such calls of terminals.
     pub(crate) deliveries: Places,
-    calls_of_devices: DefaultKeyedRateLimiter<DeviceSerial>,
+    calls: DefaultKeyedRateLimiter<String>,
 }
 
 impl Limits {
-    /// Each device may make so many calls in a minute, and as many at once.
+    /// Each caller may make so many calls in a minute, and as many at once.
     pub(crate) fn new(device_calls_per_minute: NonZeroU32) -> Self {
         Self {
             enrolments: Places::new(ENROLMENTS),
             deliveries: Places::new(DELIVERIES),
-            calls_of_devices: RateLimiter::keyed(Quota::per_minute(device_calls_per_minute)),
+            calls: RateLimiter::keyed(Quota::per_minute(device_calls_per_minute)),
         }
     }
 
-    /// Counts a call of a device.
+    /// Counts a call of somebody who has proved who they are: by the serial number of a certificate
+    /// of this host's, or by that of a device and its activation code. Nobody invents such names.
     ///
     /// # Errors
     /// It was one too many; says when to try again.
-    pub(crate) fn count_call(&self, device: &DeviceSerial) -> Result<(), HostError> {
-        self.calls_of_devices
-            .check_key(device)
+    pub(crate) fn count_call(&self, caller: String) -> Result<(), HostError> {
+        self.calls
+            .check_key(&caller)
             .map_err(|too_early| HostError::RateLimited {
-                device: device.to_string(),
-                retry_after: too_early.wait_time_from(self.calls_of_devices.clock().now()),
+                caller,
+                retry_after: too_early.wait_time_from(self.calls.clock().now()),
             })
     }
 
-    /// Forgets devices that have not called for so long that they may call as if for the first time.
+    /// Forgets callers who have been quiet for so long that they may call as if for the first time.
     pub(crate) fn forget_the_quiet(&self) {
-        self.calls_of_devices.retain_recent();
-        self.calls_of_devices.shrink_to_fit();
+        self.calls.retain_recent();
+        self.calls.shrink_to_fit();
     }
 }
 
@@ -79,23 +80,19 @@ impl Places {
 mod tests {
     use super::*;
 
-    fn device(serial: &str) -> DeviceSerial {
-        DeviceSerial::parse(serial).unwrap()
-    }
-
     #[test]
-    fn a_device_that_calls_too_often_is_told_when_to_come_back() {
+    fn a_caller_who_calls_too_often_is_told_when_to_come_back() {
         let limits = Limits::new(NonZeroU32::new(3).unwrap());
         for _ in 0..3 {
-            limits.count_call(&device("A")).unwrap();
+            limits.count_call("A".to_owned()).unwrap();
         }
-        let refused = limits.count_call(&device("A")).unwrap_err();
+        let refused = limits.count_call("A".to_owned()).unwrap_err();
         assert_eq!(refused.reason(), Reason::RateLimited);
         let seconds = refused.retry_after().unwrap().as_secs_f64();
         assert!((10.0..=20.0).contains(&seconds), "{seconds} s");
-        limits.count_call(&device("B")).unwrap();
+        limits.count_call("B".to_owned()).unwrap();
         limits.forget_the_quiet();
-        limits.count_call(&device("A")).unwrap_err();
+        limits.count_call("A".to_owned()).unwrap_err();
     }
 
     #[test]

@@ -24,6 +24,7 @@ use system_tests::{
     hostile::{Identity, SoftKey, SoftTerminal, connect, generate, load_certificate},
     master_key::MasterKey,
     operator::{answer, text},
+    process::Ended,
     programs::Programs,
     site::{AUDITOR, FLEET_OPERATOR, KEY_OFFICER, NOBODY, OPERATOR, Operator, Site, Topology},
 };
@@ -1104,10 +1105,46 @@ async fn enrolled_again(lab: &Lab, verdict: &mut Verdict) {
         write!(hex, "{byte:02x}").unwrap();
         hex
     });
-    verdict.same("its key", &shown["encryption_key_sha256"], &key.into());
-    lab.site.assign_key(&serial, SLOT, &lab.key).unwrap();
+    verdict.same(
+        "its key",
+        &shown["encryption_key_sha256"],
+        &key.clone().into(),
+    );
+    let assign = |expected: &str| {
+        let arguments = [
+            "key",
+            "assign",
+            "--device",
+            &serial,
+            "--slot",
+            SLOT,
+            "--key",
+            &lab.key.name,
+            "--encryption-key",
+            expected,
+        ];
+        let officer = lab.site.kdhctl(KEY_OFFICER, &arguments).unwrap();
+        officer.run().unwrap()
+    };
+    let other = "0".repeat(key.len());
+    verdict.same(
+        "another key",
+        &reason(&assign(&other)),
+        &"WRONG_STATE".into(),
+    );
+    verdict.case(
+        "assigned to another key",
+        nothing,
+        after.client.request_key(key_request(2)).await,
+    );
+    verdict.same("this key", &reason(&assign(&key)), &Value::Null);
     let taken = after.client.request_key(key_request(2)).await;
     verdict.same("assigned anew", &taken.is_ok(), &true);
+}
+
+/// Why `kdhctl` did not do it; null if it did.
+fn reason(ended: &Ended) -> Value {
+    serde_json::from_str::<Value>(&ended.stderr).unwrap_or_default()["error"]["reason"].clone()
 }
 
 fn administration(lab: &Lab, verdict: &mut Verdict) {

@@ -63,7 +63,7 @@ pub enum TlsError {
 }
 
 /// A server's side. At most `signatures` of its handshakes ask the token to sign at the same time;
-/// the others fail.
+/// the others wait.
 ///
 /// # Errors
 /// The identity or the clients' CA is not usable.

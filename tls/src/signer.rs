@@ -1,6 +1,6 @@
 //! A rustls signing key whose private half is in a token.
 
-use std::sync::Arc;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use hsm::{HsmError, SigningKey};
 use pki::Signer as _;
@@ -8,10 +8,7 @@ use rustls::{
     Error, OtherError, SignatureAlgorithm, SignatureScheme,
     sign::{self, Signer},
 };
-use tokio::{
-    runtime::{Handle, RuntimeFlavor},
-    sync::Semaphore,
-};
+use tokio::runtime::{Handle, RuntimeFlavor};
 
 /// The scheme of P-256, the only kind of TLS key in this system.
 const SCHEME: SignatureScheme = SignatureScheme::ECDSA_NISTP256_SHA256;
@@ -19,22 +16,64 @@ const SCHEME: SignatureScheme = SignatureScheme::ECDSA_NISTP256_SHA256;
 #[derive(Clone, Debug)]
 pub(crate) struct TokenKey {
     key: SigningKey,
-    at_once: Arc<Semaphore>,
+    turns: Arc<Turns>,
+}
+
+/// Lets so many sign at the same time, and some more wait for it.
+#[derive(Debug)]
+struct Turns {
+    at_once: usize,
+    /// How many sign or wait.
+    there: Mutex<Crowd>,
+    gone: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Crowd {
+    signing: usize,
+    waiting: usize,
+}
+
+/// Each waits on a thread of its own, and the runtime has 512 of them.
+const MAX_WAITING: usize = 128;
+
+impl Turns {
+    fn take<T>(&self, work: impl FnOnce() -> Result<T, HsmError>) -> Result<T, HsmError> {
+        let mut there = self.there.lock().unwrap_or_else(PoisonError::into_inner);
+        if there.waiting >= MAX_WAITING {
+            return Err(HsmError::Busy);
+        }
+        there.waiting += 1;
+        let mut there = self
+            .gone
+            .wait_while(there, |there| there.signing >= self.at_once)
+            .unwrap_or_else(PoisonError::into_inner);
+        there.waiting -= 1;
+        there.signing += 1;
+        drop(there);
+        let outcome = work();
+        self.there
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .signing -= 1;
+        self.gone.notify_one();
+        outcome
+    }
 }
 
 impl TokenKey {
-    /// A key of which `at_once` signatures may be asked for at the same time; more fail. Handshakes of
-    /// strangers must not fill the queue in front of a token that has other things to do.
+    /// A key of which `at_once` signatures, and one at least, may be asked for at the same time; others
+    /// wait. Handshakes of strangers must not fill the queue in front of a token that has other things
+    /// to do.
     pub(crate) fn new(key: SigningKey, at_once: usize) -> Self {
         Self {
             key,
-            at_once: Arc::new(Semaphore::new(at_once)),
+            turns: Arc::new(Turns {
+                at_once: at_once.max(1),
+                there: Mutex::default(),
+                gone: Condvar::new(),
+            }),
         }
-    }
-
-    fn sign_in_turn(&self, message: &[u8]) -> Result<Vec<u8>, HsmError> {
-        let _place = self.at_once.try_acquire().map_err(|_| HsmError::Busy)?;
-        self.key.sign(message)
     }
 }
 
@@ -52,7 +91,7 @@ impl sign::SigningKey for TokenKey {
 
 impl Signer for TokenKey {
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>, Error> {
-        off_the_async_threads(|| self.sign_in_turn(message))
+        off_the_async_threads(|| self.turns.take(|| self.key.sign(message)))
             .map_err(|error| Error::Other(OtherError(Arc::new(error))))
     }
 
@@ -71,5 +110,57 @@ fn off_the_async_threads<T>(work: impl FnOnce() -> T) -> T {
         tokio::task::block_in_place(work)
     } else {
         work()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::atomic::{AtomicUsize, Ordering},
+        thread,
+    };
+
+    use super::*;
+
+    #[test]
+    fn no_more_sign_at_once_than_may() {
+        let turns = Turns {
+            at_once: 2,
+            there: Mutex::default(),
+            gone: Condvar::new(),
+        };
+        let (now, most, done) = (
+            AtomicUsize::new(0),
+            AtomicUsize::new(0),
+            AtomicUsize::new(0),
+        );
+        let work = || {
+            most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+            thread::yield_now();
+            now.fetch_sub(1, Ordering::SeqCst);
+            done.fetch_add(1, Ordering::SeqCst);
+            Ok(())
+        };
+        thread::scope(|scope| {
+            for _ in 0..16 {
+                scope.spawn(|| turns.take(work));
+            }
+        });
+        assert_eq!(done.into_inner(), 16);
+        assert!(most.into_inner() <= 2);
+    }
+
+    #[test]
+    fn those_who_would_wait_without_end_are_told() {
+        let crowd = Crowd {
+            signing: 1,
+            waiting: MAX_WAITING,
+        };
+        let turns = Turns {
+            at_once: 1,
+            there: Mutex::new(crowd),
+            gone: Condvar::new(),
+        };
+        assert!(matches!(turns.take(|| Ok(())), Err(HsmError::Busy)));
     }
 }

@@ -149,6 +149,13 @@ pub(crate) enum KeyCommand {
         /// The key's name
         #[arg(long, value_name = "NAME")]
         key: String,
+        /// Only if the terminal has this encryption key: SHA-256 as "krd status" and "kdhctl device
+        /// show" print it
+        ///
+        /// The key is meant for the encryption key that the terminal has now, or for the first one it
+        /// enrols with. This makes sure that it is the one you looked at.
+        #[arg(long, value_name = "HEX")]
+        encryption_key: Option<String>,
     },
 }
 

@@ -221,8 +221,7 @@ impl Administration for AdministrationService {
         let call = async {
             let operator = self.operator(&request, "AssignKey", &[Keys]).await?;
             let request = request.get_ref();
-            let (serial, slot) = (&request.serial_number, &request.slot);
-            let act = domain::assign_key(&self.0, &operator, serial, slot, &request.key_name);
+            let act = domain::assign_key(&self.0, &operator, request);
             let assignment = domain::on_record(&self.0, &operator, "AssignKey", act).await?;
             Ok(assignment_message(&assignment))
         };

@@ -55,7 +55,7 @@ impl Tx {
     /// Adds a record to the trail. It becomes part of it with this transaction.
     pub(crate) async fn record(&mut self, entry: AuditEntry<'_>) -> Result<(), StoreError> {
         let last = sqlx::query("SELECT sequence, hash FROM audit ORDER BY sequence DESC LIMIT 1")
-            .fetch_optional(&mut *self.tx)
+            .fetch_optional(&mut *self.inner)
             .await?;
         let (sequence, previous) = match last {
             Some(row) => {
@@ -86,7 +86,7 @@ impl Tx {
             .bind(&record.detail)
             .bind(&record.previous_hash)
             .bind(&record.hash)
-            .execute(&mut *self.tx)
+            .execute(&mut *self.inner)
             .await?;
         Ok(())
     }
@@ -100,7 +100,7 @@ impl Tx {
         sqlx::query("SELECT * FROM audit WHERE sequence > $1 ORDER BY sequence LIMIT $2")
             .bind(signed(after)?)
             .bind(limit)
-            .fetch_all(&mut *self.tx)
+            .fetch_all(&mut *self.inner)
             .await?
             .iter()
             .map(read)

@@ -56,7 +56,7 @@ impl Tx {
         .bind(claim.purpose.as_str())
         .bind(&claim.key_sha256[..])
         .bind(&self.now)
-        .execute(&mut *self.tx)
+        .execute(&mut *self.inner)
         .await?;
         Ok(inserted.rows_affected() == 1)
     }
@@ -68,7 +68,7 @@ impl Tx {
     ) -> Result<(), StoreError> {
         sqlx::query("DELETE FROM certificates WHERE device = $1 AND state = 'CLAIMED'")
             .bind(device.as_str())
-            .execute(&mut *self.tx)
+            .execute(&mut *self.inner)
             .await?;
         Ok(())
     }
@@ -86,7 +86,7 @@ impl Tx {
         )
         .bind(device.as_str())
         .bind(purpose.as_str())
-        .execute(&mut *self.tx)
+        .execute(&mut *self.inner)
         .await?;
         let updated = sqlx::query(
             "UPDATE certificates SET state = 'CURRENT', der = $2
@@ -94,7 +94,7 @@ impl Tx {
         )
         .bind(certificate.serial().to_string())
         .bind(certificate.der())
-        .execute(&mut *self.tx)
+        .execute(&mut *self.inner)
         .await?;
         if updated.rows_affected() != 1 {
             return Err(StoreError::Damaged("certificate claim"));
@@ -113,7 +113,7 @@ impl Tx {
         )
         .bind(device.as_str())
         .bind(purpose.as_str())
-        .fetch_optional(&mut *self.tx)
+        .fetch_optional(&mut *self.inner)
         .await?
         .as_ref()
         .map(read)
@@ -130,7 +130,7 @@ impl Tx {
             .bind(certificate.serial().to_string())
             .bind(purpose.as_str())
             .bind(certificate.der())
-            .fetch_optional(&mut *self.tx)
+            .fetch_optional(&mut *self.inner)
             .await?
             .as_ref()
             .map(read)

@@ -59,7 +59,7 @@ impl Tx {
             .bind(device.as_str())
             .bind(&nonce.as_bytes()[..])
             .bind(&self.now)
-            .execute(&mut *self.tx)
+            .execute(&mut *self.inner)
             .await?;
         Ok(inserted.rows_affected() == 1)
     }
@@ -78,7 +78,7 @@ impl Tx {
         )
         .bind(id)
         .bind(&self.now)
-        .execute(&mut *self.tx)
+        .execute(&mut *self.inner)
         .await?;
         if abandoned.rows_affected() == 0 {
             return Ok(false);
@@ -86,7 +86,7 @@ impl Tx {
         sqlx::query("DELETE FROM nonces WHERE device = $1 AND nonce = $2")
             .bind(device.as_str())
             .bind(nonce)
-            .execute(&mut *self.tx)
+            .execute(&mut *self.inner)
             .await?;
         Ok(true)
     }
@@ -109,7 +109,7 @@ impl Tx {
         .bind(&delivery.nonce.as_bytes()[..])
         .bind(time_text(delivery.expires_at)?)
         .bind(&self.now)
-        .execute(&mut *self.tx)
+        .execute(&mut *self.inner)
         .await?;
         Ok(())
     }
@@ -128,7 +128,7 @@ impl Tx {
         sqlx::query("UPDATE deliveries SET token_sha256 = $2 WHERE id = $1")
             .bind(delivery.id)
             .bind(&token_sha256[..])
-            .execute(&mut *self.tx)
+            .execute(&mut *self.inner)
             .await?;
         Ok(older)
     }
@@ -145,7 +145,7 @@ impl Tx {
         )
         .bind(device.as_str())
         .bind(slot.map_or("", Slot::as_str))
-        .fetch_all(&mut *self.tx)
+        .fetch_all(&mut *self.inner)
         .await?;
         for id in &open {
             self.set_delivery_state(id, DeliveryState::Issued, DeliveryState::Superseded)
@@ -180,7 +180,7 @@ impl Tx {
     pub(crate) async fn delivery(&mut self, id: &str) -> Result<Option<Delivery>, StoreError> {
         let row = sqlx::query("SELECT * FROM deliveries WHERE id = $1")
             .bind(id)
-            .fetch_optional(&mut *self.tx)
+            .fetch_optional(&mut *self.inner)
             .await?;
         row.as_ref().map(|row| read(row, &self.now)).transpose()
     }
@@ -188,7 +188,7 @@ impl Tx {
     /// Deliveries whose token was not made, or not yet.
     pub(crate) async fn unfinished_deliveries(&mut self) -> Result<Vec<Delivery>, StoreError> {
         sqlx::query("SELECT * FROM deliveries WHERE state = 'PREPARED'")
-            .fetch_all(&mut *self.tx)
+            .fetch_all(&mut *self.inner)
             .await?
             .iter()
             .map(|row| read(row, &self.now))
@@ -210,7 +210,7 @@ impl Tx {
         .bind(device.map_or("", DeviceSerial::as_str))
         .bind(before)
         .bind(limit)
-        .fetch_all(&mut *self.tx)
+        .fetch_all(&mut *self.inner)
         .await?
         .iter()
         .map(|row| read(row, &self.now))

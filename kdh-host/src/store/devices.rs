@@ -34,7 +34,7 @@ impl Tx {
         .bind(model.as_str())
         .bind(DeviceState::Registered.as_str())
         .bind(&self.now)
-        .execute(&mut *self.tx)
+        .execute(&mut *self.inner)
         .await?;
         Ok(inserted.rows_affected() == 1)
     }
@@ -45,7 +45,7 @@ impl Tx {
     ) -> Result<Option<Device>, StoreError> {
         sqlx::query("SELECT * FROM devices WHERE serial_number = $1")
             .bind(serial.as_str())
-            .fetch_optional(&mut *self.tx)
+            .fetch_optional(&mut *self.inner)
             .await?
             .as_ref()
             .map(read)
@@ -66,7 +66,7 @@ impl Tx {
         .bind(after)
         .bind(state.map_or("", DeviceState::as_str))
         .bind(limit)
-        .fetch_all(&mut *self.tx)
+        .fetch_all(&mut *self.inner)
         .await?
         .iter()
         .map(read)
@@ -88,7 +88,7 @@ impl Tx {
         .bind(state.as_str())
         .bind(before.map(DeviceState::as_str))
         .bind(&self.now)
-        .execute(&mut *self.tx)
+        .execute(&mut *self.inner)
         .await?;
         Ok(())
     }

@@ -30,6 +30,8 @@ pub(crate) struct Assignment {
     /// again may be another one under the same serial number: it gets nothing until an operator
     /// assigns anew.
     pub(crate) meant_for_present_key: bool,
+    /// SHA-256 of that key; none if the device had none.
+    pub(crate) recipient: Option<Vec<u8>>,
 }
 
 impl StoredKey {
@@ -39,6 +41,7 @@ impl StoredKey {
             "key": self.name.as_str(),
             "hsm-label": self.hsm_label,
             "header": self.header.to_string(),
+            "kind": self.kind,
             "kcv-method": method_word(self.kcv.method()),
             "kcv": self.kcv.to_string(),
         })
@@ -58,7 +61,7 @@ impl Tx {
         .bind(method_word(key.kcv.method()))
         .bind(key.kcv.to_string())
         .bind(&self.now)
-        .execute(&mut *self.tx)
+        .execute(&mut *self.inner)
         .await?;
         Ok(inserted.rows_affected() == 1)
     }
@@ -66,7 +69,7 @@ impl Tx {
     pub(crate) async fn key(&mut self, name: &KeyAlias) -> Result<Option<StoredKey>, StoreError> {
         sqlx::query("SELECT * FROM keys WHERE name = $1")
             .bind(name.as_str())
-            .fetch_optional(&mut *self.tx)
+            .fetch_optional(&mut *self.inner)
             .await?
             .as_ref()
             .map(read_key)
@@ -75,7 +78,7 @@ impl Tx {
 
     pub(crate) async fn keys(&mut self) -> Result<Vec<StoredKey>, StoreError> {
         sqlx::query("SELECT * FROM keys ORDER BY name")
-            .fetch_all(&mut *self.tx)
+            .fetch_all(&mut *self.inner)
             .await?
             .iter()
             .map(read_key)
@@ -100,7 +103,7 @@ impl Tx {
         .bind(slot.as_str())
         .bind(key.as_str())
         .bind(&self.now)
-        .execute(&mut *self.tx)
+        .execute(&mut *self.inner)
         .await?;
         Ok(())
     }
@@ -116,7 +119,7 @@ impl Tx {
         )
         .bind(device.as_str())
         .bind(&key_sha256[..])
-        .execute(&mut *self.tx)
+        .execute(&mut *self.inner)
         .await?;
         Ok(())
     }
@@ -130,16 +133,16 @@ impl Tx {
             "SELECT a.slot, a.version, k.*, EXISTS (
                  SELECT 1 FROM deliveries d WHERE d.device = a.device AND d.slot = a.slot
                  AND d.version = a.version AND d.state = 'CONFIRMED') AS confirmed,
-                 a.recipient IS NULL OR EXISTS (
-                 SELECT 1 FROM certificates c WHERE c.device = a.device AND c.purpose = 'ENCRYPTION'
-                 AND c.state = 'CURRENT' AND c.key_sha256 = a.recipient) AS meant_for_present_key
+                 a.recipient, a.recipient IS (
+                 SELECT key_sha256 FROM certificates c WHERE c.device = a.device
+                 AND c.purpose = 'ENCRYPTION' AND c.state = 'CURRENT') AS meant_for_present_key
              FROM assignments a JOIN keys k ON k.name = a.key_name
              WHERE a.device = $1 AND a.version = (
                  SELECT MAX(version) FROM assignments b WHERE b.device = a.device AND b.slot = a.slot)
              ORDER BY a.slot",
         )
         .bind(device.as_str())
-        .fetch_all(&mut *self.tx)
+        .fetch_all(&mut *self.inner)
         .await?
         .iter()
         .map(read_assignment)
@@ -164,6 +167,7 @@ fn read_assignment(row: &SqliteRow) -> Result<Assignment, StoreError> {
         key: read_key(row)?,
         confirmed: row.try_get("confirmed")?,
         meant_for_present_key: row.try_get("meant_for_present_key")?,
+        recipient: row.try_get("recipient")?,
     })
 }
 

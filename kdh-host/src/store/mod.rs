@@ -29,6 +29,7 @@ use sqlx::{
     },
 };
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use tokio::sync::{Mutex, OwnedMutexGuard};
 
 pub(crate) use activation::EnrolmentClaim;
 pub(crate) use audit::{Actor, AuditEntry, KEY_REGISTERED};
@@ -62,6 +63,8 @@ pub enum StoreError {
 #[derive(Clone, Debug)]
 pub(crate) struct Store {
     pool: SqlitePool,
+    /// Writers queue here, each in its turn, and not for connections that readers need.
+    writer: Arc<Mutex<()>>,
     /// Keeps other hosts away for as long as this one lives: each would take the other's claims for
     /// what a crash left behind.
     _lock: Arc<File>,
@@ -70,8 +73,9 @@ pub(crate) struct Store {
 /// A transaction, and the time at which everything in it happened. Dropped without
 /// [`Self::commit`], it leaves nothing.
 pub(crate) struct Tx {
-    tx: Transaction<'static, Sqlite>,
+    inner: Transaction<'static, Sqlite>,
     now: String,
+    _writing: Option<OwnedMutexGuard<()>>,
 }
 
 impl Store {
@@ -94,18 +98,30 @@ impl Store {
             .run(&pool)
             .await
             .map_err(sqlx::Error::from)?;
-        Ok(Self { pool, _lock: lock })
+        Ok(Self {
+            pool,
+            writer: Arc::default(),
+            _lock: lock,
+        })
     }
 
     /// Begins a transaction that writes. Writers follow one another, so that what a transaction has
     /// read is still true when it commits.
     pub(crate) async fn write(&self, now: OffsetDateTime) -> Result<Tx, StoreError> {
-        Tx::new(self.pool.begin_with("BEGIN IMMEDIATE").await?, now)
+        let turn = Arc::clone(&self.writer).lock_owned();
+        let turn = tokio::time::timeout(BUSY_TIMEOUT, turn)
+            .await
+            .map_err(|_| sqlx::Error::PoolTimedOut)?;
+        Tx::new(
+            self.pool.begin_with("BEGIN IMMEDIATE").await?,
+            now,
+            Some(turn),
+        )
     }
 
     /// Begins a transaction that only reads.
     pub(crate) async fn read(&self, now: OffsetDateTime) -> Result<Tx, StoreError> {
-        Tx::new(self.pool.begin().await?, now)
+        Tx::new(self.pool.begin().await?, now, None)
     }
 
     /// Ends all connections.
@@ -115,10 +131,15 @@ impl Store {
 }
 
 impl Tx {
-    fn new(tx: Transaction<'static, Sqlite>, now: OffsetDateTime) -> Result<Self, StoreError> {
+    fn new(
+        tx: Transaction<'static, Sqlite>,
+        now: OffsetDateTime,
+        writing: Option<OwnedMutexGuard<()>>,
+    ) -> Result<Self, StoreError> {
         Ok(Self {
-            tx,
+            inner: tx,
             now: time_text(now)?,
+            _writing: writing,
         })
     }
 
@@ -128,7 +149,7 @@ impl Tx {
         statement: Query<'_, Sqlite, SqliteArguments>,
         what: &'static str,
     ) -> Result<(), StoreError> {
-        let done = statement.execute(&mut *self.tx).await?;
+        let done = statement.execute(&mut *self.inner).await?;
         if done.rows_affected() == 1 {
             Ok(())
         } else {
@@ -138,13 +159,15 @@ impl Tx {
 
     /// Makes it so.
     pub(crate) async fn commit(self) -> Result<(), StoreError> {
-        Ok(self.tx.commit().await?)
+        Ok(self.inner.commit().await?)
     }
 }
 
 /// Locks the file beside the database for as long as the returned handle is open.
 fn lock(database: &Path) -> Result<File, StoreError> {
-    let mut path = OsString::from(database);
+    // Of the file that is meant, under whatever name.
+    let real = std::fs::canonicalize(database).unwrap_or_else(|_| database.to_owned());
+    let mut path = OsString::from(real);
     path.push(".lock");
     let failed = |error: std::io::Error| {
         StoreError::Lock(format!("{}: {error}", Path::new(&path).display()))

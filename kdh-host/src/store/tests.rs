@@ -346,6 +346,12 @@ async fn an_assignment_is_meant_for_one_key_of_its_device() {
     tx.assign_key(&a, &late, &key.name).await.unwrap();
     let anew = expected(&[("early", false), ("late", true)]);
     assert_eq!(meant(&mut tx, &a).await, anew);
+    sqlx::query("UPDATE assignments SET recipient = NULL")
+        .execute(&mut *tx.inner)
+        .await
+        .unwrap();
+    let unnamed = expected(&[("early", false), ("late", false)]);
+    assert_eq!(meant(&mut tx, &a).await, unnamed, "meant for nobody");
     assert_eq!(
         meant(&mut tx, &b).await,
         expected(&[("early", true)]),
@@ -365,7 +371,10 @@ async fn enrol(tx: &mut Tx, device: &DeviceSerial, number: u8) {
         "UPDATE certificates SET state = 'SUPERSEDED' WHERE state = 'CURRENT'",
         "UPDATE certificates SET state = 'CURRENT' WHERE state = 'CLAIMED'",
     ] {
-        sqlx::query(statement).execute(&mut *tx.tx).await.unwrap();
+        sqlx::query(statement)
+            .execute(&mut *tx.inner)
+            .await
+            .unwrap();
     }
     tx.pin_assignments(device, &claim.key_sha256).await.unwrap();
 }
@@ -656,6 +665,10 @@ async fn a_database_is_one_hosts_alone() {
     let database = Database::new().await;
     let second = Store::open(&database.path).await.unwrap_err();
     assert!(matches!(second, StoreError::InUse), "{second}");
+    let link = database.path.with_file_name("link.db");
+    std::os::unix::fs::symlink(&database.path, &link).unwrap();
+    let linked = Store::open(&link).await.unwrap_err();
+    assert!(matches!(linked, StoreError::InUse), "{linked}");
     let Database {
         store,
         path,
@@ -671,6 +684,7 @@ async fn a_key_is_what_an_operator_registered() {
         ("its label", "UPDATE keys SET hsm_label = 'kn.other'"),
         ("its header", "UPDATE keys SET header = 'P0AE00E00000000K'"),
         ("its check value", "UPDATE keys SET kcv = '000000'"),
+        ("its kind", "UPDATE keys SET kind = 'AES-256'"),
         ("the method", "UPDATE keys SET kcv_method = 'TDEA_ECB'"),
         ("its name", "UPDATE keys SET name = 'other'"),
     ];

@@ -109,7 +109,7 @@ fn a_key_that_the_token_lacks_stops_the_host_and_is_not_forgotten() {
             record(
                 &mut database,
                 "key.registered",
-                &json!({"key": "tmk", "hsm-label": "kn.gone", "header": "D0000K0AB00E0000",
+                &json!({"key": "tmk", "hsm-label": "kn.gone", "header": "D0000K0AB00E0000", "kind": "AES-128",
                         "kcv-method": "AES_CMAC", "kcv": "A1B2C3"}),
             )
             .await;

@@ -74,6 +74,39 @@ fn a_terminal_that_calls_without_end_is_told_to_wait() {
 }
 
 #[test]
+fn who_knows_a_used_code_does_not_fill_the_trail() {
+    alone(|directory| {
+        let world = World::new(directory);
+        world.configure("limits.device-calls-per-minute = 10\n");
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(async {
+            let host = world.serve().await;
+            let code = world.added(&mut world.operator(&host).await, "SN-1").await;
+            let enrollment = world.enrollment("SN-1", &code);
+            let mut terminal = world.terminal(&host).await;
+            terminal.enroll(enrollment.clone()).await.unwrap();
+            let mut other = world.enrollment("SN-2", &code);
+            other.serial_number = "SN-1".to_owned();
+            let mut refusals = 0;
+            let refused = loop {
+                let refused = terminal.enroll(other.clone()).await.unwrap_err();
+                if refused.reason() != Some(Reason::EnrollmentRefused) {
+                    break refused;
+                }
+                refusals += 1;
+                assert!(refusals < 1000, "no end of refusals");
+            };
+            assert_eq!(refused.reason(), Some(Reason::RateLimited));
+            // Without the code it is as if there were no limit.
+            other.activation_code.clear();
+            let refused = terminal.enroll(other).await.unwrap_err();
+            assert_eq!(refused.reason(), Some(Reason::EnrollmentRefused));
+            host.stop().await;
+        });
+    });
+}
+
+#[test]
 fn an_operator_is_known_by_certificate_and_not_by_name() {
     alone(|directory| {
         let world = World::new(directory);

@@ -36,11 +36,17 @@ pub(super) async fn run(command: KeyCommand, client: &mut Client) -> Result<Repo
             let keys = client.list_keys(request(ListKeysRequest {})).await?;
             Ok(report::keys(&keys.get_ref().keys))
         }
-        KeyCommand::Assign { device, slot, key } => {
+        KeyCommand::Assign {
+            device,
+            slot,
+            key,
+            encryption_key,
+        } => {
             let message = AssignKeyRequest {
                 serial_number: device,
                 slot,
                 key_name: key,
+                encryption_key_sha256: encryption_key.unwrap_or_default(),
             };
             let assignment = client.assign_key(request(message)).await?;
             Ok(report::assignment(assignment.get_ref()))

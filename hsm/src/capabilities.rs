@@ -2,15 +2,26 @@
 
 use std::fmt;
 
-use tr34::OaepHash;
+use tr34::{KeyKind, OaepHash};
 
-use crate::{HsmError, combine, seal, self_test, worker::Worker};
+use crate::{HsmError, self_test, worker::Worker};
 
-/// How key blocks are sealed.
+/// How key blocks are sealed. [`crate::Token::seal`] prefers the first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SealingWay {
+    /// The block put together inside the module, and wrapped.
+    Concatenate,
     /// CBC in three parts, the middle one by wrapping Kn.
     Splice,
+}
+
+/// How key blocks are opened inside a terminal's token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OpeningWay {
+    /// The ciphertext blocks of Kn unwrapped, where Kn lies on block boundaries.
+    Aligned,
+    /// The whole block unwrapped, and Kn extracted from it.
+    Extract,
 }
 
 /// How components are combined.
@@ -22,7 +33,7 @@ pub enum CombiningWay {
     KeyWrap,
 }
 
-/// What a token would have to offer.
+/// What a token would have to offer, or what it did when it was tried.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Missing(pub Vec<String>);
 
@@ -31,58 +42,144 @@ pub struct Missing(pub Vec<String>);
 pub struct Capabilities {
     /// How key blocks are sealed.
     pub sealing: Result<SealingWay, Missing>,
+    /// How key blocks are opened inside, the preferred way first; never empty.
+    pub opening: Result<Vec<OpeningWay>, Missing>,
     /// The hashes with which a throw-away key could be sealed and opened.
     pub oaep: Vec<OaepHash>,
     /// How components are combined.
     pub combining: Result<CombiningWay, Missing>,
     /// The mechanisms that the token lists, `CKM_...`, sorted.
     pub mechanisms: Vec<String>,
+    self_tests: Vec<(OaepHash, Result<SelfTestReport, Missing>)>,
 }
 
 /// A self-test that passed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SelfTestReport {
-    /// How key blocks are sealed.
-    pub way: SealingWay,
     /// The hash in RSA-OAEP.
     pub oaep: OaepHash,
-    /// Lengths of the keys that were sealed and opened.
-    pub key_lengths: Vec<usize>,
+    /// The ways that passed, the preferred one first; never empty.
+    pub ways: Vec<PassedWay>,
+}
+
+/// A way of sealing that passed the self-test.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PassedWay {
+    /// The way.
+    pub way: SealingWay,
+    /// The kinds of key that were sealed and opened.
+    pub kinds: Vec<KeyKind>,
+    /// The kinds that the module refused, and how.
+    pub refused: Vec<(KeyKind, String)>,
+}
+
+impl Capabilities {
+    /// The outcome of the self-test with this hash.
+    ///
+    /// # Errors
+    /// It failed: what for each way.
+    pub fn self_test(&self, oaep: OaepHash) -> Result<&SelfTestReport, &Missing> {
+        static UNTRIED: Missing = Missing(Vec::new());
+        self.self_tests
+            .iter()
+            .find(|(hash, _)| *hash == oaep)
+            .map_or(Err(&UNTRIED), |(_, outcome)| outcome.as_ref())
+    }
+}
+
+impl SelfTestReport {
+    /// The preferred way of sealing.
+    pub fn way(&self) -> Option<SealingWay> {
+        self.ways.first().map(|passed| passed.way)
+    }
+
+    /// The kinds of key that one way or another can seal.
+    pub fn kinds(&self) -> Vec<KeyKind> {
+        let sealed = |kind: &KeyKind| self.ways.iter().any(|passed| passed.kinds.contains(kind));
+        self_test::KINDS.into_iter().filter(sealed).collect()
+    }
+}
+
+impl fmt::Display for SealingWay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Concatenate => "concatenate",
+            Self::Splice => "splice",
+        })
+    }
+}
+
+impl fmt::Display for OpeningWay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Aligned => "aligned",
+            Self::Extract => "extract",
+        })
+    }
+}
+
+impl fmt::Display for CombiningWay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Xor => "xor",
+            Self::KeyWrap => "key-wrap",
+        })
+    }
+}
+
+impl Missing {
+    /// That a way lacks mechanisms.
+    pub(crate) fn mechanisms(way: impl fmt::Display, names: &[&str]) -> Self {
+        Self(vec![format!("{way} needs {}", names.join(" and "))])
+    }
+
+    /// That something failed when it was tried.
+    pub(crate) fn failed(way: impl fmt::Display, error: &HsmError) -> Self {
+        Self(vec![format!("{way} failed: {error}")])
+    }
 }
 
 impl fmt::Display for Missing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.join(" and "))
+        f.write_str(&self.0.join("; "))
     }
 }
 
-pub(crate) fn probe(worker: &Worker) -> Result<Capabilities, HsmError> {
+pub(crate) fn probe(
+    worker: &Worker,
+    opening: Result<Vec<OpeningWay>, Missing>,
+) -> Result<Capabilities, HsmError> {
     let place = &worker.place;
-    let mut oaep = Vec::new();
-    let mut faults = Vec::new();
-    for hash in [OaepHash::Sha256, OaepHash::Sha1] {
-        match self_test::run(worker, hash) {
-            Ok(_) => oaep.push(hash),
-            Err(lost @ HsmError::Unavailable { .. }) => return Err(lost),
-            Err(HsmError::Unsupported { missing, .. }) => {
-                faults = missing.into_iter().map(str::to_owned).collect();
-            }
-            Err(error) => faults.push(error.to_string()),
-        }
-    }
-    let sealing = if oaep.is_empty() {
-        Err(Missing(faults))
-    } else {
-        Ok(seal::choose(place)?)
-    };
-    let combining = combine::choose(place)
-        .map_err(|missing| Missing(missing.into_iter().map(str::to_owned).collect()));
+    let self_tests = self_test::sealing(worker)?;
+    let passed = || self_tests.iter().filter_map(|(_, test)| test.as_ref().ok());
+    let sealing = passed()
+        .find_map(SelfTestReport::way)
+        .ok_or_else(|| Missing(why_not(&self_tests)));
+    let combining = self_test::combining(worker)?;
     let mut mechanisms: Vec<String> = place.mechanisms.iter().map(ToString::to_string).collect();
     mechanisms.sort();
     Ok(Capabilities {
         sealing,
-        oaep,
+        opening,
+        oaep: passed().map(|report| report.oaep).collect(),
         combining,
         mechanisms,
+        self_tests,
     })
+}
+
+/// Each reason once: what is missing is so for either hash.
+fn why_not(self_tests: &[(OaepHash, Result<SelfTestReport, Missing>)]) -> Vec<String> {
+    let mut reasons: Vec<String> = Vec::new();
+    for Missing(missing) in self_tests
+        .iter()
+        .filter_map(|(_, test)| test.as_ref().err())
+    {
+        for reason in missing {
+            if !reasons.contains(reason) {
+                reasons.push(reason.clone());
+            }
+        }
+    }
+    reasons
 }

@@ -1,8 +1,9 @@
 //! Computing check values, on keys that can do nothing else.
 
 use cryptoki::{
+    error::{Error as CryptokiError, RvError},
     mechanism::Mechanism,
-    object::{Attribute, ObjectHandle},
+    object::{Attribute, AttributeType, ObjectHandle},
     session::Session,
 };
 use tr34::KeyKind;
@@ -33,10 +34,15 @@ pub(crate) fn of_copy(
     kind: KeyKind,
     len: usize,
 ) -> Result<Kcv, HsmError> {
-    let copy = session
-        .copy_object(key, &copy_attributes(session, key, template(kind))?)
-        .during(OPERATION)?;
-    of(&Ephemeral::new(session, copy), session, kind, len)
+    let mut attributes = copy_attributes(session, key, template(kind))?;
+    let mut copy = session.copy_object(key, &attributes);
+    if let Err(CryptokiError::Pkcs11(RvError::AttributeReadOnly, _)) = copy {
+        // Kryoptic's copies are as extractable as their original.
+        attributes.retain(|attribute| attribute.attribute_type() != AttributeType::Extractable);
+        copy = session.copy_object(key, &attributes);
+    }
+    let copy = Ephemeral::new(session, copy.during(OPERATION)?);
+    of(&copy, session, kind, len)
 }
 
 /// What a copy by the template has to have otherwise than its original. Modules refuse to be told to

@@ -202,6 +202,11 @@ impl HsmError {
     pub const fn is_retryable(&self) -> bool {
         matches!(self, Self::Busy | Self::Unavailable { .. })
     }
+
+    /// Whether the module said that its device failed.
+    pub(crate) fn is_device_error(&self) -> bool {
+        matches!(self, Self::Unavailable { reason, .. } if *reason == code_name(RvError::DeviceError))
+    }
 }
 
 /// Gives a failed call its operation and key.

@@ -266,6 +266,16 @@ fn measure(session: &Session, key: ObjectHandle, label: &str) -> Result<usize, H
     Ok(wrapped.len().saturating_sub(KEY_WRAP_OVERHEAD))
 }
 
+/// The length of a secret key to be derived, where its type leaves it open.
+pub(crate) fn value_len(kind: KeyKind) -> cryptoki::error::Result<Option<Attribute>> {
+    match kind {
+        KeyKind::Tdea2 | KeyKind::Tdea3 => Ok(None),
+        KeyKind::Aes128 | KeyKind::Aes192 | KeyKind::Aes256 => {
+            Ok(Some(Attribute::ValueLen(kind.key_len().try_into()?)))
+        }
+    }
+}
+
 /// The PKCS#11 type of a secret key.
 pub(crate) const fn key_type(kind: KeyKind) -> KeyType {
     match kind {

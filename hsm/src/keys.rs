@@ -26,11 +26,17 @@ pub struct SecretKey {
     name: KeyName,
     role: KeyRole,
     kind: KeyKind,
+    may_derive: bool,
 }
 
 impl SecretKey {
-    pub(crate) const fn new(name: KeyName, role: KeyRole, kind: KeyKind) -> Self {
-        Self { name, role, kind }
+    pub(crate) const fn new(name: KeyName, role: KeyRole, kind: KeyKind, may_derive: bool) -> Self {
+        Self {
+            name,
+            role,
+            kind,
+            may_derive,
+        }
     }
 
     /// Its name in the token.
@@ -46,6 +52,11 @@ impl SecretKey {
     /// Algorithm and length.
     pub const fn kind(&self) -> KeyKind {
         self.kind
+    }
+
+    /// Whether the module may put a key block together round it.
+    pub(crate) const fn may_derive(&self) -> bool {
+        self.may_derive
     }
 }
 
@@ -176,7 +187,8 @@ pub(crate) fn secret_key(
     }
     let handle = worker.key(role, name)?;
     let kind = key_kind(&worker.session, handle, name.label())?;
-    Ok(SecretKey::new(name.clone(), role, kind))
+    let may_derive = may(&worker.session, handle, Flag::Derive, name)?;
+    Ok(SecretKey::new(name.clone(), role, kind, may_derive))
 }
 
 pub(crate) fn destroy(session: &Session, name: &KeyName) -> Result<(), HsmError> {

@@ -1,10 +1,10 @@
 //! Everything that touches PKCS#11: tokens, keys, sealing, combining, check values.
 //!
 //! No handle, session or mechanism leaves this crate, and on the host's side no key does either:
-//! [`Token::seal`] builds a key block round a Kn that stays in the module. The two places where key
-//! bytes do stand in process memory are named for it: a component on its way into a
-//! [`Combination`], and [`Token::open_in_process_memory`] for a terminal whose token can do no
-//! better.
+//! [`Token::seal`] builds a key block round a Kn that stays in the module, and [`Token::open_inside`]
+//! takes it out of there on the terminal. The two places where key bytes do stand in process memory
+//! are named for it: a component on its way into a [`Combination`], and
+//! [`Token::open_in_process_memory`] for a terminal whose token can do no better.
 //!
 //! All calls block. Work that a server does for its clients goes through a bounded queue to a few
 //! threads, each with a session of its own, and has a deadline ([`TokenConfig`]). Acts that change
@@ -20,6 +20,7 @@ mod kcv;
 mod keys;
 mod module;
 mod name;
+mod open;
 mod pin;
 mod pool;
 mod private_file;
@@ -32,17 +33,19 @@ mod self_test;
 mod signing;
 mod staged;
 mod template;
-mod terminal;
 mod token;
 mod worker;
 
-pub use capabilities::{Capabilities, CombiningWay, Missing, SealingWay, SelfTestReport};
+pub use capabilities::{
+    Capabilities, CombiningWay, Missing, OpeningWay, PassedWay, SealingWay, SelfTestReport,
+};
 pub use combine::Combination;
 pub use error::HsmError;
 pub use kcv::{Kcv, KcvError, KcvMethod};
 pub use keys::{KeyClass, KeySummary, SecretKey};
 pub use module::{Module, ModuleInfo, TokenInfo};
 pub use name::{KeyName, NameError};
+pub use open::{DecryptionKey, ExpectedKeyBlock, InProcessMemoryConsent};
 pub use pin::Pin;
 pub use private_file::{PrivateFileError, open_private_file};
 pub use process::forbid_core_dumps;
@@ -51,5 +54,5 @@ pub use seal::{SealRequest, SealedKeyBlock};
 pub use secret::{ClearKey, ClearKeyBlock, ClearKeyError};
 pub use signing::SigningKey;
 pub use staged::StagedKey;
-pub use terminal::{DecryptionKey, InProcessMemoryConsent};
+
 pub use token::{Token, TokenConfig};

@@ -1,8 +1,8 @@
-//! The self-test: a throw-away key is sealed as a real one would be, and opened inside of the HSM.
+//! The self-test: throw-away keys are sealed, opened and combined as real ones would be.
 
 use cryptoki::{
     mechanism::Mechanism,
-    object::{Attribute, KeyType, ObjectClass, ObjectHandle},
+    object::{Attribute, KeyType, ObjectClass},
     session::Session,
 };
 use pki::PublicKey;
@@ -11,41 +11,259 @@ use tr34::{ContentCipher, IssuerAndSerial, Kbh, KeyBlockFrame, KeyKind, OaepHash
 use zeroize::Zeroizing;
 
 use crate::{
-    HsmError, KeyName, KeyRole, SealRequest, SealedKeyBlock, SecretKey, SelfTestReport,
+    CombiningWay, HsmError, KeyName, KeyRole, Missing, OpeningWay, PassedWay, SealRequest,
+    SealedKeyBlock, SealingWay, SecretKey, SelfTestReport, check_value, combine,
     error::CallResult,
     inspect::key_type,
+    kcv::Kcv,
     keys::RSA_EXPONENT,
-    seal::{Plan, choose, oaep},
+    open::{self, Encrypted, ExpectedKeyBlock, Means},
+    seal::{self, Plan},
     secret::SecretTemplate,
-    template::{Lives, OPENING_KEY, PUBLIC_HALF, TRANSPORT_KEY, TRIAL_RECIPIENT_KEY},
+    template::{
+        Flag, LOADING_KEY, Lives, OPENING_KEY, PUBLIC_HALF, REBUILDING_KEY, TRANSPORT_KEY,
+        TRIAL_RECIPIENT_KEY, Template,
+    },
     worker::{Ephemeral, Worker},
 };
 
 const RSA_BITS: usize = 2048;
 
-/// A key of each length that every way of sealing offers.
-const KINDS: [KeyKind; 3] = [KeyKind::Aes128, KeyKind::Aes256, KeyKind::Tdea2];
+/// Every kind of key that there is.
+pub(crate) const KINDS: [KeyKind; 5] = [
+    KeyKind::Aes128,
+    KeyKind::Aes192,
+    KeyKind::Aes256,
+    KeyKind::Tdea2,
+    KeyKind::Tdea3,
+];
+
+/// The kinds without which a way is of no use.
+const INDISPENSABLE: [KeyKind; 2] = [KeyKind::Aes128, KeyKind::Aes256];
 
 /// DER of the name `CN=self-test`.
 const ISSUER: [u8; 22] = *b"\x30\x14\x31\x12\x30\x10\x06\x03\x55\x04\x03\x0c\x09self-test";
 
-pub(crate) fn run(worker: &Worker, hash: OaepHash) -> Result<SelfTestReport, HsmError> {
-    let way = choose(&worker.place)?;
+type Sealing = Vec<(OaepHash, Result<SelfTestReport, Missing>)>;
+
+/// Seals a key of each kind for a throw-away RSA key by each way and with each hash, opens it again,
+/// and compares.
+///
+/// # Errors
+/// The HSM is unavailable. What the token cannot do is in the answer.
+pub(crate) fn sealing(worker: &Worker) -> Result<Sealing, HsmError> {
     let session = &worker.session;
-    let recipient = Recipient::generate(session)?;
-    for kind in KINDS {
-        round_trip(worker, &recipient, kind, hash).map_err(|error| match error {
-            lost @ HsmError::Unavailable { .. } => lost,
-            error => HsmError::SelfTest {
-                what: format!("{kind} by OAEP with {hash:?}: {error}"),
-            },
-        })?;
+    let recipient = match tried(Recipient::generate(session))? {
+        Ok(recipient) => recipient,
+        Err(error) => {
+            let missing = Missing::failed("making an RSA key", &error);
+            return Ok(HASHES.map(|hash| (hash, Err(missing.clone()))).into());
+        }
+    };
+    HASHES
+        .into_iter()
+        .map(|hash| Ok((hash, sealing_with(worker, &recipient, hash)?)))
+        .collect()
+}
+
+/// The preferred one first.
+const HASHES: [OaepHash; 2] = [OaepHash::Sha256, OaepHash::Sha1];
+
+fn sealing_with(
+    worker: &Worker,
+    recipient: &Recipient<'_>,
+    oaep: OaepHash,
+) -> Result<Result<SelfTestReport, Missing>, HsmError> {
+    let mut ways = Vec::new();
+    let mut why_not = Vec::new();
+    for way in seal::LADDER {
+        let lacking = seal::missing(&worker.place, way);
+        let outcome = if lacking.is_empty() {
+            tried(sealing_by(worker, recipient, way, oaep))?
+                .map_err(|error| Missing::failed(format!("{way} with {oaep:?}"), &error))
+        } else {
+            Err(Missing::mechanisms(way, &lacking))
+        };
+        match outcome {
+            Ok(passed) => ways.push(passed),
+            Err(Missing(reasons)) => why_not.extend(reasons),
+        }
     }
-    Ok(SelfTestReport {
+    if ways.is_empty() {
+        return Ok(Err(Missing(why_not)));
+    }
+    Ok(Ok(SelfTestReport { oaep, ways }))
+}
+
+fn sealing_by(
+    worker: &Worker,
+    recipient: &Recipient<'_>,
+    way: SealingWay,
+    oaep: OaepHash,
+) -> Result<PassedWay, HsmError> {
+    let mut passed = PassedWay {
         way,
-        oaep: hash,
-        key_lengths: KINDS.map(KeyKind::key_len).into(),
+        kinds: Vec::new(),
+        refused: Vec::new(),
+    };
+    for kind in KINDS {
+        match round_trip(worker, recipient, way, kind, oaep) {
+            Ok(()) => passed.kinds.push(kind),
+            // One that the module refuses is not offered. One that comes out as another is the end of
+            // the way.
+            Err(error @ (HsmError::Call { .. } | HsmError::Unsupported { .. }))
+                if !INDISPENSABLE.contains(&kind) =>
+            {
+                passed.refused.push((kind, error.to_string()));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(passed)
+}
+
+/// The ways of opening that bring a throw-away key out of its block, and no key out of another one.
+///
+/// # Errors
+/// The HSM is unavailable.
+pub(crate) fn opening(worker: &Worker) -> Result<Result<Means, Missing>, HsmError> {
+    let place = &worker.place;
+    let mut means = Means {
+        opening: Vec::new(),
+        sealing: Vec::new(),
+    };
+    let mut why_not = Vec::new();
+    for way in open::LADDER {
+        let lacking = open::missing(place, way);
+        if !lacking.is_empty() {
+            why_not.extend(Missing::mechanisms(way, &lacking).0);
+            continue;
+        }
+        for rebuilding in seal::LADDER {
+            let lacking = seal::missing_to_encrypt(place, rebuilding);
+            if !lacking.is_empty() {
+                continue;
+            }
+            match tried(opening_by(&worker.session, way, rebuilding))? {
+                Ok(()) => {
+                    if !means.opening.contains(&way) {
+                        means.opening.push(way);
+                    }
+                    if !means.sealing.contains(&rebuilding) {
+                        means.sealing.push(rebuilding);
+                    }
+                }
+                Err(error) => why_not.extend(
+                    Missing::failed(format!("{way}, rebuilding by {rebuilding},"), &error).0,
+                ),
+            }
+        }
+    }
+    Ok(if means.opening.is_empty() {
+        Err(Missing(why_not))
+    } else {
+        Ok(means)
     })
+}
+
+fn opening_by(session: &Session, way: OpeningWay, rebuilding: SealingWay) -> Result<(), HsmError> {
+    let means = Means {
+        opening: vec![way],
+        sealing: vec![rebuilding],
+    };
+    let failed = |what: &str| HsmError::SelfTest {
+        what: what.to_owned(),
+    };
+    for kind in INDISPENSABLE {
+        let cipher = ContentCipher::for_key(kind);
+        let mut template = LOADING_KEY.attributes(Lives::InSession);
+        let operation = "self-test: generate Ke";
+        template.push(Attribute::ValueLen(
+            cipher.key_len().try_into().during(operation)?,
+        ));
+        let ke = session
+            .generate_key(&Mechanism::AesKeyGen, &template)
+            .during(operation)?;
+        let ke = Ephemeral::new(session, ke);
+        let value = random(session, kind)?;
+        let kn = create(session, kind, &REBUILDING_KEY, rebuilding, &value)?;
+        let frame = frame(kind)?;
+        let mut iv = [0; 16];
+        session
+            .generate_random_slice(&mut iv)
+            .during("self-test: random")?;
+        let ciphertext = seal::encrypt(rebuilding, session, ke.handle(), iv, &frame, kn.handle())?;
+        let block = Encrypted {
+            cipher,
+            iv,
+            ciphertext: &ciphertext,
+        };
+        let open = |frame| {
+            let expected = ExpectedKeyBlock { kind, frame };
+            open::open_as(session, &means, ke.handle(), &block, &expected)
+        };
+
+        let opened = open(frame)?.ok_or_else(|| failed("a key block was taken for another"))?;
+        let kcv = |key: &Ephemeral<'_>| check_value::of_copy(session, key.handle(), kind, Kcv::LEN);
+        if kcv(&opened)? != kcv(&kn)? {
+            return Err(failed("another key than the sealed one was opened"));
+        }
+        if open(other_frame(kind)?)?.is_some() {
+            return Err(failed("a key block with another header was opened"));
+        }
+    }
+    Ok(())
+}
+
+/// The first way of combining that makes the sum of throw-away components.
+///
+/// # Errors
+/// The HSM is unavailable.
+pub(crate) fn combining(worker: &Worker) -> Result<Result<CombiningWay, Missing>, HsmError> {
+    let mut why_not = Vec::new();
+    for way in combine::LADDER {
+        let lacking = combine::missing(&worker.place, way);
+        if !lacking.is_empty() {
+            why_not.extend(Missing::mechanisms(way, &lacking).0);
+            continue;
+        }
+        match tried(combining_by(&worker.session, way))? {
+            Ok(()) => return Ok(Ok(way)),
+            Err(error) => why_not.extend(Missing::failed(way, &error).0),
+        }
+    }
+    Ok(Err(Missing(why_not)))
+}
+
+fn combining_by(session: &Session, way: CombiningWay) -> Result<(), HsmError> {
+    for kind in INDISPENSABLE {
+        let components = [random(session, kind)?, random(session, kind)?];
+        let mut sum = Zeroizing::new(components[0].to_vec());
+        for (byte, other) in sum.iter_mut().zip(components[1].iter()) {
+            *byte ^= other;
+        }
+        let whole = create(
+            session,
+            kind,
+            check_value::template(kind),
+            SealingWay::Splice,
+            &sum,
+        )?;
+        let expected = check_value::of(&whole, session, kind, Kcv::LEN)?;
+        let found = combine::trial(session, way, kind, &components)?;
+        if found != expected {
+            return Err(HsmError::KcvMismatch { expected, found });
+        }
+    }
+    Ok(())
+}
+
+/// Keeps apart that the HSM is gone from that it said no.
+fn tried<T>(outcome: Result<T, HsmError>) -> Result<Result<T, HsmError>, HsmError> {
+    match outcome {
+        Err(lost @ HsmError::Unavailable { .. }) => Err(lost),
+        outcome => Ok(outcome),
+    }
 }
 
 /// A throw-away RSA pair.
@@ -86,7 +304,7 @@ impl<'s> Recipient<'s> {
         template.push(Attribute::KeyType(KeyType::AES));
         let ke = session
             .unwrap_key(
-                &oaep(hash),
+                &seal::oaep(hash),
                 self.private.handle(),
                 &sealed.encrypted_key,
                 &template,
@@ -107,57 +325,85 @@ impl<'s> Recipient<'s> {
 fn round_trip(
     worker: &Worker,
     recipient: &Recipient<'_>,
+    way: SealingWay,
     kind: KeyKind,
-    hash: OaepHash,
+    oaep: OaepHash,
 ) -> Result<(), HsmError> {
     let session = &worker.session;
     let frame = frame(kind)?;
-    // A key whose value is known; it protects nothing.
-    let mut value = Zeroizing::new(vec![0; kind.key_len()]);
-    session
-        .generate_random_slice(&mut value)
-        .during("self-test: random")?;
-    let kn = Ephemeral::new(session, create(session, kind, &value)?);
+    let value = random(session, kind)?;
+    let kn = create(session, kind, &TRANSPORT_KEY, way, &value)?;
 
-    let key = SecretKey::new(name()?, KeyRole::TransportKey, kind);
+    let derives = way == SealingWay::Concatenate;
+    let key = SecretKey::new(name()?, KeyRole::TransportKey, kind, derives);
     let request = SealRequest {
         frame: &frame,
         recipient: &recipient.public_key,
         cipher: ContentCipher::for_key(kind),
-        oaep: hash,
+        oaep,
     };
-    let sealed = Plan::new(&worker.place, &key, &request)?.seal(session, kn.handle())?;
+    let sealed = Plan::new(&[way], &key, &request)?.seal(session, kn.handle())?;
 
-    let block = recipient.open(session, &sealed, hash)?;
+    let block = recipient.open(session, &sealed, oaep)?;
     let expected = Zeroizing::new([frame.prefix(), &value[..], frame.suffix()].concat());
     if bool::from(block.ct_eq(&expected)) {
         Ok(())
     } else {
         Err(HsmError::BadAnswer {
             operation: "self-test: open",
-            what: "another key block than the sealed one".to_owned(),
+            what: format!("another key block than the sealed one, of {kind}"),
         })
     }
 }
 
-fn create(session: &Session, kind: KeyKind, value: &[u8]) -> Result<ObjectHandle, HsmError> {
-    let mut template = TRANSPORT_KEY.attributes(Lives::InSession);
-    template.push(Attribute::Class(ObjectClass::SECRET_KEY));
-    template.push(Attribute::KeyType(key_type(kind)));
-    let template = SecretTemplate::new(template, value);
+/// Key bytes that protect nothing.
+fn random(session: &Session, kind: KeyKind) -> Result<Zeroizing<Vec<u8>>, HsmError> {
+    let mut value = Zeroizing::new(vec![0; kind.key_len()]);
     session
-        .create_object(template.as_slice())
-        .during("self-test: create a key")
+        .generate_random_slice(&mut value)
+        .during("self-test: random")?;
+    Ok(value)
 }
 
-/// A frame in which the key falls on a block boundary: of 16 lengths of the serial number in a row
-/// one makes it so.
+/// A key of a known value, with what sealing it this way takes.
+fn create<'s>(
+    session: &'s Session,
+    kind: KeyKind,
+    template: &Template,
+    way: SealingWay,
+    value: &[u8],
+) -> Result<Ephemeral<'s>, HsmError> {
+    let mut attributes = template.attributes(Lives::InSession);
+    attributes.push(Attribute::Class(ObjectClass::SECRET_KEY));
+    attributes.push(Attribute::KeyType(key_type(kind)));
+    if template.leaves_open(Flag::Derive) {
+        attributes.push(Flag::Derive.set(way == SealingWay::Concatenate));
+    }
+    let template = SecretTemplate::new(attributes, value);
+    let key = session
+        .create_object(template.as_slice())
+        .during("self-test: create a key")?;
+    Ok(Ephemeral::new(session, key))
+}
+
+/// A frame in which the key falls on a block boundary, where its length does too: of 16 lengths of the
+/// serial number in a row one makes it so.
 fn frame(kind: KeyKind) -> Result<KeyBlockFrame, HsmError> {
-    let header = match kind {
-        KeyKind::Tdea2 | KeyKind::Tdea3 => "D0000K0TB00E0000",
-        KeyKind::Aes128 | KeyKind::Aes192 | KeyKind::Aes256 => "D0000K0AB00E0000",
+    frame_with(kind, "00")
+}
+
+/// A frame of the same lengths with another header.
+fn other_frame(kind: KeyKind) -> Result<KeyBlockFrame, HsmError> {
+    frame_with(kind, "01")
+}
+
+fn frame_with(kind: KeyKind, key_version: &str) -> Result<KeyBlockFrame, HsmError> {
+    let algorithm = match kind {
+        KeyKind::Tdea2 | KeyKind::Tdea3 => 'T',
+        KeyKind::Aes128 | KeyKind::Aes192 | KeyKind::Aes256 => 'A',
     };
     let failed = |what: String| HsmError::SelfTest { what };
+    let header = format!("D0000K0{algorithm}B{key_version}E0000");
     let header = Kbh::parse(header.as_bytes()).map_err(|error| failed(error.to_string()))?;
     for serial_len in 1..=20 {
         let kdh = IssuerAndSerial::new(&ISSUER, &[1; 20][..serial_len])

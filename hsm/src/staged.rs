@@ -1,12 +1,13 @@
 //! A Kn on its way into the terminal's token.
 
 use cryptoki::object::{Attribute, ObjectHandle};
-use tr34::KeyKind;
+use tr34::{EnvelopedKeyBlock, KeyKind};
 
 use crate::{
     ClearKey, HsmError, Kcv, KeyName, KeyRole, SecretKey, Token, check_value,
     error::CallResult,
     inspect::{key_type, require_free, require_role},
+    open::{self, ExpectedKeyBlock, Means},
     secret::SecretTemplate,
     template::{LOADED_KEY, Lives},
     worker::{Ephemeral, Worker},
@@ -48,6 +49,24 @@ impl StagedKey {
         })
     }
 
+    /// Out of its key block, inside.
+    pub(crate) fn open(
+        token: Token,
+        means: &Means,
+        name: &KeyName,
+        enveloped: &EnvelopedKeyBlock,
+        expected: &[ExpectedKeyBlock],
+    ) -> Result<Self, HsmError> {
+        let mut worker = token.writer()?;
+        let (key, kind) = open::open(&mut worker, means, name, enveloped, expected)?;
+        Ok(Self {
+            worker,
+            key,
+            kind,
+            _token: token,
+        })
+    }
+
     /// Algorithm and length.
     pub const fn kind(&self) -> KeyKind {
         self.kind
@@ -80,6 +99,11 @@ impl StagedKey {
         let key = Ephemeral::new(session, key);
         require_role(session, key.handle(), KeyRole::LoadedKey, name, false)?;
         key.keep();
-        Ok(SecretKey::new(name.clone(), KeyRole::LoadedKey, self.kind))
+        Ok(SecretKey::new(
+            name.clone(),
+            KeyRole::LoadedKey,
+            self.kind,
+            false,
+        ))
     }
 }

@@ -96,6 +96,8 @@ pub(crate) enum Setting {
     Is(bool),
     /// This when the key is made; either afterwards.
     StartsAs(bool),
+    /// Whoever makes the key says which.
+    Either,
 }
 
 /// One attribute of a template.
@@ -123,14 +125,21 @@ pub(crate) enum Lives {
 impl Template {
     /// The attributes without what tells one key from another: type, length, name, value.
     pub(crate) fn attributes(&self, lives: Lives) -> Vec<Attribute> {
-        let flags = self.rules.iter().map(|rule| {
-            let (Setting::Is(value) | Setting::StartsAs(value)) = rule.setting;
-            rule.flag.set(value)
+        let flags = self.rules.iter().filter_map(|rule| match rule.setting {
+            Setting::Is(value) | Setting::StartsAs(value) => Some(rule.flag.set(value)),
+            Setting::Either => None,
         });
         [Attribute::Token(lives == Lives::InToken)]
             .into_iter()
             .chain(flags)
             .collect()
+    }
+
+    /// Whether it leaves this attribute to whoever makes the key.
+    pub(crate) fn leaves_open(&self, flag: Flag) -> bool {
+        self.rules
+            .iter()
+            .any(|rule| rule.flag == flag && rule.setting == Setting::Either)
     }
 
     /// As [`Self::attributes`], for calls that do not know the class by themselves.
@@ -161,6 +170,14 @@ const fn on_at_first(flag: Flag, reason: &'static str) -> Rule {
     Rule {
         flag,
         setting: Setting::StartsAs(true),
+        reason,
+    }
+}
+
+const fn either(flag: Flag, reason: &'static str) -> Rule {
+    Rule {
+        flag,
+        setting: Setting::Either,
         reason,
     }
 }
@@ -235,7 +252,10 @@ pub(crate) const TRANSPORT_KEY: Template = Template {
         off(Flag::Verify, "may only be wrapped"),
         off(Flag::Wrap, "may only be wrapped"),
         off(Flag::Unwrap, "may only be wrapped"),
-        off(Flag::Derive, "may only be wrapped"),
+        either(
+            Flag::Derive,
+            "where the module puts the key block together inside, which takes a base key",
+        ),
     ],
 };
 
@@ -298,7 +318,101 @@ pub(crate) const RECIPIENT_KEY: Template = Template {
     ],
 };
 
-/// Ke on the terminal, or in a self-test, for one key token.
+/// A key block on its way to be wrapped, all but its end.
+pub(crate) const KEY_BLOCK_WITHOUT_END: Template = Template {
+    class: ObjectClass::SECRET_KEY,
+    rules: &[
+        on(Flag::Private, "not to be seen without login"),
+        on(Flag::Sensitive, "never in clear outside of the token"),
+        on(
+            Flag::Extractable,
+            "a derived key inherits it, and the whole block is wrapped",
+        ),
+        off(Flag::Encrypt, "one usage"),
+        off(Flag::Decrypt, "one usage"),
+        off(Flag::Sign, "one usage"),
+        off(Flag::Verify, "one usage"),
+        off(Flag::Wrap, "one usage"),
+        off(Flag::Unwrap, "one usage"),
+        on(Flag::Derive, "its one usage: the end is put behind it"),
+    ],
+};
+
+/// A whole key block, for one wrapping.
+pub(crate) const KEY_BLOCK: Template = Template {
+    class: ObjectClass::SECRET_KEY,
+    rules: &[
+        on(Flag::Private, "not to be seen without login"),
+        on(Flag::Sensitive, "never in clear outside of the token"),
+        on(Flag::Extractable, "it is wrapped under Ke"),
+        off(Flag::Encrypt, "may only be wrapped"),
+        off(Flag::Decrypt, "may only be wrapped"),
+        off(Flag::Sign, "may only be wrapped"),
+        off(Flag::Verify, "may only be wrapped"),
+        off(Flag::Wrap, "may only be wrapped"),
+        off(Flag::Unwrap, "may only be wrapped"),
+        off(Flag::Derive, "may only be wrapped"),
+    ],
+};
+
+/// Ke on a terminal that opens key blocks inside its token.
+pub(crate) const LOADING_KEY: Template = Template {
+    class: ObjectClass::SECRET_KEY,
+    rules: &[
+        on(Flag::Private, "not to be seen without login"),
+        on(Flag::Sensitive, "never in clear outside of the token"),
+        off(Flag::Extractable, "nor wrapped"),
+        on(Flag::Encrypt, "to rebuild what stands before and behind Kn"),
+        off(Flag::Decrypt, "would show Kn to the process"),
+        off(Flag::Sign, "no other usage"),
+        off(Flag::Verify, "no other usage"),
+        on(Flag::Wrap, "to rebuild the key block round Kn"),
+        on(Flag::Unwrap, "Kn goes from the key block into the token"),
+        off(Flag::Derive, "no other usage"),
+    ],
+};
+
+/// A key block inside the terminal's token, from which Kn is extracted.
+pub(crate) const OPENED_KEY_BLOCK: Template = Template {
+    class: ObjectClass::SECRET_KEY,
+    rules: &[
+        on(Flag::Private, "not to be seen without login"),
+        on(Flag::Sensitive, "never in clear outside of the token"),
+        on(
+            Flag::Extractable,
+            "a derived key inherits it, and the key for the rebuilding is wrapped",
+        ),
+        off(Flag::Encrypt, "one usage"),
+        off(Flag::Decrypt, "one usage"),
+        off(Flag::Sign, "one usage"),
+        off(Flag::Verify, "one usage"),
+        off(Flag::Wrap, "one usage"),
+        off(Flag::Unwrap, "one usage"),
+        on(Flag::Derive, "its one usage: Kn"),
+    ],
+};
+
+/// Kn on the terminal while its key block is rebuilt. Destroyed before it is loaded.
+pub(crate) const REBUILDING_KEY: Template = Template {
+    class: ObjectClass::SECRET_KEY,
+    rules: &[
+        on(Flag::Private, "not to be seen without login"),
+        on(Flag::Sensitive, "never in clear outside of the token"),
+        on(Flag::Extractable, "the key block is rebuilt by wrapping it"),
+        off(Flag::Encrypt, "no other usage"),
+        off(Flag::Decrypt, "no other usage"),
+        off(Flag::Sign, "no other usage"),
+        off(Flag::Verify, "no other usage"),
+        off(Flag::Wrap, "no other usage"),
+        off(Flag::Unwrap, "no other usage"),
+        either(
+            Flag::Derive,
+            "where the module puts the key block together inside, which takes a base key",
+        ),
+    ],
+};
+
+/// Ke on a terminal that opens key blocks in process memory, or in a self-test.
 pub(crate) const OPENING_KEY: Template = Template {
     class: ObjectClass::SECRET_KEY,
     rules: &[
@@ -462,6 +576,11 @@ mod tests {
         ("loaded key", &LOADED_KEY),
         ("sealing key", &SEALING_KEY),
         ("recipient key", &RECIPIENT_KEY),
+        ("key block without its end", &KEY_BLOCK_WITHOUT_END),
+        ("key block", &KEY_BLOCK),
+        ("loading key", &LOADING_KEY),
+        ("opened key block", &OPENED_KEY_BLOCK),
+        ("rebuilding key", &REBUILDING_KEY),
         ("opening key", &OPENING_KEY),
         ("trial recipient key", &TRIAL_RECIPIENT_KEY),
         ("AES check key", &AES_CHECK_KEY),
@@ -486,6 +605,7 @@ mod tests {
                     Setting::Is(false) => "no",
                     Setting::StartsAs(true) => "yes at first",
                     Setting::StartsAs(false) => "no at first",
+                    Setting::Either => "either",
                 };
                 writeln!(table, "  {name:<18} {setting:<12} {reason}").unwrap();
             }

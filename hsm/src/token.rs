@@ -20,14 +20,15 @@ use tr34::{EnvelopedKeyBlock, KeyKind, OaepHash};
 
 use crate::{
     Capabilities, ClearKey, ClearKeyBlock, Combination, DecryptionKey, HsmError,
-    InProcessMemoryConsent, Kcv, KeyName, KeyPairKind, KeyRole, KeySummary, Pin, SealRequest,
-    SealedKeyBlock, SecretKey, SelfTestReport, SigningKey, StagedKey, TokenInfo, capabilities,
-    check_value,
+    InProcessMemoryConsent, Kcv, KeyName, KeyPairKind, KeyRole, KeySummary, Missing, OpeningWay,
+    Pin, SealRequest, SealedKeyBlock, SealingWay, SecretKey, SelfTestReport, SigningKey, StagedKey,
+    TokenInfo, capabilities, check_value,
     error::CallResult,
     keys,
     name::{MAX_RECORD_LABEL_LEN, validate_label},
+    open::{self, ExpectedKeyBlock, Means},
     pool::Pool,
-    records, seal, self_test, terminal,
+    records, seal, self_test,
     worker::{Worker, Workplace},
 };
 
@@ -76,6 +77,7 @@ struct Shared {
     info: TokenInfo,
     place: Workplace,
     capabilities: OnceLock<Capabilities>,
+    means: OnceLock<Result<Means, Missing>>,
     pool: Pool<Worker>,
     _anchor: Anchor,
 }
@@ -149,6 +151,7 @@ impl Token {
                 info,
                 place,
                 capabilities: OnceLock::new(),
+                means: OnceLock::new(),
                 pool,
                 _anchor: anchor,
             }),
@@ -294,17 +297,21 @@ impl Token {
         if let Some(known) = self.shared.capabilities.get() {
             return Ok(known);
         }
-        let found = capabilities::probe(&self.writer()?)?;
+        let found = capabilities::probe(&self.writer()?, self.opening()?)?;
         Ok(self.shared.capabilities.get_or_init(|| found))
     }
 
-    /// Seals a throw-away key of each offered length for a throw-away RSA key, opens it again inside
-    /// of the HSM, and compares. Leaves nothing behind.
+    /// What became of the self-test with this hash: a throw-away key of each kind was sealed for a
+    /// throw-away RSA key by each way, opened again inside of the HSM, and compared.
     ///
     /// # Errors
-    /// [`HsmError::Unsupported`] or [`HsmError::SelfTest`]: do not serve.
-    pub fn self_test(&self, oaep: OaepHash) -> Result<SelfTestReport, HsmError> {
-        self_test::run(&self.writer()?, oaep)
+    /// [`HsmError::SelfTest`]: do not serve.
+    pub fn self_test(&self, oaep: OaepHash) -> Result<&SelfTestReport, HsmError> {
+        self.capabilities()?
+            .self_test(oaep)
+            .map_err(|missing| HsmError::SelfTest {
+                what: missing.to_string(),
+            })
     }
 
     /// A key's check value, [`Kcv::LEN`] bytes of it.
@@ -329,7 +336,7 @@ impl Token {
         key: &SecretKey,
         request: &SealRequest<'_>,
     ) -> Result<SealedKeyBlock, HsmError> {
-        let plan = seal::Plan::new(&self.shared.place, key, request)?;
+        let plan = self.plan(key, request)?;
         let key = key.clone();
         self.run("seal", move |worker| {
             let kn = worker.key(key.role(), key.name())?;
@@ -346,7 +353,13 @@ impl Token {
         key: &SecretKey,
         request: &SealRequest<'_>,
     ) -> Result<(), HsmError> {
-        seal::Plan::new(&self.shared.place, key, request).map(drop)
+        self.plan(key, request).map(drop)
+    }
+
+    fn plan(&self, key: &SecretKey, request: &SealRequest<'_>) -> Result<seal::Plan, HsmError> {
+        let passed = &self.self_test(request.oaep)?.ways;
+        let ways: Vec<SealingWay> = passed.iter().map(|passed| passed.way).collect();
+        seal::Plan::new(&ways, key, request)
     }
 
     /// Starts to combine components into a key of this kind.
@@ -355,6 +368,44 @@ impl Token {
     /// [`HsmError::Unsupported`]: the module has none of the ways to do it.
     pub fn combine_components(&self, kind: KeyKind) -> Result<Combination, HsmError> {
         Combination::start(self.clone(), kind)
+    }
+
+    /// Opens a key block inside the token, if it is one of `expected`, as a session object to be
+    /// committed or dropped.
+    ///
+    /// # Errors
+    /// [`HsmError::Unsupported`]: the token has none of the ways to do it.
+    /// [`HsmError::OpeningFailed`] for whatever is wrong with Ke or the block.
+    pub fn open_inside(
+        &self,
+        key: &DecryptionKey,
+        enveloped: &EnvelopedKeyBlock,
+        expected: &[ExpectedKeyBlock],
+    ) -> Result<StagedKey, HsmError> {
+        let means = self.means()?.as_ref();
+        let means = means.map_err(|missing| HsmError::SelfTest {
+            what: missing.to_string(),
+        })?;
+        StagedKey::open(self.clone(), means, key.name(), enveloped, expected)
+    }
+
+    /// The ways in which the token opens key blocks inside, the preferred one first. Found out once.
+    ///
+    /// # Errors
+    /// The HSM is unavailable. Where it has no such way, that is the inner error.
+    pub fn opening(&self) -> Result<Result<Vec<OpeningWay>, Missing>, HsmError> {
+        let means = self.means()?.as_ref();
+        Ok(means
+            .map(|means| means.opening.clone())
+            .map_err(Clone::clone))
+    }
+
+    fn means(&self) -> Result<&Result<Means, Missing>, HsmError> {
+        if let Some(known) = self.shared.means.get() {
+            return Ok(known);
+        }
+        let found = self_test::opening(&self.writer()?)?;
+        Ok(self.shared.means.get_or_init(|| found))
     }
 
     /// Opens a key block in process memory, for a terminal whose token cannot open it inside.
@@ -370,7 +421,7 @@ impl Token {
         let name = key.name().clone();
         let enveloped = enveloped.clone();
         self.run("open a key block", move |worker| {
-            terminal::open_in_process_memory(worker, &name, &enveloped, consent)
+            open::open_in_process_memory(worker, &name, &enveloped, consent)
         })
     }
 

@@ -8,20 +8,22 @@ mod key_wrap;
 mod xor;
 
 use cryptoki::{
-    mechanism::MechanismType,
     object::{Attribute, ObjectClass, ObjectHandle},
     session::Session,
 };
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use tr34::KeyKind;
+use zeroize::Zeroizing;
 
 use crate::{
-    ClearKey, CombiningWay, HsmError, Kcv, KeyName, KeyRole, SecretKey, Token, check_value,
+    ClearKey, CombiningWay, HsmError, Kcv, KeyName, KeyRole, SealingWay, SecretKey, Token,
+    check_value,
     error::CallResult,
     inspect::{key_type, require_free, require_role},
+    keys::may,
     secret::SecretTemplate,
-    template::{Lives, TRANSPORT_KEY, Template},
+    template::{Flag, Lives, TRANSPORT_KEY, Template},
     worker::{Ephemeral, Worker, Workplace},
 };
 
@@ -36,40 +38,112 @@ const MIN_COMPONENTS: usize = 2;
 pub struct Combination {
     /// The partial sum lives in a session of its own, and goes with it.
     worker: Worker,
-    way: CombiningWay,
-    kind: KeyKind,
-    partial: Vec<ObjectHandle>,
+    sum: Sum,
+    /// Whether the module seals by deriving from the key.
+    derives: bool,
     /// Of the components so far: what tells that one comes a second time.
     digests: Vec<[u8; 32]>,
     /// Keeps the login.
     token: Token,
 }
 
-/// The way that the module allows, or what it lacks for the way that needs least.
-pub(crate) fn choose(place: &Workplace) -> Result<CombiningWay, Vec<&'static str>> {
-    if place.has(MechanismType::XOR_BASE_AND_DATA) {
-        return Ok(CombiningWay::Xor);
+/// The ladder.
+pub(crate) const LADDER: [CombiningWay; 2] = [CombiningWay::Xor, CombiningWay::KeyWrap];
+
+/// The mechanisms that the module would have to list for a way, and does not.
+pub(crate) fn missing(place: &Workplace, way: CombiningWay) -> Vec<&'static str> {
+    match way {
+        CombiningWay::Xor => place.lacks(&xor::MECHANISMS),
+        CombiningWay::KeyWrap => place.lacks(&key_wrap::MECHANISMS),
     }
-    let missing = place.lacks(&key_wrap::MECHANISMS);
-    if missing.is_empty() {
-        Ok(CombiningWay::KeyWrap)
-    } else {
-        Err(missing)
+}
+
+/// The check value of the sum of throw-away components.
+pub(crate) fn trial(
+    session: &Session,
+    way: CombiningWay,
+    kind: KeyKind,
+    components: &[Zeroizing<Vec<u8>>],
+) -> Result<Kcv, HsmError> {
+    let mut sum = Sum::new(way, kind);
+    let added = components
+        .iter()
+        .try_for_each(|component| sum.add(session, &ClearKey::copy_from(component)))
+        .and_then(|()| {
+            let check = sum.make(session, check_value::template(kind), Lives::InSession, &[])?;
+            check_value::of(&check, session, kind, Kcv::LEN)
+        });
+    sum.destroy(session);
+    added
+}
+
+/// The XOR of the components so far, inside the module.
+struct Sum {
+    way: CombiningWay,
+    kind: KeyKind,
+    parts: Vec<ObjectHandle>,
+}
+
+impl Sum {
+    const fn new(way: CombiningWay, kind: KeyKind) -> Self {
+        Self {
+            way,
+            kind,
+            parts: Vec::new(),
+        }
+    }
+
+    fn add(&mut self, session: &Session, component: &ClearKey) -> Result<(), HsmError> {
+        let parts = match self.way {
+            CombiningWay::KeyWrap => key_wrap::add(session, &self.parts, component)?,
+            CombiningWay::Xor => xor::add(session, &self.parts, component)?,
+        };
+        self.destroy(session);
+        self.parts = parts;
+        Ok(())
+    }
+
+    fn destroy(&mut self, session: &Session) {
+        for part in self.parts.drain(..) {
+            drop(Ephemeral::new(session, part));
+        }
+    }
+
+    /// The sum as a key.
+    fn make<'s>(
+        &self,
+        session: &'s Session,
+        template: &Template,
+        lives: Lives,
+        more: &[Attribute],
+    ) -> Result<Ephemeral<'s>, HsmError> {
+        let mut attributes = template.attributes(lives);
+        attributes.push(Attribute::Class(ObjectClass::SECRET_KEY));
+        attributes.push(Attribute::KeyType(key_type(self.kind)));
+        attributes.extend_from_slice(more);
+        match self.way {
+            CombiningWay::KeyWrap => key_wrap::make(session, &self.parts, &attributes),
+            CombiningWay::Xor => xor::make(session, &self.parts, self.kind, attributes),
+        }
     }
 }
 
 impl Combination {
     pub(crate) fn start(token: Token, kind: KeyKind) -> Result<Self, HsmError> {
-        let worker = token.writer()?;
-        let way = choose(&worker.place).map_err(|missing| HsmError::Unsupported {
-            operation: "combining components".to_owned(),
-            missing,
-        })?;
+        let capabilities = token.capabilities()?;
+        let way = match &capabilities.combining {
+            Ok(way) => *way,
+            Err(missing) => {
+                return Err(HsmError::SelfTest {
+                    what: missing.to_string(),
+                });
+            }
+        };
+        let derives = capabilities.sealing == Ok(SealingWay::Concatenate);
         Ok(Self {
-            worker,
-            way,
-            kind,
-            partial: Vec::new(),
+            worker: token.writer()?,
+            sum: Sum::new(way, kind),
+            derives,
             digests: Vec::new(),
             token,
         })
@@ -97,15 +171,8 @@ impl Combination {
     pub fn add(&mut self, component: ClearKey) -> Result<Kcv, HsmError> {
         let digest = self.require_sound(&component)?;
         let session = &self.worker.session;
-        let kcv = component_kcv(session, &component, self.kind)?;
-        let sum = match self.way {
-            CombiningWay::KeyWrap => key_wrap::add(session, &self.partial, &component)?,
-            CombiningWay::Xor => xor::add(session, &self.partial, &component)?,
-        };
-        let replaced = std::mem::replace(&mut self.partial, sum);
-        for part in replaced {
-            drop(Ephemeral::new(session, part));
-        }
+        let kcv = component_kcv(session, &component, self.sum.kind)?;
+        self.sum.add(session, &component)?;
         self.digests.push(digest);
         Ok(kcv)
     }
@@ -125,47 +192,37 @@ impl Combination {
 
         // First as a key that can do nothing but make the check value: a wrong sum never enters the
         // token. Then as what it is for.
-        let check = self.make(check_value::template(self.kind), Lives::InSession, None)?;
+        let kind = self.sum.kind;
+        let check = check_value::template(kind);
+        let check = self.sum.make(session, check, Lives::InSession, &[])?;
         let len = expected.value().len();
-        require_kcv(expected, check_value::of(&check, session, self.kind, len)?)?;
-        let key = self.make(&TRANSPORT_KEY, Lives::InToken, Some(name))?;
+        require_kcv(expected, check_value::of(&check, session, kind, len)?)?;
+        let more = [
+            Attribute::Label(name.label().into()),
+            Attribute::Id(name.id().to_vec()),
+            Flag::Derive.set(self.derives),
+        ];
+        let key = self
+            .sum
+            .make(session, &TRANSPORT_KEY, Lives::InToken, &more)?;
         require_role(session, key.handle(), KeyRole::TransportKey, name, false)?;
-        let found = check_value::of_copy(session, key.handle(), self.kind, len)?;
+        let found = check_value::of_copy(session, key.handle(), kind, len)?;
         require_kcv(expected, found)?;
+        let may_derive = may(session, key.handle(), Flag::Derive, name)?;
         key.keep();
         Ok(SecretKey::new(
             name.clone(),
             KeyRole::TransportKey,
-            self.kind,
+            kind,
+            may_derive,
         ))
-    }
-
-    /// The sum as a key.
-    fn make(
-        &self,
-        template: &Template,
-        lives: Lives,
-        name: Option<&KeyName>,
-    ) -> Result<Ephemeral<'_>, HsmError> {
-        let mut attributes = template.attributes(lives);
-        attributes.push(Attribute::Class(ObjectClass::SECRET_KEY));
-        attributes.push(Attribute::KeyType(key_type(self.kind)));
-        if let Some(name) = name {
-            attributes.push(Attribute::Label(name.label().into()));
-            attributes.push(Attribute::Id(name.id().to_vec()));
-        }
-        let session = &self.worker.session;
-        match self.way {
-            CombiningWay::KeyWrap => key_wrap::make(session, &self.partial, &attributes),
-            CombiningWay::Xor => xor::make(session, &self.partial, self.kind, attributes),
-        }
     }
 
     fn require_sound(&self, component: &ClearKey) -> Result<[u8; 32], HsmError> {
         let bytes = component.expose_clear();
-        if bytes.len() != self.kind.key_len() {
+        if bytes.len() != self.sum.kind.key_len() {
             return Err(HsmError::KeyLength {
-                expected: self.kind.key_len(),
+                expected: self.sum.kind.key_len(),
                 found: bytes.len(),
             });
         }
@@ -191,7 +248,7 @@ impl std::fmt::Debug for Combination {
         write!(
             f,
             "Combination({} of {} components in {:?})",
-            self.kind,
+            self.sum.kind,
             self.len(),
             self.token
         )

@@ -1,9 +1,7 @@
 //! XOR by `CKM_XOR_BASE_AND_DATA`, where the module has it.
-//!
-//! `SoftHSM` up to 2.7 has not, so the tests of this crate, which run on it, do not come here.
 
 use cryptoki::{
-    mechanism::{Mechanism, misc::KeyDerivationStringData},
+    mechanism::{Mechanism, MechanismType, misc::KeyDerivationStringData},
     object::{Attribute, KeyType, ObjectHandle},
     session::Session,
 };
@@ -13,12 +11,16 @@ use zeroize::Zeroizing;
 use crate::{
     ClearKey, HsmError,
     error::CallResult,
+    inspect::value_len,
     secret::SecretTemplate,
     template::{DERIVED_PARTIAL_SUM, Lives},
     worker::Ephemeral,
 };
 
 const OPERATION: &str = "combine components";
+
+pub(super) const MECHANISMS: [(MechanismType, &str); 1] =
+    [(MechanismType::XOR_BASE_AND_DATA, "CKM_XOR_BASE_AND_DATA")];
 
 /// The partial sum with `component` in it: one generic secret. `partial` is empty at first.
 pub(super) fn add(
@@ -54,12 +56,7 @@ pub(super) fn make<'s>(
     mut template: Vec<Attribute>,
 ) -> Result<Ephemeral<'s>, HsmError> {
     let nothing = Zeroizing::new(vec![0; kind.key_len()]);
-    if matches!(kind, KeyKind::Aes128 | KeyKind::Aes192 | KeyKind::Aes256) {
-        // TDEA keys have their length by their type.
-        template.push(Attribute::ValueLen(
-            kind.key_len().try_into().during(OPERATION)?,
-        ));
-    }
+    template.extend(value_len(kind).during(OPERATION)?);
     let sum = partial.first().ok_or(HsmError::BadComponent {
         reason: "is missing",
     })?;

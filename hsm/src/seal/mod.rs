@@ -1,9 +1,10 @@
 //! Sealing: the key block round Kn, encrypted under a fresh Ke, without Kn or Ke leaving the HSM in
 //! clear.
 //!
-//! There is a ladder of ways, of which the first that is possible is taken; `splice` is the only
-//! rung so far.
+//! There is a ladder of ways. Which of them a module can really do is found out by a self-test, and
+//! the first one that suits key and frame is taken.
 
+mod concatenate;
 #[cfg(feature = "leak-kn-for-boundary-test")]
 mod leak;
 mod splice;
@@ -22,11 +23,14 @@ use tr34::{ContentCipher, KeyBlockFrame, OaepHash};
 use crate::{
     HsmError, KeyRole, SealingWay, SecretKey,
     error::CallResult,
-    template::{Lives, RECIPIENT_KEY, SEALING_KEY},
+    template::{Flag, Lives, RECIPIENT_KEY, SEALING_KEY},
     worker::{Ephemeral, Workplace},
 };
 
 const OPERATION: &str = "seal";
+
+/// The ladder.
+pub(crate) const LADDER: [SealingWay; 2] = [SealingWay::Concatenate, SealingWay::Splice];
 
 /// What every way of sealing takes.
 const COMMON_MECHANISMS: [(MechanismType, &str); 3] = [
@@ -70,8 +74,9 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
+    /// By the first of `ways` that suits key and frame; if none does, why the first one does not.
     pub(crate) fn new(
-        place: &Workplace,
+        ways: &[SealingWay],
         key: &SecretKey,
         request: &SealRequest<'_>,
     ) -> Result<Self, HsmError> {
@@ -87,10 +92,6 @@ impl Plan {
                 found: key.kind().key_len(),
             });
         }
-        let way = choose(place)?;
-        match way {
-            SealingWay::Splice => splice::require_aligned(request.frame, request.cipher)?,
-        }
         let (modulus, exponent) =
             request
                 .recipient
@@ -100,7 +101,7 @@ impl Plan {
                     missing: vec!["key agreement"],
                 })?;
         Ok(Self {
-            way,
+            way: suitable(ways, key, request)?,
             frame: request.frame.clone(),
             modulus,
             exponent,
@@ -120,12 +121,9 @@ impl Plan {
         let ke = self.generate_ke(session)?;
         let mut iv = [0; 16];
         session.generate_random_slice(&mut iv).during("seal: IV")?;
-        let ciphertext = match self.way {
-            SealingWay::Splice => splice::encrypt(session, &ke, iv, &self.frame, kn)?,
-        };
         Ok(SealedKeyBlock {
             iv,
-            ciphertext,
+            ciphertext: encrypt(self.way, session, ke.handle(), iv, &self.frame, kn)?,
             encrypted_key: self.wrap_ke(session, &ke)?,
         })
     }
@@ -159,17 +157,68 @@ impl Plan {
     }
 }
 
-/// The first rung that the module can stand on.
-pub(crate) fn choose(place: &Workplace) -> Result<SealingWay, HsmError> {
+/// The mechanisms that the module would have to list for a way, and does not.
+pub(crate) fn missing(place: &Workplace, way: SealingWay) -> Vec<&'static str> {
     let mut missing = place.lacks(&COMMON_MECHANISMS);
-    missing.extend(place.lacks(&splice::MECHANISMS));
-    if missing.is_empty() {
-        Ok(SealingWay::Splice)
-    } else {
-        Err(HsmError::Unsupported {
-            operation: "sealing a key block".to_owned(),
-            missing,
-        })
+    missing.extend(missing_to_encrypt(place, way));
+    missing
+}
+
+/// As [`missing`], where Ke is there already.
+pub(crate) fn missing_to_encrypt(place: &Workplace, way: SealingWay) -> Vec<&'static str> {
+    match way {
+        SealingWay::Concatenate => place.lacks(&concatenate::MECHANISMS),
+        SealingWay::Splice => place.lacks(&splice::MECHANISMS),
+    }
+}
+
+fn suitable(
+    ways: &[SealingWay],
+    key: &SecretKey,
+    request: &SealRequest<'_>,
+) -> Result<SealingWay, HsmError> {
+    let mut refusal = None;
+    for way in ways {
+        let suits = match way {
+            SealingWay::Concatenate if key.may_derive() => Ok(()),
+            // Made when the module had no better way than splicing.
+            SealingWay::Concatenate => Err(HsmError::UsageNotAllowed {
+                label: key.name().label().to_owned(),
+                usage: Flag::Derive.name(),
+            }),
+            SealingWay::Splice => splice::require_aligned(request.frame, request.cipher),
+        };
+        match suits {
+            Ok(()) => return Ok(*way),
+            Err(error) => refusal = refusal.or(Some(error)),
+        }
+    }
+    Err(refusal.unwrap_or_else(|| HsmError::Unsupported {
+        operation: "sealing a key block".to_owned(),
+        missing: vec!["every way of sealing"],
+    }))
+}
+
+/// The key block under Ke. `frame` is one that suits the way.
+pub(crate) fn encrypt(
+    way: SealingWay,
+    session: &Session,
+    ke: ObjectHandle,
+    iv: [u8; 16],
+    frame: &KeyBlockFrame,
+    kn: ObjectHandle,
+) -> Result<Vec<u8>, HsmError> {
+    match way {
+        SealingWay::Concatenate => concatenate::encrypt(session, ke, iv, frame, kn),
+        SealingWay::Splice => splice::encrypt(session, ke, iv, frame, kn),
+    }
+}
+
+/// Whether a way can seal into the frame.
+pub(crate) fn fits(way: SealingWay, frame: &KeyBlockFrame, cipher: ContentCipher) -> bool {
+    match way {
+        SealingWay::Concatenate => true,
+        SealingWay::Splice => splice::require_aligned(frame, cipher).is_ok(),
     }
 }
 

@@ -13,7 +13,7 @@ use cryptoki::{
 use tr34::{ContentCipher, KeyBlockFrame};
 
 use super::require_len;
-use crate::{HsmError, error::CallResult, worker::Ephemeral};
+use crate::{HsmError, error::CallResult};
 
 const BLOCK: usize = 16;
 
@@ -47,21 +47,21 @@ pub(super) fn require_aligned(
 
 pub(super) fn encrypt(
     session: &Session,
-    ke: &Ephemeral<'_>,
+    ke: ObjectHandle,
     iv: [u8; BLOCK],
     frame: &KeyBlockFrame,
     kn: ObjectHandle,
 ) -> Result<Vec<u8>, HsmError> {
     let operation = "seal: encrypt the prefix";
     let mut ciphertext = session
-        .encrypt(&Mechanism::AesCbc(iv), ke.handle(), frame.prefix())
+        .encrypt(&Mechanism::AesCbc(iv), ke, frame.prefix())
         .during(operation)?;
     require_len(&ciphertext, frame.prefix().len(), operation)?;
 
     let operation = "seal: wrap Kn";
     let chain = last_block(&ciphertext, operation)?;
     let wrapped = session
-        .wrap_key(&Mechanism::AesCbc(chain), ke.handle(), kn)
+        .wrap_key(&Mechanism::AesCbc(chain), ke, kn)
         .during(operation)?;
     require_len(&wrapped, frame.key_len(), operation)?;
     ciphertext.extend(wrapped);
@@ -69,7 +69,7 @@ pub(super) fn encrypt(
     let operation = "seal: encrypt the suffix";
     let chain = last_block(&ciphertext, operation)?;
     let end = session
-        .encrypt(&Mechanism::AesCbcPad(chain), ke.handle(), frame.suffix())
+        .encrypt(&Mechanism::AesCbcPad(chain), ke, frame.suffix())
         .during(operation)?;
     let padded_len = (frame.suffix().len() / BLOCK + 1) * BLOCK;
     require_len(&end, padded_len, operation)?;

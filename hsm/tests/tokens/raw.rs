@@ -2,24 +2,37 @@
 
 use cryptoki::{
     context::Pkcs11,
-    object::{Attribute, ObjectClass},
+    object::{Attribute, ObjectClass, ObjectHandle},
     session::Session,
 };
 use hsm::KeyName;
 
-use crate::common::SOFTHSM;
+use hsm_modules::Place;
 
 /// A session with the only initialized token. The crate under test has logged in to it.
 pub(crate) fn session() -> Session {
-    let pkcs11 = Pkcs11::new(SOFTHSM).unwrap();
+    let library = Place::of_this_process().unwrap().module().library();
+    let pkcs11 = Pkcs11::new(library.unwrap()).unwrap();
     let slots = pkcs11.get_slots_with_initialized_token().unwrap();
     assert_eq!(slots.len(), 1);
     pkcs11.open_rw_session(slots[0]).unwrap()
 }
 
-/// All objects, of the token and of every session.
+/// All keys and data, of the token and of every session. Modules describe themselves in further
+/// objects.
+pub(crate) fn objects(session: &Session) -> Vec<ObjectHandle> {
+    let classes = [
+        ObjectClass::DATA,
+        ObjectClass::PUBLIC_KEY,
+        ObjectClass::PRIVATE_KEY,
+        ObjectClass::SECRET_KEY,
+    ];
+    let of = |class| session.find_objects(&[Attribute::Class(class)]).unwrap();
+    classes.into_iter().flat_map(of).collect()
+}
+
 pub(crate) fn count_objects() -> usize {
-    session().find_objects(&[]).unwrap().len()
+    objects(&session()).len()
 }
 
 pub(crate) fn named(name: &KeyName) -> Vec<Attribute> {
@@ -58,6 +71,7 @@ pub(crate) fn signing_attributes(name: &KeyName) -> Vec<Attribute> {
 
 /// A secret key's attributes as the crate would set them, for being wrapped.
 pub(crate) fn transport_attributes(name: &KeyName) -> Vec<Attribute> {
+    let sealing = Place::of_this_process().unwrap().module().can.sealing;
     let mut template = named(name);
     template.extend([
         Attribute::Class(ObjectClass::SECRET_KEY),
@@ -70,7 +84,7 @@ pub(crate) fn transport_attributes(name: &KeyName) -> Vec<Attribute> {
         Attribute::Verify(false),
         Attribute::Wrap(false),
         Attribute::Unwrap(false),
-        Attribute::Derive(false),
+        Attribute::Derive(sealing == "concatenate"),
     ]);
     template
 }

@@ -1,4 +1,4 @@
-//! The crate on real `SoftHSM` tokens.
+//! The crate on real tokens.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 

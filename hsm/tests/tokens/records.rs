@@ -4,13 +4,13 @@ use cryptoki::object::{Attribute, ObjectClass};
 use hsm::HsmError;
 
 use crate::{
-    common::{in_token_directory, new_token},
+    common::{new_token, on_every_module},
     raw,
 };
 
 #[test]
 fn a_record_is_written_replaced_and_destroyed() {
-    in_token_directory(|| {
+    on_every_module(|_| {
         let token = new_token("krd");
         assert_eq!(token.load_record("crl").unwrap(), None);
         token.store_record("crl", b"one").unwrap();
@@ -31,7 +31,7 @@ fn a_record_is_written_replaced_and_destroyed() {
 
 #[test]
 fn records_are_listed_by_prefix() {
-    in_token_directory(|| {
+    on_every_module(|_| {
         let token = new_token("krd");
         for label in ["slot.b", "slot.a", "kdh", "slot"] {
             token.store_record(label, b"x").unwrap();
@@ -46,7 +46,7 @@ fn records_are_listed_by_prefix() {
 /// What a crash between writing the new and destroying the old one leaves.
 #[test]
 fn of_two_records_the_newer_is_read_whichever_was_written_first() {
-    in_token_directory(|| {
+    on_every_module(|_| {
         let token = new_token("krd");
         let session = raw::session();
         let write = |number: u64, content: &[u8]| {
@@ -68,7 +68,7 @@ fn of_two_records_the_newer_is_read_whichever_was_written_first() {
 
 #[test]
 fn what_is_no_record_is_told_and_kept() {
-    in_token_directory(|| {
+    on_every_module(|_| {
         let token = new_token("krd");
         let session = raw::session();
         session.create_object(&record("crl", vec![0; 7])).unwrap();
@@ -87,7 +87,7 @@ fn what_is_no_record_is_told_and_kept() {
 
 #[test]
 fn data_of_other_programs_is_left_alone() {
-    in_token_directory(|| {
+    on_every_module(|_| {
         let token = new_token("krd");
         let other = raw::changed(
             record("crl", vec![0; 20]),
@@ -103,7 +103,7 @@ fn data_of_other_programs_is_left_alone() {
 
 #[test]
 fn labels_outside_of_the_scheme_are_refused() {
-    in_token_directory(|| {
+    on_every_module(|_| {
         let token = new_token("krd");
         for label in ["", "A", "a b", "ä", &"a".repeat(65)] {
             for result in [

@@ -3,13 +3,14 @@
 use std::{path::Path, time::Duration};
 
 use hsm::{HsmError, KeyName, KeyPairKind, KeyRole, Module, TokenConfig};
+use hsm_modules::SOFTHSM;
 use pki::Signer;
 
-use crate::common::{SO_PIN, USER_PIN, in_token_directory, module, new_token, pin};
+use crate::common::{SO_PIN, USER_PIN, module, new_token, on_every_module, pin};
 
 #[test]
 fn a_token_is_initialized_found_and_opened() {
-    in_token_directory(|| {
+    on_every_module(|_| {
         let module = module();
         assert!(!module.describe().unwrap().manufacturer.is_empty());
         let made = module
@@ -30,9 +31,12 @@ fn a_token_is_initialized_found_and_opened() {
 
 #[test]
 fn a_module_is_loaded_once() {
-    in_token_directory(|| {
+    on_every_module(|place| {
         let first = module();
-        let again = Module::load(Path::new("/usr/lib/../lib/softhsm/libsofthsm2.so")).unwrap();
+        let library = place.module().library().unwrap();
+        let (folder, name) = (library.parent().unwrap(), library.file_name().unwrap());
+        let again = folder.join(".").join(name);
+        let again = Module::load(&again).unwrap();
         assert_eq!(first.describe().unwrap(), again.describe().unwrap());
     });
 }
@@ -50,7 +54,7 @@ fn what_is_not_a_module_is_refused() {
 
 #[test]
 fn a_label_names_one_token() {
-    in_token_directory(|| {
+    on_every_module(|_| {
         let module = module();
         let initialize = |label: &str| module.initialize_token(label, &pin(SO_PIN), &pin(USER_PIN));
         initialize("kdh").unwrap();
@@ -69,7 +73,7 @@ fn a_label_names_one_token() {
 
 #[test]
 fn a_token_that_is_not_there_is_not_found() {
-    in_token_directory(|| {
+    on_every_module(|_| {
         let module = module();
         module
             .initialize_token("kdh", &pin(SO_PIN), &pin(USER_PIN))
@@ -89,7 +93,7 @@ fn a_token_that_is_not_there_is_not_found() {
 
 #[test]
 fn one_of_two_tokens_of_a_label_is_named_by_its_serial_number() {
-    in_token_directory(|| {
+    hsm_modules::on(&[&SOFTHSM], |_| {
         // This crate makes no second one of a label; others do.
         for _ in 0..2 {
             let made = std::process::Command::new("softhsm2-util")
@@ -125,7 +129,7 @@ fn one_of_two_tokens_of_a_label_is_named_by_its_serial_number() {
 
 #[test]
 fn a_wrong_pin_is_told_and_does_not_lock() {
-    in_token_directory(|| {
+    on_every_module(|_| {
         let module = module();
         module
             .initialize_token("kdh", &pin(SO_PIN), &pin(USER_PIN))
@@ -152,7 +156,7 @@ fn a_wrong_pin_is_told_and_does_not_lock() {
 
 #[test]
 fn a_token_is_open_once_and_can_be_opened_again_when_it_is_closed() {
-    in_token_directory(|| {
+    on_every_module(|_| {
         let token = new_token("kdh");
         let open = || module().open(&TokenConfig::new("kdh"), &pin(USER_PIN));
         assert!(matches!(open(), Err(HsmError::TokenInUse { label }) if label == "kdh"));
@@ -177,7 +181,7 @@ fn a_token_is_open_once_and_can_be_opened_again_when_it_is_closed() {
 
 #[test]
 fn a_deadline_in_the_past_is_unavailable_and_retryable() {
-    in_token_directory(|| {
+    on_every_module(|_| {
         let module = module();
         module
             .initialize_token("kdh", &pin(SO_PIN), &pin(USER_PIN))
@@ -196,7 +200,7 @@ fn a_deadline_in_the_past_is_unavailable_and_retryable() {
 
 #[test]
 fn many_threads_share_a_token() {
-    in_token_directory(|| {
+    on_every_module(|_| {
         let token = new_token("kdh");
         let name = KeyName::new("host-tls").unwrap();
         token
@@ -222,7 +226,7 @@ fn many_threads_share_a_token() {
 fn core_dumps_are_off_for_good() {
     use rustix::process::{DumpableBehavior, Resource, dumpable_behavior, getrlimit};
     // For its own process, not for a token.
-    in_token_directory(|| {
+    on_every_module(|_| {
         hsm::forbid_core_dumps().unwrap();
         let limit = getrlimit(Resource::Core);
         assert_eq!((limit.current, limit.maximum), (Some(0), Some(0)));

@@ -8,7 +8,7 @@ use hsm::{HsmError, KeyClass, KeyName, KeyPairKind, KeyRole, Token, TokenConfig}
 use pki::{PublicKey, PublicKeyKind, Signer};
 
 use crate::{
-    common::{USER_PIN, in_token_directory, module, new_token, pin},
+    common::{USER_PIN, module, new_token, on_every_module, pin},
     raw,
 };
 
@@ -36,7 +36,7 @@ fn generate_raw(name: &KeyName, changes: &[Attribute]) {
 
 #[test]
 fn rsa_and_p256_keys_sign() {
-    in_token_directory(|| {
+    on_every_module(|_| {
         let token = new_token("kdh");
         for (label, role, kind, expected) in [
             (
@@ -70,7 +70,7 @@ fn rsa_and_p256_keys_sign() {
 
 #[test]
 fn key_pairs_have_the_attributes_of_their_role() {
-    in_token_directory(|| {
+    on_every_module(|_| {
         let token = new_token("kdh");
         token
             .generate_key_pair(KeyRole::KdhSigning, &name(), RSA_2048)
@@ -114,7 +114,7 @@ fn key_pairs_have_the_attributes_of_their_role() {
 
 #[test]
 fn roles_have_their_kinds_of_key() {
-    in_token_directory(|| {
+    on_every_module(|_| {
         let token = new_token("kdh");
         for (role, kind) in [
             (KeyRole::KdhSigning, KeyPairKind::P256),
@@ -139,7 +139,7 @@ fn roles_have_their_kinds_of_key() {
 
 #[test]
 fn a_name_is_given_once() {
-    in_token_directory(|| {
+    on_every_module(|_| {
         let token = new_token("kdh");
         let generate = |role, kind| token.generate_key_pair(role, &name(), kind);
         generate(KeyRole::KdhSigning, RSA_2048).unwrap();
@@ -155,7 +155,7 @@ fn a_name_is_given_once() {
 
 #[test]
 fn exactly_one_key_is_found() {
-    in_token_directory(|| {
+    on_every_module(|_| {
         let token = new_token("kdh");
         let find = || token.signing_key(KeyRole::KdhSigning, &name());
         assert!(matches!(find(), Err(HsmError::KeyNotFound { label }) if label == "kdh-signing"));
@@ -184,7 +184,7 @@ fn exactly_one_key_is_found() {
 
 #[test]
 fn a_key_weaker_than_its_role_is_refused() {
-    in_token_directory(|| {
+    on_every_module(|_| {
         let token = new_token("kdh");
         let cases = [
             (Attribute::Extractable(true), "CKA_EXTRACTABLE"),
@@ -217,7 +217,7 @@ fn weakness<T: std::fmt::Debug>(result: Result<T, HsmError>) -> &'static str {
 
 #[test]
 fn a_key_that_was_outside_is_refused_unless_that_is_accepted() {
-    in_token_directory(|| {
+    on_every_module(|_| {
         let token = new_token("kdh");
         import_software_key(&name());
         let imported = token.signing_key(KeyRole::KdhSigning, &name());
@@ -255,7 +255,7 @@ fn import_software_key(name: &KeyName) {
 
 #[test]
 fn a_terminals_key_is_retired_from_signing() {
-    in_token_directory(|| {
+    on_every_module(|_| {
         let token = new_token("krd");
         let name = KeyName::new("krd-encryption").unwrap();
         let public_key = token
@@ -302,7 +302,7 @@ fn a_terminals_key_is_retired_from_signing() {
 
 #[test]
 fn signing_and_other_keys_are_not_mixed_up() {
-    in_token_directory(|| {
+    on_every_module(|_| {
         let token = new_token("kdh");
         token
             .generate_key_pair(KeyRole::KdhSigning, &name(), RSA_2048)
@@ -328,7 +328,7 @@ fn signing_and_other_keys_are_not_mixed_up() {
 
 #[test]
 fn a_destroyed_key_is_gone_for_every_session() {
-    in_token_directory(|| {
+    on_every_module(|_| {
         let token = new_token("kdh");
         assert!(matches!(
             token.destroy_key(&name()),
@@ -371,14 +371,14 @@ fn sign_a_lot(key: &hsm::SigningKey, public_key: &PublicKey) {
 
 #[test]
 fn a_key_that_another_program_replaced_is_looked_up_again() {
-    in_token_directory(|| {
+    on_every_module(|_| {
         let token = one_worker_token();
         token
             .generate_key_pair(KeyRole::KdhSigning, &name(), RSA_2048)
             .unwrap();
         let key = token.signing_key(KeyRole::KdhSigning, &name()).unwrap();
         let session = raw::session();
-        for handle in session.find_objects(&[]).unwrap() {
+        for handle in raw::objects(&session) {
             session.destroy_object(handle).unwrap();
         }
         // The stale handle is met once, and forgotten.
@@ -399,7 +399,7 @@ fn one_worker_token() -> Token {
 
 #[test]
 fn no_private_value_can_be_read() {
-    in_token_directory(|| {
+    on_every_module(|_| {
         let token = new_token("kdh");
         token
             .generate_key_pair(KeyRole::KdhSigning, &name(), RSA_2048)
@@ -420,7 +420,7 @@ fn no_private_value_can_be_read() {
 /// The program that the tests with OpenSSL's keys use.
 #[test]
 fn an_imported_terminal_key_is_found_only_where_that_is_accepted() {
-    in_token_directory(|| {
+    on_every_module(|place| {
         drop(new_token("krd"));
         let directory = tempfile::tempdir().unwrap();
         let (key, pin_file) = (
@@ -433,7 +433,8 @@ fn an_imported_terminal_key_is_found_only_where_that_is_accepted() {
             .arg(&key));
         std::fs::write(&pin_file, format!("{USER_PIN}\n")).unwrap();
         run(std::process::Command::new(example("import-rsa-key"))
-            .args([crate::common::SOFTHSM, "krd"])
+            .arg(place.module().library().unwrap())
+            .arg("krd")
             .arg(&pin_file)
             .arg("krd-encryption")
             .arg(&key));

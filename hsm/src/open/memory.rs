@@ -107,9 +107,10 @@ pub(crate) fn open_in_process_memory(
 
 /// Which step failed, and how, would tell whoever made the block something about Ke and the padding
 /// (RFC 8017 7.1.2, note).
-fn without_detail(error: HsmError) -> HsmError {
+pub(crate) fn without_detail(error: HsmError) -> HsmError {
     match error {
-        lost @ HsmError::Unavailable { .. } => lost,
+        // Some modules say of a ciphertext that does not open that their device failed.
+        lost @ HsmError::Unavailable { .. } if !lost.is_device_error() => lost,
         _ => HsmError::OpeningFailed,
     }
 }

@@ -1,0 +1,41 @@
+//! Aligned: the ciphertext blocks of Kn are unwrapped straight into the token, with the block in
+//! front of them as the IV.
+
+use cryptoki::{
+    mechanism::{Mechanism, MechanismType},
+    object::{Attribute, ObjectHandle},
+    session::Session,
+};
+use tr34::{ContentCipher, KeyBlockFrame};
+
+use super::{Encrypted, OPERATION};
+use crate::{HsmError, error::CallResult, worker::Ephemeral};
+
+pub(super) const MECHANISMS: [(MechanismType, &str); 1] = [(MechanismType::AES_CBC, "CKM_AES_CBC")];
+
+pub(super) fn fits(frame: &KeyBlockFrame, cipher: ContentCipher) -> bool {
+    let block = cipher.block_len();
+    let offset = frame.prefix().len();
+    offset >= block && offset.is_multiple_of(block) && frame.key_len().is_multiple_of(block)
+}
+
+pub(super) fn bring<'s>(
+    session: &'s Session,
+    ke: ObjectHandle,
+    block: &Encrypted<'_>,
+    frame: &KeyBlockFrame,
+    template: &[Attribute],
+) -> Result<Ephemeral<'s>, HsmError> {
+    let (before, from_key_on) = block
+        .ciphertext
+        .split_at_checked(frame.prefix().len())
+        .ok_or(HsmError::OpeningFailed)?;
+    let chain = before.last_chunk().ok_or(HsmError::OpeningFailed)?;
+    let wrapped = from_key_on
+        .get(..frame.key_len())
+        .ok_or(HsmError::OpeningFailed)?;
+    let kn = session
+        .unwrap_key(&Mechanism::AesCbc(*chain), ke, wrapped, template)
+        .during(OPERATION)?;
+    Ok(Ephemeral::new(session, kn))
+}

@@ -1,0 +1,67 @@
+//! Concatenate: the key block is put together inside the module, as a secret of its own, and wrapped
+//! under Ke.
+//!
+//! Takes any frame and any length of key, and a Kn from which keys may be derived.
+
+use cryptoki::{
+    mechanism::{Mechanism, MechanismType, misc::KeyDerivationStringData},
+    object::{Attribute, KeyType, ObjectHandle},
+    session::Session,
+};
+use tr34::KeyBlockFrame;
+
+use super::require_len;
+use crate::{
+    HsmError,
+    error::CallResult,
+    template::{KEY_BLOCK, KEY_BLOCK_WITHOUT_END, Lives, Template},
+    worker::Ephemeral,
+};
+
+const BLOCK: usize = 16;
+
+pub(super) const MECHANISMS: [(MechanismType, &str); 2] = [
+    (
+        MechanismType::CONCATENATE_DATA_AND_BASE,
+        "CKM_CONCATENATE_DATA_AND_BASE",
+    ),
+    (
+        MechanismType::CONCATENATE_BASE_AND_DATA,
+        "CKM_CONCATENATE_BASE_AND_DATA",
+    ),
+];
+
+pub(super) fn encrypt(
+    session: &Session,
+    ke: ObjectHandle,
+    iv: [u8; BLOCK],
+    frame: &KeyBlockFrame,
+    kn: ObjectHandle,
+) -> Result<Vec<u8>, HsmError> {
+    let prefix = Mechanism::ConcatenateDataAndBase(KeyDerivationStringData::new(frame.prefix()));
+    let without_end = derive(session, &prefix, kn, &KEY_BLOCK_WITHOUT_END)?;
+    let suffix = Mechanism::ConcatenateBaseAndData(KeyDerivationStringData::new(frame.suffix()));
+    let block = derive(session, &suffix, without_end.handle(), &KEY_BLOCK)?;
+
+    let operation = "seal: wrap the key block";
+    let ciphertext = session
+        .wrap_key(&Mechanism::AesCbcPad(iv), ke, block.handle())
+        .during(operation)?;
+    let len = frame.prefix().len() + frame.key_len() + frame.suffix().len();
+    require_len(&ciphertext, (len / BLOCK + 1) * BLOCK, operation)?;
+    Ok(ciphertext)
+}
+
+fn derive<'s>(
+    session: &'s Session,
+    mechanism: &Mechanism<'_>,
+    base: ObjectHandle,
+    template: &Template,
+) -> Result<Ephemeral<'s>, HsmError> {
+    let mut template = template.attributes_with_class(Lives::InSession);
+    template.push(Attribute::KeyType(KeyType::GENERIC_SECRET));
+    let derived = session
+        .derive_key(mechanism, base, &template)
+        .during("seal: put the key block together")?;
+    Ok(Ephemeral::new(session, derived))
+}

@@ -1,0 +1,23 @@
+//! The PKCS#11 modules that the tests run on: where each is, how it is told where its tokens are,
+//! and what it can do.
+//!
+//! A module reads its configuration once in a process, and a test must not set a variable for the
+//! threads beside it. So [`on`] runs the test's own binary again, for that one test alone, with a
+//! folder for its tokens:
+//!
+//! ```ignore
+//! #[test]
+//! fn signs() {
+//!     hsm_modules::on(&hsm_modules::ALL, |place| { ... });
+//! }
+//! ```
+
+mod alone;
+mod build;
+mod module;
+mod place;
+
+pub use alone::{on, on_prepared};
+pub use build::{build_folder, cargo_build, workspace};
+pub use module::{ALL, Abilities, KRYOPTIC, KRYOPTIC_BARE, SOFTHSM, TestModule};
+pub use place::Place;

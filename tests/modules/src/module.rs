@@ -1,0 +1,159 @@
+//! The table of modules.
+
+use std::{
+    env,
+    path::{Path, PathBuf},
+    sync::OnceLock,
+};
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::build::{build_folder, cargo_build};
+
+/// A module that the tests run on.
+#[derive(Debug, PartialEq, Eq)]
+pub struct TestModule {
+    /// What it is called in messages, options and variables.
+    pub name: &'static str,
+    /// What it can do. A test of anything else expects a refusal.
+    pub can: Abilities,
+    pub(crate) kind: Kind,
+}
+
+/// What a module can do, as `kdh-ceremony hsm check` has to find it out.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Abilities {
+    /// The way of sealing.
+    pub sealing: &'static str,
+    /// The ways of opening a key block inside, the preferred one first.
+    pub opening: &'static [&'static str],
+    /// The way of combining components.
+    pub combining: &'static str,
+    /// RSA-OAEP with SHA-256; each can do SHA-1.
+    pub oaep_sha256: bool,
+    /// Keys for TDEA.
+    pub tdea: bool,
+    /// Sealing a key that does not start and end on a block boundary, 24-byte keys among them.
+    pub unaligned: bool,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    SoftHsm,
+    /// With the mechanisms that it does as if it had not.
+    Kryoptic {
+        denied: &'static [&'static str],
+    },
+}
+
+/// What distributions have, and the least that the product needs.
+pub static SOFTHSM: TestModule = TestModule {
+    name: "softhsm",
+    can: Abilities {
+        sealing: "splice",
+        opening: &[],
+        combining: "key-wrap",
+        oaep_sha256: false,
+        tdea: true,
+        unaligned: false,
+    },
+    kind: Kind::SoftHsm,
+};
+
+/// A token in software with all that a modern network HSM has, except TDEA.
+pub static KRYOPTIC: TestModule = TestModule {
+    name: "kryoptic",
+    can: Abilities {
+        sealing: "concatenate",
+        opening: &["aligned", "extract"],
+        combining: "xor",
+        oaep_sha256: true,
+        tdea: false,
+        unaligned: true,
+    },
+    kind: Kind::Kryoptic { denied: &[] },
+};
+
+/// Kryoptic without derivation: the lower rungs of each ladder, on a module that is sound otherwise.
+pub static KRYOPTIC_BARE: TestModule = TestModule {
+    name: "kryoptic-bare",
+    can: Abilities {
+        sealing: "splice",
+        opening: &["aligned"],
+        combining: "key-wrap",
+        oaep_sha256: true,
+        tdea: false,
+        unaligned: false,
+    },
+    kind: Kind::Kryoptic {
+        denied: &[
+            "CKM_CONCATENATE_BASE_AND_DATA",
+            "CKM_CONCATENATE_DATA_AND_BASE",
+            "CKM_EXTRACT_KEY_FROM_KEY",
+            "CKM_XOR_BASE_AND_DATA",
+        ],
+    },
+};
+
+/// Every module.
+pub static ALL: [&TestModule; 3] = [&SOFTHSM, &KRYOPTIC, &KRYOPTIC_BARE];
+
+/// Where distributions put SoftHSM.
+const SOFTHSM_LIBRARIES: [&str; 6] = [
+    "/usr/lib/softhsm/libsofthsm2.so",
+    "/usr/lib/x86_64-linux-gnu/softhsm/libsofthsm2.so",
+    "/usr/lib/aarch64-linux-gnu/softhsm/libsofthsm2.so",
+    "/usr/lib64/pkcs11/libsofthsm2.so",
+    "/usr/lib64/libsofthsm2.so",
+    "/usr/local/lib/softhsm/libsofthsm2.so",
+];
+
+/// Says that everything is built, so that no test has to.
+const BUILT: &str = "KDH_PROGRAMS_ARE_BUILT";
+
+impl TestModule {
+    /// The module of this name.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn called(name: &str) -> Result<&'static Self> {
+        let known = ALL.into_iter().find(|module| module.name == name);
+        known.with_context(|| {
+            let names = ALL.map(|module| module.name).join(", ");
+            format!("no HSM module is called {name}: {names} are")
+        })
+    }
+
+    /// Its library. Kryoptic's is built if need be.
+    ///
+    /// # Errors
+    /// It is not installed, or does not build.
+    pub fn library(&self) -> Result<PathBuf> {
+        match self.kind {
+            Kind::SoftHsm => SOFTHSM_LIBRARIES
+                .into_iter()
+                .find(|path| Path::new(path).is_file())
+                .map(PathBuf::from)
+                .context("SoftHSM is not installed (package softhsm2)"),
+            Kind::Kryoptic { .. } => kryoptic(),
+        }
+    }
+}
+
+fn kryoptic() -> Result<PathBuf> {
+    static BUILDING: OnceLock<Result<(), String>> = OnceLock::new();
+    let built = BUILDING.get_or_init(|| match env::var_os(BUILT) {
+        Some(_) => Ok(()),
+        None => cargo_build(&["--package", "kryoptic-module"]).map_err(|error| error.to_string()),
+    });
+    if let Err(error) = built {
+        anyhow::bail!("{error}");
+    }
+    let library = build_folder()?.join("libkryoptic_module.so");
+    ensure!(
+        library.is_file(),
+        "{} is missing: cargo build --package kryoptic-module",
+        library.display()
+    );
+    Ok(library)
+}

@@ -1,5 +1,7 @@
 //! A Kn on its way into the terminal's token.
 
+use std::fmt;
+
 use cryptoki::object::{Attribute, ObjectHandle};
 use tr34::{EnvelopedKeyBlock, KeyKind};
 
@@ -22,7 +24,7 @@ pub struct StagedKey {
     key: ObjectHandle,
     kind: KeyKind,
     /// Keeps the login.
-    _token: Token,
+    token: Token,
 }
 
 impl StagedKey {
@@ -45,7 +47,7 @@ impl StagedKey {
             worker,
             key,
             kind,
-            _token: token,
+            token,
         })
     }
 
@@ -63,7 +65,7 @@ impl StagedKey {
             worker,
             key,
             kind,
-            _token: token,
+            token,
         })
     }
 
@@ -105,5 +107,11 @@ impl StagedKey {
             self.kind,
             false,
         ))
+    }
+}
+
+impl fmt::Debug for StagedKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "StagedKey({} in {:?})", self.kind, self.token)
     }
 }

@@ -18,17 +18,17 @@ const MISSING: [&str; 2] = [
 /// DER of the name `CN=Test CA`.
 pub(crate) const ISSUER: [u8; 20] = *b"\x30\x12\x31\x10\x30\x0e\x06\x03\x55\x04\x03\x0c\x07Test CA";
 
-fn frame_with_serial(kind: KeyKind, serial_len: usize) -> KeyBlockFrame {
+pub(crate) fn header_of(kind: KeyKind) -> Kbh {
     let header = match kind {
         KeyKind::Tdea2 | KeyKind::Tdea3 => "D0000K0TB00E0000",
         _ => "D0000K0AB00E0000",
     };
+    Kbh::parse(header.as_bytes()).unwrap()
+}
+
+pub(crate) fn frame_with_serial(kind: KeyKind, serial_len: usize) -> KeyBlockFrame {
     let kdh = IssuerAndSerial::new(&ISSUER, &vec![0x11; serial_len]).unwrap();
-    KeyBlockFrame::new(
-        &kdh,
-        &Kbh::parse(header.as_bytes()).unwrap(),
-        kind.key_len(),
-    )
+    KeyBlockFrame::new(&kdh, &header_of(kind), kind.key_len())
 }
 
 /// A frame in which the key is aligned.

@@ -1,24 +1,36 @@
 //! The terminal's side.
 
 use hsm::{
-    ClearKey, DecryptionKey, HsmError, InProcessMemoryConsent, Kcv, KcvMethod, KeyName,
-    KeyPairKind, KeyRole, SealRequest, Token,
+    ClearKey, DecryptionKey, ExpectedKeyBlock, HsmError, InProcessMemoryConsent, Kcv, KcvMethod,
+    KeyName, KeyPairKind, KeyRole, SealRequest, Token,
 };
-use tr34::{ContentCipher, EnvelopedKeyBlock, IssuerAndSerial, KeyBlock, KeyKind, OaepHash};
+use hsm_modules::{KRYOPTIC, KRYOPTIC_BARE, TestModule};
+use tr34::{
+    ContentCipher, EnvelopedKeyBlock, IssuerAndSerial, KeyBlock, KeyBlockFrame, KeyKind, OaepHash,
+};
 
 use crate::{
     common::{kinds, new_token, on_every_module, without_history},
     raw,
-    sealing::{ISSUER, frame, import},
+    sealing::{ISSUER, frame, frame_with_serial, header_of, import},
     software,
 };
+
+/// The modules that open key blocks inside.
+static INSIDE: [&TestModule; 2] = [&KRYOPTIC, &KRYOPTIC_BARE];
+
+fn flip(bytes: &[u8], position: usize) -> Vec<u8> {
+    let mut bytes = bytes.to_vec();
+    bytes[position] ^= 0x80;
+    bytes
+}
 
 fn consent() -> InProcessMemoryConsent {
     InProcessMemoryConsent::from_configuration("accepted").unwrap()
 }
 
 /// A terminal that has made its certificate request.
-fn terminal(token: &Token) -> DecryptionKey {
+pub(crate) fn terminal(token: &Token) -> DecryptionKey {
     let name = KeyName::new("krd-encryption").unwrap();
     token
         .generate_key_pair(
@@ -37,16 +49,24 @@ fn enveloped(
     iv: [u8; 16],
     ciphertext: Vec<u8>,
 ) -> EnvelopedKeyBlock {
-    let recipient = IssuerAndSerial::new(&ISSUER, &[1]).unwrap();
-    EnvelopedKeyBlock::new(
-        recipient,
-        oaep,
-        encrypted_key,
+    enveloped_with(
         ContentCipher::Aes128Cbc,
+        encrypted_key,
+        oaep,
         iv,
         ciphertext,
     )
-    .unwrap()
+}
+
+fn enveloped_with(
+    cipher: ContentCipher,
+    encrypted_key: Vec<u8>,
+    oaep: OaepHash,
+    iv: [u8; 16],
+    ciphertext: Vec<u8>,
+) -> EnvelopedKeyBlock {
+    let recipient = IssuerAndSerial::new(&ISSUER, &[1]).unwrap();
+    EnvelopedKeyBlock::new(recipient, oaep, encrypted_key, cipher, iv, ciphertext).unwrap()
 }
 
 #[test]
@@ -129,11 +149,6 @@ fn every_fault_of_decryption_looks_the_same() {
         };
         let with_key = |encrypted_key: Vec<u8>| {
             enveloped(encrypted_key, OaepHash::Sha1, iv, ciphertext.clone())
-        };
-        let flip = |bytes: &[u8], position: usize| {
-            let mut bytes = bytes.to_vec();
-            bytes[position] ^= 0x80;
-            bytes
         };
 
         let opens = || {
@@ -332,5 +347,228 @@ fn keys_of_another_length_are_not_loaded() {
             );
         }
         assert_eq!(raw::count_objects(), 0);
+    });
+}
+
+/// As a host with other means would make it.
+pub(crate) fn in_software(
+    key: &DecryptionKey,
+    frame: &KeyBlockFrame,
+    kn: &[u8],
+    ke: &[u8],
+) -> EnvelopedKeyBlock {
+    let iv = [9; 16];
+    let block = [frame.prefix(), kn, frame.suffix()].concat();
+    let (encrypted_key, ciphertext) = software::seal(key.public_key(), ke, &iv, &block);
+    enveloped_with(cipher_of(ke), encrypted_key, OaepHash::Sha1, iv, ciphertext)
+}
+
+fn cipher_of(ke: &[u8]) -> ContentCipher {
+    match ke.len() {
+        16 => ContentCipher::Aes128Cbc,
+        _ => ContentCipher::Aes256Cbc,
+    }
+}
+
+fn expect(kind: KeyKind, frame: &KeyBlockFrame) -> ExpectedKeyBlock {
+    ExpectedKeyBlock {
+        kind,
+        frame: frame.clone(),
+    }
+}
+
+fn value_of(kind: KeyKind) -> Vec<u8> {
+    (1..=u8::try_from(kind.key_len()).unwrap()).collect()
+}
+
+#[test]
+fn a_key_block_opens_inside_wherever_its_key_stands() {
+    on_every_module(|place| {
+        let can = &place.module().can;
+        let token = new_token("krd");
+        let key = terminal(&token);
+        let mut opened = 0;
+        for kind in kinds(place) {
+            let kn = value_of(kind);
+            for serial_len in 1..=20 {
+                let frame = frame_with_serial(kind, serial_len);
+                let envelope = in_software(&key, &frame, &kn, &[5; 32]);
+                let before = raw::count_objects();
+                let result = token.open_inside(&key, &envelope, &[expect(kind, &frame)]);
+                let aligned = kind.key_len() != 24 && frame.prefix().len().is_multiple_of(16);
+                let ways = if aligned { 1 } else { 2 };
+                if can.opening.len() < ways {
+                    let what = match result {
+                        Err(HsmError::SelfTest { what }) => what,
+                        Err(error @ HsmError::Unsupported { .. }) => error.to_string(),
+                        other => panic!("{other:?}"),
+                    };
+                    assert!(what.contains("CKM_EXTRACT_KEY_FROM_KEY"), "{what}");
+                    assert_eq!(raw::count_objects(), before);
+                    continue;
+                }
+                let staged = result.unwrap();
+                assert_eq!(staged.kind(), kind);
+                assert_eq!(staged.kcv().unwrap().value(), software::kcv(kind, &kn));
+                assert_eq!(raw::count_objects(), before + 1, "nothing but the key");
+                drop(staged);
+                assert_eq!(raw::count_objects(), before);
+                opened += 1;
+            }
+        }
+        assert_eq!(opened == 0, can.opening.is_empty());
+    });
+}
+
+#[test]
+fn a_key_opened_inside_is_like_any_loaded_one() {
+    hsm_modules::on(&INSIDE, |_| {
+        let token = new_token("krd");
+        let key = terminal(&token);
+        let (kind, frame) = (KeyKind::Aes256, frame(KeyKind::Aes256));
+        let envelope = in_software(&key, &frame, &value_of(kind), &[5; 32]);
+        let expected = [expect(kind, &frame)];
+        let staged = token.open_inside(&key, &envelope, &expected).unwrap();
+        let name = KeyName::with_id("kn.master", b"version 1").unwrap();
+        let loaded = staged.commit(&name).unwrap();
+        assert_eq!((loaded.kind(), loaded.role()), (kind, KeyRole::LoadedKey));
+        assert_eq!(token.secret_key(KeyRole::LoadedKey, &name).unwrap(), loaded);
+        let keys = token.list_keys().unwrap();
+        let loaded = keys.iter().find(|key| key.label == "kn.master").unwrap();
+        let attributes = [
+            "CKA_PRIVATE",
+            "CKA_SENSITIVE",
+            "CKA_MODIFIABLE",
+            "CKA_UNWRAP",
+        ];
+        assert_eq!(without_history(&loaded.attributes), attributes);
+    });
+}
+
+/// The first of what the block may be that it is.
+#[test]
+fn the_kind_of_a_key_is_found_out_by_rebuilding() {
+    hsm_modules::on(&[&KRYOPTIC], |_| {
+        let token = new_token("krd");
+        let key = terminal(&token);
+        for serial_len in 1..=20 {
+            let candidates: Vec<_> = [KeyKind::Aes128, KeyKind::Aes192, KeyKind::Aes256]
+                .map(|kind| expect(kind, &frame_with_serial(kind, serial_len)))
+                .into();
+            for candidate in &candidates {
+                let kn = value_of(candidate.kind);
+                let envelope = in_software(&key, &candidate.frame, &kn, &[5; 16]);
+                let staged = token.open_inside(&key, &envelope, &candidates).unwrap();
+                assert_eq!(staged.kind(), candidate.kind);
+                let kcv = software::kcv(candidate.kind, &kn);
+                assert_eq!(staged.kcv().unwrap().value(), kcv);
+            }
+        }
+    });
+}
+
+#[test]
+fn a_key_block_that_is_another_does_not_open_inside() {
+    hsm_modules::on(&INSIDE, |_| {
+        let token = new_token("krd");
+        let key = terminal(&token);
+        let kind = KeyKind::Aes128;
+        let (frame, kn, ke) = (frame(kind), value_of(kind), [5; 16]);
+        let envelope = in_software(&key, &frame, &kn, &ke);
+        let before = raw::count_objects();
+        let opens = |envelope: &EnvelopedKeyBlock, expected: &[ExpectedKeyBlock]| {
+            token.open_inside(&key, envelope, expected)
+        };
+        drop(opens(&envelope, &[expect(kind, &frame)]).unwrap());
+
+        let with = |cipher, ke: &[u8], oaep, iv, ciphertext: &[u8]| {
+            let encrypted = software::encrypt_key(key.public_key(), ke);
+            enveloped_with(cipher, encrypted, oaep, iv, ciphertext.to_vec())
+        };
+        let ciphertext = envelope.ciphertext().to_vec();
+        let cut = &ciphertext[..ciphertext.len() - 16];
+        let longer = [&ciphertext[..], &[0; 16]].concat();
+        let (cipher, sha1, iv) = (ContentCipher::Aes128Cbc, OaepHash::Sha1, [9; 16]);
+        let expected = vec![expect(kind, &frame)];
+        let other_iv = {
+            let mut iv = iv;
+            iv[15] ^= 1;
+            iv
+        };
+        let mut cases = vec![
+            ("another Ke", with(cipher, &[6; 16], sha1, iv, &ciphertext)),
+            ("a longer Ke", with(cipher, &[5; 32], sha1, iv, &ciphertext)),
+            (
+                "a Ke of no AES",
+                with(cipher, &[5; 15], sha1, iv, &ciphertext),
+            ),
+            ("an empty Ke", with(cipher, &[], sha1, iv, &ciphertext)),
+            (
+                "a longer cipher than Ke",
+                with(ContentCipher::Aes256Cbc, &ke, sha1, iv, &ciphertext),
+            ),
+            ("another IV", with(cipher, &ke, sha1, other_iv, &ciphertext)),
+            (
+                "another hash",
+                with(cipher, &ke, OaepHash::Sha256, iv, &ciphertext),
+            ),
+            ("a block less", with(cipher, &ke, sha1, iv, cut)),
+            ("a block more", with(cipher, &ke, sha1, iv, &longer)),
+            (
+                "Ke for another terminal",
+                enveloped(vec![0x11; 256], sha1, iv, ciphertext.clone()),
+            ),
+        ];
+        for position in 0..ciphertext.len() {
+            let flipped = flip(&ciphertext, position);
+            cases.push(("a flipped bit", with(cipher, &ke, sha1, iv, &flipped)));
+        }
+        let sealed_as = |block: &[u8]| {
+            let (encrypted, ciphertext) = software::seal(key.public_key(), &ke, &iv, block);
+            enveloped(encrypted, sha1, iv, ciphertext)
+        };
+        let block = [frame.prefix(), &kn, frame.suffix()].concat();
+        let mut header = block.clone();
+        *header.last_mut().unwrap() = b'1';
+        cases.push(("another header", sealed_as(&header)));
+        let mut version = block.clone();
+        version[4] ^= 1;
+        cases.push(("another version or KDH", sealed_as(&version)));
+        cases.push(("no key block", sealed_as(&vec![0; block.len()])));
+        for (what, envelope) in &cases {
+            let failed = opens(envelope, &expected);
+            assert!(
+                matches!(failed, Err(HsmError::OpeningFailed)),
+                "{what}: {failed:?}"
+            );
+        }
+
+        let other_frame = {
+            // Behind three headers, the version, the issuer and a tag.
+            let len = frame.prefix()[2 + 3 + 2 + ISSUER.len() + 1];
+            let other = vec![0x12; usize::from(len)];
+            let kdh = IssuerAndSerial::new(&ISSUER, &other).unwrap();
+            KeyBlockFrame::new(&kdh, &header_of(kind), kind.key_len())
+        };
+        assert_eq!(other_frame.prefix().len(), frame.prefix().len());
+        for (what, expected) in [
+            ("nothing is expected", vec![]),
+            ("another KDH", vec![expect(kind, &other_frame)]),
+            (
+                "another length",
+                vec![expect(
+                    KeyKind::Aes256,
+                    &crate::sealing::frame(KeyKind::Aes256),
+                )],
+            ),
+        ] {
+            let failed = opens(&envelope, &expected);
+            assert!(
+                matches!(failed, Err(HsmError::OpeningFailed)),
+                "{what}: {failed:?}"
+            );
+        }
+        assert_eq!(raw::count_objects(), before);
+        drop(opens(&envelope, &expected).unwrap());
     });
 }

@@ -2,13 +2,13 @@
 //! on. Never part of the product.
 //!
 //! It reads the file that `KRYOPTIC_CONF` names, once per process.
+//!
+//! Of the ways to ask for its functions it offers the oldest alone: with those of PKCS#11 3.0 it would
+//! hand them out past the spy that the boundary tests put in front of it.
 
 use kryoptic_lib::{
-    fns::general::{fn_get_function_list, fn_get_interface, fn_get_interface_list},
-    pkcs11::{
-        CK_FLAGS, CK_FUNCTION_LIST_PTR_PTR, CK_INTERFACE_PTR, CK_INTERFACE_PTR_PTR, CK_RV,
-        CK_ULONG_PTR, CK_UTF8CHAR_PTR, CK_VERSION_PTR,
-    },
+    fns::general::fn_get_function_list,
+    pkcs11::{CK_FUNCTION_LIST_PTR_PTR, CK_RV},
 };
 
 /// PKCS#11 2.40, 5.4: what a caller looks a module's other functions up with.
@@ -16,23 +16,4 @@ use kryoptic_lib::{
 #[unsafe(no_mangle)]
 pub extern "C" fn C_GetFunctionList(functions: CK_FUNCTION_LIST_PTR_PTR) -> CK_RV {
     fn_get_function_list(functions)
-}
-
-/// PKCS#11 3.0, 5.4.5.
-// SAFETY: as above.
-#[unsafe(no_mangle)]
-pub extern "C" fn C_GetInterfaceList(list: CK_INTERFACE_PTR, count: CK_ULONG_PTR) -> CK_RV {
-    fn_get_interface_list(list, count)
-}
-
-/// PKCS#11 3.0, 5.4.6.
-// SAFETY: as above.
-#[unsafe(no_mangle)]
-pub extern "C" fn C_GetInterface(
-    name: CK_UTF8CHAR_PTR,
-    version: CK_VERSION_PTR,
-    interface: CK_INTERFACE_PTR_PTR,
-    flags: CK_FLAGS,
-) -> CK_RV {
-    fn_get_interface(name, version, interface, flags)
 }

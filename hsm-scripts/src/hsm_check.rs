@@ -2,14 +2,14 @@
 
 use std::path::Path;
 
-use hsm::{CombiningWay, Module, Pin, SealingWay, TokenConfig, TokenInfo};
+use hsm::{KeySummary, Module, Pin, SelfTestReport, TokenConfig, TokenInfo};
 use serde::Serialize;
-use tr34::OaepHash;
+use tr34::{KeyKind, OaepHash};
 
-use crate::CeremonyError;
+use crate::{CeremonyError, plain::escaped};
 
 /// Mechanisms that matter here, and what for.
-const MECHANISMS: [(&str, &str); 15] = [
+const MECHANISMS: [(&str, &str); 16] = [
     ("CKM_RSA_PKCS_KEY_PAIR_GEN", "keys of CAs and of the KDH"),
     ("CKM_EC_KEY_PAIR_GEN", "keys for TLS"),
     ("CKM_SHA256_RSA_PKCS", "signing certificates and key tokens"),
@@ -19,6 +19,7 @@ const MECHANISMS: [(&str, &str); 15] = [
     ("CKM_AES_CBC", "sealing by splice, combining by key wrap"),
     ("CKM_AES_CBC_PAD", "sealing: the end of a key block"),
     ("CKM_RSA_PKCS_OAEP", "wrapping Ke for a terminal"),
+    ("CKM_EXTRACT_KEY_FROM_KEY", "opening, on a terminal"),
     ("CKM_CONCATENATE_DATA_AND_BASE", "sealing by concatenation"),
     ("CKM_CONCATENATE_BASE_AND_DATA", "sealing by concatenation"),
     ("CKM_XOR_BASE_AND_DATA", "combining by XOR"),
@@ -36,17 +37,27 @@ pub struct Report {
     /// The token: label, model, serial number.
     pub token: String,
     /// The way in which key tokens would be sealed.
-    pub sealing: Option<&'static str>,
+    pub sealing: Option<String>,
+    /// The kinds of key that could be sealed.
+    pub key_kinds: Vec<&'static str>,
+    /// The way in which a terminal with such a token would open them inside.
+    pub opening: Option<String>,
     /// The way in which components would be combined.
-    pub combining: Option<&'static str>,
+    pub combining: Option<String>,
     /// The hashes with which a throw-away key was sealed and opened.
     pub oaep: Vec<&'static str>,
     /// What was sealed and opened to find that out, in words.
     pub self_test: Option<String>,
     /// Mechanisms that matter here.
     pub mechanisms: Vec<Mechanism>,
-    /// What keeps a host from serving, or limits it.
+    /// The keys in the token.
+    pub keys: Vec<Key>,
+    /// How often in a second, on one session.
+    pub speed: Vec<Speed>,
+    /// What keeps a host from serving, or a terminal, or limits them.
     pub problems: Vec<String>,
+    /// Whether a host could serve with this token.
+    pub can_serve: bool,
 }
 
 /// A mechanism that matters here.
@@ -61,11 +72,32 @@ pub struct Mechanism {
     pub listed: bool,
 }
 
-impl Report {
-    /// Whether a host could serve with this token.
-    pub const fn can_serve(&self) -> bool {
-        self.self_test.is_some()
-    }
+/// A private or secret key in the token.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Key {
+    /// `CKA_LABEL`.
+    pub label: String,
+    /// Algorithm and length.
+    pub kind: String,
+    /// What it could be for, by its usages.
+    pub role: String,
+    /// Whether it is as strong as that role demands.
+    pub strong: bool,
+    /// Why not.
+    pub weaknesses: Vec<String>,
+    /// The mechanisms that it is limited to, if it is.
+    pub allowed_mechanisms: Option<Vec<String>>,
+}
+
+/// How fast one thing is.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Speed {
+    /// What.
+    pub operation: &'static str,
+    /// How often in a second.
+    pub per_second: f64,
 }
 
 /// The tokens of a module.
@@ -89,11 +121,15 @@ pub fn check(module: &Path, label: &str, pin: &Pin) -> Result<Report, CeremonyEr
     let info = token.info().clone();
     let found = token.capabilities()?;
     let mut problems = Vec::new();
-    if let Err(missing) = &found.sealing {
-        problems.push(format!("cannot seal key tokens: {missing}"));
-    }
-    if let Err(missing) = &found.combining {
-        problems.push(format!("cannot combine components: {missing}"));
+    for (what, missing) in [
+        ("cannot seal key tokens", found.sealing.as_ref().err()),
+        (
+            "as a terminal's, opens key blocks in process memory only",
+            found.opening.as_ref().err(),
+        ),
+        ("cannot combine components", found.combining.as_ref().err()),
+    ] {
+        problems.extend(missing.map(|missing| format!("{what}: {missing}")));
     }
     if found.oaep == [OaepHash::Sha1] {
         problems.push(
@@ -103,40 +139,88 @@ pub fn check(module: &Path, label: &str, pin: &Pin) -> Result<Report, CeremonyEr
         );
     }
     // The strongest hash comes first.
-    let self_test = match found.oaep.first() {
-        Some(hash) => {
-            let passed = token.self_test(*hash)?;
-            Some(format!(
-                "{} throw-away keys were sealed and opened, Ke under RSA-OAEP with {}",
-                passed.key_lengths.len(),
-                word(*hash)
-            ))
-        }
-        None => None,
+    let strongest = found.oaep.first();
+    let passed = strongest.map(|hash| token.self_test(*hash)).transpose()?;
+    let keys = keys(&token.list_keys()?);
+    for key in keys.iter().filter(|key| !key.strong) {
+        let why = key.weaknesses.join("; ");
+        problems.push(format!(
+            "{} is weaker than a {}: {why}",
+            key.label, key.role
+        ));
+    }
+    let speed = match passed {
+        Some(_) => token.measure()?,
+        None => Vec::new(),
     };
-    let mechanisms = MECHANISMS.map(|(name, purpose)| Mechanism {
-        name,
-        purpose,
-        listed: found.mechanisms.iter().any(|listed| listed == name),
-    });
     Ok(Report {
         module: format!(
             "{} ({}, version {})",
             description.library, description.manufacturer, description.version
         ),
         token: format!("{} ({}, serial {})", info.label, info.model, info.serial),
-        sealing: found.sealing.as_ref().ok().map(|way| match way {
-            SealingWay::Splice => "splice",
+        sealing: found.sealing.as_ref().ok().map(ToString::to_string),
+        key_kinds: passed.map_or_else(Vec::new, |passed| {
+            passed.kinds().into_iter().map(KeyKind::name).collect()
         }),
-        combining: found.combining.as_ref().ok().map(|way| match way {
-            CombiningWay::Xor => "xor",
-            CombiningWay::KeyWrap => "key-wrap",
-        }),
+        opening: found
+            .opening
+            .as_ref()
+            .ok()
+            .and_then(|ways| Some(ways.first()?.to_string())),
+        combining: found.combining.as_ref().ok().map(ToString::to_string),
         oaep: found.oaep.iter().map(|hash| word(*hash)).collect(),
-        self_test,
-        mechanisms: mechanisms.into(),
+        self_test: passed.map(in_words),
+        mechanisms: mechanisms(&found.mechanisms),
+        can_serve: passed.is_some() && keys.iter().all(|key| key.strong),
+        keys,
+        speed: speed
+            .into_iter()
+            .map(|speed| Speed {
+                operation: speed.operation,
+                per_second: (speed.per_second * 10.0).round() / 10.0,
+            })
+            .collect(),
         problems,
     })
+}
+
+fn in_words(passed: &SelfTestReport) -> String {
+    let ways = passed.ways.iter().map(|passed| {
+        let kinds: Vec<_> = passed.kinds.iter().map(|kind| kind.name()).collect();
+        format!("by {}: {}", passed.way, kinds.join(", "))
+    });
+    let ways: Vec<_> = ways.collect();
+    format!(
+        "throw-away keys were sealed and opened, Ke under RSA-OAEP with {}, {}",
+        word(passed.oaep),
+        ways.join("; ")
+    )
+}
+
+fn mechanisms(listed: &[String]) -> Vec<Mechanism> {
+    MECHANISMS
+        .map(|(name, purpose)| Mechanism {
+            name,
+            purpose,
+            listed: listed.iter().any(|listed| listed == name),
+        })
+        .into()
+}
+
+fn keys(keys: &[KeySummary]) -> Vec<Key> {
+    let with_role = keys.iter().filter_map(|key| Some((key, key.role?)));
+    with_role
+        .map(|(key, role)| Key {
+            // From the token, to a screen.
+            label: escaped(&key.label),
+            kind: key.kind.clone(),
+            role: role.to_string(),
+            strong: key.weaknesses.is_empty(),
+            weaknesses: key.weaknesses.clone(),
+            allowed_mechanisms: key.allowed_mechanisms.clone(),
+        })
+        .collect()
 }
 
 const fn word(hash: OaepHash) -> &'static str {

@@ -211,7 +211,7 @@ fn hsm_check(arguments: &HsmCheck) -> anyhow::Result<ExitCode> {
     } else {
         print_report(&report);
     }
-    Ok(if report.can_serve() {
+    Ok(if report.can_serve {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
@@ -219,15 +219,20 @@ fn hsm_check(arguments: &HsmCheck) -> anyhow::Result<ExitCode> {
 }
 
 fn print_report(report: &hsm_check::Report) {
-    let word = |way: Option<&'static str>| way.unwrap_or("not possible");
+    let word = |way: &Option<String>| way.clone().unwrap_or_else(|| "not possible".to_owned());
     let mut table = comfy_table::Table::new();
     table.add_row(["module", &report.module]);
     table.add_row(["token", &report.token]);
-    table.add_row(["key tokens are sealed by", word(report.sealing)]);
-    table.add_row(["components are combined by", word(report.combining)]);
+    table.add_row(["key tokens are sealed by", &word(&report.sealing)]);
+    table.add_row(["for keys of", &report.key_kinds.join(", ")]);
     table.add_row(["RSA-OAEP with", &report.oaep.join(", ")]);
+    table.add_row(["components are combined by", &word(&report.combining)]);
+    table.add_row(["a terminal opens inside by", &word(&report.opening)]);
     let self_test = report.self_test.as_deref().unwrap_or("failed");
     table.add_row(["self-test", self_test]);
+    for speed in &report.speed {
+        table.add_row([speed.operation, &format!("{} per second", speed.per_second)]);
+    }
     println!("{table}");
     let mut table = comfy_table::Table::new();
     table.set_header(["mechanism", "listed", "for"]);
@@ -236,9 +241,22 @@ fn print_report(report: &hsm_check::Report) {
         table.add_row([mechanism.name, listed, mechanism.purpose]);
     }
     println!("{table}");
+    if !report.keys.is_empty() {
+        let mut table = comfy_table::Table::new();
+        table.set_header(["key", "kind", "could be", "as strong as that", "limited to"]);
+        for key in &report.keys {
+            let strong = if key.strong { "yes" } else { "no" };
+            let allowed = key.allowed_mechanisms.as_ref();
+            let allowed = allowed.map_or_else(|| "-".to_owned(), |names| names.join(", "));
+            table.add_row([&key.label, &key.kind, &key.role, strong, &allowed]);
+        }
+        println!("{table}");
+    }
     for problem in &report.problems {
         println!("! {problem}");
     }
+    let verdict = if report.can_serve { "" } else { "not " };
+    println!("A host could {verdict}serve with this token.");
 }
 
 /// Starts this program again with SoftHSM's configuration for throw-away tokens, or, if that was

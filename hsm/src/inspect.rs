@@ -116,17 +116,28 @@ pub(crate) fn require_role(
     name: &KeyName,
     accept_imported: bool,
 ) -> Result<(), HsmError> {
-    let weak = |flag: Flag, value: bool, reason: &'static str| {
-        Err(HsmError::WeakKey {
-            label: name.label().to_owned(),
-            attribute: flag.name(),
-            expected: value,
-            reason,
-        })
-    };
+    let label = name.label();
+    let flags = Flags::read(session, key, &Flag::ALL).with_key("read a key's attributes", label)?;
+    match weaknesses(&flags, role, accept_imported).into_iter().next() {
+        None => Ok(()),
+        Some(weakness) => Err(HsmError::WeakKey {
+            label: label.to_owned(),
+            attribute: weakness.flag.name(),
+            expected: weakness.expected,
+            reason: weakness.reason,
+        }),
+    }
+}
 
-    let flags =
-        Flags::read(session, key, &Flag::ALL).with_key("read a key's attributes", name.label())?;
+/// An attribute that is not what a key's role says.
+pub(crate) struct Weakness {
+    pub(crate) flag: Flag,
+    pub(crate) expected: bool,
+    pub(crate) reason: &'static str,
+}
+
+pub(crate) fn weaknesses(flags: &Flags, role: KeyRole, accept_imported: bool) -> Vec<Weakness> {
+    let mut weaknesses = Vec::new();
     for rule in role.template().rules {
         let Setting::Is(expected) = rule.setting else {
             continue;
@@ -134,21 +145,25 @@ pub(crate) fn require_role(
         // PKCS#11's defaults, at their weakest, for what the module does not give.
         let when_absent = matches!(rule.flag, Flag::Extractable | Flag::Modifiable);
         if flags.value(rule.flag).unwrap_or(when_absent) != expected {
-            return weak(rule.flag, expected, rule.reason);
+            weaknesses.push(Weakness {
+                flag: rule.flag,
+                expected,
+                reason: rule.reason,
+            });
         }
     }
     if role.is_pair() && !accept_imported {
         for flag in [Flag::AlwaysSensitive, Flag::NeverExtractable] {
             if flags.value(flag) == Some(false) {
-                return weak(
+                weaknesses.push(Weakness {
                     flag,
-                    true,
-                    "a pair is made in the token and was nowhere else",
-                );
+                    expected: true,
+                    reason: "a pair is made in the token and was nowhere else",
+                });
             }
         }
     }
-    Ok(())
+    weaknesses
 }
 
 /// The attributes of `types`, each of which must be there.

@@ -12,7 +12,10 @@ use tr34::KeyKind;
 use crate::{
     HsmError, KeyName, KeyPairKind, KeyRole,
     error::CallResult,
-    inspect::{Flags, P256_PARAMS, find_keys, key_kind, public_key, require_free, require_role},
+    inspect::{
+        Flags, P256_PARAMS, Weakness, find_keys, key_kind, public_key, require_free, require_role,
+        weaknesses,
+    },
     template::{Flag, Lives, PUBLIC_HALF},
     worker::{Ephemeral, Worker},
 };
@@ -96,6 +99,12 @@ pub struct KeySummary {
     pub kind: String,
     /// The attributes that are true: usages, and `CKA_SENSITIVE`, `CKA_EXTRACTABLE` and the like.
     pub attributes: Vec<&'static str>,
+    /// For private and secret keys, the role that it could have, by its class and usages.
+    pub role: Option<KeyRole>,
+    /// Each attribute that makes it weaker than that role demands, in words.
+    pub weaknesses: Vec<String>,
+    /// The mechanisms that it is limited to (`CKA_ALLOWED_MECHANISMS`); `None` if to none.
+    pub allowed_mechanisms: Option<Vec<String>>,
 }
 
 pub(crate) fn generate_key_pair(
@@ -224,6 +233,30 @@ pub(crate) fn list(session: &Session) -> Result<Vec<KeySummary>, HsmError> {
     Ok(keys)
 }
 
+/// Roles are told apart by what only they have; all that sign have the same template.
+fn likely_role(class: KeyClass, set: impl Fn(&Flag) -> bool) -> Option<KeyRole> {
+    match class {
+        KeyClass::Public => None,
+        KeyClass::Private if set(&Flag::Unwrap) => Some(KeyRole::KrdEncryption),
+        KeyClass::Private => Some(KeyRole::KdhSigning),
+        KeyClass::Secret if set(&Flag::Unwrap) => Some(KeyRole::LoadedKey),
+        KeyClass::Secret => Some(KeyRole::TransportKey),
+    }
+}
+
+/// Modules that do not know the attribute limit nothing.
+fn allowed_mechanisms(session: &Session, key: ObjectHandle) -> Option<Vec<String>> {
+    let attributes = session
+        .get_attributes(key, &[AttributeType::AllowedMechanisms])
+        .ok()?;
+    attributes.iter().find_map(|attribute| match attribute {
+        Attribute::AllowedMechanisms(allowed) if !allowed.is_empty() => {
+            Some(allowed.iter().map(ToString::to_string).collect())
+        }
+        _ => None,
+    })
+}
+
 fn summarize(
     session: &Session,
     key: ObjectHandle,
@@ -257,7 +290,17 @@ fn summarize(
     };
     let flags = Flags::read(session, key, &Flag::ALL).during("list the keys")?;
     let set = |flag: &Flag| flags.value(*flag) == Some(true);
+    let role = likely_role(class, set);
+    let weaknesses = role.map(|role| weaknesses(&flags, role, false));
+    let in_words = |weakness: &Weakness| {
+        let is = if weakness.expected { "is not" } else { "is" };
+        let name = weakness.flag.name();
+        format!("{name} {is} set ({})", weakness.reason)
+    };
     Ok(KeySummary {
+        role,
+        weaknesses: weaknesses.iter().flatten().map(in_words).collect(),
+        allowed_mechanisms: allowed_mechanisms(session, key),
         attributes: Flag::ALL.into_iter().filter(set).map(Flag::name).collect(),
         label,
         id,

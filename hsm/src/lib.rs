@@ -31,6 +31,7 @@ mod seal;
 mod secret;
 mod self_test;
 mod signing;
+mod speed;
 mod staged;
 mod template;
 mod token;
@@ -53,6 +54,7 @@ pub use role::{KeyPairKind, KeyRole};
 pub use seal::{SealRequest, SealedKeyBlock};
 pub use secret::{ClearKey, ClearKeyBlock, ClearKeyError};
 pub use signing::SigningKey;
+pub use speed::Speed;
 pub use staged::StagedKey;
 
 pub use token::{Token, TokenConfig};

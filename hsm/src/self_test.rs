@@ -267,13 +267,13 @@ fn tried<T>(outcome: Result<T, HsmError>) -> Result<Result<T, HsmError>, HsmErro
 }
 
 /// A throw-away RSA pair.
-struct Recipient<'s> {
+pub(crate) struct Recipient<'s> {
     private: Ephemeral<'s>,
     public_key: PublicKey,
 }
 
 impl<'s> Recipient<'s> {
-    fn generate(session: &'s Session) -> Result<Self, HsmError> {
+    pub(crate) fn generate(session: &'s Session) -> Result<Self, HsmError> {
         let operation = "self-test: generate a recipient";
         let mut public = PUBLIC_HALF.attributes(Lives::InSession);
         public.push(Attribute::ModulusBits(
@@ -322,6 +322,53 @@ impl<'s> Recipient<'s> {
     }
 }
 
+/// A throw-away Kn, and what it takes to seal it.
+pub(crate) struct Trial<'s> {
+    kn: Ephemeral<'s>,
+    value: Zeroizing<Vec<u8>>,
+    frame: KeyBlockFrame,
+    plan: Plan,
+}
+
+impl<'s> Trial<'s> {
+    pub(crate) fn new(
+        session: &'s Session,
+        recipient: &Recipient<'_>,
+        way: SealingWay,
+        kind: KeyKind,
+        oaep: OaepHash,
+    ) -> Result<Self, HsmError> {
+        let frame = frame(kind)?;
+        let value = random(session, kind)?;
+        let kn = create(session, kind, &TRANSPORT_KEY, way, &value)?;
+        let derives = way == SealingWay::Concatenate;
+        let key = SecretKey::new(name()?, KeyRole::TransportKey, kind, derives);
+        let request = SealRequest {
+            frame: &frame,
+            recipient: &recipient.public_key,
+            cipher: ContentCipher::for_key(kind),
+            oaep,
+        };
+        let plan = Plan::new(&[way], &key, &request)?;
+        Ok(Self {
+            kn,
+            value,
+            frame,
+            plan,
+        })
+    }
+
+    pub(crate) fn seal(&self, session: &Session) -> Result<SealedKeyBlock, HsmError> {
+        self.plan.seal(session, self.kn.handle())
+    }
+
+    /// The key block as it should open.
+    fn block(&self) -> Zeroizing<Vec<u8>> {
+        let (prefix, suffix) = (self.frame.prefix(), self.frame.suffix());
+        Zeroizing::new([prefix, &self.value[..], suffix].concat())
+    }
+}
+
 fn round_trip(
     worker: &Worker,
     recipient: &Recipient<'_>,
@@ -330,23 +377,9 @@ fn round_trip(
     oaep: OaepHash,
 ) -> Result<(), HsmError> {
     let session = &worker.session;
-    let frame = frame(kind)?;
-    let value = random(session, kind)?;
-    let kn = create(session, kind, &TRANSPORT_KEY, way, &value)?;
-
-    let derives = way == SealingWay::Concatenate;
-    let key = SecretKey::new(name()?, KeyRole::TransportKey, kind, derives);
-    let request = SealRequest {
-        frame: &frame,
-        recipient: &recipient.public_key,
-        cipher: ContentCipher::for_key(kind),
-        oaep,
-    };
-    let sealed = Plan::new(&[way], &key, &request)?.seal(session, kn.handle())?;
-
-    let block = recipient.open(session, &sealed, oaep)?;
-    let expected = Zeroizing::new([frame.prefix(), &value[..], frame.suffix()].concat());
-    if bool::from(block.ct_eq(&expected)) {
+    let trial = Trial::new(session, recipient, way, kind, oaep)?;
+    let opened = recipient.open(session, &trial.seal(session)?, oaep)?;
+    if bool::from(opened.ct_eq(&trial.block())) {
         Ok(())
     } else {
         Err(HsmError::BadAnswer {

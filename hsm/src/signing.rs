@@ -101,7 +101,7 @@ impl Signer for SigningKey {
     }
 }
 
-fn sign_rsa(
+pub(crate) fn sign_rsa(
     worker: &Worker,
     key: ObjectHandle,
     name: &KeyName,

@@ -21,14 +21,14 @@ use tr34::{EnvelopedKeyBlock, KeyKind, OaepHash};
 use crate::{
     Capabilities, ClearKey, ClearKeyBlock, Combination, DecryptionKey, HsmError,
     InProcessMemoryConsent, Kcv, KeyName, KeyPairKind, KeyRole, KeySummary, Missing, OpeningWay,
-    Pin, SealRequest, SealedKeyBlock, SealingWay, SecretKey, SelfTestReport, SigningKey, StagedKey,
-    TokenInfo, capabilities, check_value,
+    Pin, SealRequest, SealedKeyBlock, SealingWay, SecretKey, SelfTestReport, SigningKey, Speed,
+    StagedKey, TokenInfo, capabilities, check_value,
     error::CallResult,
     keys,
     name::{MAX_RECORD_LABEL_LEN, validate_label},
     open::{self, ExpectedKeyBlock, Means},
     pool::Pool,
-    records, seal, self_test,
+    records, seal, self_test, speed,
     worker::{Worker, Workplace},
 };
 
@@ -312,6 +312,20 @@ impl Token {
             .map_err(|missing| HsmError::SelfTest {
                 what: missing.to_string(),
             })
+    }
+
+    /// How fast the token is, measured with throw-away keys, which takes a second or two.
+    ///
+    /// # Errors
+    /// It cannot seal.
+    pub fn measure(&self) -> Result<Vec<Speed>, HsmError> {
+        let found = self.capabilities()?;
+        let failed = |missing: &Missing| HsmError::SelfTest {
+            what: missing.to_string(),
+        };
+        let way = found.sealing.as_ref().map_err(failed)?;
+        let oaep = found.oaep.first().copied().unwrap_or(OaepHash::Sha256);
+        speed::measure(&self.writer()?, *way, oaep)
     }
 
     /// A key's check value, [`Kcv::LEN`] bytes of it.

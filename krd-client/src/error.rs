@@ -56,10 +56,13 @@ pub enum KrdError {
     SlotNotAssigned(crate::SlotName),
     /// Key blocks cannot be opened at all.
     #[error(
-        "this terminal opens key blocks in process memory only, which its configuration refuses \
-         (open-in-process-memory)"
+        "this terminal's token opens no key block inside ({missing}), and to open it in process \
+         memory is refused by the configuration (open-in-process-memory)"
     )]
-    CannotOpen,
+    CannotOpen {
+        /// What the token lacks.
+        missing: String,
+    },
 
     /// A record in the token.
     #[error(transparent)]
@@ -105,7 +108,7 @@ impl KrdError {
             Self::NotBound => Some("not-bound"),
             Self::OtherTerminal { .. } => Some("other-terminal"),
             Self::SlotNotAssigned(_) => Some("no-key-assigned"),
-            Self::CannotOpen => Some("cannot-open"),
+            Self::CannotOpen { .. } => Some("cannot-open"),
             Self::Record(_)
             | Self::DamagedMemory(_)
             | Self::Token(_)

@@ -1,14 +1,17 @@
 //! The checks on a key token and on the key block in it. Pure functions: the terminal's state comes
 //! in as an [`Expectation`], and what passed comes out as a value that only this module can make.
 
-use hsm::{ClearKey, Kcv};
+use hsm::{ClearKey, ExpectedKeyBlock, Kcv};
 use pki::{Certificate, VerifiedCrl};
 use tr34::{
-    ContentCipher, EnvelopedKeyBlock, IssuerAndSerial, Kbh, KbhError, KeyBlock, KeyKind, KeyToken,
-    KrdNonce, MalformedToken, OaepHash,
+    ContentCipher, EnvelopedKeyBlock, IssuerAndSerial, Kbh, KbhError, KeyBlock, KeyBlockFrame,
+    KeyKind, KeyToken, KrdNonce, MalformedToken, OaepHash,
 };
 
 use crate::{KdhRefusal, KdhTrust};
+
+/// Bytes of the keys that there are.
+const KEY_LENS: [usize; 3] = [16, 24, 32];
 
 /// What a key token has to fit.
 #[derive(Clone, Copy, Debug)]
@@ -187,24 +190,45 @@ pub fn verify_key_block(
             signed: signed.header().clone(),
         });
     }
-    if *signed.header() != token.announced {
-        return Err(LoadRefusal::AnnouncedHeader {
-            announced: token.announced.clone(),
-            found: signed.header().clone(),
-        });
-    }
+    token.require_announced_header()?;
     let key = block.expose_clear();
     let kind = block
         .header()
         .key_kind(key.len())
         .map_err(LoadRefusal::KeyLength)?;
-    if signed.enveloped().cipher().key_len() < ContentCipher::for_key(kind).key_len() {
-        return Err(LoadRefusal::EphemeralKeyTooWeak(kind));
-    }
+    verify_key_kind(kind, token)?;
     Ok(VerifiedKey {
         key: ClearKey::copy_from(key),
         kind,
     })
+}
+
+/// What the key block has to be, for a token that opens it inside: one for each kind of key that goes
+/// with the header. Whatever opens as one of them has the KDH and the header that were signed.
+///
+/// # Errors
+/// The signed header is not the one that was announced.
+pub fn expected_key_blocks(token: &VerifiedKeyToken) -> Result<Vec<ExpectedKeyBlock>, LoadRefusal> {
+    token.require_announced_header()?;
+    let (kdh, header) = (token.token.signer(), token.header());
+    let of_len = |len| {
+        Some(ExpectedKeyBlock {
+            kind: header.key_kind(len).ok()?,
+            frame: KeyBlockFrame::new(kdh, header, len),
+        })
+    };
+    Ok(KEY_LENS.into_iter().filter_map(of_len).collect())
+}
+
+/// Checks that Ke is not weaker than the key.
+///
+/// # Errors
+/// It is.
+pub fn verify_key_kind(kind: KeyKind, token: &VerifiedKeyToken) -> Result<(), LoadRefusal> {
+    if token.enveloped().cipher().key_len() < ContentCipher::for_key(kind).key_len() {
+        return Err(LoadRefusal::EphemeralKeyTooWeak(kind));
+    }
+    Ok(())
 }
 
 impl CurrentKeyToken {
@@ -265,6 +289,16 @@ impl VerifiedKeyToken {
     /// The signed header.
     pub const fn header(&self) -> &Kbh {
         self.token.header()
+    }
+
+    fn require_announced_header(&self) -> Result<(), LoadRefusal> {
+        if *self.header() == self.announced {
+            return Ok(());
+        }
+        Err(LoadRefusal::AnnouncedHeader {
+            announced: self.announced.clone(),
+            found: self.header().clone(),
+        })
     }
 }
 

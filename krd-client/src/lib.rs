@@ -36,8 +36,8 @@ pub use evidence::Evidence;
 pub use host::CallError;
 pub use kdh::{BindRefusal, CurrentKdhCredential, KdhRefusal, KdhTrust, verify_kdh_credential};
 pub use key_token::{
-    CurrentKeyToken, Expectation, LoadRefusal, VerifiedKey, VerifiedKeyToken, verify_key_block,
-    verify_key_token,
+    CurrentKeyToken, Expectation, LoadRefusal, VerifiedKey, VerifiedKeyToken, expected_key_blocks,
+    verify_key_block, verify_key_kind, verify_key_token,
 };
 pub use keyring::Keyring;
 pub use names::{DeviceSerial, DeviceSerialError, SlotName, SlotNameError};

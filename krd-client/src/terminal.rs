@@ -69,9 +69,6 @@ impl Terminal {
 
     /// The unsafe choices are said aloud at every start.
     fn warn_of_unsafe_choices(&self) {
-        if self.config.in_process_memory.is_some() {
-            tracing::warn!("key blocks are opened in process memory (open-in-process-memory)");
-        }
         if self.config.oaep_hashes.contains(&tr34::OaepHash::Sha1) {
             tracing::warn!("RSA-OAEP with SHA-1 is accepted (oaep-hashes)");
         }

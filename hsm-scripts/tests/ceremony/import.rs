@@ -6,10 +6,10 @@ use hsm::HsmError;
 use kdh_ceremony::CeremonyError;
 
 use crate::{
-    common::{SOFTHSM, SPY, SPY_LOG, in_token_directory},
+    common::{SPY, SPY_LOG, on_every_module, with_spy_on_every_module},
     room::Room,
     site::{
-        FIRST, IMPORT, KEY, SECOND, SUM_KCV, Site, assert_no_secret, assert_refused,
+        FIRST, IMPORT, KEY, SAMPLE_MODULE, SECOND, SUM_KCV, Site, assert_no_secret, assert_refused,
         assert_success, change, import_plan, import_plan_with_files, printed, unattended,
     },
 };
@@ -18,7 +18,7 @@ const TRANSCRIPT: &str = "tmk-transcript.jsonl";
 
 #[test]
 fn two_components_in_files_make_the_key() {
-    in_token_directory(|| {
+    on_every_module(|_| {
         let site = Site::new(&["kdh"]);
         site.write_plan("plan.toml", &unattended(&import_plan_with_files(&site)));
         assert_eq!(site.keys("kdh"), [""; 0]);
@@ -42,7 +42,7 @@ fn two_components_in_files_make_the_key() {
 /// One thing is wrong in each; nothing is kept, and the name stays free.
 #[test]
 fn a_wrong_component_or_check_value_leaves_no_key() {
-    in_token_directory(|| {
+    on_every_module(|_| {
         let site = Site::new(&["kdh"]);
         let good = unattended(&import_plan_with_files(&site));
         let zeros = "0".repeat(32);
@@ -94,7 +94,7 @@ fn a_wrong_component_or_check_value_leaves_no_key() {
 
 #[test]
 fn a_failed_act_takes_itself_back_and_leaves_those_before_it() {
-    in_token_directory(|| {
+    on_every_module(|_| {
         let site = Site::new(&["kdh"]);
         let good = unattended(&import_plan_with_files(&site));
         let act = &good[good.find("[[acts]]").unwrap()..];
@@ -114,14 +114,14 @@ fn a_failed_act_takes_itself_back_and_leaves_those_before_it() {
 
 #[test]
 fn a_plan_initializes_its_token_itself_and_only_once() {
-    in_token_directory(|| {
+    on_every_module(|_| {
         let site = Site::new(&[]);
         site.write_private("kdh.pin", "31415926");
         site.write_private("kdh.so-pin", "27182818");
         let plan = unattended(&import_plan_with_files(&site));
         let initialize = "[[acts]]\nact = \"initialize-token\"\ntoken = \"kdh\"\n\n[[acts]]\n";
         let plan = change(&plan, "[[acts]]\n", initialize);
-        let module = format!("module = \"{SOFTHSM}\"\n");
+        let module = format!("module = \"{SAMPLE_MODULE}\"\n");
         let with_pin = format!("{module}so-pin-file = \"kdh.so-pin\"\n");
         site.write_plan("plan.toml", &change(&plan, &module, &with_pin));
         let output = site.execute("plan.toml");
@@ -140,7 +140,7 @@ fn a_plan_initializes_its_token_itself_and_only_once() {
 
 #[test]
 fn no_secret_is_printed_or_written() {
-    in_token_directory(|| {
+    on_every_module(|_| {
         let site = Site::new(&["kdh"]);
         site.write_plan("plan.toml", &unattended(&import_plan_with_files(&site)));
         let output = site.execute("plan.toml");
@@ -160,9 +160,9 @@ fn no_secret_is_printed_or_written() {
 /// The PKCS#11 spy would have seen a call.
 #[test]
 fn the_hsm_is_opened_only_after_every_officer_confirmed() {
-    in_token_directory(|| {
+    with_spy_on_every_module(|_| {
         let site = Site::new(&["kdh"]);
-        let plan = change(&import_plan_with_files(&site), SOFTHSM, SPY);
+        let plan = change(&import_plan_with_files(&site), SAMPLE_MODULE, SPY);
         site.write_plan("plan.toml", &plan);
         let checked = printed(&site.program(&["check-plan", "plan.toml"], ""));
         let (_, shown) = checked.split_once(":\n").unwrap();
@@ -229,7 +229,7 @@ fn the_hsm_is_opened_only_after_every_officer_confirmed() {
 
 #[test]
 fn custodians_type_their_components_one_after_the_other() {
-    in_token_directory(|| {
+    on_every_module(|_| {
         let site = Site::new(&["kdh"]);
         site.write_plan("plan.toml", &import_plan());
         let mut room = Room::new([FIRST, SECOND]);
@@ -261,7 +261,7 @@ fn custodians_type_their_components_one_after_the_other() {
 
 #[test]
 fn what_has_not_the_form_of_a_component_is_typed_again() {
-    in_token_directory(|| {
+    on_every_module(|_| {
         let site = Site::new(&["kdh"]);
         site.write_plan("plan.toml", &import_plan());
         let printed_in_groups = "7a4f 19c3 d05b 62e8 8e13 f6a9 27c4 b05d";
@@ -285,7 +285,7 @@ fn what_has_not_the_form_of_a_component_is_typed_again() {
 /// sum.
 #[test]
 fn a_custodian_who_says_no_types_again() {
-    in_token_directory(|| {
+    on_every_module(|_| {
         let site = Site::new(&["kdh"]);
         site.write_plan("plan.toml", &import_plan());
         let mistyped = change(FIRST, "7A4F", "7A4E");
@@ -301,7 +301,7 @@ fn a_custodian_who_says_no_types_again() {
 
 #[test]
 fn a_custodian_who_says_stop_stops_the_import() {
-    in_token_directory(|| {
+    on_every_module(|_| {
         let site = Site::new(&["kdh"]);
         for (number, answers) in [["stop", "yes"], ["yes", "stop"]].into_iter().enumerate() {
             let transcript = format!("{number}.jsonl");
@@ -332,7 +332,7 @@ fn a_custodian_who_says_stop_stops_the_import() {
 
 #[test]
 fn typed_components_of_another_key_are_refused() {
-    in_token_directory(|| {
+    on_every_module(|_| {
         let site = Site::new(&["kdh"]);
         site.write_plan("plan.toml", IMPORT);
         let mut room = Room::new([FIRST, SECOND]);

@@ -3,7 +3,7 @@
 use std::{fs, process::Command};
 
 use crate::{
-    common::in_token_directory,
+    common::on_every_module,
     site::{
         CRL_REISSUE, SINGLE_SUB_CA, Site, TWO_SUB_CAS, assert_no_secret, assert_refused,
         assert_success, change, printed, token_files, unattended,
@@ -86,7 +86,7 @@ fn made_from(plan: &str) -> Site {
 
 #[test]
 fn two_sub_cas() {
-    in_token_directory(|| {
+    on_every_module(|_| {
         let site = made_from(TWO_SUB_CAS);
         assert_eq!(site.keys("root"), ["ca-root"; 2]);
         assert_eq!(
@@ -171,7 +171,7 @@ fn nothing_is_issued_under_another_cas_certificate(site: &Site) {
 
 #[test]
 fn a_single_sub_ca() {
-    in_token_directory(|| {
+    on_every_module(|_| {
         let site = made_from(SINGLE_SUB_CA);
         assert_eq!(
             site.keys("issuing"),

@@ -1,7 +1,12 @@
 //! Rehearsals touch nothing that is real; `hsm check` leaves nothing behind.
 
+use std::process::Command;
+
+use hsm_modules::SOFTHSM;
+use serde_json::json;
+
 use crate::{
-    common::{SOFTHSM, in_token_directory},
+    common::{library, on_every_module},
     site::{
         KEY, Site, TWO_SUB_CAS, assert_no_secret, assert_refused, assert_success, change,
         import_plan_with_files, printed, token_files, unattended,
@@ -14,14 +19,15 @@ fn small_plan(site: &Site) -> String {
     let start = TWO_SUB_CAS.find("[[acts]]").unwrap();
     let end = TWO_SUB_CAS.find("# Certifies terminals").unwrap();
     let root_ca = &TWO_SUB_CAS[start..end];
-    let tokens = format!("[tokens.root]\nmodule = \"{SOFTHSM}\"\nlabel = \"root\"\n\n[tokens.kdh]");
+    let library = library();
+    let tokens = format!("[tokens.root]\nmodule = \"{library}\"\nlabel = \"root\"\n\n[tokens.kdh]");
     let plan = change(&import, "[tokens.kdh]", &tokens);
     change(&plan, "[[acts]]\n", &format!("{root_ca}[[acts]]\n"))
 }
 
 #[test]
 fn a_rehearsal_leaves_tokens_and_outputs_untouched() {
-    in_token_directory(|| {
+    on_every_module(|_| {
         let site = Site::new(&["root", "kdh"]);
         site.write_plan("plan.toml", &small_plan(&site));
         let tokens = token_files();
@@ -70,21 +76,50 @@ fn a_rehearsal_leaves_tokens_and_outputs_untouched() {
 }
 
 #[test]
-fn softhsm_is_found_to_splice_to_wrap_and_to_know_sha1_only() {
-    in_token_directory(|| {
+fn a_check_says_what_a_token_can_do() {
+    on_every_module(|place| {
+        let can = &place.module().can;
         let site = Site::new(&["kdh"]);
-        let check = ["hsm", "check", "--module", SOFTHSM, "--label"];
+        let library = library();
+        let check = ["hsm", "check", "--module", &library, "--label"];
         let with = |more: &[&str]| site.program(&[&check[..], more].concat(), "");
         let output = with(&["kdh", "--pin-file", "kdh.pin", "--json"]);
         assert_success(&output);
         let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-        assert_eq!(report["sealing"], "splice");
-        assert_eq!(report["combining"], "key-wrap");
-        assert_eq!(report["oaep"], serde_json::json!(["sha1"]));
-        assert!(report["problems"].to_string().contains("SHA-1"), "{report}");
+        let text = |key: &str| report[key].as_str().unwrap();
+        assert!(text("token").starts_with("kdh ("), "{report}");
+        assert!(text("module").contains("version"), "{report}");
+        assert_eq!(text("sealing"), can.sealing);
+        assert_eq!(text("combining"), can.combining);
+        assert_eq!(report["opening"].as_str(), can.opening.first().copied());
+        let oaep = if can.oaep_sha256 {
+            json!(["sha256", "sha1"])
+        } else {
+            json!(["sha1"])
+        };
+        assert_eq!(report["oaep"], oaep);
+        let problems = report["problems"].to_string();
+        assert_eq!(
+            problems.contains("SHA-1 only"),
+            !can.oaep_sha256,
+            "{problems}"
+        );
+        assert_eq!(
+            problems.contains("process memory only"),
+            can.opening.is_empty(),
+            "{problems}"
+        );
+        let kinds = report["key-kinds"].as_array().unwrap();
+        assert_eq!(kinds.contains(&json!("AES-192")), can.unaligned, "{report}");
+        assert_eq!(kinds.contains(&json!("TDEA-2KEY")), can.tdea, "{report}");
+        for speed in report["speed"].as_array().unwrap() {
+            assert!(speed["per-second"].as_f64().unwrap() > 0.0, "{speed}");
+        }
+        assert_eq!(report["can-serve"], true);
+
         let output = with(&["kdh", "--pin-file", "kdh.pin"]);
         assert_success(&output);
-        for word in ["splice", "key-wrap", "sha1"] {
+        for word in [can.sealing, can.combining, "sha1", "A host could serve"] {
             assert!(printed(&output).contains(word), "{}", printed(&output));
         }
         assert_eq!(site.keys("kdh"), [""; 0]);
@@ -97,11 +132,64 @@ fn softhsm_is_found_to_splice_to_wrap_and_to_know_sha1_only() {
     });
 }
 
+/// OpenSC's tool makes keys that this program would not make.
+#[test]
+fn a_check_names_weak_keys_and_fails() {
+    hsm_modules::on(&[&SOFTHSM], |_| {
+        let site = Site::new(&["kdh"]);
+        let library = library();
+        let pin = std::fs::read_to_string(site.path("kdh.pin")).unwrap();
+        let made = Command::new("pkcs11-tool")
+            .args([
+                "--module",
+                &library,
+                "--token-label",
+                "kdh",
+                "--login",
+                "--pin",
+            ])
+            .arg(pin.trim())
+            .args([
+                "--keypairgen",
+                "--key-type",
+                "rsa:2048",
+                "--label",
+                "kdh-signing",
+            ])
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "{made:?}");
+        let check = ["hsm", "check", "--module", &library, "--label", "kdh"];
+        let more = ["--pin-file", "kdh.pin", "--json"];
+        let output = site.program(&[&check[..], &more].concat(), "");
+        assert!(!output.status.success());
+        let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(report["can-serve"], false);
+        let key = &report["keys"][0];
+        assert_eq!(
+            (&key["label"], &key["strong"]),
+            (&json!("kdh-signing"), &json!(false))
+        );
+        let problems = report["problems"].to_string();
+        assert!(problems.contains("kdh-signing is weaker"), "{problems}");
+        // pkcs11-tool's pairs may do everything.
+        assert!(
+            key["weaknesses"].to_string().contains("CKA_DECRYPT is set"),
+            "{key}"
+        );
+        assert_eq!(
+            report["sealing"], "splice",
+            "the rest is reported all the same"
+        );
+    });
+}
+
 #[test]
 fn a_token_is_not_initialized_twice_nor_with_open_pins() {
-    in_token_directory(|| {
+    // Kryoptic makes up the files of its empty slots each time that it is loaded.
+    hsm_modules::on(&[&SOFTHSM], |_| {
         let site = Site::new(&["kdh"]);
-        let init = ["token", "init", "--module", SOFTHSM, "--label"];
+        let init = ["token", "init", "--module", &library(), "--label"];
         let with = |more: &[&str]| site.program(&[&init[..], more].concat(), "");
         let tokens = token_files();
         let pins = ["--pin-file", "kdh.pin", "--so-pin-file", "kdh.so-pin"];

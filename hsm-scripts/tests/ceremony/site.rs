@@ -10,14 +10,18 @@ use std::{
 };
 
 use hsm::{Pin, TokenConfig};
+use hsm_modules::Place;
 use tempfile::TempDir;
 
-use crate::common::{SOFTHSM, module};
+use crate::common::{library, module};
 
 pub(crate) const TWO_SUB_CAS: &str = include_str!("../../plans/two-sub-cas.toml");
 pub(crate) const SINGLE_SUB_CA: &str = include_str!("../../plans/single-sub-ca.toml");
 pub(crate) const CRL_REISSUE: &str = include_str!("../../plans/crl-reissue.toml");
 pub(crate) const IMPORT: &str = include_str!("../../plans/import-master-key.toml");
+
+/// The module of the sample plans.
+pub(crate) const SAMPLE_MODULE: &str = "/usr/lib/softhsm/libsofthsm2.so";
 
 /// The key of the import's plan: components and sum, made up, check values computed with OpenSSL.
 pub(crate) const KEY: &str = "kn.acquirer-tmk";
@@ -28,7 +32,7 @@ pub(crate) const SECOND_KCV: &str = "EC8692";
 pub(crate) const SUM: &str = "4B139737DDCCC0831AF3ABDB3F3F7667";
 pub(crate) const SUM_KCV: &str = "CBDF95";
 
-/// To be used in `in_token_directory`, whose configuration the program inherits.
+/// To be used in `on_every_module`, whose configuration the program inherits.
 pub(crate) struct Site {
     folder: TempDir,
 }
@@ -41,7 +45,7 @@ impl Site {
         };
         for label in tokens {
             let pins = [format!("{label}.pin"), format!("{label}.so-pin")];
-            let arguments = ["token", "init", "--module", SOFTHSM, "--generate-pins"];
+            let arguments = ["token", "init", "--module", &library(), "--generate-pins"];
             let output = site.program(
                 &[
                     &arguments[..],
@@ -86,8 +90,9 @@ impl Site {
     /// Writes a plan with the tokens' PIN files.
     pub(crate) fn write_plan(&self, name: &str, text: &str) {
         let mut plan = Vec::new();
+        let library = library();
         for line in text.lines() {
-            plan.push(line.to_owned());
+            plan.push(line.replace(SAMPLE_MODULE, &library));
             if let Some(label) = line.strip_prefix("label = \"") {
                 let label = label.trim_end_matches('"');
                 plan.push(format!("pin-file = \"{label}.pin\""));
@@ -147,8 +152,7 @@ impl Site {
 
 /// What is in the tokens' folder, byte for byte.
 pub(crate) fn token_files() -> BTreeMap<PathBuf, Vec<u8>> {
-    let configuration = PathBuf::from(env::var_os("SOFTHSM2_CONF").unwrap());
-    files_under(&configuration.with_file_name("tokens"))
+    files_under(&Place::of_this_process().unwrap().folder().join("tokens"))
 }
 
 fn files_under(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {

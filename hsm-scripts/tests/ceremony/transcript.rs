@@ -3,7 +3,7 @@
 use kdh_ceremony::{TranscriptError, verify_transcript};
 
 use crate::{
-    common::in_token_directory,
+    common::on_every_module,
     site::{Site, assert_refused, assert_success, import_plan_with_files, printed, unattended},
 };
 
@@ -19,7 +19,7 @@ fn altered(line: &str, from: &str, to: &str) -> String {
 
 #[test]
 fn every_altered_removed_or_swapped_line_is_found() {
-    in_token_directory(|| {
+    on_every_module(|_| {
         let site = Site::new(&["kdh"]);
         site.write_plan("plan.toml", &unattended(&import_plan_with_files(&site)));
         assert_success(&site.execute("plan.toml"));
@@ -96,7 +96,7 @@ const MALFORMED: TranscriptError = TranscriptError::Malformed(1);
 /// Lines that a JSON reader takes for the ones that were written, and another one may not.
 #[test]
 fn a_line_that_is_written_otherwise_is_found() {
-    in_token_directory(|| {
+    on_every_module(|_| {
         let site = Site::new(&["kdh"]);
         site.write_plan("plan.toml", &unattended(&import_plan_with_files(&site)));
         assert_success(&site.execute("plan.toml"));
@@ -161,7 +161,7 @@ fn a_line_that_is_written_otherwise_is_found() {
 
 #[test]
 fn the_program_verifies_transcripts() {
-    in_token_directory(|| {
+    on_every_module(|_| {
         let site = Site::new(&["kdh"]);
         site.write_plan("plan.toml", &unattended(&import_plan_with_files(&site)));
         assert_success(&site.execute("plan.toml"));

@@ -1,33 +1,17 @@
 //! What crosses between the process and the module, as `OpenSC`'s `pkcs11-spy` writes it down.
 
-use std::{env, fs, path::Path, process::Command};
+use std::{env, fs, path::Path};
 
 use hsm::{ExpectedKeyBlock, Module, SealRequest, TokenConfig};
-use hsm_modules::{ALL, Place};
 use tr34::{ContentCipher, KeyKind, OaepHash};
 
 use crate::{
     combining::{combine, component, xor},
-    common::{SO_PIN, USER_PIN, pin},
+    common::{SO_PIN, SPY, SPY_LOG, USER_PIN, pin, with_spy_on_every_module},
     sealing::frame,
     software,
     terminal::{in_software, terminal},
 };
-
-/// The spy, which writes down every call.
-const SPY: &str = "/usr/lib/x86_64-linux-gnu/pkcs11/pkcs11-spy.so";
-/// The variable that names its log.
-const SPY_LOG: &str = "PKCS11SPY_OUTPUT";
-
-/// As a spy on every module.
-fn spied_on<F: FnOnce(&Place)>(body: F) {
-    let spy = |place: &Place, child: &mut Command| {
-        child
-            .env("PKCS11SPY", place.module().library().unwrap())
-            .env(SPY_LOG, place.folder().join("spy.log"));
-    };
-    hsm_modules::on_prepared(&ALL, spy, body);
-}
 
 /// Every byte string in the log, whatever call it belongs to, and the log.
 fn crossed() -> (Vec<Vec<u8>>, String) {
@@ -63,7 +47,7 @@ fn holds(strings: &[Vec<u8>], secret: &[u8]) -> bool {
 /// The terminal's side: what comes is the key token's content, what is known afterwards the check value.
 #[test]
 fn neither_kn_nor_ke_crosses_when_a_key_block_is_opened_inside() {
-    spied_on(|place| {
+    with_spy_on_every_module(|place| {
         let module = Module::load(Path::new(SPY)).unwrap();
         module
             .initialize_token("krd", &pin(SO_PIN), &pin(USER_PIN))
@@ -104,7 +88,7 @@ fn neither_kn_nor_ke_crosses_when_a_key_block_is_opened_inside() {
 
 #[test]
 fn neither_kn_nor_ke_crosses_when_components_become_a_sealed_key() {
-    spied_on(|place| {
+    with_spy_on_every_module(|place| {
         let module = Module::load(Path::new(SPY)).unwrap();
         module
             .initialize_token("kdh", &pin(SO_PIN), &pin(USER_PIN))

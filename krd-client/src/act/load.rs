@@ -5,11 +5,11 @@ use tr34::{IssuerAndSerial, Kbh, KrdNonce, NONCE_LEN, RandomToken};
 
 use crate::{
     CurrentKeyToken, Delivery, Expectation, KrdError, LoadRefusal, SlotName, Terminal,
-    VerifiedKeyToken,
+    VerifiedKeyToken, expected_key_blocks,
     host::Host,
     receipt::{kcv_from_wire, sign_receipt},
     terminal::damaged,
-    verify_key_block,
+    verify_key_block, verify_key_kind,
 };
 
 /// What became of the slots.
@@ -53,7 +53,15 @@ struct Loader<'a> {
     kdh: Certificate,
     own_id: IssuerAndSerial,
     decryption_key: DecryptionKey,
-    consent: InProcessMemoryConsent,
+    opening: Opening,
+}
+
+/// Where key blocks are opened.
+#[derive(Clone, Copy)]
+enum Opening {
+    /// In the token; what it cannot open there, in process memory if that is accepted.
+    Inside(Option<InProcessMemoryConsent>),
+    InProcessMemory(InProcessMemoryConsent),
 }
 
 /// What the host has for a slot.
@@ -82,7 +90,7 @@ impl Terminal {
     pub async fn load(&self, only: Option<&SlotName>) -> Result<LoadReport, KrdError> {
         let (_, credentials) = self.credentials()?;
         let kdh = self.bound_kdh()?.ok_or(KrdError::NotBound)?;
-        let consent = self.config.in_process_memory.ok_or(KrdError::CannotOpen)?;
+        let opening = self.opening()?;
         self.keyring().sweep()?;
 
         let identity = self.tls_identity(&credentials)?;
@@ -93,7 +101,7 @@ impl Terminal {
             own_id: IssuerAndSerial::of_certificate(credentials.encryption.der())
                 .map_err(damaged)?,
             decryption_key: self.encryption_key()?,
-            consent,
+            opening,
         };
         let mut report = LoadReport {
             receipts_sent: loader.send_pending_receipts().await?,
@@ -112,6 +120,21 @@ impl Terminal {
             });
         }
         Ok(report)
+    }
+
+    /// By what the token can do. Process memory is the last resort, and said aloud each time.
+    fn opening(&self) -> Result<Opening, KrdError> {
+        let consent = self.config.in_process_memory;
+        match (self.token.opening()?, consent) {
+            (Ok(_), consent) => Ok(Opening::Inside(consent)),
+            (Err(missing), Some(consent)) => {
+                tracing::warn!(%missing, "key blocks are opened in process memory (open-in-process-memory)");
+                Ok(Opening::InProcessMemory(consent))
+            }
+            (Err(missing), None) => Err(KrdError::CannotOpen {
+                missing: missing.to_string(),
+            }),
+        }
     }
 }
 
@@ -244,12 +267,39 @@ impl Loader<'_> {
         })
     }
 
-    /// Opens the key block, checks it, and brings the key into the token. Outside of the token the
-    /// key lives for as long as this takes.
+    /// Opens the key block, checks it, and brings the key into the token.
     fn stage(&self, token: &VerifiedKeyToken) -> Result<StagedKey, KrdError> {
+        match self.opening {
+            Opening::Inside(consent) => match (self.open_inside(token), consent) {
+                // A key that does not lie on block boundaries, and a token that cannot cut it out.
+                (Err(KrdError::Token(hsm::HsmError::Unsupported { .. })), Some(consent)) => {
+                    self.open_in_process_memory(token, consent)
+                }
+                (opened, _) => opened,
+            },
+            Opening::InProcessMemory(consent) => self.open_in_process_memory(token, consent),
+        }
+    }
+
+    fn open_inside(&self, token: &VerifiedKeyToken) -> Result<StagedKey, KrdError> {
+        let expected = expected_key_blocks(token)?;
+        let device = &self.terminal.token;
+        let staged = device
+            .open_inside(&self.decryption_key, token.enveloped(), &expected)
+            .map_err(opening_error)?;
+        verify_key_kind(staged.kind(), token)?;
+        Ok(staged)
+    }
+
+    /// Outside of the token the key lives for as long as this takes.
+    fn open_in_process_memory(
+        &self,
+        token: &VerifiedKeyToken,
+        consent: InProcessMemoryConsent,
+    ) -> Result<StagedKey, KrdError> {
         let device = &self.terminal.token;
         let block = device
-            .open_in_process_memory(&self.decryption_key, token.enveloped(), self.consent)
+            .open_in_process_memory(&self.decryption_key, token.enveloped(), consent)
             .map_err(opening_error)?;
         let key = verify_key_block(block.expose_clear(), token)?;
         Ok(device.load_clear_key(key.key(), key.kind())?)

@@ -7,11 +7,12 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
+use hsm_modules::Place;
 use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::{
-    softhsm::{PIN, alone, initialize},
+    tokens::{PIN, initialize, on_every_module},
     world::WORLD,
 };
 
@@ -28,7 +29,11 @@ fn prepare() -> TempDir {
         fs::write(path.join(file), ca.certificate.to_pem()).unwrap();
     }
     let sample = include_str!("../../krd.sample.toml");
-    let text = sample.replace("kdh.example.com:7443", "127.0.0.1:1");
+    let place = Place::of_this_process().unwrap();
+    let library = place.module().library().unwrap();
+    let text = sample
+        .replace("kdh.example.com:7443", "127.0.0.1:1")
+        .replace("/usr/lib/softhsm/libsofthsm2.so", library.to_str().unwrap());
     fs::write(path.join("krd.toml"), text).unwrap();
     write(&path.join("terminal.pin"), PIN, 0o600);
     folder
@@ -60,7 +65,7 @@ fn json(output: &Output) -> Value {
 
 #[test]
 fn keys_are_made_once_and_shown() {
-    alone(|| {
+    on_every_module(|_| {
         let folder = prepare();
         let empty = json(&krd(&folder, &["--json", "status"]));
         assert_eq!(empty["serial-number"], "KRD-000001");
@@ -91,7 +96,7 @@ fn keys_are_made_once_and_shown() {
 
 #[test]
 fn refusals_and_failures_end_differently() {
-    alone(|| {
+    on_every_module(|_| {
         let folder = prepare();
         let refused = krd(&folder, &["--json", "bind"]);
         assert_eq!(json(&refused)["refused"]["reason"], "no-keys");
@@ -113,7 +118,7 @@ fn refusals_and_failures_end_differently() {
 
 #[test]
 fn what_must_be_private_is_private() {
-    alone(|| {
+    on_every_module(|_| {
         let folder = prepare();
         krd(&folder, &["keygen"]);
         let code_file = folder.path().join("code");
@@ -134,7 +139,7 @@ fn what_must_be_private_is_private() {
 
 #[test]
 fn one_command_at_a_time() {
-    alone(|| {
+    on_every_module(|_| {
         let folder = prepare();
         let other = fs::File::open(folder.path().join("krd.toml")).unwrap();
         other.lock().unwrap();

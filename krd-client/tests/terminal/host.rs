@@ -31,7 +31,7 @@ use tr34::{
 };
 
 use crate::{
-    softhsm::new_token,
+    tokens::new_token,
     world::{HEADER, SoftSigner, World, header, id},
 };
 

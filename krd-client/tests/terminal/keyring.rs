@@ -5,7 +5,7 @@ use krd_client::{Delivery, HexBytes, Keyring, KrdError, PendingReport, SlotName}
 use tr34::KeyKind;
 
 use crate::{
-    softhsm::{alone, new_token},
+    tokens::{new_token, on_every_module},
     world::{HEADER, header},
 };
 
@@ -66,7 +66,7 @@ fn tmk() -> SlotName {
 
 #[test]
 fn a_new_key_takes_the_place_of_the_old_one() {
-    alone(|| {
+    on_every_module(|_| {
         let token = new_token("krd");
         let keyring = Keyring::new(&token);
         assert_eq!(keyring.slot(&tmk()).unwrap().held, None);
@@ -89,7 +89,7 @@ fn a_new_key_takes_the_place_of_the_old_one() {
 
 #[test]
 fn what_was_cut_off_before_the_record_leaves_the_old_key() {
-    alone(|| {
+    on_every_module(|_| {
         let token = new_token("krd");
         let keyring = Keyring::new(&token);
         load(&token, "tmk", 1);
@@ -111,7 +111,7 @@ fn what_was_cut_off_before_the_record_leaves_the_old_key() {
 
 #[test]
 fn what_was_cut_off_behind_the_record_leaves_the_new_key() {
-    alone(|| {
+    on_every_module(|_| {
         let token = new_token("krd");
         let keyring = Keyring::new(&token);
         load(&token, "tmk", 2);
@@ -129,7 +129,7 @@ fn what_was_cut_off_behind_the_record_leaves_the_new_key() {
 
 #[test]
 fn a_staged_key_goes_with_the_act_that_staged_it() {
-    alone(|| {
+    on_every_module(|_| {
         let token = new_token("krd");
         let (staged, _) = stage(&token, 1);
         drop(staged);
@@ -140,7 +140,7 @@ fn a_staged_key_goes_with_the_act_that_staged_it() {
 
 #[test]
 fn slots_do_not_touch_each_other() {
-    alone(|| {
+    on_every_module(|_| {
         let token = new_token("krd");
         let keyring = Keyring::new(&token);
         load(&token, "tmk", 1);
@@ -166,7 +166,7 @@ fn slots_do_not_touch_each_other() {
 
 #[test]
 fn a_record_that_does_not_read_costs_no_key() {
-    alone(|| {
+    on_every_module(|_| {
         let token = new_token("krd");
         let keyring = Keyring::new(&token);
         load(&token, "tmk", 1);
@@ -180,7 +180,7 @@ fn a_record_that_does_not_read_costs_no_key() {
 
 #[test]
 fn a_lost_or_exchanged_key_is_noticed() {
-    alone(|| {
+    on_every_module(|_| {
         let token = new_token("krd");
         let keyring = Keyring::new(&token);
         load(&token, "tmk", 1);
@@ -199,7 +199,7 @@ fn a_lost_or_exchanged_key_is_noticed() {
 
 #[test]
 fn reports_are_settled_for_their_own_delivery() {
-    alone(|| {
+    on_every_module(|_| {
         let token = new_token("krd");
         let keyring = Keyring::new(&token);
         let state = || {
@@ -227,13 +227,16 @@ fn reports_are_settled_for_their_own_delivery() {
 
 #[test]
 fn check_values_are_those_of_the_key_kind() {
-    alone(|| {
+    on_every_module(|place| {
         let token = new_token("krd");
         for (kind, method) in [
             (KeyKind::Aes128, KcvMethod::AesCmac),
             (KeyKind::Aes256, KcvMethod::AesCmac),
             (KeyKind::Tdea2, KcvMethod::TdeaEcb),
         ] {
+            if kind == KeyKind::Tdea2 && !place.module().can.tdea {
+                continue;
+            }
             let key = ClearKey::copy_from(&vec![0x31; kind.key_len()]);
             let staged = token.load_clear_key(&key, kind).unwrap();
             assert_eq!(staged.kcv().unwrap().method(), method);

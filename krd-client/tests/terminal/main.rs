@@ -15,5 +15,5 @@ mod host;
 mod key_block;
 mod key_token;
 mod keyring;
-mod softhsm;
+mod tokens;
 mod world;

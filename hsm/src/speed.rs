@@ -1,0 +1,103 @@
+//! How fast a token does what a delivery takes, on one session.
+
+use std::time::{Duration, Instant};
+
+use cryptoki::{mechanism::Mechanism, object::Attribute};
+use tr34::{ContentCipher, KeyKind, OaepHash};
+
+use crate::{
+    HsmError, KeyName, SealingWay,
+    error::CallResult,
+    keys::RSA_EXPONENT,
+    self_test::{Recipient, Trial},
+    signing::sign_rsa,
+    template::{Lives, PUBLIC_HALF, SIGNING_KEY},
+    worker::{Ephemeral, Worker},
+};
+
+const BITS: usize = 2048;
+
+/// Long enough for a figure of two digits.
+const EACH: Duration = Duration::from_millis(300);
+
+/// How often in a second.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Speed {
+    /// What.
+    pub operation: &'static str,
+    /// On one session that does nothing else.
+    pub per_second: f64,
+}
+
+/// With throw-away keys.
+pub(crate) fn measure(
+    worker: &Worker,
+    way: SealingWay,
+    oaep: OaepHash,
+) -> Result<Vec<Speed>, HsmError> {
+    let session = &worker.session;
+    let started = Instant::now();
+    let (public, private) = generate(worker)?;
+    let generated = rate(1, started);
+    let (_public, private) = (
+        Ephemeral::new(session, public),
+        Ephemeral::new(session, private),
+    );
+    let name = KeyName::new("speed")?;
+    let signed = repeat(|| sign_rsa(worker, private.handle(), &name, b"speed", BITS).map(drop))?;
+
+    let recipient = Recipient::generate(session)?;
+    let trial = Trial::new(session, &recipient, way, KeyKind::Aes128, oaep)?;
+    let sealed = repeat(|| trial.seal(session).map(drop))?;
+    let mut ke = vec![0; ContentCipher::Aes128Cbc.key_len()];
+    let random = repeat(|| {
+        session
+            .generate_random_slice(&mut ke)
+            .during("speed: random")
+    })?;
+    Ok([
+        ("RSA-2048 signatures", signed),
+        ("sealed key blocks", sealed),
+        ("RSA-2048 key pairs", generated),
+        ("16 random bytes", random),
+    ]
+    .map(|(operation, per_second)| Speed {
+        operation,
+        per_second,
+    })
+    .into())
+}
+
+fn generate(
+    worker: &Worker,
+) -> Result<
+    (
+        cryptoki::object::ObjectHandle,
+        cryptoki::object::ObjectHandle,
+    ),
+    HsmError,
+> {
+    let operation = "speed: generate a key pair";
+    let mut public = PUBLIC_HALF.attributes(Lives::InSession);
+    public.push(Attribute::ModulusBits(BITS.try_into().during(operation)?));
+    public.push(Attribute::PublicExponent(RSA_EXPONENT.into()));
+    let private = SIGNING_KEY.attributes(Lives::InSession);
+    worker
+        .session
+        .generate_key_pair(&Mechanism::RsaPkcsKeyPairGen, &public, &private)
+        .during(operation)
+}
+
+fn repeat(mut act: impl FnMut() -> Result<(), HsmError>) -> Result<f64, HsmError> {
+    let started = Instant::now();
+    let mut count = 0_u32;
+    while started.elapsed() < EACH {
+        act()?;
+        count += 1;
+    }
+    Ok(rate(count, started))
+}
+
+fn rate(count: u32, started: Instant) -> f64 {
+    f64::from(count) / started.elapsed().as_secs_f64()
+}

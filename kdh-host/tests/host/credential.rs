@@ -13,7 +13,7 @@ use kdh_proto::{
 };
 use time::OffsetDateTime;
 
-use crate::{alone::alone, world::World};
+use crate::world::{MODULES, World};
 
 /// The system's clock, put forward.
 #[derive(Clone, Default)]
@@ -27,8 +27,8 @@ impl Clock for Forward {
 
 #[test]
 fn a_certificate_is_refused_once_it_has_expired() {
-    alone(|directory| {
-        let world = World::new(directory);
+    hsm_modules::on(&MODULES, |place| {
+        let world = World::new(place.folder());
         let runtime = tokio::runtime::Runtime::new().unwrap();
         runtime.block_on(async {
             let clock = Forward::default();

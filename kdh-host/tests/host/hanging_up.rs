@@ -6,10 +6,7 @@ use kdh_proto::v1::{ShowDeviceRequest, administration_client::AdministrationClie
 use sqlx::{Connection, SqliteConnection};
 use tonic::transport::Channel;
 
-use crate::{
-    alone::alone,
-    world::{Running, World},
-};
+use crate::world::{MODULES, Running, World};
 
 /// Terminals, so that one of them is cut off at the worst moment. Where none is, the test passes.
 const TERMINALS: usize = 12;
@@ -17,8 +14,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 #[test]
 fn a_terminal_that_hangs_up_while_it_is_enrolled_can_ask_again() {
-    alone(|directory| {
-        let world = World::new(directory);
+    hsm_modules::on(&MODULES, |place| {
+        let world = World::new(place.folder());
         let runtime = tokio::runtime::Runtime::new().unwrap();
         runtime.block_on(async {
             let host = world.serve().await;

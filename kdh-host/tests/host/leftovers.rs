@@ -4,14 +4,14 @@ use std::time::{Duration, Instant};
 
 use sqlx::{Connection, SqliteConnection};
 
-use crate::{alone::alone, world::World};
+use crate::world::{MODULES, World};
 
 const PATIENCE: Duration = Duration::from_mins(1);
 
 #[test]
 fn what_is_nobodys_is_given_back_while_the_host_runs() {
-    alone(|directory| {
-        let world = World::new(directory);
+    hsm_modules::on(&MODULES, |place| {
+        let world = World::new(place.folder());
         let runtime = tokio::runtime::Runtime::new().unwrap();
         runtime.block_on(async {
             let host = world.serve().await;

@@ -3,7 +3,6 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod alone;
 mod credential;
 mod hanging_up;
 mod leftovers;

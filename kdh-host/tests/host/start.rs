@@ -10,12 +10,12 @@ use kdh_proto::{
 use serde_json::{Value, json};
 use sqlx::{Connection, Row as _, SqliteConnection};
 
-use crate::{alone::alone, world::World};
+use crate::world::{MODULES, World};
 
 #[test]
 fn a_sound_host_starts_and_stops_and_starts_again() {
-    alone(|directory| {
-        let world = World::new(directory);
+    hsm_modules::on(&MODULES, |place| {
+        let world = World::new(place.folder());
         kdh_host::check(&world.config(), SystemClock.now(), true).unwrap();
         let runtime = tokio::runtime::Runtime::new().unwrap();
         runtime.block_on(async {
@@ -56,8 +56,8 @@ fn what_stops_the_host_is_found_by_the_check() {
             fs::write(world.path("crl-ca-krd.der"), "x").unwrap();
         }),
     ];
-    alone(|directory| {
-        let world = World::new(directory);
+    hsm_modules::on(&MODULES, |place| {
+        let world = World::new(place.folder());
         let kept = [
             "kdh.pem",
             "host-tls.pem",
@@ -88,8 +88,8 @@ fn what_stops_the_host_is_found_by_the_check() {
 
 #[test]
 fn a_key_that_the_token_lacks_stops_the_host_and_is_not_forgotten() {
-    alone(|directory| {
-        let world = World::new(directory);
+    hsm_modules::on(&MODULES, |place| {
+        let world = World::new(place.folder());
         let runtime = tokio::runtime::Runtime::new().unwrap();
         runtime.block_on(async {
             world.serve().await.stop().await;
@@ -124,8 +124,8 @@ fn a_key_that_the_token_lacks_stops_the_host_and_is_not_forgotten() {
 
 #[test]
 fn a_host_whose_certificate_is_revoked_gives_nothing_away() {
-    alone(|directory| {
-        let world = World::new(directory);
+    hsm_modules::on(&MODULES, |place| {
+        let world = World::new(place.folder());
         let runtime = tokio::runtime::Runtime::new().unwrap();
         runtime.block_on(async {
             let host = world.serve().await;

@@ -7,12 +7,12 @@ use kdh_proto::{
     v1::{ListAssignmentsRequest, SuspendDeviceRequest},
 };
 
-use crate::{alone::alone, world::World};
+use crate::world::{MODULES, World};
 
 #[test]
 fn the_time_of_a_refusal_does_not_tell_whether_a_serial_number_is_known() {
-    alone(|directory| {
-        let world = World::new(directory);
+    hsm_modules::on(&MODULES, |place| {
+        let world = World::new(place.folder());
         let runtime = tokio::runtime::Runtime::new().unwrap();
         runtime.block_on(async {
             let host = world.serve().await;
@@ -37,8 +37,8 @@ fn the_time_of_a_refusal_does_not_tell_whether_a_serial_number_is_known() {
 
 #[test]
 fn a_terminal_that_calls_without_end_is_told_to_wait() {
-    alone(|directory| {
-        let world = World::new(directory);
+    hsm_modules::on(&MODULES, |place| {
+        let world = World::new(place.folder());
         world.configure("limits.device-calls-per-minute = 10\n");
         let runtime = tokio::runtime::Runtime::new().unwrap();
         runtime.block_on(async {
@@ -75,8 +75,8 @@ fn a_terminal_that_calls_without_end_is_told_to_wait() {
 
 #[test]
 fn who_knows_a_used_code_does_not_fill_the_trail() {
-    alone(|directory| {
-        let world = World::new(directory);
+    hsm_modules::on(&MODULES, |place| {
+        let world = World::new(place.folder());
         world.configure("limits.device-calls-per-minute = 10\n");
         let runtime = tokio::runtime::Runtime::new().unwrap();
         runtime.block_on(async {
@@ -108,8 +108,8 @@ fn who_knows_a_used_code_does_not_fill_the_trail() {
 
 #[test]
 fn an_operator_is_known_by_certificate_and_not_by_name() {
-    alone(|directory| {
-        let world = World::new(directory);
+    hsm_modules::on(&MODULES, |place| {
+        let world = World::new(place.folder());
         let runtime = tokio::runtime::Runtime::new().unwrap();
         runtime.block_on(async {
             let host = world.serve().await;

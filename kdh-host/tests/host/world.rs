@@ -4,7 +4,7 @@
 use std::{
     fs,
     os::unix::fs::PermissionsExt,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{
         LazyLock,
         atomic::{AtomicU8, Ordering},
@@ -13,6 +13,7 @@ use std::{
 };
 
 use hsm::{KeyName, KeyPairKind, KeyRole, Module, Pin, SigningKey, Token, TokenConfig};
+use hsm_modules::{KRYOPTIC, Place, SOFTHSM, TestModule};
 use kdh_host::{Clock, Host, StartError, SystemClock, config::Config, serve};
 use kdh_proto::v1::{
     AddDeviceRequest, EnrollRequest, EnrollResponse, IssueActivationCodeRequest,
@@ -26,7 +27,14 @@ use token_tls::TlsIdentity;
 use tokio::{sync::oneshot, task::JoinHandle};
 use tonic::transport::Channel;
 
-const SOFTHSM: &str = "/usr/lib/softhsm/libsofthsm2.so";
+/// What the tests of this folder run on.
+pub(crate) static MODULES: [&TestModule; 2] = [&SOFTHSM, &KRYOPTIC];
+
+pub(crate) fn library() -> PathBuf {
+    let place = Place::of_this_process().unwrap();
+    place.module().library().unwrap()
+}
+
 const PIN: &str = "1234";
 const SO_PIN: &str = "12345678";
 const RSA: KeyPairKind = KeyPairKind::Rsa { bits: 2048 };
@@ -122,7 +130,7 @@ impl<'a> World<'a> {
         write("crl-ca-kdh.revoked", &ca_kdh.crl(2, &[kdh_subject.serial]));
         write("pin", PIN.as_bytes());
         fs::set_permissions(directory.join("pin"), fs::Permissions::from_mode(0o600)).unwrap();
-        write("kdh-host.toml", CONFIGURATION.as_bytes());
+        write("kdh-host.toml", configuration().as_bytes());
 
         let terminal = token("terminal");
         let operator = pair(&terminal, KeyRole::Operator, "operator", KeyPairKind::P256);
@@ -152,7 +160,7 @@ impl<'a> World<'a> {
 
     /// Puts something before the configuration.
     pub(crate) fn configure(&self, lines: &str) {
-        let text = format!("{lines}{CONFIGURATION}");
+        let text = format!("{lines}{}", configuration());
         fs::write(self.path("kdh-host.toml"), text).unwrap();
     }
 
@@ -283,6 +291,11 @@ impl<'a> World<'a> {
 /// Of CAs, credentials and revocation lists; terminals' certificates live for a day.
 const LIFE: time::Duration = time::Duration::days(10);
 
+fn configuration() -> String {
+    let library = library();
+    CONFIGURATION.replace("LIBRARY", library.to_str().unwrap())
+}
+
 /// One session for each token and a patient queue, so that a test can keep it busy.
 const CONFIGURATION: &str = r#"
 store = "host.db"
@@ -293,14 +306,14 @@ operators = [{ certificate = "ada.pem", roles = ["fleet", "keys", "audit"] }]
 terminals.address = "127.0.0.1:0"
 administration.address = "127.0.0.1:0"
 [issuing-token]
-module = "/usr/lib/softhsm/libsofthsm2.so"
+module = "LIBRARY"
 label = "issuing"
 pin-file = "pin"
 workers = 1
 queue = 1000
 deadline-seconds = 60
 [kdh-token]
-module = "/usr/lib/softhsm/libsofthsm2.so"
+module = "LIBRARY"
 label = "kdh"
 pin-file = "pin"
 [certificates]
@@ -374,7 +387,7 @@ fn serial(len: usize) -> SerialNumber {
 
 fn token(label: &str) -> Token {
     let pin = |pin: &str| Pin::new(pin.to_owned().into());
-    let module = Module::load(Path::new(SOFTHSM)).unwrap();
+    let module = Module::load(&library()).unwrap();
     module
         .initialize_token(label, &pin(SO_PIN), &pin(PIN))
         .unwrap();

@@ -8,17 +8,16 @@ use token_tls::{ClientAuthentication, ConnectError};
 
 use crate::{
     authority::{CLIENT, SERVER},
-    process::alone,
     run,
-    world::{GENEROUS, SERVER_NAME, World, ask, serve},
+    world::{GENEROUS, MODULES, SERVER_NAME, World, ask, serve},
 };
 
 const OPERATOR: &str = "CN=ada,OU=Operator";
 
 #[test]
 fn a_client_is_let_in_by_its_certificate_alone() {
-    alone(|directory| {
-        let world = World::new(directory);
+    hsm_modules::on(&MODULES, |place| {
+        let world = World::new(place.folder());
         let (ca, other) = (&world.ca, &world.other_ca);
         let refused = |alert| Err(Some(alert));
         let cases = [
@@ -97,8 +96,8 @@ fn a_client_is_let_in_by_its_certificate_alone() {
 
 #[test]
 fn where_certificates_are_optional_a_wrong_one_is_still_refused() {
-    alone(|directory| {
-        let world = World::new(directory);
+    hsm_modules::on(&MODULES, |place| {
+        let world = World::new(place.folder());
         let (ca, other) = (&world.ca, &world.other_ca);
         run(async {
             let clients = ClientAuthentication::Optional(ca.certificate.clone());
@@ -117,8 +116,8 @@ fn where_certificates_are_optional_a_wrong_one_is_still_refused() {
 
 #[test]
 fn a_key_that_is_gone_from_the_token_is_named() {
-    alone(|directory| {
-        let world = World::new(directory);
+    hsm_modules::on(&MODULES, |place| {
+        let world = World::new(place.folder());
         run(async {
             let server = world.serve(GENEROUS).await;
             let client = world.client(&world.ca, OPERATOR, CLIENT);
@@ -137,8 +136,8 @@ fn a_key_that_is_gone_from_the_token_is_named() {
 
 #[test]
 fn a_runtime_with_one_thread_signs_too() {
-    alone(|directory| {
-        let world = World::new(directory);
+    hsm_modules::on(&MODULES, |place| {
+        let world = World::new(place.folder());
         let server = tokio::runtime::Runtime::new().unwrap();
         let address = server.block_on(world.serve(GENEROUS));
         let client = world.client(&world.ca, OPERATOR, CLIENT);
@@ -154,8 +153,8 @@ fn a_runtime_with_one_thread_signs_too() {
 /// By a client that can speak both versions.
 #[test]
 fn tls_1_2_is_refused() {
-    alone(|directory| {
-        let world = World::new(directory);
+    hsm_modules::on(&MODULES, |place| {
+        let world = World::new(place.folder());
         run(async {
             let clients = ClientAuthentication::Optional(world.ca.certificate.clone());
             let identity = world.server(&world.ca, SERVER);

@@ -5,14 +5,13 @@ use token_tls::{ClientAuthentication, TlsError, TlsIdentity, client_config, serv
 
 use crate::{
     authority::{CLIENT, SERVER},
-    process::alone,
-    world::{SIGNATURES, World},
+    world::{MODULES, SIGNATURES, World},
 };
 
 #[test]
 fn a_certificate_belongs_to_its_p256_key() {
-    alone(|directory| {
-        let world = World::new(directory);
+    hsm_modules::on(&MODULES, |place| {
+        let world = World::new(place.folder());
         let name = KeyName::new("ca-ops").unwrap();
         let bits = 2048;
         world

@@ -16,15 +16,14 @@ use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
 use crate::{
     authority::{CLIENT, SERVER},
-    process::alone,
     run,
-    world::{GENEROUS, PATIENCE, SERVER_NAME, World, ask, serve_by},
+    world::{GENEROUS, MODULES, PATIENCE, SERVER_NAME, World, ask, serve_by},
 };
 
 #[test]
 fn those_who_say_nothing_hold_up_nobody() {
-    alone(|directory| {
-        let world = World::new(directory);
+    hsm_modules::on(&MODULES, |place| {
+        let world = World::new(place.folder());
         run(async {
             let limits = AcceptLimits {
                 connections: 4,
@@ -46,8 +45,8 @@ fn those_who_say_nothing_hold_up_nobody() {
 
 #[test]
 fn a_place_is_free_again_when_the_handshake_takes_too_long() {
-    alone(|directory| {
-        let world = World::new(directory);
+    hsm_modules::on(&MODULES, |place| {
+        let world = World::new(place.folder());
         run(async {
             let limits = AcceptLimits {
                 connections: 1,
@@ -66,8 +65,8 @@ fn a_place_is_free_again_when_the_handshake_takes_too_long() {
 
 #[test]
 fn a_connection_too_many_waits_for_a_place() {
-    alone(|directory| {
-        let world = World::new(directory);
+    hsm_modules::on(&MODULES, |place| {
+        let world = World::new(place.folder());
         run(async {
             let limits = AcceptLimits {
                 connections: 1,
@@ -93,8 +92,8 @@ fn a_connection_too_many_waits_for_a_place() {
 
 #[test]
 fn who_says_nothing_after_the_handshake_is_hung_up_on() {
-    alone(|directory| {
-        let world = World::new(directory);
+    hsm_modules::on(&MODULES, |place| {
+        let world = World::new(place.folder());
         run(async {
             let limits = AcceptLimits {
                 connections: 1,
@@ -113,8 +112,8 @@ fn who_says_nothing_after_the_handshake_is_hung_up_on() {
 
 #[test]
 fn a_client_without_certificate_has_less_time_however_busy_it_is() {
-    alone(|directory| {
-        let world = World::new(directory);
+    hsm_modules::on(&MODULES, |place| {
+        let world = World::new(place.folder());
         run(async {
             let limits = AcceptLimits {
                 anonymous: Duration::from_secs(1),
@@ -137,8 +136,8 @@ fn a_client_without_certificate_has_less_time_however_busy_it_is() {
 
 #[test]
 fn clients_without_certificate_have_half_of_the_places() {
-    alone(|directory| {
-        let world = World::new(directory);
+    hsm_modules::on(&MODULES, |place| {
+        let world = World::new(place.folder());
         run(async {
             let limits = AcceptLimits {
                 connections: 4,
@@ -163,8 +162,8 @@ fn clients_without_certificate_have_half_of_the_places() {
 
 #[test]
 fn one_address_does_not_take_all_places() {
-    alone(|directory| {
-        let world = World::new(directory);
+    hsm_modules::on(&MODULES, |place| {
+        let world = World::new(place.folder());
         run(async {
             let limits = AcceptLimits {
                 connections_per_address: 1,
@@ -188,8 +187,8 @@ fn one_address_does_not_take_all_places() {
 
 #[test]
 fn handshakes_wait_for_their_turn_at_the_token() {
-    alone(|directory| {
-        let world = World::new(directory);
+    hsm_modules::on(&MODULES, |place| {
+        let world = World::new(place.folder());
         run(async {
             let identity = world.server(&world.ca, SERVER);
             let clients = ClientAuthentication::Required(world.ca.certificate.clone());

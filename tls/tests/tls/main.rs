@@ -6,7 +6,6 @@ mod authority;
 mod clients;
 mod identities;
 mod limits;
-mod process;
 mod servers;
 mod world;
 

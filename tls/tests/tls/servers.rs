@@ -7,9 +7,8 @@ use tokio::{io::AsyncWriteExt, net::TcpListener};
 
 use crate::{
     authority::SERVER,
-    process::alone,
     run,
-    world::{GENEROUS, PATIENCE, SERVER_NAME, World, ask, serve},
+    world::{GENEROUS, MODULES, PATIENCE, SERVER_NAME, World, ask, serve},
 };
 
 enum Expected {
@@ -22,9 +21,9 @@ enum Expected {
 
 #[test]
 fn a_server_is_accepted_by_its_certificate_and_name() {
-    alone(|directory| {
+    hsm_modules::on(&MODULES, |place| {
         use Expected::{Accepted, AnotherServer, Rejected};
-        let world = World::new(directory);
+        let world = World::new(place.folder());
         let (ca, other) = (&world.ca, &world.other_ca);
         let name = SERVER_NAME;
         let cases = [

@@ -2,15 +2,17 @@
 //! each test.
 
 use std::{
+    collections::HashMap,
     fs,
     ops::Deref,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
-    sync::OnceLock,
+    sync::{LazyLock, Mutex, OnceLock, PoisonError},
     thread,
 };
 
 use anyhow::Result;
+use hsm_modules::TestModule;
 use tempfile::TempDir;
 use tr34::KeyKind;
 
@@ -29,31 +31,58 @@ pub struct MasterKeys {
     pub aes_128_next: MasterKey,
     /// AES-256.
     pub aes_256: MasterKey,
-    /// Two-key TDEA.
-    pub tdea_2: MasterKey,
-    /// Three-key TDEA, which stock SoftHSM cannot seal.
-    pub tdea_3: MasterKey,
+    /// AES-192.
+    pub aes_192: MasterKey,
+    /// Two-key TDEA, where the module has it.
+    pub tdea_2: Option<MasterKey>,
+    /// Three-key TDEA, the same.
+    pub tdea_3: Option<MasterKey>,
 }
 
 impl MasterKeys {
-    fn generate() -> Result<Self> {
+    fn generate(module: &TestModule) -> Result<Self> {
+        let tdea = |name, kind| {
+            let key = module.can.tdea.then(|| MasterKey::generate(name, kind));
+            key.transpose()
+        };
         Ok(Self {
             aes_128: MasterKey::generate("aes-128", KeyKind::Aes128)?,
             aes_128_next: MasterKey::generate("aes-128-next", KeyKind::Aes128)?,
             aes_256: MasterKey::generate("aes-256", KeyKind::Aes256)?,
-            tdea_2: MasterKey::generate("tdea-2", KeyKind::Tdea2)?,
-            tdea_3: MasterKey::generate("tdea-3", KeyKind::Tdea3)?,
+            aes_192: MasterKey::generate("aes-192", KeyKind::Aes192)?,
+            tdea_2: tdea("tdea-2", KeyKind::Tdea2)?,
+            tdea_3: tdea("tdea-3", KeyKind::Tdea3)?,
         })
     }
 
-    fn all(&self) -> [MasterKey; 5] {
-        [
-            self.aes_128.clone(),
-            self.aes_128_next.clone(),
-            self.aes_256.clone(),
-            self.tdea_2.clone(),
-            self.tdea_3.clone(),
-        ]
+    fn all(&self) -> Vec<MasterKey> {
+        let aes = [
+            &self.aes_128,
+            &self.aes_128_next,
+            &self.aes_192,
+            &self.aes_256,
+        ];
+        let tdea = [&self.tdea_2, &self.tdea_3].into_iter().flatten();
+        aes.into_iter().chain(tdea).cloned().collect()
+    }
+
+    /// One of each kind that the module can seal.
+    pub fn deliverable(&self, module: &TestModule) -> Vec<&MasterKey> {
+        let mut keys = vec![&self.aes_128, &self.aes_256];
+        keys.extend(&self.tdea_2);
+        if module.can.unaligned {
+            keys.push(&self.aes_192);
+            keys.extend(&self.tdea_3);
+        }
+        keys
+    }
+
+    /// One of each kind that the module can hold and not seal.
+    pub fn undeliverable(&self, module: &TestModule) -> Vec<&MasterKey> {
+        if module.can.unaligned {
+            return Vec::new();
+        }
+        [&self.aes_192].into_iter().chain(&self.tdea_3).collect()
     }
 }
 
@@ -72,8 +101,8 @@ impl Fixture {
     /// # Panics
     /// It cannot be made.
     #[expect(clippy::expect_used, reason = "without a site no test can go on")]
-    pub fn new(topology: Topology) -> Self {
-        Self::copy(foundation(topology)).expect("a copy of the ceremonies' results")
+    pub fn new(module: &'static TestModule, topology: Topology) -> Self {
+        Self::copy(foundation(module, topology)).expect("a copy of the ceremonies' results")
     }
 
     /// The same, but with ceremonies of its own, in which the spy writes down what crosses, as later
@@ -82,16 +111,21 @@ impl Fixture {
     /// # Panics
     /// It cannot be made.
     #[expect(clippy::expect_used, reason = "without a site no test can go on")]
-    pub fn spied(topology: Topology) -> Self {
-        Self::hold_ceremonies(topology, true).expect("the ceremonies")
+    pub fn spied(module: &'static TestModule, topology: Topology) -> Self {
+        Self::hold_ceremonies(module, topology, true).expect("the ceremonies")
     }
 
-    fn hold_ceremonies(topology: Topology, spied: bool) -> Result<Self> {
+    fn hold_ceremonies(
+        module: &'static TestModule,
+        topology: Topology,
+        spied: bool,
+    ) -> Result<Self> {
         let folder = temporary_folder()?;
-        let site = Site::create(&folder.path().join("site"), Programs::built(), topology)?;
+        let path = folder.path().join("site");
+        let site = Site::create(&path, Programs::built(), topology, module)?;
         let mut fixture = Self {
             site,
-            keys: MasterKeys::generate()?,
+            keys: MasterKeys::generate(module)?,
             folder: Some(folder),
         };
         if spied {
@@ -107,7 +141,8 @@ impl Fixture {
     fn copy(foundation: &Foundation) -> Result<Self> {
         let folder = temporary_folder()?;
         let path = folder.path().join("site");
-        let site = Site::create(&path, Programs::built(), foundation.topology)?;
+        let (topology, module) = (foundation.topology, foundation.module);
+        let site = Site::create(&path, Programs::built(), topology, module)?;
         for file in &foundation.files {
             file.write(site.folder())?;
         }
@@ -147,6 +182,7 @@ impl Drop for Fixture {
 /// What the ceremonies left, in memory: the folder that it came from is gone.
 struct Foundation {
     topology: Topology,
+    module: &'static TestModule,
     keys: MasterKeys,
     files: Vec<File>,
 }
@@ -157,17 +193,18 @@ struct File {
     content: Vec<u8>,
 }
 
-/// The ceremonies of a topology, held when they are first needed.
+/// The ceremonies of a module and a topology, held when they are first needed.
 #[expect(clippy::expect_used, reason = "without a ceremony no test can go on")]
-fn foundation(topology: Topology) -> &'static Foundation {
-    static TWO: OnceLock<Foundation> = OnceLock::new();
-    static SINGLE: OnceLock<Foundation> = OnceLock::new();
-    let cell = match topology {
-        Topology::TwoSubCas => &TWO,
-        Topology::SingleSubCa => &SINGLE,
-    };
+fn foundation(module: &'static TestModule, topology: Topology) -> &'static Foundation {
+    type Cells = Mutex<HashMap<(&'static str, Topology), &'static OnceLock<Foundation>>>;
+    static CELLS: LazyLock<Cells> = LazyLock::new(Cells::default);
+    let cell = *CELLS
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .entry((module.name, topology))
+        .or_insert_with(|| Box::leak(Box::default()));
     cell.get_or_init(|| {
-        let fixture = Fixture::hold_ceremonies(topology, false).expect("the ceremonies");
+        let fixture = Fixture::hold_ceremonies(module, topology, false).expect("the ceremonies");
         Foundation::take(&fixture).expect("the ceremonies' results")
     })
 }
@@ -180,6 +217,7 @@ impl Foundation {
         }
         Ok(Self {
             topology: fixture.site.topology(),
+            module: fixture.site.hsm_module(),
             keys: fixture.keys.clone(),
             files,
         })

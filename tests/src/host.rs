@@ -84,6 +84,15 @@ impl Site {
         serde_json::from_str(&text).context("the addresses do not parse")
     }
 
+    /// The strongest hash that the module has.
+    pub(crate) const fn oaep_hash(&self) -> &'static str {
+        if self.hsm_module().can.oaep_sha256 {
+            "sha256"
+        } else {
+            "sha1"
+        }
+    }
+
     /// The host's configuration file.
     pub fn host_configuration(&self) -> PathBuf {
         self.folder().join("host").join("kdh-host.toml")
@@ -100,9 +109,10 @@ impl Site {
         let [terminals, administration] = options.ports;
         let mut text = format!(
             "store = \"kdh.sqlite\"\naddresses-file = \"addresses.json\"\n\
-             # Stock SoftHSM does no other.\noaep-hash = \"sha1\"\nkey-strength = \"{}\"\n\n\
+             oaep-hash = \"{}\"\nkey-strength = \"{}\"\n\n\
              [terminals]\naddress = \"127.0.0.1:{terminals}\"\n\n\
              [administration]\naddress = \"127.0.0.1:{administration}\"\n",
+            self.oaep_hash(),
             options.key_strength
         );
         for token in ["issuing", "kdh"] {

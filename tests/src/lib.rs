@@ -4,7 +4,7 @@
 //! ```text
 //! programs        where the programs are
 //! process         running them: to their end, or in the background
-//! softhsm         places with tokens
+//! place           places with tokens
 //! master_key      keys as they come into a ceremony
 //! site            all places of a bank in one folder, and its ceremonies
 //! host            kdh-host of a site
@@ -17,6 +17,9 @@
 //! boundary        that no key was in it
 //! ```
 //!
+//! Which HSM modules there are, and what each can do, is in the table of the crate `hsm-modules`. Tests
+//! of more than one are written as functions of a module, and named in [`on_every_module`].
+//!
 //! Nothing of the product depends on this crate.
 
 pub mod boundary;
@@ -26,10 +29,23 @@ pub mod hostile;
 pub mod master_key;
 pub mod openssl;
 pub mod operator;
+pub mod place;
 pub mod process;
 pub mod programs;
 pub mod secret_file;
 pub mod site;
-pub mod softhsm;
 pub mod spy;
 pub mod terminal;
+
+/// Makes a test for each module out of functions of a module, named `module::function`.
+#[macro_export]
+macro_rules! on_every_module {
+    ($($test:ident),+ $(,)?) => {
+        mod softhsm {
+            $(#[test] fn $test() { super::$test(&hsm_modules::SOFTHSM); })+
+        }
+        mod kryoptic {
+            $(#[test] fn $test() { super::$test(&hsm_modules::KRYOPTIC); })+
+        }
+    };
+}

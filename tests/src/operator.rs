@@ -12,7 +12,6 @@ use crate::{
     master_key::MasterKey,
     process::{Ended, Program},
     site::{OPERATOR, Operator, Site},
-    softhsm,
 };
 
 impl Site {
@@ -129,7 +128,7 @@ impl Site {
              pin-file = \"operator.pin\"\nkey-label = \"{}\"\n",
             self.addresses()?.administration,
             operator.name,
-            toml_text(&softhsm::module()?),
+            toml_text(&self.hsm_module().library()?),
             operator.name
         );
         let file = self

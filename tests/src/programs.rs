@@ -1,16 +1,16 @@
 //! Where the programs are.
 
-use std::{
-    env, fs,
-    path::{Path, PathBuf},
-    process::Command,
-    sync::OnceLock,
-};
+use std::{env, fs, path::PathBuf, sync::OnceLock};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
+pub use hsm_modules::workspace;
+use hsm_modules::{build_folder, cargo_build};
 
 /// Says that the programs are up to date, so that no test has to build them.
 const BUILT: &str = "KDH_PROGRAMS_ARE_BUILT";
+
+/// What of the workspace's default members is run.
+const ALL: [&str; 2] = ["--bins", "--examples"];
 
 /// The programs of the product.
 #[derive(Clone, Debug)]
@@ -44,7 +44,7 @@ impl Programs {
         PROGRAMS.get_or_init(|| {
             if env::var_os(BUILT).is_none() {
                 build_leaky_host().expect("the leaky host builds");
-                cargo_build(&[]).expect("the programs build");
+                cargo_build(&ALL).expect("the programs build");
             }
             Self::beside_this_one().expect("all programs were built")
         })
@@ -67,48 +67,21 @@ impl Programs {
     }
 }
 
-/// The workspace's folder.
-pub fn workspace() -> &'static Path {
-    let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
-    manifest.parent().unwrap_or(manifest)
-}
-
-/// `target/debug`, or what stands for it. Test programs are one deeper.
-fn build_folder() -> Result<PathBuf> {
-    let this = env::current_exe().context("where is this program?")?;
-    let folder = this.parent().context("a program without a folder")?;
-    let folder = match folder.file_name() {
-        Some(name) if name == "deps" => {
-            folder.parent().context("a root folder of test programs")?
-        }
-        _ => folder,
-    };
-    Ok(folder.to_owned())
-}
-
 /// As `./dev test` does it: the leaky host has the name of the real one, so it is built first and
 /// moved away.
 fn build_leaky_host() -> Result<()> {
-    cargo_build(&["--features", "kdh-host/leak-kn-for-boundary-test"])?;
+    cargo_build(
+        &[
+            &ALL[..],
+            &["--features", "kdh-host/leak-kn-for-boundary-test"],
+        ]
+        .concat(),
+    )?;
     let folder = build_folder()?;
     fs::create_dir_all(folder.join("leaky"))?;
     fs::rename(
         folder.join("kdh-host"),
         folder.join("leaky").join("kdh-host"),
     )?;
-    Ok(())
-}
-
-fn cargo_build(arguments: &[&str]) -> Result<()> {
-    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut build = Command::new(cargo);
-    build
-        .current_dir(workspace())
-        .args(["build", "--quiet", "--workspace", "--bins", "--examples"])
-        .args(arguments);
-    if build_folder()?.ends_with("release") {
-        build.arg("--release");
-    }
-    ensure!(build.status()?.success(), "{build:?} failed");
     Ok(())
 }

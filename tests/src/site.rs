@@ -21,18 +21,19 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
+use hsm_modules::TestModule;
 
 use crate::{
     master_key::{MasterKey, kcv},
     operator::toml_text,
+    place::{Place, spy_module},
     process::Program,
     programs::Programs,
     secret_file,
-    softhsm::{self, Place},
 };
 
 /// Which CAs there are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Topology {
     /// One for terminals, one for hosts, under one root.
     TwoSubCas,
@@ -107,17 +108,23 @@ pub struct Site {
     folder: PathBuf,
     programs: Programs,
     topology: Topology,
+    module: &'static TestModule,
     spied: bool,
     /// Numbers the spy's logs.
     runs: AtomicU32,
 }
 
 impl Site {
-    /// An empty site in `folder`, which must not exist.
+    /// An empty site in `folder`, which must not exist, with tokens of this module.
     ///
     /// # Errors
     /// The folder exists, or cannot be made.
-    pub fn create(folder: &Path, programs: &Programs, topology: Topology) -> Result<Self> {
+    pub fn create(
+        folder: &Path,
+        programs: &Programs,
+        topology: Topology,
+        module: &'static TestModule,
+    ) -> Result<Self> {
         if let Some(parent) = folder.parent() {
             fs::create_dir_all(parent)?;
         }
@@ -130,6 +137,7 @@ impl Site {
             folder,
             programs: programs.clone(),
             topology,
+            module,
             spied: false,
             runs: AtomicU32::new(0),
         })
@@ -175,7 +183,7 @@ impl Site {
     /// # Errors
     /// The folder cannot be written.
     pub fn hsm(&self) -> Result<Place> {
-        Place::at(&self.folder.join("hsm"))
+        Place::at(self.module, &self.folder.join("hsm"))
     }
 
     /// The operators' token.
@@ -183,26 +191,31 @@ impl Site {
     /// # Errors
     /// The folder cannot be written.
     pub fn operators(&self) -> Result<Place> {
-        Place::at(&self.folder.join("operators"))
+        Place::at(self.module, &self.folder.join("operators"))
     }
 
     fn safe(&self) -> Result<Place> {
-        Place::at(&self.folder.join("offline-safe"))
+        Place::at(self.module, &self.folder.join("offline-safe"))
     }
 
     fn room(&self) -> Result<Place> {
-        Place::at(&self.folder.join("ceremony"))
+        Place::at(self.module, &self.folder.join("ceremony"))
     }
 
-    /// The module, or the spy in front of it, for the host and for ceremonies.
+    /// What its tokens are tokens of.
+    pub const fn hsm_module(&self) -> &'static TestModule {
+        self.module
+    }
+
+    /// The module's library, or the spy in front of it, for the host and for ceremonies.
     ///
     /// # Errors
     /// It is not installed.
     pub fn module(&self) -> Result<PathBuf> {
         if self.spied {
-            softhsm::spy_module()
+            spy_module()
         } else {
-            softhsm::module()
+            self.module.library()
         }
     }
 
@@ -218,7 +231,7 @@ impl Site {
         let number = self.runs.fetch_add(1, Ordering::Relaxed);
         let log = self.log(&format!("spy-{name}-{number}"));
         Ok(program
-            .env("PKCS11SPY", softhsm::module()?)
+            .env("PKCS11SPY", self.module.library()?)
             .env("PKCS11SPY_OUTPUT", log))
     }
 

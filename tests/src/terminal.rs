@@ -10,11 +10,11 @@ use serde_json::Value;
 
 use crate::{
     operator::{answer, toml_text},
+    place::Place,
     process::{Ended, Program},
     programs::Programs,
     secret_file,
     site::Site,
-    softhsm::{self, Place},
 };
 
 /// The label of every terminal's token.
@@ -57,7 +57,7 @@ impl Site {
         let folder = self.folder().join("terminals").join(serial);
         let terminal = Terminal {
             serial: serial.to_owned(),
-            place: Place::at(&folder)?,
+            place: Place::at(self.hsm_module(), &folder)?,
             folder,
             programs: self.programs().clone(),
             log: self.log(&format!("krd-{serial}")),
@@ -79,11 +79,14 @@ impl Site {
         } else {
             "refused"
         };
+        let in_process_memory = if self.hsm_module().can.opening.is_empty() {
+            "accepted"
+        } else {
+            "refused"
+        };
         let text = format!(
             "serial-number = \"{}\"\nhost = \"{}\"\nserver-name = \"localhost\"\nrsa-bits = {}\n\
-             # Stock SoftHSM does no other.\noaep-hashes = [\"sha1\"]\n\
-             # Stock SoftHSM cannot open a key block by itself.\n\
-             open-in-process-memory = \"accepted\"\n\
+             oaep-hashes = [\"{}\"]\nopen-in-process-memory = \"{in_process_memory}\"\n\
              connect-timeout-seconds = 60\ncall-timeout-seconds = 60\n\n\
              [trust]\nca-krd = \"../../pki/ca-krd.pem\"\nca-kdh = \"../../pki/{}\"\n\
              ca-ops = \"../../pki/ca-ops.pem\"\n\n\
@@ -92,8 +95,9 @@ impl Site {
             terminal.serial,
             self.addresses()?.terminals,
             options.rsa_bits,
+            self.oaep_hash(),
             self.topology().ca_kdh(),
-            toml_text(&softhsm::module()?),
+            toml_text(&self.hsm_module().library()?),
         );
         Ok(fs::write(terminal.configuration(), text)?)
     }

@@ -12,6 +12,7 @@ use aes::{
     Aes128, Aes256,
     cipher::{BlockModeDecrypt, KeyIvInit, block_padding::Pkcs7},
 };
+use hsm_modules::TestModule;
 use kdh_proto::v1::{BindRequest, ConfirmRequest, RequestKeyRequest};
 use system_tests::{
     boundary::{BreachKind, Secret, crossings, generated_keys_that_open, value_reads},
@@ -19,6 +20,7 @@ use system_tests::{
     host::HostOptions,
     hostile::{SoftTerminal, connect, load_certificate},
     master_key::MasterKey,
+    on_every_module,
     programs::Programs,
     site::Topology,
     spy::{Call, parse_log},
@@ -44,8 +46,8 @@ fn deliver(site: &Fixture, program: Option<PathBuf>) -> Vec<Delivery> {
     };
     let host = site.start_host(&options).unwrap();
     let code = site.add_device(DEVICE).unwrap();
-    let keys = [&site.keys.aes_128, &site.keys.aes_256, &site.keys.tdea_2];
-    for key in keys {
+    let keys = site.keys.deliverable(site.hsm_module());
+    for key in &keys {
         site.register_key(key).unwrap();
         site.assign_key(DEVICE, &key.name, key).unwrap();
     }
@@ -53,13 +55,16 @@ fn deliver(site: &Fixture, program: Option<PathBuf>) -> Vec<Delivery> {
         .enable_all()
         .build()
         .unwrap();
-    let delivered = runtime.block_on(load(site, &code, keys));
-    assert_eq!(site.deliveries(DEVICE).unwrap(), ["CONFIRMED"; 3]);
+    let delivered = runtime.block_on(load(site, &code, &keys));
+    assert_eq!(
+        site.deliveries(DEVICE).unwrap(),
+        vec!["CONFIRMED"; keys.len()]
+    );
     host.stop().unwrap();
     delivered
 }
 
-async fn load(site: &Fixture, code: &str, keys: [&MasterKey; 3]) -> Vec<Delivery> {
+async fn load(site: &Fixture, code: &str, keys: &[&MasterKey]) -> Vec<Delivery> {
     let address = site.addresses().unwrap().terminals;
     let ca_ops = load_certificate(&site.pki("ca-ops.pem")).unwrap();
     let terminal = SoftTerminal::new(DEVICE).unwrap();
@@ -72,7 +77,7 @@ async fn load(site: &Fixture, code: &str, keys: [&MasterKey; 3]) -> Vec<Delivery
     client.bind(BindRequest { ct_krd }).await.unwrap();
 
     let mut delivered = Vec::new();
-    for (number, key) in (1..).zip(keys) {
+    for (number, key) in (1..).zip(keys.iter().copied()) {
         let request = RequestKeyRequest {
             slot: key.name.clone(),
             rt_krd: RandomToken::new(KrdNonce::from_bytes([number; 16])).to_der(),
@@ -146,8 +151,8 @@ fn uses(calls: &[Call], function: &str) -> usize {
         .count()
 }
 
-fn no_key_crosses(topology: Topology) {
-    let site = Fixture::spied(topology);
+fn no_key_crosses(module: &'static TestModule, topology: Topology) {
+    let site = Fixture::spied(module, topology);
     let delivered = deliver(&site, None);
     let secrets = secrets(&delivered);
 
@@ -165,7 +170,7 @@ fn no_key_crosses(topology: Topology) {
     assert_eq!(uses(&pki, "C_DecryptInit"), 0);
 
     // The search would have found them: it finds what did cross.
-    for key in [&site.keys.aes_128, &site.keys.aes_256, &site.keys.tdea_2] {
+    for key in site.keys.deliverable(module) {
         for half in key
             .components
             .iter()
@@ -186,19 +191,16 @@ fn no_key_crosses(topology: Topology) {
     );
 }
 
-#[test]
-fn no_key_crosses_under_two_sub_cas() {
-    no_key_crosses(Topology::TwoSubCas);
+fn no_key_crosses_under_two_sub_cas(module: &'static TestModule) {
+    no_key_crosses(module, Topology::TwoSubCas);
 }
 
-#[test]
-fn no_key_crosses_under_a_single_sub_ca() {
-    no_key_crosses(Topology::SingleSubCa);
+fn no_key_crosses_under_a_single_sub_ca(module: &'static TestModule) {
+    no_key_crosses(module, Topology::SingleSubCa);
 }
 
-#[test]
-fn a_host_that_leaks_is_found_out() {
-    let site = Fixture::spied(Topology::TwoSubCas);
+fn a_host_that_leaks_is_found_out(module: &'static TestModule) {
+    let site = Fixture::spied(module, Topology::TwoSubCas);
     let delivered = deliver(&site, Some(Programs::built().leaky_host()));
     let host = calls(&site, "host-2");
 
@@ -213,3 +215,9 @@ fn a_host_that_leaks_is_found_out() {
     );
     assert_ne!(generated_keys_that_open(&host), [], "under a generated key");
 }
+
+on_every_module!(
+    no_key_crosses_under_two_sub_cas,
+    no_key_crosses_under_a_single_sub_ca,
+    a_host_that_leaks_is_found_out,
+);

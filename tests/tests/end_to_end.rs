@@ -4,14 +4,15 @@
 
 use std::thread;
 
+use hsm_modules::TestModule;
 use serde_json::{Value, json};
 use system_tests::{
     fixture::Fixture,
     host::HostOptions,
     master_key::MasterKey,
+    on_every_module,
     operator::text,
     site::{OPERATOR, Site, Topology},
-    softhsm,
     terminal::{Terminal, TerminalOptions},
 };
 
@@ -39,11 +40,10 @@ fn assert_holds(terminal: &Terminal, version: u32, key: &MasterKey) {
     assert_eq!(held, expected);
 }
 
-fn every_kind_of_key_arrives(topology: Topology) {
-    let site = Fixture::new(topology);
+fn every_kind_of_key_arrives(module: &'static TestModule, topology: Topology) {
+    let site = Fixture::new(module, topology);
     let host = site.start_host(&HostOptions::default()).unwrap();
-    let keys = &site.keys;
-    for key in [&keys.aes_128, &keys.aes_256, &keys.tdea_2] {
+    for key in site.keys.deliverable(module) {
         site.register_key(key).unwrap();
         let serial = key.name.to_uppercase();
         let (terminal, code) = expected_terminal(&site, &serial, key);
@@ -56,52 +56,49 @@ fn every_kind_of_key_arrives(topology: Topology) {
     host.stop().unwrap();
 }
 
-#[test]
-fn every_kind_of_key_arrives_under_two_sub_cas() {
-    every_kind_of_key_arrives(Topology::TwoSubCas);
+fn every_kind_of_key_arrives_under_two_sub_cas(module: &'static TestModule) {
+    every_kind_of_key_arrives(module, Topology::TwoSubCas);
 }
 
-#[test]
-fn every_kind_of_key_arrives_under_a_single_sub_ca() {
-    every_kind_of_key_arrives(Topology::SingleSubCa);
+fn every_kind_of_key_arrives_under_a_single_sub_ca(module: &'static TestModule) {
+    every_kind_of_key_arrives(module, Topology::SingleSubCa);
 }
 
-#[test]
-fn a_key_that_this_hsm_cannot_seal_is_refused_when_it_is_registered() {
-    let site = Fixture::new(Topology::TwoSubCas);
+fn a_key_that_this_hsm_cannot_seal_is_refused_when_it_is_registered(module: &'static TestModule) {
+    let site = Fixture::new(module, Topology::TwoSubCas);
     let host = site.start_host(&HostOptions::default()).unwrap();
-    let key = &site.keys.tdea_3;
-    let kcv = key.kcv().unwrap();
-    let label = key.label();
-    let register = [
-        "key",
-        "register",
-        &key.name,
-        "--hsm-label",
-        &label,
-        "--header",
-        key.header(),
-        "--kcv",
-        &kcv,
-    ];
-    let ended = site.kdhctl(OPERATOR, &register).unwrap().run().unwrap();
-    assert_eq!(ended.status.code(), Some(1));
-    let failure: Value = serde_json::from_str(&ended.stderr).unwrap();
-    assert_eq!(text(&failure, "/error/reason").unwrap(), "HSM_UNSUPPORTED");
-    let message = text(&failure, "/error/message").unwrap();
-    assert!(message.contains("24 bytes"), "{message}");
-    assert!(
-        message.contains("CKM_CONCATENATE_DATA_AND_BASE"),
-        "{message}"
-    );
+    for key in site.keys.undeliverable(module) {
+        let kcv = key.kcv().unwrap();
+        let label = key.label();
+        let register = [
+            "key",
+            "register",
+            &key.name,
+            "--hsm-label",
+            &label,
+            "--header",
+            key.header(),
+            "--kcv",
+            &kcv,
+        ];
+        let ended = site.kdhctl(OPERATOR, &register).unwrap().run().unwrap();
+        assert_eq!(ended.status.code(), Some(1));
+        let failure: Value = serde_json::from_str(&ended.stderr).unwrap();
+        assert_eq!(text(&failure, "/error/reason").unwrap(), "HSM_UNSUPPORTED");
+        let message = text(&failure, "/error/message").unwrap();
+        assert!(message.contains("24 bytes"), "{message}");
+        assert!(
+            message.contains("CKM_CONCATENATE_DATA_AND_BASE"),
+            "{message}"
+        );
+    }
     let keys = site.operate(&["key", "list"]).unwrap();
     assert_eq!(keys, json!({"keys": []}), "nothing was kept");
     host.stop().unwrap();
 }
 
-#[test]
-fn a_loaded_key_cannot_leave_the_terminals_token() {
-    let site = Fixture::new(Topology::TwoSubCas);
+fn a_loaded_key_cannot_leave_the_terminals_token(module: &'static TestModule) {
+    let site = Fixture::new(module, Topology::TwoSubCas);
     let host = site.start_host(&HostOptions::default()).unwrap();
     site.register_key(&site.keys.aes_128).unwrap();
     let (terminal, code) = expected_terminal(&site, "SN-1", &site.keys.aes_128);
@@ -111,11 +108,11 @@ fn a_loaded_key_cannot_leave_the_terminals_token() {
     let pin_file = terminal.place().pin_file(terminal.token_label());
     let pin = std::fs::read_to_string(pin_file).unwrap();
     let tool = |arguments: &[&str]| {
-        let module = softhsm::module().unwrap();
+        let library = module.library().unwrap();
         let tool = terminal.place().program("pkcs11-tool", terminal.log());
         let tool = tool
             .arg("--module")
-            .arg(module)
+            .arg(library)
             .args(["--token-label", "terminal"]);
         tool.args(["--login", "--pin", pin.trim()])
             .args(arguments)
@@ -143,9 +140,8 @@ fn a_loaded_key_cannot_leave_the_terminals_token() {
     );
 }
 
-#[test]
-fn a_key_is_updated_and_never_sent_without_need() {
-    let site = Fixture::new(Topology::TwoSubCas);
+fn a_key_is_updated_and_never_sent_without_need(module: &'static TestModule) {
+    let site = Fixture::new(module, Topology::TwoSubCas);
     let host = site.start_host(&HostOptions::default()).unwrap();
     let (first, second) = (&site.keys.aes_128, &site.keys.aes_128_next);
     site.register_key(first).unwrap();
@@ -171,9 +167,8 @@ fn a_key_is_updated_and_never_sent_without_need() {
     host.stop().unwrap();
 }
 
-#[test]
-fn two_terminals_load_at_once() {
-    let site = Fixture::new(Topology::TwoSubCas);
+fn two_terminals_load_at_once(module: &'static TestModule) {
+    let site = Fixture::new(module, Topology::TwoSubCas);
     let host = site.start_host(&HostOptions::default()).unwrap();
     let key = &site.keys.aes_128;
     site.register_key(key).unwrap();
@@ -191,9 +186,8 @@ fn two_terminals_load_at_once() {
     host.stop().unwrap();
 }
 
-#[test]
-fn a_hundred_terminals_load_one_after_the_other() {
-    let site = Fixture::new(Topology::TwoSubCas);
+fn a_hundred_terminals_load_one_after_the_other(module: &'static TestModule) {
+    let site = Fixture::new(module, Topology::TwoSubCas);
     let host = site.start_host(&HostOptions::default()).unwrap();
     let key = &site.keys.aes_128;
     site.register_key(key).unwrap();
@@ -217,3 +211,13 @@ fn a_hundred_terminals_load_one_after_the_other() {
     site.verify_audit().unwrap();
     host.stop().unwrap();
 }
+
+on_every_module!(
+    every_kind_of_key_arrives_under_two_sub_cas,
+    every_kind_of_key_arrives_under_a_single_sub_ca,
+    a_key_that_this_hsm_cannot_seal_is_refused_when_it_is_registered,
+    a_loaded_key_cannot_leave_the_terminals_token,
+    a_key_is_updated_and_never_sent_without_need,
+    two_terminals_load_at_once,
+    a_hundred_terminals_load_one_after_the_other,
+);

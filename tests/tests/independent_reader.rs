@@ -10,14 +10,15 @@ use std::{
 
 use anyhow::Result;
 use der::{Any, Decode as _, Encode as _, Sequence, asn1::ObjectIdentifier};
+use hsm_modules::TestModule;
 use system_tests::{
     fixture::Fixture,
     host::HostOptions,
     master_key::MasterKey,
+    on_every_module,
     openssl::openssl,
     process::Ended,
     site::Topology,
-    softhsm,
     terminal::{Terminal, TerminalOptions},
 };
 
@@ -41,8 +42,8 @@ struct Reader {
 
 impl Reader {
     /// An enrolled and bound terminal with an RSA key of OpenSSL's.
-    fn new(topology: Topology) -> Self {
-        let site = Fixture::new(topology);
+    fn new(module: &'static TestModule, topology: Topology) -> Self {
+        let site = Fixture::new(module, topology);
         let private_key = site.folder().join("krd-private.pem");
         let host = site.start_host(&HostOptions::default()).unwrap();
         let options = TerminalOptions {
@@ -61,8 +62,7 @@ impl Reader {
         reader.terminal.take_code(&code).unwrap();
         reader.terminal.enroll().succeed().unwrap();
         reader.terminal.act(&["bind"]).unwrap();
-        let keys = &reader.site.keys;
-        for key in [&keys.aes_128, &keys.aes_256, &keys.tdea_2] {
+        for key in reader.site.keys.deliverable(module) {
             reader.site.register_key(key).unwrap();
             reader.site.assign_key(DEVICE, &key.name, key).unwrap();
             reader.terminal.act(&["load", &key.name]).unwrap();
@@ -91,7 +91,7 @@ impl Reader {
         self.terminal
             .place()
             .program(self.site.programs().import_rsa_key(), self.terminal.log())
-            .arg(softhsm::module().unwrap())
+            .arg(self.site.hsm_module().library().unwrap())
             .arg(label)
             .arg(self.terminal.place().pin_file(label))
             .arg("krd-encryption")
@@ -207,8 +207,8 @@ fn text(path: &Path) -> String {
     path.to_str().unwrap().to_owned()
 }
 
-fn openssl_reads_everything(topology: Topology) {
-    let reader = Reader::new(topology);
+fn openssl_reads_everything(module: &'static TestModule, topology: Topology) {
+    let reader = Reader::new(module, topology);
 
     let krd = text(&reader.evidence("krd.pem"));
     reader.assert_chain_and_list(&krd, &reader.pki("ca-krd.pem"), "crl-ca-krd.der");
@@ -245,8 +245,7 @@ fn openssl_reads_everything(topology: Topology) {
         assert!(inside.contains(certificate.trim()), "{token}");
     }
 
-    let keys = &reader.site.keys;
-    for key in [&keys.aes_128, &keys.aes_256, &keys.tdea_2] {
+    for key in reader.site.keys.deliverable(module) {
         let block = reader.open_token(&reader.token_of(key));
         let parsed = reader.openssl(&["asn1parse", "-inform", "DER", "-in", &text(&block)]);
         let kn = format!("[HEX DUMP]:{}", hex::encode_upper(key.value()));
@@ -264,20 +263,17 @@ fn openssl_reads_everything(topology: Topology) {
     }
 }
 
-#[test]
-fn openssl_reads_everything_under_two_sub_cas() {
-    openssl_reads_everything(Topology::TwoSubCas);
+fn openssl_reads_everything_under_two_sub_cas(module: &'static TestModule) {
+    openssl_reads_everything(module, Topology::TwoSubCas);
 }
 
-#[test]
-fn openssl_reads_everything_under_a_single_sub_ca() {
-    openssl_reads_everything(Topology::SingleSubCa);
+fn openssl_reads_everything_under_a_single_sub_ca(module: &'static TestModule) {
+    openssl_reads_everything(module, Topology::SingleSubCa);
 }
 
 /// What it accepts above it does not accept with one bit changed.
-#[test]
-fn openssl_refuses_a_token_that_was_changed() {
-    let reader = Reader::new(Topology::TwoSubCas);
+fn openssl_refuses_a_token_that_was_changed(module: &'static TestModule) {
+    let reader = Reader::new(module, Topology::TwoSubCas);
     let original = reader.token_of(&reader.site.keys.aes_128);
     let out = reader.scratch("out.der");
     reader.verify_token(&original, &out).unwrap();
@@ -289,3 +285,9 @@ fn openssl_refuses_a_token_that_was_changed() {
     let refused = reader.verify_token(&changed, &out).unwrap_err().to_string();
     assert!(refused.contains("Verification failure"), "{refused}");
 }
+
+on_every_module!(
+    openssl_reads_everything_under_two_sub_cas,
+    openssl_reads_everything_under_a_single_sub_ca,
+    openssl_refuses_a_token_that_was_changed,
+);

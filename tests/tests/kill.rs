@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use hsm_modules::TestModule;
 use kdh_proto::v1::{
     BindRequest, ConfirmRequest, EnrollResponse, RequestKeyRequest, RequestKeyResponse,
     key_distribution_client::KeyDistributionClient,
@@ -13,6 +14,7 @@ use system_tests::{
     fixture::Fixture,
     host::{Host, HostOptions},
     hostile::{Identity, SoftTerminal, connect, load_certificate},
+    on_every_module,
     site::Topology,
     terminal::{Terminal, TerminalOptions},
 };
@@ -32,8 +34,8 @@ struct Fragile {
 }
 
 impl Fragile {
-    fn new(topology: Topology) -> Self {
-        let site = Fixture::new(topology);
+    fn new(module: &'static TestModule, topology: Topology) -> Self {
+        let site = Fixture::new(module, topology);
         let mut fragile = Self {
             site,
             host: None,
@@ -92,8 +94,8 @@ fn runtime() -> Runtime {
 }
 
 /// The real terminal, the host killed after each of its steps.
-fn killed_after_each_step(topology: Topology) {
-    let mut fragile = Fragile::new(topology);
+fn killed_after_each_step(module: &'static TestModule, topology: Topology) {
+    let mut fragile = Fragile::new(module, topology);
     let serial = "KILL-1";
     let code = fragile.site.add_device(serial).unwrap();
     fragile
@@ -131,20 +133,22 @@ fn killed_after_each_step(topology: Topology) {
     assert_eq!(fragile.recorded("host.stopped"), 0);
 }
 
-#[test]
-fn a_terminal_resumes_when_the_host_is_killed_after_each_step_under_two_sub_cas() {
-    killed_after_each_step(Topology::TwoSubCas);
+fn a_terminal_resumes_when_the_host_is_killed_after_each_step_under_two_sub_cas(
+    module: &'static TestModule,
+) {
+    killed_after_each_step(module, Topology::TwoSubCas);
 }
 
-#[test]
-fn a_terminal_resumes_when_the_host_is_killed_after_each_step_under_a_single_sub_ca() {
-    killed_after_each_step(Topology::SingleSubCa);
+fn a_terminal_resumes_when_the_host_is_killed_after_each_step_under_a_single_sub_ca(
+    module: &'static TestModule,
+) {
+    killed_after_each_step(module, Topology::SingleSubCa);
 }
 
 /// Every answer is lost, because the host is killed before the terminal has stored it: the same
 /// calls again lead on, and what was done once is not done twice.
-fn every_answer_is_lost(topology: Topology) {
-    let mut fragile = Fragile::new(topology);
+fn every_answer_is_lost(module: &'static TestModule, topology: Topology) {
+    let mut fragile = Fragile::new(module, topology);
     let runtime = runtime();
     let serial = "LOST-1";
     let code = fragile.site.add_device(serial).unwrap();
@@ -221,14 +225,12 @@ fn every_answer_is_lost(topology: Topology) {
     );
 }
 
-#[test]
-fn lost_answers_are_made_up_for_under_two_sub_cas() {
-    every_answer_is_lost(Topology::TwoSubCas);
+fn lost_answers_are_made_up_for_under_two_sub_cas(module: &'static TestModule) {
+    every_answer_is_lost(module, Topology::TwoSubCas);
 }
 
-#[test]
-fn lost_answers_are_made_up_for_under_a_single_sub_ca() {
-    every_answer_is_lost(Topology::SingleSubCa);
+fn lost_answers_are_made_up_for_under_a_single_sub_ca(module: &'static TestModule) {
+    every_answer_is_lost(module, Topology::SingleSubCa);
 }
 
 fn key_request(nonce: u8) -> RequestKeyRequest {
@@ -239,9 +241,8 @@ fn key_request(nonce: u8) -> RequestKeyRequest {
 }
 
 /// The host is killed while it enrols: whatever it had claimed is given back or finished.
-#[test]
-fn an_enrolment_that_was_cut_off_can_be_repeated() {
-    let mut fragile = Fragile::new(Topology::TwoSubCas);
+fn an_enrolment_that_was_cut_off_can_be_repeated(module: &'static TestModule) {
+    let mut fragile = Fragile::new(module, Topology::TwoSubCas);
     let runtime = runtime();
     for round in 0..ROUNDS {
         let serial = format!("CUT-{round}");
@@ -271,9 +272,8 @@ fn an_enrolment_that_was_cut_off_can_be_repeated() {
 
 /// The host is killed while it makes a key token: no delivery is left open, and each token that may
 /// have left is on record.
-#[test]
-fn a_delivery_that_was_cut_off_is_accounted_for() {
-    let mut fragile = Fragile::new(Topology::TwoSubCas);
+fn a_delivery_that_was_cut_off_is_accounted_for(module: &'static TestModule) {
+    let mut fragile = Fragile::new(module, Topology::TwoSubCas);
     let runtime = runtime();
     let serial = "CUT-KEY";
     let code = fragile.site.add_device(serial).unwrap();
@@ -325,3 +325,12 @@ fn a_delivery_that_was_cut_off_is_accounted_for() {
     });
     assert_eq!(fragile.site.deliveries(serial).unwrap()[0], "CONFIRMED");
 }
+
+on_every_module!(
+    a_terminal_resumes_when_the_host_is_killed_after_each_step_under_two_sub_cas,
+    a_terminal_resumes_when_the_host_is_killed_after_each_step_under_a_single_sub_ca,
+    lost_answers_are_made_up_for_under_two_sub_cas,
+    lost_answers_are_made_up_for_under_a_single_sub_ca,
+    an_enrolment_that_was_cut_off_can_be_repeated,
+    a_delivery_that_was_cut_off_is_accounted_for,
+);

@@ -15,6 +15,8 @@ use crate::build::{build_folder, cargo_build};
 pub struct TestModule {
     /// What it is called in messages, options and variables.
     pub name: &'static str,
+    /// As its makers write it.
+    pub title: &'static str,
     /// What it can do. A test of anything else expects a refusal.
     pub can: Abilities,
     pub(crate) kind: Kind,
@@ -49,6 +51,7 @@ pub(crate) enum Kind {
 /// What distributions have, and the least that the product needs.
 pub static SOFTHSM: TestModule = TestModule {
     name: "softhsm",
+    title: "SoftHSM",
     can: Abilities {
         sealing: "splice",
         opening: &[],
@@ -63,6 +66,7 @@ pub static SOFTHSM: TestModule = TestModule {
 /// A token in software with all that a modern network HSM has, except TDEA.
 pub static KRYOPTIC: TestModule = TestModule {
     name: "kryoptic",
+    title: "Kryoptic",
     can: Abilities {
         sealing: "concatenate",
         opening: &["aligned", "extract"],
@@ -77,6 +81,7 @@ pub static KRYOPTIC: TestModule = TestModule {
 /// Kryoptic without derivation: the lower rungs of each ladder, on a module that is sound otherwise.
 pub static KRYOPTIC_BARE: TestModule = TestModule {
     name: "kryoptic-bare",
+    title: "Kryoptic without derivation",
     can: Abilities {
         sealing: "splice",
         opening: &["aligned"],

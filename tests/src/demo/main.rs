@@ -1,4 +1,4 @@
-//! The demonstration: the whole job on SoftHSM tokens made for the occasion, with the real programs.
+//! The demonstration: the whole job on tokens made for the occasion, with the real programs.
 
 mod background;
 mod narrator;
@@ -12,6 +12,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
+use hsm_modules::TestModule;
 use system_tests::programs::{Programs, workspace};
 
 use crate::{
@@ -29,6 +30,10 @@ struct Arguments {
     /// Where everything is made [default: target/demo]
     #[arg(long, global = true, value_name = "DIR")]
     folder: Option<PathBuf>,
+    /// What stands in for the HSMs: softhsm, or kryoptic, on which no key leaves the terminal's token
+    /// either
+    #[arg(long, global = true, value_name = "MODULE", default_value = "softhsm", value_parser = module)]
+    hsm: &'static TestModule,
     #[command(subcommand)]
     command: Command,
 }
@@ -43,6 +48,10 @@ enum Command {
     Down,
 }
 
+fn module(name: &str) -> Result<&'static TestModule> {
+    TestModule::called(name)
+}
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let mut narrator = Narrator::default();
@@ -50,8 +59,8 @@ fn main() -> ExitCode {
     let outcome = folder.and_then(|folder| {
         narrator.logs_are_in(show::logs(&folder));
         match arguments.command {
-            Command::Run => run(&mut narrator, &folder),
-            Command::Up => up(&mut narrator, &folder),
+            Command::Run => run(&mut narrator, &folder, arguments.hsm),
+            Command::Up => up(&mut narrator, &folder, arguments.hsm),
             Command::Down => down(&folder),
         }
     });
@@ -67,9 +76,9 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(narrator: &mut Narrator, folder: &Path) -> Result<String> {
+fn run(narrator: &mut Narrator, folder: &Path, module: &'static TestModule) -> Result<String> {
     start_afresh(folder)?;
-    let (site, key) = show::prepare(narrator, folder, &Programs::beside_this_one()?)?;
+    let (site, key) = show::prepare(narrator, folder, &Programs::beside_this_one()?, module)?;
     let host = show::start_host(narrator, &site, &key)?;
     let delivered = show::deliver(narrator, &site, &key)?;
     narrator.step("The host stops");
@@ -82,7 +91,7 @@ fn run(narrator: &mut Narrator, folder: &Path) -> Result<String> {
     ))
 }
 
-fn up(narrator: &mut Narrator, folder: &Path) -> Result<String> {
+fn up(narrator: &mut Narrator, folder: &Path, module: &'static TestModule) -> Result<String> {
     if let Some(running) = Running::find(folder)? {
         let id = running.id();
         print(&format!(
@@ -91,7 +100,7 @@ fn up(narrator: &mut Narrator, folder: &Path) -> Result<String> {
         return Ok(show::commands(folder));
     }
     start_afresh(folder)?;
-    let (site, key) = show::prepare(narrator, folder, &Programs::beside_this_one()?)?;
+    let (site, key) = show::prepare(narrator, folder, &Programs::beside_this_one()?, module)?;
     let host = show::start_host(narrator, &site, &key)?;
     show::prepare_trial(narrator, &site, &key, folder)?;
     Running::record(folder, &site, &host)?;

@@ -7,10 +7,12 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
+use hsm_modules::TestModule;
 use system_tests::{
     host::{Host, HostOptions},
     master_key::MasterKey,
     operator::text,
+    place::Place,
     programs::Programs,
     site::{OPERATOR, Site, Topology},
     terminal::TerminalOptions,
@@ -48,15 +50,17 @@ pub(crate) fn prepare(
     narrator: &mut Narrator,
     folder: &Path,
     programs: &Programs,
+    module: &'static TestModule,
 ) -> Result<(Site, MasterKey)> {
     let shown = folder.join("site");
     let shown = shown.display();
     narrator.step("Empty tokens");
-    let site = Site::create(&folder.join("site"), programs, Topology::TwoSubCas)?;
+    let site = Site::create(&folder.join("site"), programs, Topology::TwoSubCas, module)?;
     site.make_tokens()?;
     narrator.say(&format!(
-        "SoftHSM stands in for the HSMs. Four tokens, each with a PIN of its own, lie in the\n\
-         ceremony room, {shown}/ceremony: root, issuing, kdh, operator."
+        "{} stands in for the HSMs. Four tokens, each with a PIN of its own, lie in the\n\
+         ceremony room, {shown}/ceremony: root, issuing, kdh, operator.",
+        module.title
     ));
 
     narrator.step("The first ceremony: certificates");
@@ -249,15 +253,9 @@ pub(crate) fn prepare_trial(
     let terminal = site.make_terminal(TRIAL_DEVICE, TERMINAL)?;
     terminal.take_code(&code)?;
     let kdhctl = site.write_operator_configuration(OPERATOR)?;
-    write_command(
-        folder,
-        site,
-        "kdhctl",
-        &site.operators()?.configuration(),
-        &kdhctl,
-    )?;
+    write_command(folder, site, "kdhctl", &site.operators()?, &kdhctl)?;
     let krd = terminal.configuration();
-    write_command(folder, site, "krd", &terminal.place().configuration(), &krd)?;
+    write_command(folder, site, "krd", terminal.place(), &krd)?;
     let shown = folder.display();
     narrator.say(&format!(
         "{TRIAL_DEVICE} is registered, has the key {} assigned, an empty token and an\n\
@@ -301,14 +299,15 @@ fn write_command(
     folder: &Path,
     site: &Site,
     name: &str,
-    softhsm: &Path,
+    place: &Place,
     configuration: &Path,
 ) -> Result<()> {
     let file = folder.join(name);
     let program = site.programs().path(name);
+    let (variable, tokens) = place.variable();
     let script = format!(
-        "#!/bin/sh\nSOFTHSM2_CONF='{}' exec '{}' --config '{}' \"$@\"\n",
-        softhsm.display(),
+        "#!/bin/sh\n{variable}='{}' exec '{}' --config '{}' \"$@\"\n",
+        tokens.display(),
         program.display(),
         configuration.display()
     );

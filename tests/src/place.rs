@@ -1,0 +1,93 @@
+//! Folders with tokens and their PINs: what a program there can reach.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result};
+use hsm_modules::TestModule;
+
+use crate::{process::Program, programs::Programs};
+
+const SPIES: [&str; 5] = [
+    "/usr/lib/x86_64-linux-gnu/pkcs11/pkcs11-spy.so",
+    "/usr/lib/aarch64-linux-gnu/pkcs11/pkcs11-spy.so",
+    "/usr/lib64/pkcs11/pkcs11-spy.so",
+    "/usr/lib/pkcs11/pkcs11-spy.so",
+    "/usr/local/lib/pkcs11/pkcs11-spy.so",
+];
+
+/// The spy of `OpenSC`, which stands between a program and a module and writes down what crosses.
+///
+/// # Errors
+/// It is not installed.
+pub fn spy_module() -> Result<PathBuf> {
+    let spy = SPIES
+        .into_iter()
+        .map(PathBuf::from)
+        .find(|path| path.is_file());
+    spy.context("pkcs11-spy is not installed (package opensc-pkcs11)")
+}
+
+/// A folder with tokens and the files with their PINs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place(hsm_modules::Place);
+
+impl Place {
+    /// The place in `folder`, made if missing.
+    ///
+    /// # Errors
+    /// The folder cannot be written.
+    pub fn at(module: &'static TestModule, folder: &Path) -> Result<Self> {
+        Ok(Self(hsm_modules::Place::at(module, folder)?))
+    }
+
+    /// The variable that tells the module where its configuration is.
+    pub fn variable(&self) -> (&'static str, PathBuf) {
+        self.0.variable()
+    }
+
+    /// Where the token called `label` has the PIN of its user.
+    pub fn pin_file(&self, label: &str) -> PathBuf {
+        self.0.folder().join(format!("{label}.pin"))
+    }
+
+    fn so_pin_file(&self, label: &str) -> PathBuf {
+        self.0.folder().join(format!("{label}.so-pin"))
+    }
+
+    /// Makes an empty token, with random PINs of its own.
+    ///
+    /// # Errors
+    /// `kdh-ceremony` refuses.
+    pub fn make_token(&self, label: &str, programs: &Programs, log: &Path) -> Result<()> {
+        self.program(programs.path("kdh-ceremony"), log)
+            .args(["token", "init", "--generate-pins", "--label", label])
+            .arg("--module")
+            .arg(self.0.module().library()?)
+            .arg("--pin-file")
+            .arg(self.pin_file(label))
+            .arg("--so-pin-file")
+            .arg(self.so_pin_file(label))
+            .succeed()?;
+        Ok(())
+    }
+
+    /// A program that finds this place's tokens.
+    pub fn program(&self, path: impl AsRef<Path>, log: &Path) -> Program {
+        let (name, configuration) = self.0.variable();
+        Program::new(path, log).env(name, configuration)
+    }
+
+    /// Carries the token called `label` with its PINs to another place.
+    ///
+    /// # Errors
+    /// There is no such token, or it cannot be moved.
+    pub fn carry_token(&self, label: &str, to: &Self) -> Result<()> {
+        self.0.carry_token(label, &to.0)?;
+        fs::rename(self.pin_file(label), to.pin_file(label))?;
+        fs::rename(self.so_pin_file(label), to.so_pin_file(label))?;
+        Ok(())
+    }
+}

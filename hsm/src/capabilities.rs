@@ -2,9 +2,10 @@
 
 use std::fmt;
 
+use cryptoki::mechanism::MechanismType;
 use tr34::{KeyKind, OaepHash};
 
-use crate::{HsmError, self_test, worker::Worker};
+use crate::{HsmError, self_test};
 
 /// How key blocks are sealed. [`crate::Token::seal`] prefers the first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +51,6 @@ pub struct Capabilities {
     pub combining: Result<CombiningWay, Missing>,
     /// The mechanisms that the token lists, `CKM_...`, sorted.
     pub mechanisms: Vec<String>,
-    self_tests: Vec<(OaepHash, Result<SelfTestReport, Missing>)>,
 }
 
 /// A self-test that passed.
@@ -74,16 +74,23 @@ pub struct PassedWay {
 }
 
 impl Capabilities {
-    /// The outcome of the self-test with this hash.
-    ///
-    /// # Errors
-    /// It failed: what for each way.
-    pub fn self_test(&self, oaep: OaepHash) -> Result<&SelfTestReport, &Missing> {
-        static UNTRIED: Missing = Missing(Vec::new());
-        self.self_tests
-            .iter()
-            .find(|(hash, _)| *hash == oaep)
-            .map_or(Err(&UNTRIED), |(_, outcome)| outcome.as_ref())
+    pub(crate) fn new(
+        self_tests: &self_test::Sealing,
+        opening: Result<Vec<OpeningWay>, Missing>,
+        combining: Result<CombiningWay, Missing>,
+        mechanisms: &[MechanismType],
+    ) -> Self {
+        let passed = || self_tests.iter().filter_map(|(_, test)| test.as_ref().ok());
+        let sealing = passed().find_map(SelfTestReport::way);
+        let mut mechanisms: Vec<String> = mechanisms.iter().map(ToString::to_string).collect();
+        mechanisms.sort();
+        Self {
+            sealing: sealing.ok_or_else(|| Missing(why_not(self_tests))),
+            opening,
+            oaep: passed().map(|report| report.oaep).collect(),
+            combining,
+            mechanisms,
+        }
     }
 }
 
@@ -145,31 +152,8 @@ impl fmt::Display for Missing {
     }
 }
 
-pub(crate) fn probe(
-    worker: &Worker,
-    opening: Result<Vec<OpeningWay>, Missing>,
-) -> Result<Capabilities, HsmError> {
-    let place = &worker.place;
-    let self_tests = self_test::sealing(worker)?;
-    let passed = || self_tests.iter().filter_map(|(_, test)| test.as_ref().ok());
-    let sealing = passed()
-        .find_map(SelfTestReport::way)
-        .ok_or_else(|| Missing(why_not(&self_tests)));
-    let combining = self_test::combining(worker)?;
-    let mut mechanisms: Vec<String> = place.mechanisms.iter().map(ToString::to_string).collect();
-    mechanisms.sort();
-    Ok(Capabilities {
-        sealing,
-        opening,
-        oaep: passed().map(|report| report.oaep).collect(),
-        combining,
-        mechanisms,
-        self_tests,
-    })
-}
-
 /// Each reason once: what is missing is so for either hash.
-fn why_not(self_tests: &[(OaepHash, Result<SelfTestReport, Missing>)]) -> Vec<String> {
+fn why_not(self_tests: &self_test::Sealing) -> Vec<String> {
     let mut reasons: Vec<String> = Vec::new();
     for Missing(missing) in self_tests
         .iter()

@@ -44,7 +44,8 @@ const INDISPENSABLE: [KeyKind; 2] = [KeyKind::Aes128, KeyKind::Aes256];
 /// DER of the name `CN=self-test`.
 const ISSUER: [u8; 22] = *b"\x30\x14\x31\x12\x30\x10\x06\x03\x55\x04\x03\x0c\x09self-test";
 
-type Sealing = Vec<(OaepHash, Result<SelfTestReport, Missing>)>;
+/// For each hash, what became of the self-test with it.
+pub(crate) type Sealing = Vec<(OaepHash, Result<SelfTestReport, Missing>)>;
 
 /// Seals a key of each kind for a throw-away RSA key by each way and with each hash, opens it again,
 /// and compares.

@@ -19,10 +19,10 @@ use pki::PublicKey;
 use tr34::{EnvelopedKeyBlock, KeyKind, OaepHash};
 
 use crate::{
-    Capabilities, ClearKey, ClearKeyBlock, Combination, DecryptionKey, HsmError,
+    Capabilities, ClearKey, ClearKeyBlock, Combination, CombiningWay, DecryptionKey, HsmError,
     InProcessMemoryConsent, Kcv, KeyName, KeyPairKind, KeyRole, KeySummary, Missing, OpeningWay,
     Pin, SealRequest, SealedKeyBlock, SealingWay, SecretKey, SelfTestReport, SigningKey, Speed,
-    StagedKey, TokenInfo, capabilities, check_value,
+    StagedKey, TokenInfo, check_value,
     error::CallResult,
     keys,
     name::{MAX_RECORD_LABEL_LEN, validate_label},
@@ -76,8 +76,9 @@ pub struct Token {
 struct Shared {
     info: TokenInfo,
     place: Workplace,
-    capabilities: OnceLock<Capabilities>,
-    means: OnceLock<Result<Means, Missing>>,
+    sealing: OnceLock<self_test::Sealing>,
+    opening: OnceLock<Result<Means, Missing>>,
+    combining: OnceLock<Result<CombiningWay, Missing>>,
     pool: Pool<Worker>,
     _anchor: Anchor,
 }
@@ -150,8 +151,9 @@ impl Token {
             shared: Arc::new(Shared {
                 info,
                 place,
-                capabilities: OnceLock::new(),
-                means: OnceLock::new(),
+                sealing: OnceLock::new(),
+                opening: OnceLock::new(),
+                combining: OnceLock::new(),
                 pool,
                 _anchor: anchor,
             }),
@@ -288,17 +290,18 @@ impl Token {
         records::destroy(&self.writer()?.session, label)
     }
 
-    /// What the token can do, by its list of mechanisms and by a self-test with each OAEP hash. Found
-    /// out once, which takes a second or two.
+    /// What the token can do, by its list of mechanisms and by trying: sealing, opening, combining.
+    /// Each is found out once, which takes a second or two.
     ///
     /// # Errors
     /// The HSM is unavailable. What the token cannot do is no error.
-    pub fn capabilities(&self) -> Result<&Capabilities, HsmError> {
-        if let Some(known) = self.shared.capabilities.get() {
-            return Ok(known);
-        }
-        let found = capabilities::probe(&self.writer()?, self.opening()?)?;
-        Ok(self.shared.capabilities.get_or_init(|| found))
+    pub fn capabilities(&self) -> Result<Capabilities, HsmError> {
+        Ok(Capabilities::new(
+            self.sealing()?,
+            self.opening()?,
+            self.combining()?.clone(),
+            &self.shared.place.mechanisms,
+        ))
     }
 
     /// What became of the self-test with this hash: a throw-away key of each kind was sealed for a
@@ -307,11 +310,26 @@ impl Token {
     /// # Errors
     /// [`HsmError::SelfTest`]: do not serve.
     pub fn self_test(&self, oaep: OaepHash) -> Result<&SelfTestReport, HsmError> {
-        self.capabilities()?
-            .self_test(oaep)
-            .map_err(|missing| HsmError::SelfTest {
-                what: missing.to_string(),
-            })
+        for (hash, outcome) in self.sealing()? {
+            if *hash == oaep {
+                return outcome.as_ref().map_err(self_test_failed);
+            }
+        }
+        Err(self_test_failed(&Missing(Vec::new())))
+    }
+
+    fn sealing(&self) -> Result<&self_test::Sealing, HsmError> {
+        found_once(&self.shared.sealing, || self_test::sealing(&self.writer()?))
+    }
+
+    fn means(&self) -> Result<&Result<Means, Missing>, HsmError> {
+        found_once(&self.shared.opening, || self_test::opening(&self.writer()?))
+    }
+
+    pub(crate) fn combining(&self) -> Result<&Result<CombiningWay, Missing>, HsmError> {
+        found_once(&self.shared.combining, || {
+            self_test::combining(&self.writer()?)
+        })
     }
 
     /// How fast the token is, measured with throw-away keys, which takes a second or two.
@@ -320,10 +338,7 @@ impl Token {
     /// It cannot seal.
     pub fn measure(&self) -> Result<Vec<Speed>, HsmError> {
         let found = self.capabilities()?;
-        let failed = |missing: &Missing| HsmError::SelfTest {
-            what: missing.to_string(),
-        };
-        let way = found.sealing.as_ref().map_err(failed)?;
+        let way = found.sealing.as_ref().map_err(self_test_failed)?;
         let oaep = found.oaep.first().copied().unwrap_or(OaepHash::Sha256);
         speed::measure(&self.writer()?, *way, oaep)
     }
@@ -397,9 +412,7 @@ impl Token {
         expected: &[ExpectedKeyBlock],
     ) -> Result<StagedKey, HsmError> {
         let means = self.means()?.as_ref();
-        let means = means.map_err(|missing| HsmError::SelfTest {
-            what: missing.to_string(),
-        })?;
+        let means = means.map_err(self_test_failed)?;
         StagedKey::open(self.clone(), means, key.name(), enveloped, expected)
     }
 
@@ -412,14 +425,6 @@ impl Token {
         Ok(means
             .map(|means| means.opening.clone())
             .map_err(Clone::clone))
-    }
-
-    fn means(&self) -> Result<&Result<Means, Missing>, HsmError> {
-        if let Some(known) = self.shared.means.get() {
-            return Ok(known);
-        }
-        let found = self_test::opening(&self.writer()?)?;
-        Ok(self.shared.means.get_or_init(|| found))
     }
 
     /// Opens a key block in process memory, for a terminal whose token cannot open it inside.
@@ -466,6 +471,24 @@ impl Token {
     /// Acts that change what the token holds: here and now, in a session of their own.
     pub(crate) fn writer(&self) -> Result<Worker, HsmError> {
         self.shared.place.writer()
+    }
+}
+
+/// What is found out once in the life of a token that is open.
+fn found_once<T>(
+    known: &OnceLock<T>,
+    find: impl FnOnce() -> Result<T, HsmError>,
+) -> Result<&T, HsmError> {
+    if let Some(known) = known.get() {
+        return Ok(known);
+    }
+    let found = find()?;
+    Ok(known.get_or_init(|| found))
+}
+
+pub(crate) fn self_test_failed(missing: &Missing) -> HsmError {
+    HsmError::SelfTest {
+        what: missing.to_string(),
     }
 }
 

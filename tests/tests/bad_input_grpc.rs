@@ -1306,7 +1306,7 @@ fn administration(lab: &Lab, verdict: &mut Verdict) {
             register("k7", lab.unaligned.label(), header, unaligned_kcv),
         ),
     ];
-    let mut table = Vec::from(table);
+    let mut table = table;
     // The last one, which some modules can.
     if lab.site.hsm_module().can.unaligned {
         table.pop();

@@ -132,7 +132,7 @@ fn a_check_says_what_a_token_can_do() {
     });
 }
 
-/// OpenSC's tool makes keys that this program would not make.
+/// `OpenSC`'s tool makes keys that this program would not make.
 #[test]
 fn a_check_names_weak_keys_and_fails() {
     hsm_modules::on(&[&SOFTHSM], |_| {

@@ -22,8 +22,10 @@ use crate::{
     error::CallResult,
     inspect::{key_type, require_free, require_role},
     keys::may,
+    seal,
     secret::SecretTemplate,
     template::{Flag, Lives, TRANSPORT_KEY, Template},
+    token::self_test_failed,
     worker::{Ephemeral, Worker, Workplace},
 };
 
@@ -39,7 +41,7 @@ pub struct Combination {
     /// The partial sum lives in a session of its own, and goes with it.
     worker: Worker,
     sum: Sum,
-    /// Whether the module seals by deriving from the key.
+    /// Whether the module lists what it takes to seal by deriving from the key.
     derives: bool,
     /// Of the components so far: what tells that one comes a second time.
     digests: Vec<[u8; 32]>,
@@ -130,18 +132,11 @@ impl Sum {
 
 impl Combination {
     pub(crate) fn start(token: Token, kind: KeyKind) -> Result<Self, HsmError> {
-        let capabilities = token.capabilities()?;
-        let way = match &capabilities.combining {
-            Ok(way) => *way,
-            Err(missing) => {
-                return Err(HsmError::SelfTest {
-                    what: missing.to_string(),
-                });
-            }
-        };
-        let derives = capabilities.sealing == Ok(SealingWay::Concatenate);
+        let way = *token.combining()?.as_ref().map_err(self_test_failed)?;
+        let worker = token.writer()?;
+        let derives = seal::missing(&worker.place, SealingWay::Concatenate).is_empty();
         Ok(Self {
-            worker: token.writer()?,
+            worker,
             sum: Sum::new(way, kind),
             derives,
             digests: Vec::new(),

@@ -157,7 +157,7 @@ fn keys_and_frames_off_the_block_boundary_are_sealed_or_refused_by_name() {
 }
 
 /// A bank's keys outlive its modules: one that was brought in when the module could only splice has no
-/// CKA_DERIVE.
+/// `CKA_DERIVE`.
 #[test]
 fn a_key_that_may_not_be_derived_from_is_spliced_or_refused_by_name() {
     hsm_modules::on(&[&KRYOPTIC], |_| {
@@ -414,7 +414,10 @@ fn capabilities_are_what_the_module_can_do() {
         }
         assert!(capabilities.mechanisms.contains(&"CKM_AES_CBC".to_owned()));
         assert!(
-            std::ptr::eq(capabilities, token.capabilities().unwrap()),
+            std::ptr::eq(
+                token.self_test(OaepHash::Sha1).unwrap(),
+                token.self_test(OaepHash::Sha1).unwrap()
+            ),
             "found out once"
         );
         assert_eq!(raw::count_objects(), 0);

@@ -126,17 +126,23 @@ impl Place {
     }
 }
 
-/// A slot for each token that is there, and spare ones.
+/// A slot for each token that is there, and spare ones, whose files are empty or missing.
 fn kryoptic_slots(tokens: &Path, denied: &[&str]) -> Result<String> {
     let mut files = Vec::new();
     for entry in fs::read_dir(tokens)? {
-        let path = entry?.path();
-        if path.extension().is_some_and(|extension| extension == "sql") {
+        let entry = entry?;
+        let path = entry.path();
+        let is_database = path.extension().is_some_and(|extension| extension == "sql");
+        if is_database && entry.metadata()?.len() > 0 {
             files.push(path);
         }
     }
-    let spare = (0..).map(|number| tokens.join(format!("slot-{number}.sql")));
-    files.extend(spare.filter(|path| !path.exists()).take(SPARE_SLOTS));
+    let spare: Vec<_> = (0..)
+        .map(|number| tokens.join(format!("slot-{number}.sql")))
+        .filter(|path| !files.contains(path))
+        .take(SPARE_SLOTS)
+        .collect();
+    files.extend(spare);
     files.sort();
 
     let mechanisms = match denied {

@@ -266,12 +266,20 @@ impl SoftTerminal {
         let Private::Rsa(key) = &self.encryption.private else {
             bail!("not an RSA key");
         };
-        let encrypted = token.enveloped().encrypted_key();
-        Ok(match token.enveloped().oaep_hash() {
-            tr34::OaepHash::Sha256 => key.decrypt(rsa::Oaep::<Sha256>::new(), encrypted)?,
-            tr34::OaepHash::Sha1 => key.decrypt(rsa::Oaep::<sha1::Sha1>::new(), encrypted)?,
-        })
+        unwrap_ke(key, token)
     }
+}
+
+/// Ke out of a key token, with the terminal's private key.
+///
+/// # Errors
+/// It does not open.
+pub fn unwrap_ke(key: &rsa::PrivateKey, token: &tr34::KeyToken) -> Result<Vec<u8>> {
+    let encrypted = token.enveloped().encrypted_key();
+    Ok(match token.enveloped().oaep_hash() {
+        tr34::OaepHash::Sha256 => key.decrypt(rsa::Oaep::<Sha256>::new(), encrypted)?,
+        tr34::OaepHash::Sha1 => key.decrypt(rsa::Oaep::<sha1::Sha1>::new(), encrypted)?,
+    })
 }
 
 /// Reads a certificate that a ceremony made.

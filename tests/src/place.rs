@@ -43,6 +43,11 @@ impl Place {
         Ok(Self(hsm_modules::Place::at(module, folder)?))
     }
 
+    /// What its tokens are tokens of.
+    pub const fn module(&self) -> &'static TestModule {
+        self.0.module()
+    }
+
     /// The variable that tells the module where its configuration is.
     pub fn variable(&self) -> (&'static str, PathBuf) {
         self.0.variable()

@@ -9,8 +9,9 @@ use anyhow::Result;
 use serde_json::Value;
 
 use crate::{
+    openssl::openssl,
     operator::{answer, toml_text},
-    place::Place,
+    place::{Place, spy_module},
     process::{Ended, Program},
     programs::Programs,
     secret_file,
@@ -27,6 +28,8 @@ pub struct TerminalOptions {
     pub rsa_bits: usize,
     /// Whether its RSA key may come from outside of its token.
     pub imported_keys: bool,
+    /// Whether what crosses between `krd` and its module is written down.
+    pub spied: bool,
 }
 
 impl Default for TerminalOptions {
@@ -34,6 +37,7 @@ impl Default for TerminalOptions {
         Self {
             rsa_bits: 2048,
             imported_keys: false,
+            spied: false,
         }
     }
 }
@@ -46,6 +50,8 @@ pub struct Terminal {
     place: Place,
     programs: Programs,
     log: PathBuf,
+    /// What the spy is in front of.
+    spied: Option<PathBuf>,
 }
 
 impl Site {
@@ -61,6 +67,11 @@ impl Site {
             folder,
             programs: self.programs().clone(),
             log: self.log(&format!("krd-{serial}")),
+            spied: if options.spied {
+                Some(self.hsm_module().library()?)
+            } else {
+                None
+            },
         };
         terminal
             .place
@@ -84,6 +95,11 @@ impl Site {
         } else {
             "refused"
         };
+        let library = if options.spied {
+            spy_module()?
+        } else {
+            self.hsm_module().library()?
+        };
         let text = format!(
             "serial-number = \"{}\"\nhost = \"{}\"\nserver-name = \"localhost\"\nrsa-bits = {}\n\
              oaep-hashes = [\"{}\"]\nopen-in-process-memory = \"{in_process_memory}\"\n\
@@ -97,7 +113,7 @@ impl Site {
             options.rsa_bits,
             self.oaep_hash(),
             self.topology().ca_kdh(),
-            toml_text(&self.hsm_module().library()?),
+            toml_text(&library),
         );
         Ok(fs::write(terminal.configuration(), text)?)
     }
@@ -129,6 +145,11 @@ impl Terminal {
         &self.log
     }
 
+    /// What crossed between `krd` and its module, in all its runs.
+    pub fn spy_log(&self) -> PathBuf {
+        self.folder.join("spy.log")
+    }
+
     /// Where it leaves the messages that it sent and received.
     pub fn evidence(&self) -> PathBuf {
         self.folder.join("evidence")
@@ -136,9 +157,13 @@ impl Terminal {
 
     /// `krd` with these arguments.
     pub fn krd(&self, arguments: &[&str]) -> Program {
-        self.place
-            .program(self.programs.path("krd"), &self.log)
-            .arg("--config")
+        let mut krd = self.place.program(self.programs.path("krd"), &self.log);
+        if let Some(library) = &self.spied {
+            krd = krd
+                .env("PKCS11SPY", library)
+                .env("PKCS11SPY_OUTPUT", self.spy_log());
+        }
+        krd.arg("--config")
             .arg(self.configuration())
             .arg("--json")
             .arg("--evidence")
@@ -152,6 +177,37 @@ impl Terminal {
     /// It does not.
     pub fn act(&self, arguments: &[&str]) -> Result<Value> {
         answer(&self.krd(arguments).succeed()?)
+    }
+
+    /// Gives it an RSA key that OpenSSL makes, whose private half is in `pem` as well.
+    ///
+    /// # Errors
+    /// A program fails, or the terminal has such a key.
+    pub fn import_encryption_key(&self, pem: &Path) -> Result<()> {
+        let der = pem.with_extension("der");
+        let text = |path: &Path| path.to_string_lossy().into_owned();
+        let (pem, der) = (text(pem), text(&der));
+        openssl(&["genrsa", "-out", &pem, "2048"], &self.log)?;
+        let convert = [
+            "rsa",
+            "-traditional",
+            "-in",
+            &pem,
+            "-outform",
+            "DER",
+            "-out",
+            &der,
+        ];
+        openssl(&convert, &self.log)?;
+        self.place
+            .program(self.programs.import_rsa_key(), &self.log)
+            .arg(self.place.module().library()?)
+            .arg(LABEL)
+            .arg(self.place.pin_file(LABEL))
+            .arg("krd-encryption")
+            .arg(der)
+            .succeed()?;
+        Ok(())
     }
 
     /// Writes an activation code where `krd enroll` reads it.

@@ -14,16 +14,18 @@ use aes::{
 };
 use hsm_modules::TestModule;
 use kdh_proto::v1::{BindRequest, ConfirmRequest, RequestKeyRequest};
+use rsa::{PrivateKey, pkcs8::DecodePrivateKey as _};
 use system_tests::{
     boundary::{BreachKind, Secret, crossings, generated_keys_that_open, value_reads},
     fixture::Fixture,
     host::HostOptions,
-    hostile::{SoftTerminal, connect, load_certificate},
+    hostile::{SoftTerminal, connect, load_certificate, unwrap_ke},
     master_key::MasterKey,
     on_every_module,
     programs::Programs,
     site::Topology,
     spy::{Call, parse_log},
+    terminal::TerminalOptions,
 };
 use tr34::{ContentCipher, EnvelopedKeyBlock, KeyBlock, KeyToken, KrdNonce, RandomToken};
 
@@ -216,7 +218,59 @@ fn a_host_that_leaks_is_found_out(module: &'static TestModule) {
     assert_ne!(generated_keys_that_open(&host), [], "under a generated key");
 }
 
+/// The same in front of the terminal's token. Its RSA key comes from outside, so that the test can open
+/// Ke; it comes before the spy does.
+fn what_crosses_on_a_terminal(module: &'static TestModule) {
+    let site = Fixture::new(module, Topology::TwoSubCas);
+    let host = site.start_host(&HostOptions::default()).unwrap();
+    let options = TerminalOptions {
+        imported_keys: true,
+        spied: true,
+        ..TerminalOptions::default()
+    };
+    let terminal = site.make_terminal(DEVICE, options).unwrap();
+    let pem = site.folder().join("krd-private.pem");
+    terminal.import_encryption_key(&pem).unwrap();
+    let code = site.add_device(DEVICE).unwrap();
+    let keys = site.keys.deliverable(module);
+    for key in &keys {
+        site.register_key(key).unwrap();
+        site.assign_key(DEVICE, &key.name, key).unwrap();
+    }
+    terminal.act(&["keygen"]).unwrap();
+    terminal.take_code(&code).unwrap();
+    terminal.enroll().succeed().unwrap();
+    terminal.act(&["bind"]).unwrap();
+
+    let private = PrivateKey::from_pkcs8_pem(&fs::read_to_string(&pem).unwrap()).unwrap();
+    for key in keys {
+        terminal.act(&["load", &key.name]).unwrap();
+        let token = fs::read(terminal.evidence().join("kt-kdh.der")).unwrap();
+        let token = KeyToken::parse(&token).unwrap();
+        let ke = unwrap_ke(&private, &token).unwrap();
+        let secrets = [Secret::new("Kn", &key.value()), Secret::new("Ke", &ke)];
+
+        let log = fs::read_to_string(terminal.spy_log()).unwrap();
+        let calls = parse_log(&log).unwrap();
+        let found = crossings(&calls, &secrets);
+        let encrypted_key = token.enveloped().encrypted_key();
+        assert!(crossed(&calls, encrypted_key), "the token went in");
+        if module.can.opening.is_empty() {
+            // Opened in process memory, as the configuration accepts: Kn comes out and goes in again.
+            let kn = found.iter().filter(|breach| {
+                matches!(&breach.kind, BreachKind::Crossed { secret, .. } if secret == "Kn")
+            });
+            assert!(kn.count() >= 2, "{found:?}");
+        } else {
+            assert_eq!(found, []);
+            assert_eq!(uses(&calls, "C_DecryptInit"), 0);
+        }
+    }
+    host.stop().unwrap();
+}
+
 on_every_module!(
+    what_crosses_on_a_terminal,
     no_key_crosses_under_two_sub_cas,
     no_key_crosses_under_a_single_sub_ca,
     a_host_that_leaks_is_found_out,

@@ -56,7 +56,10 @@ impl Reader {
             terminal,
             private_key,
         };
-        reader.import_key();
+        reader
+            .terminal
+            .import_encryption_key(&reader.private_key)
+            .unwrap();
         let code = reader.site.add_device(DEVICE).unwrap();
         reader.terminal.act(&["keygen"]).unwrap();
         reader.terminal.take_code(&code).unwrap();
@@ -71,33 +74,6 @@ impl Reader {
         }
         host.stop().unwrap();
         reader
-    }
-
-    fn import_key(&self) {
-        let pem = text(&self.private_key);
-        let der = text(&self.site.folder().join("krd-private.der"));
-        self.openssl(&["genrsa", "-out", &pem, "2048"]);
-        self.openssl(&[
-            "rsa",
-            "-traditional",
-            "-in",
-            &pem,
-            "-outform",
-            "DER",
-            "-out",
-            &der,
-        ]);
-        let label = self.terminal.token_label();
-        self.terminal
-            .place()
-            .program(self.site.programs().import_rsa_key(), self.terminal.log())
-            .arg(self.site.hsm_module().library().unwrap())
-            .arg(label)
-            .arg(self.terminal.place().pin_file(label))
-            .arg("krd-encryption")
-            .arg(der)
-            .succeed()
-            .unwrap();
     }
 
     fn openssl(&self, arguments: &[&str]) -> String {

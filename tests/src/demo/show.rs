@@ -30,6 +30,7 @@ const SLOT: &str = "tmk";
 const TERMINAL: TerminalOptions = TerminalOptions {
     rsa_bits: 3072,
     imported_keys: false,
+    spied: false,
 };
 
 /// What arrived where.

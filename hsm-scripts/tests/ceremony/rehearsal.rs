@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use hsm_modules::SOFTHSM;
+use hsm_modules::{KRYOPTIC_UNFIT, SOFTHSM};
 use serde_json::json;
 
 use crate::{
@@ -129,6 +129,34 @@ fn a_check_says_what_a_token_can_do() {
         assert_refused(&with(&["kdh", "--pin-file", "kdh.so-pin"]), "incorrect");
         assert_refused(&with(&["kdh", "--pin-file", "missing.pin"]), "missing.pin");
         assert_eq!(site.keys("kdh"), [""; 0]);
+    });
+}
+
+#[test]
+fn a_check_of_an_unfit_module_fails_and_names_what_is_missing() {
+    hsm_modules::on(&[&KRYOPTIC_UNFIT], |_| {
+        let site = Site::new(&["kdh"]);
+        let library = library();
+        let check = ["hsm", "check", "--module", &library, "--label", "kdh"];
+        let with = |more: &[&str]| site.program(&[&check[..], more].concat(), "");
+        let output = with(&["--pin-file", "kdh.pin", "--json"]);
+        assert!(!output.status.success());
+        let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        for way in ["sealing", "opening", "combining"] {
+            assert_eq!(report[way], serde_json::Value::Null, "{report}");
+        }
+        assert_eq!(
+            (&report["oaep"], &report["can-serve"]),
+            (&json!([]), &json!(false))
+        );
+        let problems = report["problems"].to_string();
+        for missing in ["splice needs CKM_AES_CBC", "CKM_CONCATENATE_DATA_AND_BASE"] {
+            assert!(problems.contains(missing), "{problems}");
+        }
+        let output = with(&["--pin-file", "kdh.pin"]);
+        assert!(!output.status.success());
+        let printed = printed(&output);
+        assert!(printed.contains("A host could not serve"), "{printed}");
     });
 }
 

@@ -2,7 +2,7 @@
 
 use cryptoki::object::{Attribute, KeyType};
 use hsm::{HsmError, KeyName, KeyPairKind, KeyRole, SealRequest, SecretKey, Token};
-use hsm_modules::{KRYOPTIC, SOFTHSM};
+use hsm_modules::{KRYOPTIC, KRYOPTIC_UNFIT, SOFTHSM};
 use tr34::{ContentCipher, IssuerAndSerial, Kbh, KeyBlockFrame, KeyKind, OaepHash};
 
 use crate::{
@@ -421,5 +421,55 @@ fn capabilities_are_what_the_module_can_do() {
             "found out once"
         );
         assert_eq!(raw::count_objects(), 0);
+    });
+}
+
+#[test]
+fn a_module_that_can_do_nothing_of_it_is_told_what_it_lacks() {
+    hsm_modules::on(&[&KRYOPTIC_UNFIT], |_| {
+        let token = new_token("kdh");
+        for hash in [OaepHash::Sha1, OaepHash::Sha256] {
+            match token.self_test(hash) {
+                Err(HsmError::SelfTest { what }) => assert_eq!(
+                    what,
+                    "concatenate needs CKM_CONCATENATE_DATA_AND_BASE and \
+                     CKM_CONCATENATE_BASE_AND_DATA; splice needs CKM_AES_CBC"
+                ),
+                other => panic!("{other:?}"),
+            }
+        }
+        let found = token.capabilities().unwrap();
+        assert!(found.sealing.is_err() && found.oaep.is_empty());
+        let opening = found.opening.unwrap_err().to_string();
+        assert_eq!(
+            opening,
+            "aligned needs CKM_AES_CBC; extract needs CKM_EXTRACT_KEY_FROM_KEY"
+        );
+        let combining = found.combining.unwrap_err().to_string();
+        assert_eq!(
+            combining,
+            "xor needs CKM_XOR_BASE_AND_DATA; key-wrap needs CKM_AES_CBC"
+        );
+        let kind = KeyKind::Aes128;
+        let started = token.combine_components(kind);
+        assert!(
+            matches!(started, Err(HsmError::SelfTest { .. })),
+            "{started:?}"
+        );
+        let key = import(&token, "kn.test", kind, &value(kind));
+        let refused = token.seal(
+            &key,
+            &SealRequest {
+                frame: &frame(kind),
+                recipient: &software::public_half(&software::recipient()),
+                cipher: ContentCipher::for_key(kind),
+                oaep: OaepHash::Sha256,
+            },
+        );
+        assert!(
+            matches!(refused, Err(HsmError::SelfTest { .. })),
+            "{refused:?}"
+        );
+        assert_eq!(raw::count_objects(), 1, "nothing but the key");
     });
 }

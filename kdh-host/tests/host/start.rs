@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use hsm_modules::KRYOPTIC_UNFIT;
 use kdh_host::{Clock as _, StartError, SystemClock};
 use kdh_proto::{
     Reason, ReasonedStatus as _, audit_hash, to_hex,
@@ -182,4 +183,22 @@ async fn record(database: &mut SqliteConnection, action: &str, detail: &Value) {
         .execute(database)
         .await
         .unwrap();
+}
+
+/// The check, and the start, name the mechanisms that an HSM would have to have.
+#[test]
+fn a_host_whose_hsm_cannot_seal_does_not_start() {
+    hsm_modules::on(&[&KRYOPTIC_UNFIT], |place| {
+        let world = World::new(place.folder());
+        let refused = kdh_host::check(&world.config(), SystemClock.now(), true);
+        let error = refused.unwrap_err().to_string();
+        for part in [
+            "kdh-token",
+            "cannot seal key tokens",
+            "concatenate needs CKM_CONCATENATE_DATA_AND_BASE and CKM_CONCATENATE_BASE_AND_DATA",
+            "splice needs CKM_AES_CBC",
+        ] {
+            assert!(error.contains(part), "{error}");
+        }
+    });
 }

@@ -19,5 +19,5 @@ mod place;
 
 pub use alone::{on, on_prepared};
 pub use build::{build_folder, cargo_build, workspace};
-pub use module::{ALL, Abilities, KRYOPTIC, KRYOPTIC_BARE, SOFTHSM, TestModule};
+pub use module::{ALL, Abilities, KRYOPTIC, KRYOPTIC_BARE, KRYOPTIC_UNFIT, SOFTHSM, TestModule};
 pub use place::Place;

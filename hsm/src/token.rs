@@ -403,7 +403,8 @@ impl Token {
     /// committed or dropped.
     ///
     /// # Errors
-    /// [`HsmError::Unsupported`]: the token has none of the ways to do it.
+    /// [`HsmError::SelfTest`]: the token has none of the ways to do it. [`HsmError::Unsupported`]: it is
+    /// none of those that the token can open, and may be one that it cannot.
     /// [`HsmError::OpeningFailed`] for whatever is wrong with Ke or the block.
     pub fn open_inside(
         &self,

@@ -54,10 +54,10 @@ pub enum KrdError {
     /// The host has nothing for the slot that was named.
     #[error("the host has assigned no key to slot {0}")]
     SlotNotAssigned(crate::SlotName),
-    /// Key blocks cannot be opened at all.
+    /// Key blocks, or this one, cannot be opened at all.
     #[error(
-        "this terminal's token opens no key block inside ({missing}), and to open it in process \
-         memory is refused by the configuration (open-in-process-memory)"
+        "this terminal's token cannot open the key block inside ({missing}), and to open it in \
+         process memory is refused by the configuration (open-in-process-memory)"
     )]
     CannotOpen {
         /// What the token lacks.

@@ -109,8 +109,6 @@ pub(crate) fn open_in_process_memory(
 /// (RFC 8017 7.1.2, note).
 pub(crate) fn without_detail(error: HsmError) -> HsmError {
     match error {
-        // Told from the lengths alone, before anything is opened.
-        impossible @ HsmError::Unsupported { .. } => impossible,
         // Some modules say of a ciphertext that does not open that their device failed.
         lost @ HsmError::Unavailable { .. } if !lost.is_device_error() => lost,
         _ => HsmError::OpeningFailed,

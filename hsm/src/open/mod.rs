@@ -70,7 +70,8 @@ pub(crate) fn missing(place: &Workplace, way: OpeningWay) -> Vec<&'static str> {
 /// Kn as a session key, from the one of `expected` that the block turns out to be.
 ///
 /// # Errors
-/// [`HsmError::OpeningFailed`] for whatever is wrong with Ke or the block.
+/// [`HsmError::OpeningFailed`] for whatever is wrong with Ke or the block. [`HsmError::Unsupported`] if
+/// it is none of those that can be opened, and may be one that cannot.
 pub(crate) fn open(
     worker: &mut Worker,
     means: &Means,
@@ -86,13 +87,16 @@ pub(crate) fn open(
         iv: *enveloped.iv(),
         ciphertext: enveloped.ciphertext(),
     };
+    let mut outcome = HsmError::OpeningFailed;
     for candidate in expected {
-        let opened = open_as(session, means, ke.handle(), &encrypted, candidate);
-        if let Some(kn) = opened.map_err(without_detail)? {
-            return Ok((kn.keep(), candidate.kind));
+        match open_as(session, means, ke.handle(), &encrypted, candidate) {
+            Ok(Some(kn)) => return Ok((kn.keep(), candidate.kind)),
+            Ok(None) => {}
+            Err(impossible @ HsmError::Unsupported { .. }) => outcome = impossible,
+            Err(error) => return Err(without_detail(error)),
         }
     }
-    Err(HsmError::OpeningFailed)
+    Err(outcome)
 }
 
 fn unwrap_ke<'s>(

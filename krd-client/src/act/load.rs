@@ -270,12 +270,15 @@ impl Loader<'_> {
     /// Opens the key block, checks it, and brings the key into the token.
     fn stage(&self, token: &VerifiedKeyToken) -> Result<StagedKey, KrdError> {
         match self.opening {
-            Opening::Inside(consent) => match (self.open_inside(token), consent) {
-                // A key that does not lie on block boundaries, and a token that cannot cut it out.
-                (Err(KrdError::Token(hsm::HsmError::Unsupported { .. })), Some(consent)) => {
-                    self.open_in_process_memory(token, consent)
+            Opening::Inside(consent) => match self.open_inside(token) {
+                // A key that may not lie on block boundaries, and a token that cannot cut it out.
+                Err(KrdError::Token(missing @ hsm::HsmError::Unsupported { .. })) => {
+                    let cannot_open = KrdError::CannotOpen {
+                        missing: missing.to_string(),
+                    };
+                    self.open_in_process_memory(token, consent.ok_or(cannot_open)?)
                 }
-                (opened, _) => opened,
+                opened => opened,
             },
             Opening::InProcessMemory(consent) => self.open_in_process_memory(token, consent),
         }

@@ -353,53 +353,58 @@ type Change = fn(&ScriptedHost);
 #[test]
 fn a_refused_key_leaves_the_old_one() {
     on_every_module(|place| {
-        // A token that opens inside shows nobody what stood there.
-        let other_inside = match place.module().can.opening {
-            [] => "key-block-header-mismatch",
-            _ => "opening-failed",
+        // A token that opens inside shows nobody what stood there, and one that cannot open every block
+        // does not know whether it should have been able to.
+        let other_inside: &[&str] = match place.module().can.opening {
+            [] => &["key-block-header-mismatch"],
+            ["aligned"] => &["opening-failed", "cannot-open"],
+            _ => &["opening-failed"],
         };
         on_stage(|| async {
-            let stage = Stage::loaded().await;
+            let mut stage = Stage::loaded().await;
+            if !place.module().can.opening.is_empty() {
+                stage.config.in_process_memory = None;
+            }
             let before = stage.slot();
             stage.host.assign("tmk", 2);
-            let cases: [(&str, Change); 11] = [
-                ("nonce-mismatch", |host| {
+            let cases: [(&[&str], Change); 11] = [
+                (&["nonce-mismatch"], |host| {
                     host.script().alter_order = |order| {
                         order.nonce = KrdNonce::from_bytes([7; 16]);
                     };
                 }),
-                ("signature-invalid", |host| {
+                (&["signature-invalid"], |host| {
                     host.script().alter_order = |order| order.signer = &TODAY.other_kdh_key;
                 }),
-                ("other-recipient", |host| {
+                (&["other-recipient"], |host| {
                     host.script().alter_order = |order| order.recipient = neighbour();
                 }),
                 // A certificate of the same issuer and serial number, for another key.
-                ("opening-failed", |host| {
+                (&["opening-failed"], |host| {
                     host.script().alter_order = |order| order.recipient = TODAY.krd.clone();
                 }),
                 (other_inside, |host| {
                     host.script().alter_order = |order| order.inside = OTHER_HEADER;
                 }),
-                ("header-mismatch", |host| {
+                (&["header-mismatch"], |host| {
                     host.script().alter_order = |order| {
                         order.inside = OTHER_HEADER;
                         order.outside = OTHER_HEADER;
                     };
                 }),
-                ("token-malformed", |host| {
+                (&["token-malformed"], |host| {
                     host.script().alter_answer = |answer| answer.kt_kdh.push(0);
                 }),
-                ("key-version-mismatch", |host| {
+                (&["key-version-mismatch"], |host| {
                     host.script().alter_answer = |answer| answer.key_version += 1;
                 }),
-                ("answer-malformed", |host| {
+                (&["answer-malformed"], |host| {
                     host.script().alter_answer = |answer| answer.kcv = None;
                 }),
-                ("answer-malformed", |host| {
+                (&["answer-malformed"], |host| {
                     host.script().alter_answer = |answer| answer.delivery_id.clear();
                 }),
-                ("crl-stale", |host| {
+                (&["crl-stale"], |host| {
                     host.script().crl = TODAY.ca_kdh.crl(TODAY.now, |crl| {
                         crl.this_update = TODAY.now - DAY * 9;
                         crl.next_update = TODAY.now - DAY;
@@ -408,9 +413,10 @@ fn a_refused_key_leaves_the_old_one() {
             ];
             for (expected, change) in cases {
                 change(&stage.host);
-                assert_eq!(reason(stage.load().await), expected);
-                assert_eq!(stage.slot(), before, "{expected}");
-                assert_eq!(stage.key_count(), 1, "{expected}");
+                let reason = reason(stage.load().await);
+                assert!(expected.contains(&reason), "{reason}, not {expected:?}");
+                assert_eq!(stage.slot(), before, "{reason}");
+                assert_eq!(stage.key_count(), 1, "{reason}");
                 let mut script = stage.host.script();
                 script.alter_order = |_| {};
                 script.alter_answer = |_| {};

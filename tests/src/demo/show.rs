@@ -166,8 +166,15 @@ pub(crate) fn deliver(narrator: &mut Narrator, site: &Site, key: &MasterKey) -> 
         "The terminal sent a random number (RT_KRD). Inside the HSM a key Ke was made, Kn was\n\
          sealed under Ke and Ke under the terminal's key; the host signed the token (KT_KDH).\n\
          The terminal checked revocation list, signature, random number, names and header,\n\
-         loaded Kn, and sent its check value in a signed receipt. This took {}.",
-        narrator.took()
+         loaded Kn, and sent its check value in a signed receipt. This took {}.\n{}",
+        narrator.took(),
+        match site.hsm_module().can.opening {
+            [] => {
+                "This token cannot open the key block inside: as its configuration accepts, Kn was in\n\
+                 the memory of krd for a moment (open-in-process-memory)."
+            }
+            _ => "The token opened the key block inside: Kn was never in the memory of krd.",
+        }
     ));
 
     narrator.step("What both sides say");

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use hsm::{KeySummary, Module, Pin, SelfTestReport, TokenConfig, TokenInfo};
+use hsm::{KeyStrength, Module, Pin, SelfTestReport, TokenConfig, TokenInfo};
 use serde::Serialize;
 use tr34::{KeyKind, OaepHash};
 
@@ -141,7 +141,7 @@ pub fn check(module: &Path, label: &str, pin: &Pin) -> Result<Report, CeremonyEr
     // The strongest hash comes first.
     let strongest = found.oaep.first();
     let passed = strongest.map(|hash| token.self_test(*hash)).transpose()?;
-    let keys = keys(&token.list_keys()?);
+    let keys: Vec<Key> = token.key_strengths()?.into_iter().map(key).collect();
     for key in keys.iter().filter(|key| !key.strong) {
         let why = key.weaknesses.join("; ");
         problems.push(format!(
@@ -208,19 +208,16 @@ fn mechanisms(listed: &[String]) -> Vec<Mechanism> {
         .into()
 }
 
-fn keys(keys: &[KeySummary]) -> Vec<Key> {
-    let with_role = keys.iter().filter_map(|key| Some((key, key.role?)));
-    with_role
-        .map(|(key, role)| Key {
-            // From the token, to a screen.
-            label: escaped(&key.label),
-            kind: key.kind.clone(),
-            role: role.to_string(),
-            strong: key.weaknesses.is_empty(),
-            weaknesses: key.weaknesses.clone(),
-            allowed_mechanisms: key.allowed_mechanisms.clone(),
-        })
-        .collect()
+fn key(found: KeyStrength) -> Key {
+    Key {
+        // From the token, to a screen.
+        label: escaped(&found.key.label),
+        kind: found.key.kind,
+        role: found.role.to_string(),
+        strong: found.weaknesses.is_empty(),
+        weaknesses: found.weaknesses,
+        allowed_mechanisms: found.allowed_mechanisms,
+    }
 }
 
 const fn word(hash: OaepHash) -> &'static str {

@@ -5,7 +5,7 @@ use std::fmt;
 use cryptoki::mechanism::MechanismType;
 use tr34::{KeyKind, OaepHash};
 
-use crate::{HsmError, self_test};
+use crate::self_test;
 
 /// How key blocks are sealed. [`crate::Token::seal`] prefers the first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,18 +131,6 @@ impl fmt::Display for CombiningWay {
             Self::Xor => "xor",
             Self::KeyWrap => "key-wrap",
         })
-    }
-}
-
-impl Missing {
-    /// That a way lacks mechanisms.
-    pub(crate) fn mechanisms(way: impl fmt::Display, names: &[&str]) -> Self {
-        Self(vec![format!("{way} needs {}", names.join(" and "))])
-    }
-
-    /// That something failed when it was tried.
-    pub(crate) fn failed(way: impl fmt::Display, error: &HsmError) -> Self {
-        Self(vec![format!("{way} failed: {error}")])
     }
 }
 

@@ -13,8 +13,8 @@ use tr34::KeyKind;
 use crate::{
     HsmError, KeyName, KeyRole,
     error::CallResult,
-    template::{Flag, Lives, MEASURING_KEY, Setting},
-    worker::Ephemeral,
+    keys::generate_aes,
+    template::{Flag, MEASURING_KEY, Setting},
 };
 
 /// DER of the object identifier of P-256: what `CKA_EC_PARAMS` holds.
@@ -268,13 +268,8 @@ pub(crate) fn key_kind(
 
 /// The length of a key, by that of its wrapping under a key that is thrown away.
 fn measure(session: &Session, key: ObjectHandle, label: &str) -> Result<usize, HsmError> {
-    let mut template = MEASURING_KEY.attributes(Lives::InSession);
-    template.push(Attribute::ValueLen(32.into()));
     let operation = "measure a key";
-    let measuring = session
-        .generate_key(&Mechanism::AesKeyGen, &template)
-        .with_key(operation, label)?;
-    let measuring = Ephemeral::new(session, measuring);
+    let measuring = generate_aes(session, &MEASURING_KEY, 32).with_key(operation, label)?;
     let wrapped = session
         .wrap_key(&Mechanism::AesKeyWrap, measuring.handle(), key)
         .with_key(operation, label)?;

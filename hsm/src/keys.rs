@@ -16,7 +16,7 @@ use crate::{
         Flags, P256_PARAMS, Weakness, find_keys, key_kind, public_key, require_free, require_role,
         weaknesses,
     },
-    template::{Flag, Lives, PUBLIC_HALF},
+    template::{Flag, Lives, PUBLIC_HALF, Template},
     worker::{Ephemeral, Worker},
 };
 
@@ -99,8 +99,15 @@ pub struct KeySummary {
     pub kind: String,
     /// The attributes that are true: usages, and `CKA_SENSITIVE`, `CKA_EXTRACTABLE` and the like.
     pub attributes: Vec<&'static str>,
-    /// For private and secret keys, the role that it could have, by its class and usages.
-    pub role: Option<KeyRole>,
+}
+
+/// How strong a private or secret key is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyStrength {
+    /// The key.
+    pub key: KeySummary,
+    /// The role that it could have, by its class and usages.
+    pub role: KeyRole,
     /// Each attribute that makes it weaker than that role demands, in words.
     pub weaknesses: Vec<String>,
     /// The mechanisms that it is limited to (`CKA_ALLOWED_MECHANISMS`); `None` if to none.
@@ -171,6 +178,18 @@ pub(crate) fn retire_signing(worker: &mut Worker, name: &KeyName) -> Result<bool
     }
 }
 
+/// An AES key of `len` bytes, for as long as it is in scope.
+pub(crate) fn generate_aes<'s>(
+    session: &'s Session,
+    template: &Template,
+    len: usize,
+) -> cryptoki::error::Result<Ephemeral<'s>> {
+    let mut attributes = template.attributes(Lives::InSession);
+    attributes.push(Attribute::ValueLen(len.try_into()?));
+    let key = session.generate_key(&Mechanism::AesKeyGen, &attributes)?;
+    Ok(Ephemeral::new(session, key))
+}
+
 /// Whether a key has a usage.
 pub(crate) fn may(
     session: &Session,
@@ -220,26 +239,59 @@ pub(crate) fn destroy(session: &Session, name: &KeyName) -> Result<(), HsmError>
 
 pub(crate) fn list(session: &Session) -> Result<Vec<KeySummary>, HsmError> {
     let mut keys = Vec::new();
-    for class in KeyClass::ALL {
-        let template = [
-            Attribute::Token(true),
-            Attribute::Class(class.object_class()),
-        ];
-        for handle in session.find_objects(&template).during("list the keys")? {
-            keys.push(summarize(session, handle, class)?);
-        }
+    for (handle, class) in all(session)? {
+        keys.push(summarize(session, handle, class)?);
     }
     keys.sort_by(|a, b| (&a.label, &a.id).cmp(&(&b.label, &b.id)));
     Ok(keys)
 }
 
+/// How strong each private and secret key is.
+pub(crate) fn strengths(session: &Session) -> Result<Vec<KeyStrength>, HsmError> {
+    let in_words = |weakness: &Weakness| {
+        let is = if weakness.expected { "is not" } else { "is" };
+        let name = weakness.flag.name();
+        format!("{name} {is} set ({})", weakness.reason)
+    };
+    let mut keys = Vec::new();
+    for (handle, class) in all(session)? {
+        let flags = Flags::read(session, handle, &Flag::ALL).during("list the keys")?;
+        let Some(role) = likely_role(class, |flag| flags.value(flag) == Some(true)) else {
+            continue;
+        };
+        let weaknesses = weaknesses(&flags, role, false);
+        keys.push(KeyStrength {
+            key: summarize(session, handle, class)?,
+            role,
+            weaknesses: weaknesses.iter().map(in_words).collect(),
+            allowed_mechanisms: allowed_mechanisms(session, handle),
+        });
+    }
+    keys.sort_by(|a, b| (&a.key.label, &a.key.id).cmp(&(&b.key.label, &b.key.id)));
+    Ok(keys)
+}
+
+/// Every key in the token.
+fn all(session: &Session) -> Result<Vec<(ObjectHandle, KeyClass)>, HsmError> {
+    let mut keys = Vec::new();
+    for class in KeyClass::ALL {
+        let template = [
+            Attribute::Token(true),
+            Attribute::Class(class.object_class()),
+        ];
+        let handles = session.find_objects(&template).during("list the keys")?;
+        keys.extend(handles.into_iter().map(|handle| (handle, class)));
+    }
+    Ok(keys)
+}
+
 /// Roles are told apart by what only they have; all that sign have the same template.
-fn likely_role(class: KeyClass, set: impl Fn(&Flag) -> bool) -> Option<KeyRole> {
+fn likely_role(class: KeyClass, set: impl Fn(Flag) -> bool) -> Option<KeyRole> {
     match class {
         KeyClass::Public => None,
-        KeyClass::Private if set(&Flag::Unwrap) => Some(KeyRole::KrdEncryption),
+        KeyClass::Private if set(Flag::Unwrap) => Some(KeyRole::KrdEncryption),
         KeyClass::Private => Some(KeyRole::KdhSigning),
-        KeyClass::Secret if set(&Flag::Unwrap) => Some(KeyRole::LoadedKey),
+        KeyClass::Secret if set(Flag::Unwrap) => Some(KeyRole::LoadedKey),
         KeyClass::Secret => Some(KeyRole::TransportKey),
     }
 }
@@ -290,17 +342,7 @@ fn summarize(
     };
     let flags = Flags::read(session, key, &Flag::ALL).during("list the keys")?;
     let set = |flag: &Flag| flags.value(*flag) == Some(true);
-    let role = likely_role(class, set);
-    let weaknesses = role.map(|role| weaknesses(&flags, role, false));
-    let in_words = |weakness: &Weakness| {
-        let is = if weakness.expected { "is not" } else { "is" };
-        let name = weakness.flag.name();
-        format!("{name} {is} set ({})", weakness.reason)
-    };
     Ok(KeySummary {
-        role,
-        weaknesses: weaknesses.iter().flatten().map(in_words).collect(),
-        allowed_mechanisms: allowed_mechanisms(session, key),
         attributes: Flag::ALL.into_iter().filter(set).map(Flag::name).collect(),
         label,
         id,

@@ -43,7 +43,7 @@ pub use capabilities::{
 pub use combine::Combination;
 pub use error::HsmError;
 pub use kcv::{Kcv, KcvError, KcvMethod};
-pub use keys::{KeyClass, KeySummary, SecretKey};
+pub use keys::{KeyClass, KeyStrength, KeySummary, SecretKey};
 pub use module::{Module, ModuleInfo, TokenInfo};
 pub use name::{KeyName, NameError};
 pub use open::{DecryptionKey, ExpectedKeyBlock, InProcessMemoryConsent};

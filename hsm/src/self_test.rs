@@ -1,8 +1,10 @@
 //! The self-test: throw-away keys are sealed, opened and combined as real ones would be.
 
+use std::fmt;
+
 use cryptoki::{
     mechanism::Mechanism,
-    object::{Attribute, KeyType, ObjectClass},
+    object::{Attribute, ObjectClass},
     session::Session,
 };
 use pki::PublicKey;
@@ -16,7 +18,7 @@ use crate::{
     error::CallResult,
     inspect::key_type,
     kcv::Kcv,
-    keys::RSA_EXPONENT,
+    keys::{RSA_EXPONENT, generate_aes},
     open::{self, Encrypted, ExpectedKeyBlock, Means},
     seal::{self, Plan},
     secret::SecretTemplate,
@@ -27,7 +29,8 @@ use crate::{
     worker::{Ephemeral, Worker},
 };
 
-const RSA_BITS: usize = 2048;
+/// Of throw-away pairs.
+pub(crate) const RSA_BITS: usize = 2048;
 
 /// Every kind of key that there is.
 pub(crate) const KINDS: [KeyKind; 5] = [
@@ -54,10 +57,11 @@ pub(crate) type Sealing = Vec<(OaepHash, Result<SelfTestReport, Missing>)>;
 /// The HSM is unavailable. What the token cannot do is in the answer.
 pub(crate) fn sealing(worker: &Worker) -> Result<Sealing, HsmError> {
     let session = &worker.session;
-    let recipient = match tried(Recipient::generate(session))? {
+    let generating = "making an RSA key";
+    let recipient = match attempt(generating, generating, &[], || Recipient::generate(session))? {
         Ok(recipient) => recipient,
-        Err(error) => {
-            let missing = Missing::failed("making an RSA key", &error);
+        Err(why_not) => {
+            let missing = Missing(vec![why_not]);
             return Ok(HASHES.map(|hash| (hash, Err(missing.clone()))).into());
         }
     };
@@ -79,15 +83,12 @@ fn sealing_with(
     let mut why_not = Vec::new();
     for way in seal::LADDER {
         let lacking = seal::missing(&worker.place, way);
-        let outcome = if lacking.is_empty() {
-            tried(sealing_by(worker, recipient, way, oaep))?
-                .map_err(|error| Missing::failed(format!("{way} with {oaep:?}"), &error))
-        } else {
-            Err(Missing::mechanisms(way, &lacking))
-        };
-        match outcome {
+        let trying = format!("{way} with {oaep:?}");
+        match attempt(way, trying, &lacking, || {
+            sealing_by(worker, recipient, way, oaep)
+        })? {
             Ok(passed) => ways.push(passed),
-            Err(Missing(reasons)) => why_not.extend(reasons),
+            Err(reason) => why_not.push(reason),
         }
     }
     if ways.is_empty() {
@@ -137,15 +138,17 @@ pub(crate) fn opening(worker: &Worker) -> Result<Result<Means, Missing>, HsmErro
     for way in open::LADDER {
         let lacking = open::missing(place, way);
         if !lacking.is_empty() {
-            why_not.extend(Missing::mechanisms(way, &lacking).0);
+            why_not.push(needs(way, &lacking));
             continue;
         }
         for rebuilding in seal::LADDER {
-            let lacking = seal::missing_to_encrypt(place, rebuilding);
-            if !lacking.is_empty() {
+            if !seal::missing_to_encrypt(place, rebuilding).is_empty() {
                 continue;
             }
-            match tried(opening_by(&worker.session, way, rebuilding))? {
+            let trying = format!("{way}, rebuilding by {rebuilding},");
+            match attempt(way, trying, &[], || {
+                opening_by(&worker.session, way, rebuilding)
+            })? {
                 Ok(()) => {
                     if !means.opening.contains(&way) {
                         means.opening.push(way);
@@ -154,9 +157,7 @@ pub(crate) fn opening(worker: &Worker) -> Result<Result<Means, Missing>, HsmErro
                         means.sealing.push(rebuilding);
                     }
                 }
-                Err(error) => why_not.extend(
-                    Missing::failed(format!("{way}, rebuilding by {rebuilding},"), &error).0,
-                ),
+                Err(reason) => why_not.push(reason),
             }
         }
     }
@@ -177,15 +178,8 @@ fn opening_by(session: &Session, way: OpeningWay, rebuilding: SealingWay) -> Res
     };
     for kind in INDISPENSABLE {
         let cipher = ContentCipher::for_key(kind);
-        let mut template = LOADING_KEY.attributes(Lives::InSession);
-        let operation = "self-test: generate Ke";
-        template.push(Attribute::ValueLen(
-            cipher.key_len().try_into().during(operation)?,
-        ));
-        let ke = session
-            .generate_key(&Mechanism::AesKeyGen, &template)
-            .during(operation)?;
-        let ke = Ephemeral::new(session, ke);
+        let ke = generate_aes(session, &LOADING_KEY, cipher.key_len());
+        let ke = ke.during("self-test: generate Ke")?;
         let value = random(session, kind)?;
         let kn = create(session, kind, &REBUILDING_KEY, rebuilding, &value)?;
         let frame = frame(kind)?;
@@ -224,13 +218,9 @@ pub(crate) fn combining(worker: &Worker) -> Result<Result<CombiningWay, Missing>
     let mut why_not = Vec::new();
     for way in combine::LADDER {
         let lacking = combine::missing(&worker.place, way);
-        if !lacking.is_empty() {
-            why_not.extend(Missing::mechanisms(way, &lacking).0);
-            continue;
-        }
-        match tried(combining_by(&worker.session, way))? {
+        match attempt(way, way, &lacking, || combining_by(&worker.session, way))? {
             Ok(()) => return Ok(Ok(way)),
-            Err(error) => why_not.extend(Missing::failed(way, &error).0),
+            Err(reason) => why_not.push(reason),
         }
     }
     Ok(Err(Missing(why_not)))
@@ -259,15 +249,47 @@ fn combining_by(session: &Session, way: CombiningWay) -> Result<(), HsmError> {
     Ok(())
 }
 
-/// Keeps apart that the HSM is gone from that it said no.
-fn tried<T>(outcome: Result<T, HsmError>) -> Result<Result<T, HsmError>, HsmError> {
-    match outcome {
+/// A trial of a way for which the module lists everything but `lacking`; `trying` is the way with how it
+/// is tried. Why it is not possible is in the answer.
+///
+/// # Errors
+/// The HSM is unavailable, which says nothing of what it can do.
+fn attempt<T>(
+    way: impl fmt::Display,
+    trying: impl fmt::Display,
+    lacking: &[&str],
+    trial: impl FnOnce() -> Result<T, HsmError>,
+) -> Result<Result<T, String>, HsmError> {
+    if !lacking.is_empty() {
+        return Ok(Err(needs(way, lacking)));
+    }
+    match trial() {
+        Ok(passed) => Ok(Ok(passed)),
         Err(lost @ HsmError::Unavailable { .. }) => Err(lost),
-        outcome => Ok(outcome),
+        Err(error) => Ok(Err(format!("{trying} failed: {error}"))),
     }
 }
 
-/// A throw-away RSA pair.
+fn needs(way: impl fmt::Display, lacking: &[&str]) -> String {
+    format!("{way} needs {}", lacking.join(" and "))
+}
+
+/// The private half of a throw-away RSA pair. RSA's public numbers are its own, so the other half goes.
+pub(crate) fn generate_rsa<'s>(
+    session: &'s Session,
+    template: &Template,
+) -> cryptoki::error::Result<Ephemeral<'s>> {
+    let mut public = PUBLIC_HALF.attributes(Lives::InSession);
+    public.push(Attribute::ModulusBits(RSA_BITS.try_into()?));
+    public.push(Attribute::PublicExponent(RSA_EXPONENT.into()));
+    let private = template.attributes(Lives::InSession);
+    let mechanism = Mechanism::RsaPkcsKeyPairGen;
+    let (public, private) = session.generate_key_pair(&mechanism, &public, &private)?;
+    drop(Ephemeral::new(session, public));
+    Ok(Ephemeral::new(session, private))
+}
+
+/// For whom throw-away keys are sealed.
 pub(crate) struct Recipient<'s> {
     private: Ephemeral<'s>,
     public_key: PublicKey,
@@ -275,19 +297,9 @@ pub(crate) struct Recipient<'s> {
 
 impl<'s> Recipient<'s> {
     pub(crate) fn generate(session: &'s Session) -> Result<Self, HsmError> {
-        let operation = "self-test: generate a recipient";
-        let mut public = PUBLIC_HALF.attributes(Lives::InSession);
-        public.push(Attribute::ModulusBits(
-            RSA_BITS.try_into().during(operation)?,
-        ));
-        public.push(Attribute::PublicExponent(RSA_EXPONENT.into()));
-        let private = TRIAL_RECIPIENT_KEY.attributes(Lives::InSession);
-        let (public, private) = session
-            .generate_key_pair(&Mechanism::RsaPkcsKeyPairGen, &public, &private)
-            .during(operation)?;
-        let _public = Ephemeral::new(session, public);
-        let private = Ephemeral::new(session, private);
-        // RSA's public numbers are the private object's own: the name is for messages only.
+        let private = generate_rsa(session, &TRIAL_RECIPIENT_KEY)
+            .during("self-test: generate a recipient")?;
+        // The name is for messages only.
         let public_key = crate::inspect::public_key(session, private.handle(), &name()?)?;
         Ok(Self {
             private,
@@ -301,17 +313,10 @@ impl<'s> Recipient<'s> {
         sealed: &SealedKeyBlock,
         hash: OaepHash,
     ) -> Result<Zeroizing<Vec<u8>>, HsmError> {
-        let mut template = OPENING_KEY.attributes_with_class(Lives::InSession);
-        template.push(Attribute::KeyType(KeyType::AES));
-        let ke = session
-            .unwrap_key(
-                &seal::oaep(hash),
-                self.private.handle(),
-                &sealed.encrypted_key,
-                &template,
-            )
+        let encrypted_key = &sealed.encrypted_key;
+        let private = self.private.handle();
+        let ke = open::unwrap_ke(session, private, hash, encrypted_key, &OPENING_KEY)
             .during("self-test: unwrap Ke")?;
-        let ke = Ephemeral::new(session, ke);
         session
             .decrypt(
                 &Mechanism::AesCbcPad(sealed.iv),

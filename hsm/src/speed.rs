@@ -2,20 +2,16 @@
 
 use std::time::{Duration, Instant};
 
-use cryptoki::{mechanism::Mechanism, object::Attribute};
 use tr34::{ContentCipher, KeyKind, OaepHash};
 
 use crate::{
     HsmError, KeyName, SealingWay,
     error::CallResult,
-    keys::RSA_EXPONENT,
-    self_test::{Recipient, Trial},
+    self_test::{RSA_BITS, Recipient, Trial, generate_rsa},
     signing::sign_rsa,
-    template::{Lives, PUBLIC_HALF, SIGNING_KEY},
-    worker::{Ephemeral, Worker},
+    template::SIGNING_KEY,
+    worker::Worker,
 };
-
-const BITS: usize = 2048;
 
 /// Long enough for a figure of two digits.
 const EACH: Duration = Duration::from_millis(300);
@@ -37,14 +33,11 @@ pub(crate) fn measure(
 ) -> Result<Vec<Speed>, HsmError> {
     let session = &worker.session;
     let started = Instant::now();
-    let (public, private) = generate(worker)?;
+    let private = generate_rsa(session, &SIGNING_KEY).during("speed: generate a key pair")?;
     let generated = rate(1, started);
-    let (_public, private) = (
-        Ephemeral::new(session, public),
-        Ephemeral::new(session, private),
-    );
     let name = KeyName::new("speed")?;
-    let signed = repeat(|| sign_rsa(worker, private.handle(), &name, b"speed", BITS).map(drop))?;
+    let signed =
+        repeat(|| sign_rsa(worker, private.handle(), &name, b"speed", RSA_BITS).map(drop))?;
 
     let recipient = Recipient::generate(session)?;
     let trial = Trial::new(session, &recipient, way, KeyKind::Aes128, oaep)?;
@@ -66,26 +59,6 @@ pub(crate) fn measure(
         per_second,
     })
     .into())
-}
-
-fn generate(
-    worker: &Worker,
-) -> Result<
-    (
-        cryptoki::object::ObjectHandle,
-        cryptoki::object::ObjectHandle,
-    ),
-    HsmError,
-> {
-    let operation = "speed: generate a key pair";
-    let mut public = PUBLIC_HALF.attributes(Lives::InSession);
-    public.push(Attribute::ModulusBits(BITS.try_into().during(operation)?));
-    public.push(Attribute::PublicExponent(RSA_EXPONENT.into()));
-    let private = SIGNING_KEY.attributes(Lives::InSession);
-    worker
-        .session
-        .generate_key_pair(&Mechanism::RsaPkcsKeyPairGen, &public, &private)
-        .during(operation)
 }
 
 fn repeat(mut act: impl FnMut() -> Result<(), HsmError>) -> Result<f64, HsmError> {

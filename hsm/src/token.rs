@@ -20,9 +20,9 @@ use tr34::{EnvelopedKeyBlock, KeyKind, OaepHash};
 
 use crate::{
     Capabilities, ClearKey, ClearKeyBlock, Combination, CombiningWay, DecryptionKey, HsmError,
-    InProcessMemoryConsent, Kcv, KeyName, KeyPairKind, KeyRole, KeySummary, Missing, OpeningWay,
-    Pin, SealRequest, SealedKeyBlock, SealingWay, SecretKey, SelfTestReport, SigningKey, Speed,
-    StagedKey, TokenInfo, check_value,
+    InProcessMemoryConsent, Kcv, KeyName, KeyPairKind, KeyRole, KeyStrength, KeySummary, Missing,
+    OpeningWay, Pin, SealRequest, SealedKeyBlock, SealingWay, SecretKey, SelfTestReport,
+    SigningKey, Speed, StagedKey, TokenInfo, check_value,
     error::CallResult,
     keys,
     name::{MAX_RECORD_LABEL_LEN, validate_label},
@@ -236,6 +236,14 @@ impl Token {
     /// The token does not answer.
     pub fn list_keys(&self) -> Result<Vec<KeySummary>, HsmError> {
         self.run("list the keys", |worker| keys::list(&worker.session))
+    }
+
+    /// Every private and secret key in the token, with how strong it is.
+    ///
+    /// # Errors
+    /// The token does not answer.
+    pub fn key_strengths(&self) -> Result<Vec<KeyStrength>, HsmError> {
+        self.run("list the keys", |worker| keys::strengths(&worker.session))
     }
 
     /// Destroys a key, both halves of a pair, and its like-named copies.

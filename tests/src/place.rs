@@ -5,30 +5,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use hsm_modules::TestModule;
 
 use crate::{process::Program, programs::Programs};
-
-const SPIES: [&str; 5] = [
-    "/usr/lib/x86_64-linux-gnu/pkcs11/pkcs11-spy.so",
-    "/usr/lib/aarch64-linux-gnu/pkcs11/pkcs11-spy.so",
-    "/usr/lib64/pkcs11/pkcs11-spy.so",
-    "/usr/lib/pkcs11/pkcs11-spy.so",
-    "/usr/local/lib/pkcs11/pkcs11-spy.so",
-];
-
-/// The spy of `OpenSC`, which stands between a program and a module and writes down what crosses.
-///
-/// # Errors
-/// It is not installed.
-pub fn spy_module() -> Result<PathBuf> {
-    let spy = SPIES
-        .into_iter()
-        .map(PathBuf::from)
-        .find(|path| path.is_file());
-    spy.context("pkcs11-spy is not installed (package opensc-pkcs11)")
-}
 
 /// A folder with tokens and the files with their PINs.
 #[derive(Clone, Debug, PartialEq, Eq)]

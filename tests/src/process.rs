@@ -78,6 +78,13 @@ impl Program {
         self
     }
 
+    /// Sets environment variables.
+    #[must_use]
+    pub fn envs(mut self, variables: impl IntoIterator<Item = (&'static str, PathBuf)>) -> Self {
+        self.command.envs(variables);
+        self
+    }
+
     /// What it reads from standard input; nothing without this.
     #[must_use]
     pub fn input(mut self, bytes: &[u8]) -> Self {

@@ -21,12 +21,12 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use hsm_modules::TestModule;
+use hsm_modules::{TestModule, spy, spy_variables};
 
 use crate::{
     master_key::{MasterKey, kcv},
     operator::toml_text,
-    place::{Place, spy_module},
+    place::Place,
     process::Program,
     programs::Programs,
     secret_file,
@@ -213,7 +213,7 @@ impl Site {
     /// It is not installed.
     pub fn module(&self) -> Result<PathBuf> {
         if self.spied {
-            spy_module()
+            spy()
         } else {
             self.module.library()
         }
@@ -230,9 +230,7 @@ impl Site {
         }
         let number = self.runs.fetch_add(1, Ordering::Relaxed);
         let log = self.log(&format!("spy-{name}-{number}"));
-        Ok(program
-            .env("PKCS11SPY", self.module.library()?)
-            .env("PKCS11SPY_OUTPUT", log))
+        Ok(program.envs(spy_variables(self.module, &log)?))
     }
 
     /// Makes the empty tokens, in the ceremony room.

@@ -6,12 +6,13 @@ use std::{
 };
 
 use anyhow::Result;
+use hsm_modules::{spy, spy_variables};
 use serde_json::Value;
 
 use crate::{
     openssl::openssl,
     operator::{answer, toml_text},
-    place::{Place, spy_module},
+    place::Place,
     process::{Ended, Program},
     programs::Programs,
     secret_file,
@@ -20,6 +21,9 @@ use crate::{
 
 /// The label of every terminal's token.
 const LABEL: &str = "terminal";
+
+/// What the spy writes, in the terminal's folder.
+const SPY_LOG: &str = "spy.log";
 
 /// What can be set otherwise than in the defaults of this harness.
 #[derive(Clone, Copy, Debug)]
@@ -50,8 +54,8 @@ pub struct Terminal {
     place: Place,
     programs: Programs,
     log: PathBuf,
-    /// What the spy is in front of.
-    spied: Option<PathBuf>,
+    /// The spy's variables, if it is in front of the module.
+    spied: Option<[(&'static str, PathBuf); 2]>,
 }
 
 impl Site {
@@ -64,14 +68,14 @@ impl Site {
         let terminal = Terminal {
             serial: serial.to_owned(),
             place: Place::at(self.hsm_module(), &folder)?,
-            folder,
             programs: self.programs().clone(),
             log: self.log(&format!("krd-{serial}")),
             spied: if options.spied {
-                Some(self.hsm_module().library()?)
+                Some(spy_variables(self.hsm_module(), &folder.join(SPY_LOG))?)
             } else {
                 None
             },
+            folder,
         };
         terminal
             .place
@@ -96,7 +100,7 @@ impl Site {
             "refused"
         };
         let library = if options.spied {
-            spy_module()?
+            spy()?
         } else {
             self.hsm_module().library()?
         };
@@ -147,7 +151,7 @@ impl Terminal {
 
     /// What crossed between `krd` and its module, in all its runs.
     pub fn spy_log(&self) -> PathBuf {
-        self.folder.join("spy.log")
+        self.folder.join(SPY_LOG)
     }
 
     /// Where it leaves the messages that it sent and received.
@@ -157,13 +161,10 @@ impl Terminal {
 
     /// `krd` with these arguments.
     pub fn krd(&self, arguments: &[&str]) -> Program {
-        let mut krd = self.place.program(self.programs.path("krd"), &self.log);
-        if let Some(library) = &self.spied {
-            krd = krd
-                .env("PKCS11SPY", library)
-                .env("PKCS11SPY_OUTPUT", self.spy_log());
-        }
-        krd.arg("--config")
+        self.place
+            .program(self.programs.path("krd"), &self.log)
+            .envs(self.spied.iter().flatten().cloned())
+            .arg("--config")
             .arg(self.configuration())
             .arg("--json")
             .arg("--evidence")

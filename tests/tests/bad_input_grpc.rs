@@ -1176,7 +1176,7 @@ fn administration(lab: &Lab, verdict: &mut Verdict) {
             .collect::<Vec<_>>()
     };
     let header = lab.key.header();
-    let table: Vec<(&str, Operator, &str, Vec<String>)> = vec![
+    let mut table: Vec<(&str, Operator, &str, Vec<String>)> = vec![
         (
             "fleet may not register keys",
             FLEET_OPERATOR,
@@ -1299,17 +1299,14 @@ fn administration(lab: &Lab, verdict: &mut Verdict) {
             "REQUEST_INVALID",
             register("k5", lab.key.label(), "D0000K0TB00E0000", kcv.clone()),
         ),
-        (
+    ];
+    if !lab.site.hsm_module().can.unaligned {
+        table.push((
             "a key that this HSM cannot seal",
             OPERATOR,
             "HSM_UNSUPPORTED",
             register("k7", lab.unaligned.label(), header, unaligned_kcv),
-        ),
-    ];
-    let mut table = table;
-    // The last one, which some modules can.
-    if lab.site.hsm_module().can.unaligned {
-        table.pop();
+        ));
     }
     let refusals = || -> Vec<String> {
         let records = lab.site.operate(&["audit", "list"]).unwrap();

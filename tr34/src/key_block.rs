@@ -69,6 +69,11 @@ impl KeyBlockFrame {
     pub const fn key_len(&self) -> usize {
         self.key_len
     }
+
+    /// Bytes of the block, the key's among them.
+    pub const fn total_len(&self) -> usize {
+        self.prefix.len() + self.key_len + self.suffix.len()
+    }
 }
 
 /// A key block that was opened. The key stays in the bytes that were parsed, so wiping them wipes

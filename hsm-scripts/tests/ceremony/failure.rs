@@ -7,8 +7,10 @@ use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
 use crate::{
-    common::{library, on_every_module},
-    site::{Site, TWO_SUB_CAS, assert_refused, assert_success, change, printed, unattended},
+    common::on_every_module,
+    site::{
+        Site, TWO_SUB_CAS, assert_refused, assert_success, change, library, printed, unattended,
+    },
 };
 
 /// Takes the name of an act's output as soon as the act begins.

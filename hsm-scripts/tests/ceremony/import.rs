@@ -5,8 +5,10 @@ use std::fs;
 use hsm::HsmError;
 use kdh_ceremony::CeremonyError;
 
+use hsm_modules::spy;
+
 use crate::{
-    common::{SPY, SPY_LOG, on_every_module, with_spy_on_every_module},
+    common::{on_every_module, spy_log, with_spy_on_every_module},
     room::Room,
     site::{
         FIRST, IMPORT, KEY, SAMPLE_MODULE, SECOND, SUM_KCV, Site, assert_no_secret, assert_refused,
@@ -160,9 +162,13 @@ fn no_secret_is_printed_or_written() {
 /// The PKCS#11 spy would have seen a call.
 #[test]
 fn the_hsm_is_opened_only_after_every_officer_confirmed() {
-    with_spy_on_every_module(|_| {
+    with_spy_on_every_module(|place| {
         let site = Site::new(&["kdh"]);
-        let plan = change(&import_plan_with_files(&site), SAMPLE_MODULE, SPY);
+        let plan = change(
+            &import_plan_with_files(&site),
+            SAMPLE_MODULE,
+            spy().unwrap().to_str().unwrap(),
+        );
         site.write_plan("plan.toml", &plan);
         let checked = printed(&site.program(&["check-plan", "plan.toml"], ""));
         let (_, shown) = checked.split_once(":\n").unwrap();
@@ -171,7 +177,7 @@ fn the_hsm_is_opened_only_after_every_officer_confirmed() {
         let digest = groups.concat();
         assert_eq!(digest.len(), 64, "{checked}");
         let right = &digest[..32];
-        let spied = || std::path::Path::new(&std::env::var_os(SPY_LOG).unwrap()).exists();
+        let spied = || spy_log(place).exists();
         let wrong_at = |index: usize, text: &str| {
             let other = if &text[index..=index] == "0" {
                 "1"

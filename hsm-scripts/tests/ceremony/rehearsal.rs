@@ -6,10 +6,10 @@ use hsm_modules::{KRYOPTIC_UNFIT, SOFTHSM};
 use serde_json::json;
 
 use crate::{
-    common::{library, on_every_module},
+    common::on_every_module,
     site::{
         KEY, Site, TWO_SUB_CAS, assert_no_secret, assert_refused, assert_success, change,
-        import_plan_with_files, printed, token_files, unattended,
+        import_plan_with_files, library, printed, token_files, unattended,
     },
 };
 

@@ -13,12 +13,18 @@ use hsm::{Pin, TokenConfig};
 use hsm_modules::Place;
 use tempfile::TempDir;
 
-use crate::common::{library, module};
+use crate::common::module;
 
 pub(crate) const TWO_SUB_CAS: &str = include_str!("../../plans/two-sub-cas.toml");
 pub(crate) const SINGLE_SUB_CA: &str = include_str!("../../plans/single-sub-ca.toml");
 pub(crate) const CRL_REISSUE: &str = include_str!("../../plans/crl-reissue.toml");
 pub(crate) const IMPORT: &str = include_str!("../../plans/import-master-key.toml");
+
+/// The library of the module that this process is for, as plans and arguments name it.
+pub(crate) fn library() -> String {
+    let library = hsm_modules::library();
+    library.into_os_string().into_string().unwrap()
+}
 
 /// The module of the sample plans.
 pub(crate) const SAMPLE_MODULE: &str = "/usr/lib/softhsm/libsofthsm2.so";

@@ -18,6 +18,7 @@ use super::PIECE_LEN;
 use crate::{
     ClearKey, HsmError,
     error::CallResult,
+    keys::generate_aes,
     secret::SecretTemplate,
     template::{Lives, SUMMING_KEY, WRAPPED_PARTIAL_SUM},
     worker::Ephemeral,
@@ -110,12 +111,7 @@ fn wrap_and_unwrap<'s>(
     registers: &[Register<'_>],
     template: &[Attribute],
 ) -> Result<Ephemeral<'s>, HsmError> {
-    let mut summing = SUMMING_KEY.attributes(Lives::InSession);
-    summing.push(Attribute::ValueLen(32.into()));
-    let summing = session
-        .generate_key(&Mechanism::AesKeyGen, &summing)
-        .during(OPERATION)?;
-    let summing = Ephemeral::new(session, summing);
+    let summing = generate_aes(session, &SUMMING_KEY, 32).during(OPERATION)?;
     let wrapped = key_wrap(session, &summing, registers)?;
     let sum = session
         .unwrap_key(&Mechanism::AesKeyWrap, summing.handle(), &wrapped, template)

@@ -6,18 +6,12 @@ use cryptoki::{
     object::{Attribute, ObjectHandle},
     session::Session,
 };
-use tr34::{ContentCipher, KeyBlockFrame};
+use tr34::KeyBlockFrame;
 
 use super::{Encrypted, OPERATION};
 use crate::{HsmError, error::CallResult, worker::Ephemeral};
 
 pub(super) const MECHANISMS: [(MechanismType, &str); 1] = [(MechanismType::AES_CBC, "CKM_AES_CBC")];
-
-pub(super) fn fits(frame: &KeyBlockFrame, cipher: ContentCipher) -> bool {
-    let block = cipher.block_len();
-    let offset = frame.prefix().len();
-    offset >= block && offset.is_multiple_of(block) && frame.key_len().is_multiple_of(block)
-}
 
 pub(super) fn bring<'s>(
     session: &'s Session,

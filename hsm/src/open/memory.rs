@@ -1,22 +1,19 @@
 //! The terminal's side, where the token cannot open a key block inside: Ke still goes straight into
 //! the token, but the block, Kn included, comes out in process memory.
 
-use cryptoki::{
-    mechanism::Mechanism,
-    object::{Attribute, KeyType},
-};
+use cryptoki::mechanism::Mechanism;
 use pki::PublicKey;
 use tr34::EnvelopedKeyBlock;
 use zeroize::Zeroizing;
 
+use super::{OPERATION, unwrap_ke};
 use crate::{
     ClearKeyBlock, HsmError, KeyName, KeyRole, Token,
     error::CallResult,
     inspect::public_key,
     keys::may,
-    seal::oaep,
-    template::{Flag, Lives, OPENING_KEY},
-    worker::{Ephemeral, Worker},
+    template::{Flag, OPENING_KEY},
+    worker::Worker,
 };
 
 /// That the terminal's configuration accepts key blocks, Kn included, in process memory.
@@ -77,22 +74,13 @@ pub(crate) fn open_in_process_memory(
     enveloped: &EnvelopedKeyBlock,
     _consent: InProcessMemoryConsent,
 ) -> Result<ClearKeyBlock, HsmError> {
-    let operation = "open a key block";
     let private = worker.key(KeyRole::KrdEncryption, name)?;
     let session = &worker.session;
 
-    let mut template = OPENING_KEY.attributes_with_class(Lives::InSession);
-    template.push(Attribute::KeyType(KeyType::AES));
-    let ke = session
-        .unwrap_key(
-            &oaep(enveloped.oaep_hash()),
-            private,
-            enveloped.encrypted_key(),
-            &template,
-        )
-        .during(operation)
+    let (oaep, encrypted_key) = (enveloped.oaep_hash(), enveloped.encrypted_key());
+    let ke = unwrap_ke(session, private, oaep, encrypted_key, &OPENING_KEY)
+        .during(OPERATION)
         .map_err(without_detail)?;
-    let ke = Ephemeral::new(session, ke);
     session
         .decrypt(
             &Mechanism::AesCbcPad(*enveloped.iv()),
@@ -101,7 +89,7 @@ pub(crate) fn open_in_process_memory(
         )
         // At once: the binding's buffer becomes the one that is wiped.
         .map(|block| ClearKeyBlock::new(Zeroizing::new(block)))
-        .during(operation)
+        .during(OPERATION)
         .map_err(without_detail)
 }
 

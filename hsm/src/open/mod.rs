@@ -15,7 +15,7 @@ use cryptoki::{
     session::Session,
 };
 use subtle::ConstantTimeEq;
-use tr34::{ContentCipher, EnvelopedKeyBlock, KeyBlockFrame, KeyKind};
+use tr34::{ContentCipher, EnvelopedKeyBlock, KeyBlockFrame, KeyKind, OaepHash};
 
 pub use memory::{DecryptionKey, InProcessMemoryConsent};
 pub(crate) use memory::{open_in_process_memory, without_detail};
@@ -81,7 +81,11 @@ pub(crate) fn open(
 ) -> Result<(ObjectHandle, KeyKind), HsmError> {
     let private = worker.key(KeyRole::KrdEncryption, name)?;
     let session = &worker.session;
-    let ke = unwrap_ke(session, private, enveloped).map_err(without_detail)?;
+    let (oaep, encrypted_key) = (enveloped.oaep_hash(), enveloped.encrypted_key());
+    let ke = unwrap_ke(session, private, oaep, encrypted_key, &LOADING_KEY)
+        .during(OPERATION)
+        .map_err(without_detail)?;
+    require_len(session, &ke, enveloped.cipher()).map_err(without_detail)?;
     let encrypted = Encrypted {
         cipher: enveloped.cipher(),
         iv: *enveloped.iv(),
@@ -99,28 +103,31 @@ pub(crate) fn open(
     Err(outcome)
 }
 
-fn unwrap_ke<'s>(
+/// Ke as a session key by this template.
+pub(crate) fn unwrap_ke<'s>(
     session: &'s Session,
     private: ObjectHandle,
-    enveloped: &EnvelopedKeyBlock,
-) -> Result<Ephemeral<'s>, HsmError> {
-    let mut template = LOADING_KEY.attributes_with_class(Lives::InSession);
-    template.push(Attribute::KeyType(KeyType::AES));
-    let ke = session
-        .unwrap_key(
-            &seal::oaep(enveloped.oaep_hash()),
-            private,
-            enveloped.encrypted_key(),
-            &template,
-        )
-        .during(OPERATION)?;
-    let ke = Ephemeral::new(session, ke);
+    oaep: OaepHash,
+    encrypted_key: &[u8],
+    template: &Template,
+) -> cryptoki::error::Result<Ephemeral<'s>> {
+    let mut attributes = template.attributes_with_class(Lives::InSession);
+    attributes.push(Attribute::KeyType(KeyType::AES));
+    let ke = session.unwrap_key(&seal::oaep(oaep), private, encrypted_key, &attributes)?;
+    Ok(Ephemeral::new(session, ke))
+}
+
+fn require_len(
+    session: &Session,
+    ke: &Ephemeral<'_>,
+    cipher: ContentCipher,
+) -> Result<(), HsmError> {
     // A shorter Ke than the cipher's; not every module states the length of a key that it unwrapped.
     let stated = session
         .get_attributes(ke.handle(), &[AttributeType::ValueLen])
         .during(OPERATION)?;
     let other = |attribute: &Attribute| match attribute {
-        Attribute::ValueLen(len) => ![0, enveloped.cipher().key_len()]
+        Attribute::ValueLen(len) => ![0, cipher.key_len()]
             .map(u64::try_from)
             .contains(&Ok(**len)),
         _ => false,
@@ -128,7 +135,7 @@ fn unwrap_ke<'s>(
     if stated.iter().any(other) {
         return Err(HsmError::OpeningFailed);
     }
-    Ok(ke)
+    Ok(())
 }
 
 /// `None` if the block is not `expected`.
@@ -140,13 +147,11 @@ pub(crate) fn open_as<'s>(
     expected: &ExpectedKeyBlock,
 ) -> Result<Option<Ephemeral<'s>>, HsmError> {
     let frame = &expected.frame;
-    let len = frame.prefix().len() + frame.key_len() + frame.suffix().len();
-    let padded = (len / block.cipher.block_len() + 1) * block.cipher.block_len();
-    if block.ciphertext.len() != padded {
+    if block.ciphertext.len() != seal::padded_len(frame.total_len()) {
         return Ok(None);
     }
     let opening = means.opening.iter().find(|way| match way {
-        OpeningWay::Aligned => aligned::fits(frame, block.cipher),
+        OpeningWay::Aligned => seal::is_aligned(frame, block.cipher),
         OpeningWay::Extract => true,
     });
     let fits = |way: &&SealingWay| seal::fits(**way, frame, block.cipher);

@@ -10,15 +10,13 @@ use cryptoki::{
 };
 use tr34::KeyBlockFrame;
 
-use super::require_len;
+use super::{BLOCK, padded_len, require_len};
 use crate::{
     HsmError,
     error::CallResult,
     template::{KEY_BLOCK, KEY_BLOCK_WITHOUT_END, Lives, Template},
     worker::Ephemeral,
 };
-
-const BLOCK: usize = 16;
 
 pub(super) const MECHANISMS: [(MechanismType, &str); 2] = [
     (
@@ -47,8 +45,7 @@ pub(super) fn encrypt(
     let ciphertext = session
         .wrap_key(&Mechanism::AesCbcPad(iv), ke, block.handle())
         .during(operation)?;
-    let len = frame.prefix().len() + frame.key_len() + frame.suffix().len();
-    require_len(&ciphertext, (len / BLOCK + 1) * BLOCK, operation)?;
+    require_len(&ciphertext, padded_len(frame.total_len()), operation)?;
     Ok(ciphertext)
 }
 

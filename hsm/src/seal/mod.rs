@@ -23,11 +23,15 @@ use tr34::{ContentCipher, KeyBlockFrame, OaepHash};
 use crate::{
     HsmError, KeyRole, SealingWay, SecretKey,
     error::CallResult,
+    keys::generate_aes,
     template::{Flag, Lives, RECIPIENT_KEY, SEALING_KEY},
     worker::{Ephemeral, Workplace},
 };
 
 const OPERATION: &str = "seal";
+
+/// Bytes of a block of AES.
+const BLOCK: usize = 16;
 
 /// The ladder.
 pub(crate) const LADDER: [SealingWay; 2] = [SealingWay::Concatenate, SealingWay::Splice];
@@ -118,7 +122,8 @@ impl Plan {
     ) -> Result<SealedKeyBlock, HsmError> {
         #[cfg(feature = "leak-kn-for-boundary-test")]
         leak::kn(session, kn)?;
-        let ke = self.generate_ke(session)?;
+        let ke = generate_aes(session, &SEALING_KEY, self.cipher.key_len());
+        let ke = ke.during("seal: generate Ke")?;
         let mut iv = [0; 16];
         session.generate_random_slice(&mut iv).during("seal: IV")?;
         Ok(SealedKeyBlock {
@@ -126,17 +131,6 @@ impl Plan {
             ciphertext: encrypt(self.way, session, ke.handle(), iv, &self.frame, kn)?,
             encrypted_key: self.wrap_ke(session, &ke)?,
         })
-    }
-
-    fn generate_ke<'s>(&self, session: &'s Session) -> Result<Ephemeral<'s>, HsmError> {
-        let operation = "seal: generate Ke";
-        let mut template = SEALING_KEY.attributes(Lives::InSession);
-        let len = self.cipher.key_len().try_into().during(operation)?;
-        template.push(Attribute::ValueLen(len));
-        let ke = session
-            .generate_key(&Mechanism::AesKeyGen, &template)
-            .during(operation)?;
-        Ok(Ephemeral::new(session, ke))
     }
 
     fn wrap_ke(&self, session: &Session, ke: &Ephemeral<'_>) -> Result<Vec<u8>, HsmError> {
@@ -204,7 +198,7 @@ pub(crate) fn encrypt(
     way: SealingWay,
     session: &Session,
     ke: ObjectHandle,
-    iv: [u8; 16],
+    iv: [u8; BLOCK],
     frame: &KeyBlockFrame,
     kn: ObjectHandle,
 ) -> Result<Vec<u8>, HsmError> {
@@ -218,8 +212,18 @@ pub(crate) fn encrypt(
 pub(crate) fn fits(way: SealingWay, frame: &KeyBlockFrame, cipher: ContentCipher) -> bool {
     match way {
         SealingWay::Concatenate => true,
-        SealingWay::Splice => splice::require_aligned(frame, cipher).is_ok(),
+        SealingWay::Splice => is_aligned(frame, cipher),
     }
+}
+
+/// Whether Kn starts and ends on a block boundary.
+pub(crate) fn is_aligned(frame: &KeyBlockFrame, cipher: ContentCipher) -> bool {
+    splice::require_aligned(frame, cipher).is_ok()
+}
+
+/// Bytes of a ciphertext with its padding (PKCS#7: a byte at least).
+pub(crate) const fn padded_len(len: usize) -> usize {
+    (len / BLOCK + 1) * BLOCK
 }
 
 /// RSA-OAEP with the same hash in MGF1, and the empty label.

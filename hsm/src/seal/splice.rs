@@ -12,18 +12,10 @@ use cryptoki::{
 };
 use tr34::{ContentCipher, KeyBlockFrame};
 
-use super::require_len;
+use super::{BLOCK, concatenate, padded_len, require_len};
 use crate::{HsmError, error::CallResult};
 
-const BLOCK: usize = 16;
-
 pub(super) const MECHANISMS: [(MechanismType, &str); 1] = [(MechanismType::AES_CBC, "CKM_AES_CBC")];
-
-/// What would do for any frame and key length.
-const CONCATENATION: [&str; 2] = [
-    "CKM_CONCATENATE_DATA_AND_BASE",
-    "CKM_CONCATENATE_BASE_AND_DATA",
-];
 
 /// Refuses a frame in which Kn does not start and end on a block boundary.
 pub(super) fn require_aligned(
@@ -41,7 +33,8 @@ pub(super) fn require_aligned(
     };
     Err(HsmError::Unsupported {
         operation,
-        missing: CONCATENATION.into(),
+        // What would do for any frame and key length.
+        missing: concatenate::MECHANISMS.map(|(_, name)| name).into(),
     })
 }
 
@@ -71,8 +64,7 @@ pub(super) fn encrypt(
     let end = session
         .encrypt(&Mechanism::AesCbcPad(chain), ke, frame.suffix())
         .during(operation)?;
-    let padded_len = (frame.suffix().len() / BLOCK + 1) * BLOCK;
-    require_len(&end, padded_len, operation)?;
+    require_len(&end, padded_len(frame.suffix().len()), operation)?;
     ciphertext.extend(end);
     Ok(ciphertext)
 }

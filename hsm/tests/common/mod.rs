@@ -1,9 +1,9 @@
 //! Tests on real tokens.
 
-use std::{path::Path, process::Command};
+use std::{path::PathBuf, process::Command};
 
 use hsm::{Module, Pin, Token, TokenConfig};
-use hsm_modules::{ALL, Place};
+use hsm_modules::{ALL, Place, spy_variables};
 use tr34::KeyKind;
 
 pub(crate) const SO_PIN: &str = "12345678";
@@ -42,28 +42,19 @@ pub(crate) fn pin(pin: &str) -> Pin {
     Pin::new(pin.to_owned().into())
 }
 
-/// The library of the module that this process is for.
-pub(crate) fn library() -> String {
-    let place = Place::of_this_process().unwrap();
-    let library = place.module().library().unwrap();
-    library.into_os_string().into_string().unwrap()
-}
-
 pub(crate) fn module() -> Module {
-    Module::load(Path::new(&library())).unwrap()
+    Module::load(&hsm_modules::library()).unwrap()
 }
 
-/// `OpenSC`'s spy, which writes down every call.
-pub(crate) const SPY: &str = "/usr/lib/x86_64-linux-gnu/pkcs11/pkcs11-spy.so";
-/// The variable that names its log.
-pub(crate) const SPY_LOG: &str = "PKCS11SPY_OUTPUT";
+/// What the spy writes down.
+pub(crate) fn spy_log(place: &Place) -> PathBuf {
+    place.folder().join("spy.log")
+}
 
 /// As [`on_every_module`], with a spy ready for each.
 pub(crate) fn with_spy_on_every_module<F: FnOnce(&Place)>(body: F) {
     let spy = |place: &Place, child: &mut Command| {
-        child
-            .env("PKCS11SPY", place.module().library().unwrap())
-            .env(SPY_LOG, place.folder().join("spy.log"));
+        child.envs(spy_variables(place.module(), &spy_log(place)).unwrap());
     };
     hsm_modules::on_prepared(&ALL, spy, body);
 }

@@ -1,21 +1,22 @@
 //! What crosses between the process and the module, as `OpenSC`'s `pkcs11-spy` writes it down.
 
-use std::{env, fs, path::Path};
+use std::fs;
 
-use hsm::{ExpectedKeyBlock, Module, SealRequest, TokenConfig};
-use tr34::{ContentCipher, KeyKind, OaepHash};
+use hsm::{ExpectedKeyBlock, Module, TokenConfig};
+use hsm_modules::{Place, spy};
+use tr34::{KeyKind, OaepHash};
 
 use crate::{
     combining::{combine, component, xor},
-    common::{SO_PIN, SPY, SPY_LOG, USER_PIN, pin, with_spy_on_every_module},
-    sealing::frame,
+    common::{SO_PIN, USER_PIN, pin, spy_log, with_spy_on_every_module},
+    sealing::{frame, request},
     software,
     terminal::{in_software, terminal},
 };
 
 /// Every byte string in the log, whatever call it belongs to, and the log.
-fn crossed() -> (Vec<Vec<u8>>, String) {
-    let log = fs::read(env::var_os(SPY_LOG).unwrap()).unwrap();
+fn crossed(place: &Place) -> (Vec<Vec<u8>>, String) {
+    let log = fs::read(spy_log(place)).unwrap();
     let log = String::from_utf8_lossy(&log).into_owned();
     let mut strings: Vec<Vec<u8>> = Vec::new();
     for line in log.lines() {
@@ -48,7 +49,7 @@ fn holds(strings: &[Vec<u8>], secret: &[u8]) -> bool {
 #[test]
 fn neither_kn_nor_ke_crosses_when_a_key_block_is_opened_inside() {
     with_spy_on_every_module(|place| {
-        let module = Module::load(Path::new(SPY)).unwrap();
+        let module = Module::load(&spy().unwrap()).unwrap();
         module
             .initialize_token("krd", &pin(SO_PIN), &pin(USER_PIN))
             .unwrap();
@@ -75,7 +76,7 @@ fn neither_kn_nor_ke_crosses_when_a_key_block_is_opened_inside() {
             .commit(&hsm::KeyName::new("kn.loaded").unwrap())
             .unwrap();
 
-        let (strings, log) = crossed();
+        let (strings, log) = crossed(place);
         assert!(holds(&strings, envelope.encrypted_key()), "{log}");
         for secret in [&kn, &ke] {
             for half in secret.chunks(8) {
@@ -89,7 +90,7 @@ fn neither_kn_nor_ke_crosses_when_a_key_block_is_opened_inside() {
 #[test]
 fn neither_kn_nor_ke_crosses_when_components_become_a_sealed_key() {
     with_spy_on_every_module(|place| {
-        let module = Module::load(Path::new(SPY)).unwrap();
+        let module = Module::load(&spy().unwrap()).unwrap();
         module
             .initialize_token("kdh", &pin(SO_PIN), &pin(USER_PIN))
             .unwrap();
@@ -97,7 +98,7 @@ fn neither_kn_nor_ke_crosses_when_components_become_a_sealed_key() {
             .open(&TokenConfig::new("kdh"), &pin(USER_PIN))
             .unwrap();
         token.capabilities().unwrap();
-        let (_, log) = crossed();
+        let (_, log) = crossed(place);
         let opened = log.matches("C_DecryptInit").count();
         let recipient = software::recipient();
 
@@ -111,12 +112,12 @@ fn neither_kn_nor_ke_crosses_when_components_become_a_sealed_key() {
             let sealed = token
                 .seal(
                     &key,
-                    &SealRequest {
-                        frame: &frame(kind),
-                        recipient: &software::public_half(&recipient),
-                        cipher: ContentCipher::for_key(kind),
-                        oaep: OaepHash::Sha1,
-                    },
+                    &request(
+                        kind,
+                        &frame(kind),
+                        &software::public_half(&recipient),
+                        OaepHash::Sha1,
+                    ),
                 )
                 .unwrap();
             token.kcv(&key).unwrap();
@@ -126,7 +127,7 @@ fn neither_kn_nor_ke_crosses_when_components_become_a_sealed_key() {
             let kn = xor(&components);
             assert!(block.windows(kn.len()).any(|window| window == kn));
 
-            let (strings, log) = crossed();
+            let (strings, log) = crossed(place);
             // The reader of the log sees what does cross. (Not in parameters of mechanisms, of which the
             // spy writes down few: the other components may be there, the sum is known to nobody.)
             assert!(holds(&strings, &components[0]), "{log}");
@@ -145,7 +146,7 @@ fn neither_kn_nor_ke_crosses_when_components_become_a_sealed_key() {
         }
         // The self-test decrypts with keys that it unwrapped; nothing else decrypts at all.
         assert!(opened > 0);
-        let (_, log) = crossed();
+        let (_, log) = crossed(place);
         assert_eq!(log.matches("C_DecryptInit").count(), opened);
     });
 }

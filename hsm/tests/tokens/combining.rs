@@ -1,12 +1,12 @@
 //! Components become a master key.
 
 use hsm::{ClearKey, HsmError, Kcv, KcvMethod, KeyName, KeyRole, Token};
-use tr34::{ContentCipher, KeyKind, OaepHash};
+use tr34::{KeyKind, OaepHash};
 
 use crate::{
     common::{kinds, new_token, on_every_module, sealable_kinds, without_history},
     raw,
-    sealing::frame,
+    sealing::{frame, request},
     software,
 };
 
@@ -76,12 +76,12 @@ fn a_combined_key_is_the_xor_of_its_components() {
                     let sealed = token
                         .seal(
                             &key,
-                            &hsm::SealRequest {
-                                frame: &frame,
-                                recipient: &software::public_half(&recipient),
-                                cipher: ContentCipher::for_key(kind),
-                                oaep: OaepHash::Sha1,
-                            },
+                            &request(
+                                kind,
+                                &frame,
+                                &software::public_half(&recipient),
+                                OaepHash::Sha1,
+                            ),
                         )
                         .unwrap();
                     let (_, block) = software::open(&recipient, &sealed);

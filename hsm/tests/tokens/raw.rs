@@ -11,8 +11,7 @@ use hsm_modules::Place;
 
 /// A session with the only initialized token. The crate under test has logged in to it.
 pub(crate) fn session() -> Session {
-    let library = Place::of_this_process().unwrap().module().library();
-    let pkcs11 = Pkcs11::new(library.unwrap()).unwrap();
+    let pkcs11 = Pkcs11::new(hsm_modules::library()).unwrap();
     let slots = pkcs11.get_slots_with_initialized_token().unwrap();
     assert_eq!(slots.len(), 1);
     pkcs11.open_rw_session(slots[0]).unwrap()

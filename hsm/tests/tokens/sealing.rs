@@ -3,6 +3,7 @@
 use cryptoki::object::{Attribute, KeyType};
 use hsm::{HsmError, KeyName, KeyPairKind, KeyRole, SealRequest, SecretKey, Token};
 use hsm_modules::{KRYOPTIC, KRYOPTIC_UNFIT, SOFTHSM};
+use pki::PublicKey;
 use tr34::{ContentCipher, IssuerAndSerial, Kbh, KeyBlockFrame, KeyKind, OaepHash};
 
 use crate::{
@@ -37,6 +38,21 @@ pub(crate) fn frame(kind: KeyKind) -> KeyBlockFrame {
         .map(|serial_len| frame_with_serial(kind, serial_len))
         .find(|frame| frame.prefix().len().is_multiple_of(16))
         .unwrap()
+}
+
+/// With a Ke as strong as the key.
+pub(crate) fn request<'a>(
+    kind: KeyKind,
+    frame: &'a KeyBlockFrame,
+    recipient: &'a PublicKey,
+    oaep: OaepHash,
+) -> SealRequest<'a> {
+    SealRequest {
+        frame,
+        recipient,
+        cipher: ContentCipher::for_key(kind),
+        oaep,
+    }
 }
 
 /// A key of a known value.
@@ -130,12 +146,12 @@ fn keys_and_frames_off_the_block_boundary_are_sealed_or_refused_by_name() {
                 unaligned += 1;
                 let result = token.seal(
                     &key,
-                    &SealRequest {
-                        frame: &frame,
-                        recipient: &software::public_half(&recipient),
-                        cipher: ContentCipher::for_key(kind),
-                        oaep: OaepHash::Sha1,
-                    },
+                    &request(
+                        kind,
+                        &frame,
+                        &software::public_half(&recipient),
+                        OaepHash::Sha1,
+                    ),
                 );
                 match result {
                     Ok(sealed) => {
@@ -171,12 +187,12 @@ fn a_key_that_may_not_be_derived_from_is_spliced_or_refused_by_name() {
             let frame = frame_with_serial(kind, serial_len);
             let result = token.seal(
                 &key,
-                &SealRequest {
-                    frame: &frame,
-                    recipient: &software::public_half(&recipient),
-                    cipher: ContentCipher::for_key(kind),
-                    oaep: OaepHash::Sha256,
-                },
+                &request(
+                    kind,
+                    &frame,
+                    &software::public_half(&recipient),
+                    OaepHash::Sha256,
+                ),
             );
             if frame.prefix().len().is_multiple_of(16) {
                 result.unwrap();
@@ -459,12 +475,12 @@ fn a_module_that_can_do_nothing_of_it_is_told_what_it_lacks() {
         let key = import(&token, "kn.test", kind, &value(kind));
         let refused = token.seal(
             &key,
-            &SealRequest {
-                frame: &frame(kind),
-                recipient: &software::public_half(&software::recipient()),
-                cipher: ContentCipher::for_key(kind),
-                oaep: OaepHash::Sha256,
-            },
+            &request(
+                kind,
+                &frame(kind),
+                &software::public_half(&software::recipient()),
+                OaepHash::Sha256,
+            ),
         );
         assert!(
             matches!(refused, Err(HsmError::SelfTest { .. })),

@@ -13,7 +13,7 @@ use kdh_proto::{
 };
 use time::OffsetDateTime;
 
-use crate::world::{MODULES, World};
+use crate::world::World;
 
 /// The system's clock, put forward.
 #[derive(Clone, Default)]
@@ -27,7 +27,7 @@ impl Clock for Forward {
 
 #[test]
 fn a_certificate_is_refused_once_it_has_expired() {
-    hsm_modules::on(&MODULES, |place| {
+    hsm_modules::on(&hsm_modules::WHOLE, |place| {
         let world = World::new(place.folder());
         let runtime = tokio::runtime::Runtime::new().unwrap();
         runtime.block_on(async {

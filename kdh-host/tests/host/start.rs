@@ -11,11 +11,11 @@ use kdh_proto::{
 use serde_json::{Value, json};
 use sqlx::{Connection, Row as _, SqliteConnection};
 
-use crate::world::{MODULES, World};
+use crate::world::World;
 
 #[test]
 fn a_sound_host_starts_and_stops_and_starts_again() {
-    hsm_modules::on(&MODULES, |place| {
+    hsm_modules::on(&hsm_modules::WHOLE, |place| {
         let world = World::new(place.folder());
         kdh_host::check(&world.config(), SystemClock.now(), true).unwrap();
         let runtime = tokio::runtime::Runtime::new().unwrap();
@@ -57,7 +57,7 @@ fn what_stops_the_host_is_found_by_the_check() {
             fs::write(world.path("crl-ca-krd.der"), "x").unwrap();
         }),
     ];
-    hsm_modules::on(&MODULES, |place| {
+    hsm_modules::on(&hsm_modules::WHOLE, |place| {
         let world = World::new(place.folder());
         let kept = [
             "kdh.pem",
@@ -89,7 +89,7 @@ fn what_stops_the_host_is_found_by_the_check() {
 
 #[test]
 fn a_key_that_the_token_lacks_stops_the_host_and_is_not_forgotten() {
-    hsm_modules::on(&MODULES, |place| {
+    hsm_modules::on(&hsm_modules::WHOLE, |place| {
         let world = World::new(place.folder());
         let runtime = tokio::runtime::Runtime::new().unwrap();
         runtime.block_on(async {
@@ -125,7 +125,7 @@ fn a_key_that_the_token_lacks_stops_the_host_and_is_not_forgotten() {
 
 #[test]
 fn a_host_whose_certificate_is_revoked_gives_nothing_away() {
-    hsm_modules::on(&MODULES, |place| {
+    hsm_modules::on(&hsm_modules::WHOLE, |place| {
         let world = World::new(place.folder());
         let runtime = tokio::runtime::Runtime::new().unwrap();
         runtime.block_on(async {

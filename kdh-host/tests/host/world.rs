@@ -4,7 +4,7 @@
 use std::{
     fs,
     os::unix::fs::PermissionsExt,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{
         LazyLock,
         atomic::{AtomicU8, Ordering},
@@ -13,7 +13,6 @@ use std::{
 };
 
 use hsm::{KeyName, KeyPairKind, KeyRole, Module, Pin, SigningKey, Token, TokenConfig};
-use hsm_modules::{KRYOPTIC, Place, SOFTHSM, TestModule};
 use kdh_host::{Clock, Host, StartError, SystemClock, config::Config, serve};
 use kdh_proto::v1::{
     AddDeviceRequest, EnrollRequest, EnrollResponse, IssueActivationCodeRequest,
@@ -26,14 +25,6 @@ use time::OffsetDateTime;
 use token_tls::TlsIdentity;
 use tokio::{sync::oneshot, task::JoinHandle};
 use tonic::transport::Channel;
-
-/// What the tests of this folder run on.
-pub(crate) static MODULES: [&TestModule; 2] = [&SOFTHSM, &KRYOPTIC];
-
-pub(crate) fn library() -> PathBuf {
-    let place = Place::of_this_process().unwrap();
-    place.module().library().unwrap()
-}
 
 const PIN: &str = "1234";
 const SO_PIN: &str = "12345678";
@@ -292,7 +283,7 @@ impl<'a> World<'a> {
 const LIFE: time::Duration = time::Duration::days(10);
 
 fn configuration() -> String {
-    let library = library();
+    let library = hsm_modules::library();
     CONFIGURATION.replace("LIBRARY", library.to_str().unwrap())
 }
 
@@ -387,7 +378,7 @@ fn serial(len: usize) -> SerialNumber {
 
 fn token(label: &str) -> Token {
     let pin = |pin: &str| Pin::new(pin.to_owned().into());
-    let module = Module::load(&library()).unwrap();
+    let module = Module::load(&hsm_modules::library()).unwrap();
     module
         .initialize_token(label, &pin(SO_PIN), &pin(PIN))
         .unwrap();

@@ -7,7 +7,6 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
-use hsm_modules::Place;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -29,8 +28,7 @@ fn prepare() -> TempDir {
         fs::write(path.join(file), ca.certificate.to_pem()).unwrap();
     }
     let sample = include_str!("../../krd.sample.toml");
-    let place = Place::of_this_process().unwrap();
-    let library = place.module().library().unwrap();
+    let library = hsm_modules::library();
     let text = sample
         .replace("kdh.example.com:7443", "127.0.0.1:1")
         .replace("/usr/lib/softhsm/libsofthsm2.so", library.to_str().unwrap());

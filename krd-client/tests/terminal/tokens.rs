@@ -33,8 +33,7 @@ pub(crate) fn new_token(label: &str) -> Token {
 }
 
 fn module() -> Module {
-    let place = Place::of_this_process().unwrap();
-    Module::load(&place.module().library().unwrap()).unwrap()
+    Module::load(&hsm_modules::library()).unwrap()
 }
 
 fn pin(digits: &str) -> Pin {

@@ -3,7 +3,7 @@
 use std::{
     any::type_name,
     env,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
@@ -80,6 +80,16 @@ impl Place {
         let module = TestModule::called(&module).expect("the parent knows it");
         Some(Self::at(module, Path::new(&folder)).expect("the folder is there"))
     }
+}
+
+/// The library of the module that this process was started for by [`on`].
+///
+/// # Panics
+/// It was not.
+#[expect(clippy::expect_used, reason = "a test fails by panicking")]
+pub fn library() -> PathBuf {
+    let place = Place::of_this_process().expect("a process for a test on one module");
+    place.module().library().expect("the module is there")
 }
 
 /// A closure's type is named after the function in which it stands: `binary::module::test::{{closure}}`.

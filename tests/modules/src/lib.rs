@@ -16,8 +16,12 @@ mod alone;
 mod build;
 mod module;
 mod place;
+mod spy;
 
-pub use alone::{on, on_prepared};
+pub use alone::{library, on, on_prepared};
 pub use build::{build_folder, cargo_build, workspace};
-pub use module::{ALL, Abilities, KRYOPTIC, KRYOPTIC_BARE, KRYOPTIC_UNFIT, SOFTHSM, TestModule};
+pub use module::{
+    ALL, Abilities, KRYOPTIC, KRYOPTIC_BARE, KRYOPTIC_UNFIT, SOFTHSM, TestModule, WHOLE,
+};
 pub use place::Place;
+pub use spy::{spy, spy_variables};

@@ -124,6 +124,9 @@ pub static KRYOPTIC_UNFIT: TestModule = TestModule {
     },
 };
 
+/// The modules as their makers ship them.
+pub static WHOLE: [&TestModule; 2] = [&SOFTHSM, &KRYOPTIC];
+
 /// Every module on which the product runs.
 pub static ALL: [&TestModule; 3] = [&SOFTHSM, &KRYOPTIC, &KRYOPTIC_BARE];
 

@@ -9,14 +9,14 @@ use token_tls::{ClientAuthentication, ConnectError};
 use crate::{
     authority::{CLIENT, SERVER},
     run,
-    world::{GENEROUS, MODULES, SERVER_NAME, World, ask, serve},
+    world::{GENEROUS, SERVER_NAME, World, ask, serve},
 };
 
 const OPERATOR: &str = "CN=ada,OU=Operator";
 
 #[test]
 fn a_client_is_let_in_by_its_certificate_alone() {
-    hsm_modules::on(&MODULES, |place| {
+    hsm_modules::on(&hsm_modules::WHOLE, |place| {
         let world = World::new(place.folder());
         let (ca, other) = (&world.ca, &world.other_ca);
         let refused = |alert| Err(Some(alert));
@@ -96,7 +96,7 @@ fn a_client_is_let_in_by_its_certificate_alone() {
 
 #[test]
 fn where_certificates_are_optional_a_wrong_one_is_still_refused() {
-    hsm_modules::on(&MODULES, |place| {
+    hsm_modules::on(&hsm_modules::WHOLE, |place| {
         let world = World::new(place.folder());
         let (ca, other) = (&world.ca, &world.other_ca);
         run(async {
@@ -116,7 +116,7 @@ fn where_certificates_are_optional_a_wrong_one_is_still_refused() {
 
 #[test]
 fn a_key_that_is_gone_from_the_token_is_named() {
-    hsm_modules::on(&MODULES, |place| {
+    hsm_modules::on(&hsm_modules::WHOLE, |place| {
         let world = World::new(place.folder());
         run(async {
             let server = world.serve(GENEROUS).await;
@@ -136,7 +136,7 @@ fn a_key_that_is_gone_from_the_token_is_named() {
 
 #[test]
 fn a_runtime_with_one_thread_signs_too() {
-    hsm_modules::on(&MODULES, |place| {
+    hsm_modules::on(&hsm_modules::WHOLE, |place| {
         let world = World::new(place.folder());
         let server = tokio::runtime::Runtime::new().unwrap();
         let address = server.block_on(world.serve(GENEROUS));
@@ -153,7 +153,7 @@ fn a_runtime_with_one_thread_signs_too() {
 /// By a client that can speak both versions.
 #[test]
 fn tls_1_2_is_refused() {
-    hsm_modules::on(&MODULES, |place| {
+    hsm_modules::on(&hsm_modules::WHOLE, |place| {
         let world = World::new(place.folder());
         run(async {
             let clients = ClientAuthentication::Optional(world.ca.certificate.clone());

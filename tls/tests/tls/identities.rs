@@ -5,12 +5,12 @@ use token_tls::{ClientAuthentication, TlsError, TlsIdentity, client_config, serv
 
 use crate::{
     authority::{CLIENT, SERVER},
-    world::{MODULES, SIGNATURES, World},
+    world::{SIGNATURES, World},
 };
 
 #[test]
 fn a_certificate_belongs_to_its_p256_key() {
-    hsm_modules::on(&MODULES, |place| {
+    hsm_modules::on(&hsm_modules::WHOLE, |place| {
         let world = World::new(place.folder());
         let name = KeyName::new("ca-ops").unwrap();
         let bits = 2048;

@@ -17,12 +17,12 @@ use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 use crate::{
     authority::{CLIENT, SERVER},
     run,
-    world::{GENEROUS, MODULES, PATIENCE, SERVER_NAME, World, ask, serve_by},
+    world::{GENEROUS, PATIENCE, SERVER_NAME, World, ask, serve_by},
 };
 
 #[test]
 fn those_who_say_nothing_hold_up_nobody() {
-    hsm_modules::on(&MODULES, |place| {
+    hsm_modules::on(&hsm_modules::WHOLE, |place| {
         let world = World::new(place.folder());
         run(async {
             let limits = AcceptLimits {
@@ -45,7 +45,7 @@ fn those_who_say_nothing_hold_up_nobody() {
 
 #[test]
 fn a_place_is_free_again_when_the_handshake_takes_too_long() {
-    hsm_modules::on(&MODULES, |place| {
+    hsm_modules::on(&hsm_modules::WHOLE, |place| {
         let world = World::new(place.folder());
         run(async {
             let limits = AcceptLimits {
@@ -65,7 +65,7 @@ fn a_place_is_free_again_when_the_handshake_takes_too_long() {
 
 #[test]
 fn a_connection_too_many_waits_for_a_place() {
-    hsm_modules::on(&MODULES, |place| {
+    hsm_modules::on(&hsm_modules::WHOLE, |place| {
         let world = World::new(place.folder());
         run(async {
             let limits = AcceptLimits {
@@ -92,7 +92,7 @@ fn a_connection_too_many_waits_for_a_place() {
 
 #[test]
 fn who_says_nothing_after_the_handshake_is_hung_up_on() {
-    hsm_modules::on(&MODULES, |place| {
+    hsm_modules::on(&hsm_modules::WHOLE, |place| {
         let world = World::new(place.folder());
         run(async {
             let limits = AcceptLimits {
@@ -112,7 +112,7 @@ fn who_says_nothing_after_the_handshake_is_hung_up_on() {
 
 #[test]
 fn a_client_without_certificate_has_less_time_however_busy_it_is() {
-    hsm_modules::on(&MODULES, |place| {
+    hsm_modules::on(&hsm_modules::WHOLE, |place| {
         let world = World::new(place.folder());
         run(async {
             let limits = AcceptLimits {
@@ -136,7 +136,7 @@ fn a_client_without_certificate_has_less_time_however_busy_it_is() {
 
 #[test]
 fn clients_without_certificate_have_half_of_the_places() {
-    hsm_modules::on(&MODULES, |place| {
+    hsm_modules::on(&hsm_modules::WHOLE, |place| {
         let world = World::new(place.folder());
         run(async {
             let limits = AcceptLimits {
@@ -162,7 +162,7 @@ fn clients_without_certificate_have_half_of_the_places() {
 
 #[test]
 fn one_address_does_not_take_all_places() {
-    hsm_modules::on(&MODULES, |place| {
+    hsm_modules::on(&hsm_modules::WHOLE, |place| {
         let world = World::new(place.folder());
         run(async {
             let limits = AcceptLimits {
@@ -187,7 +187,7 @@ fn one_address_does_not_take_all_places() {
 
 #[test]
 fn handshakes_wait_for_their_turn_at_the_token() {
-    hsm_modules::on(&MODULES, |place| {
+    hsm_modules::on(&hsm_modules::WHOLE, |place| {
         let world = World::new(place.folder());
         run(async {
             let identity = world.server(&world.ca, SERVER);

@@ -8,7 +8,7 @@ use tokio::{io::AsyncWriteExt, net::TcpListener};
 use crate::{
     authority::SERVER,
     run,
-    world::{GENEROUS, MODULES, PATIENCE, SERVER_NAME, World, ask, serve},
+    world::{GENEROUS, PATIENCE, SERVER_NAME, World, ask, serve},
 };
 
 enum Expected {
@@ -21,7 +21,7 @@ enum Expected {
 
 #[test]
 fn a_server_is_accepted_by_its_certificate_and_name() {
-    hsm_modules::on(&MODULES, |place| {
+    hsm_modules::on(&hsm_modules::WHOLE, |place| {
         use Expected::{Accepted, AnotherServer, Rejected};
         let world = World::new(place.folder());
         let (ca, other) = (&world.ca, &world.other_ca);

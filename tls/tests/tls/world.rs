@@ -1,14 +1,8 @@
 //! What every test needs: a token with a server's and a client's key, two CAs, a server, a client.
 
-use std::{
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use hsm::{KeyName, KeyPairKind, KeyRole, Module, Pin, SigningKey, Token, TokenConfig};
-use hsm_modules::{KRYOPTIC, Place, SOFTHSM, TestModule};
 use pki::{Certificate, issue_csr};
 use rustls::ServerConfig;
 use token_tls::{
@@ -21,14 +15,6 @@ use tonic::{Request, Status, service::interceptor::InterceptedService, transport
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
 use crate::authority::{Authority, Profile, SERVER};
-
-/// What the tests of this folder run on.
-pub(crate) static MODULES: [&TestModule; 2] = [&SOFTHSM, &KRYOPTIC];
-
-pub(crate) fn library() -> PathBuf {
-    let place = Place::of_this_process().unwrap();
-    place.module().library().unwrap()
-}
 
 /// Long enough for a busy machine; nothing waits for it to pass.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -52,7 +38,7 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new(directory: &Path) -> Self {
-        let module = Module::load(&library()).unwrap();
+        let module = Module::load(&hsm_modules::library()).unwrap();
         let pin = Pin::new("123456".to_owned().into());
         module.initialize_token("tls", &pin, &pin).unwrap();
         let token = module.open(&TokenConfig::new("tls"), &pin).unwrap();

@@ -162,6 +162,14 @@ pub enum HsmError {
         /// Why.
         reason: &'static str,
     },
+    /// A key that is another one than elsewhere, or than before.
+    #[error("key {label} is another one in token {token}")]
+    KeyDiffers {
+        /// The key.
+        label: String,
+        /// The token's label and serial number.
+        token: String,
+    },
     /// Key bytes of a length that the kind of key does not have.
     #[error("a key of {expected} bytes was expected, not {found}")]
     KeyLength {
@@ -193,6 +201,15 @@ pub enum HsmError {
     },
 }
 
+/// What a module says when it cannot go on, and what many say of a question that they do not like.
+const MODULE_FAILED: [RvError; 5] = [
+    RvError::GeneralError,
+    RvError::FunctionFailed,
+    RvError::HostMemory,
+    RvError::DeviceMemory,
+    RvError::SessionCount,
+];
+
 fn in_label(label: Option<&str>) -> String {
     label.map_or_else(String::new, |label| format!(" ({label})"))
 }
@@ -201,6 +218,20 @@ impl HsmError {
     /// Whether the same call can succeed later without anyone changing anything.
     pub const fn is_retryable(&self) -> bool {
         matches!(self, Self::Busy | Self::Unavailable { .. })
+    }
+
+    /// Of a call in which nothing was wrong with the question: where the module says that it failed
+    /// itself, it was not available.
+    pub(crate) fn or_unavailable(self, operation: &'static str) -> Self {
+        match self {
+            Self::Call { code, .. } if MODULE_FAILED.map(code_name).contains(&code) => {
+                Self::Unavailable {
+                    operation,
+                    reason: code,
+                }
+            }
+            other => other,
+        }
     }
 
     /// Whether the module said that its device failed.

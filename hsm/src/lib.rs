@@ -15,9 +15,12 @@ mod capabilities;
 mod check_value;
 mod combine;
 mod error;
+mod group;
+mod health;
 mod inspect;
 mod kcv;
 mod keys;
+mod known;
 mod module;
 mod name;
 mod open;
@@ -30,11 +33,13 @@ mod role;
 mod seal;
 mod secret;
 mod self_test;
+mod sessions;
 mod signing;
 mod speed;
 mod staged;
 mod template;
 mod token;
+mod warden;
 mod worker;
 
 pub use capabilities::{
@@ -42,6 +47,8 @@ pub use capabilities::{
 };
 pub use combine::Combination;
 pub use error::HsmError;
+pub use group::TokenGroup;
+pub use health::{Failure, Health};
 pub use kcv::{Kcv, KcvError, KcvMethod};
 pub use keys::{KeyClass, KeyStrength, KeySummary, SecretKey};
 pub use module::{Module, ModuleInfo, TokenInfo};

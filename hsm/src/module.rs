@@ -162,7 +162,7 @@ impl Module {
     /// process has the token open already.
     pub fn open(&self, config: &TokenConfig, pin: &Pin) -> Result<Token, HsmError> {
         let (slot, info) = self.find_token(&config.label, config.serial.as_deref())?;
-        Token::open(&self.pkcs11, slot, info, config, pin)
+        Token::open(self, slot, info, config, pin)
     }
 
     pub(crate) fn find_token(

@@ -1,9 +1,12 @@
-//! A few threads that work for many callers: a bounded queue, and a deadline for each answer.
+//! A few threads that work for many callers: a bounded queue, a deadline for each answer, and
+//! replacements for threads that do not come back.
 
 use std::{
+    collections::HashMap,
     io,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
         mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel},
     },
     thread::{self, JoinHandle},
@@ -12,55 +15,78 @@ use std::{
 
 use crate::HsmError;
 
-type Job<W> = Box<dyn FnOnce(&mut W) + Send>;
+type Job = Box<dyn FnOnce() + Send>;
 
-/// Threads that each own a `W`. They end when the pool is dropped, which waits for them: a process
-/// that ends while a thread is inside of a module takes the module apart under it.
-pub(crate) struct Pool<W> {
+/// Threads that call into a module. They end when the pool is dropped, which waits for them: a process
+/// that ends while a thread is inside of a module takes the module apart under it. No job may own
+/// the pool.
+pub(crate) struct Pool {
     /// `None` only while the pool is dropped.
-    jobs: Option<SyncSender<Job<W>>>,
+    jobs: Option<SyncSender<Job>>,
+    waiting: Arc<Mutex<Receiver<Job>>>,
     deadline: Duration,
-    /// Disconnected when the last thread has given up its `W`.
-    ended: Mutex<Receiver<()>>,
-    threads: Vec<JoinHandle<()>>,
+    max_stuck: usize,
+    crew: Arc<Crew>,
 }
 
-impl<W: Send + 'static> Pool<W> {
-    /// Starts a thread for each of `workers`, with room for `queue` jobs that wait.
-    pub(crate) fn start(workers: Vec<W>, queue: usize, deadline: Duration) -> io::Result<Self> {
-        let (jobs, waiting) = sync_channel::<Job<W>>(queue);
-        let waiting = Arc::new(Mutex::new(waiting));
-        let (running, ended) = sync_channel(0);
-        let mut threads = Vec::new();
-        for mut worker in workers {
-            let waiting = Arc::clone(&waiting);
-            let running = running.clone();
-            let thread = thread::Builder::new()
-                .name("hsm-worker".to_owned())
-                .spawn(move || {
-                    while let Some(job) = next(&waiting) {
-                        job(&mut worker);
-                    }
-                    drop(worker);
-                    drop(running);
-                })?;
-            threads.push(thread);
-        }
-        Ok(Self {
+/// More threads are stuck in the module than are replaced.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct TooManyStuck(pub(crate) usize);
+
+/// Who works.
+#[derive(Default)]
+struct Crew {
+    threads: Mutex<Threads>,
+    /// Somebody has ended.
+    ended: Condvar,
+}
+
+#[derive(Default)]
+struct Threads {
+    last: u64,
+    at_work: HashMap<u64, Thread>,
+    /// Those that were given up and are still inside of the module.
+    stuck: usize,
+}
+
+struct Thread {
+    /// When its present job began, if it has one.
+    began: Option<Instant>,
+    /// It takes no more jobs.
+    ended: bool,
+    handle: JoinHandle<()>,
+}
+
+impl Pool {
+    /// Starts this many threads, with room for `queue` jobs that wait. A job that takes longer than
+    /// `deadline` is given up, and up to `max_stuck` threads that are lost so are replaced.
+    pub(crate) fn start(
+        threads: usize,
+        queue: usize,
+        deadline: Duration,
+        max_stuck: usize,
+    ) -> io::Result<Self> {
+        let (jobs, waiting) = sync_channel::<Job>(queue);
+        let pool = Self {
             jobs: Some(jobs),
+            waiting: Arc::new(Mutex::new(waiting)),
             deadline,
-            ended: Mutex::new(ended),
-            threads,
-        })
+            max_stuck,
+            crew: Arc::default(),
+        };
+        for _ in 0..threads.max(1) {
+            pool.add_thread(&mut pool.crew.threads())?;
+        }
+        Ok(pool)
     }
 
-    /// Has a worker do `work` and waits for the answer.
+    /// Has a thread do `work` and waits for the answer.
     ///
     /// A full queue answers at once; a job that waited until its deadline is never begun.
     pub(crate) fn run<T: Send + 'static>(
         &self,
         operation: &'static str,
-        work: impl FnOnce(&mut W) -> Result<T, HsmError> + Send + 'static,
+        work: impl FnOnce() -> Result<T, HsmError> + Send + 'static,
     ) -> Result<T, HsmError> {
         let unavailable = |reason: &str| HsmError::Unavailable {
             operation,
@@ -69,46 +95,138 @@ impl<W: Send + 'static> Pool<W> {
         let asked = Instant::now();
         let deadline = self.deadline;
         let (answer, answered) = sync_channel(1);
-        let job = Box::new(move |worker: &mut W| {
+        self.submit(move || {
             if asked.elapsed() < deadline {
                 // A caller that has given up does not want the answer.
-                answer.send(work(worker)).unwrap_or_default();
+                answer.send(work()).unwrap_or_default();
             }
-        });
-        let gone = || unavailable("no worker is left");
-        let jobs = self.jobs.as_ref().ok_or_else(gone)?;
-        jobs.try_send(job).map_err(|error| match error {
-            TrySendError::Full(_) => HsmError::Busy,
-            TrySendError::Disconnected(_) => gone(),
         })?;
         match answered.recv_timeout(deadline) {
             Ok(result) => result,
             Err(RecvTimeoutError::Disconnected) if asked.elapsed() < deadline => {
-                Err(unavailable("the worker ended"))
+                Err(unavailable("the call panicked"))
             }
-            Err(_) => Err(unavailable("deadline")),
+            Err(_) => Err(unavailable(DEADLINE)),
         }
+    }
+
+    /// Has a thread do `work`, and waits for nothing.
+    ///
+    /// # Errors
+    /// [`HsmError::Busy`]: the queue is full.
+    pub(crate) fn submit(&self, work: impl FnOnce() + Send + 'static) -> Result<(), HsmError> {
+        let jobs = self.jobs.as_ref().ok_or(HsmError::Busy)?;
+        jobs.try_send(Box::new(work)).map_err(|error| match error {
+            // The pool itself holds the receiver.
+            TrySendError::Full(_) | TrySendError::Disconnected(_) => HsmError::Busy,
+        })
+    }
+
+    /// Gives up threads that have been in one call for longer than the deadline, and starts others
+    /// in their place. One that comes back later ends then.
+    ///
+    /// # Errors
+    /// [`TooManyStuck`], every time, as long as there are: nobody was started in their place.
+    pub(crate) fn replace_stuck(&self) -> Result<(), TooManyStuck> {
+        let mut threads = self.crew.threads();
+        let is_stuck =
+            |thread: &Thread| thread.began.is_some_and(|at| at.elapsed() > self.deadline);
+        let late = threads.at_work.extract_if(|_, thread| is_stuck(thread));
+        let late = late.count();
+        threads.stuck += late;
+        for _ in 0..late {
+            if threads.stuck > self.max_stuck {
+                break;
+            }
+            tracing::error!(
+                stuck = threads.stuck,
+                limit = self.max_stuck,
+                "a call into the module does not come back; its thread is replaced"
+            );
+            if let Err(error) = self.add_thread(&mut threads) {
+                tracing::error!(%error, "a thread that is stuck could not be replaced");
+            }
+        }
+        if threads.stuck > self.max_stuck {
+            return Err(TooManyStuck(threads.stuck));
+        }
+        Ok(())
+    }
+
+    fn add_thread(&self, threads: &mut Threads) -> io::Result<()> {
+        threads.last += 1;
+        let me = threads.last;
+        let (waiting, crew) = (Arc::clone(&self.waiting), Arc::clone(&self.crew));
+        let handle = thread::Builder::new()
+            .name("hsm-worker".to_owned())
+            .spawn(move || crew.work(me, &waiting))?;
+        let thread = Thread {
+            began: None,
+            ended: false,
+            handle,
+        };
+        threads.at_work.insert(me, thread);
+        Ok(())
     }
 }
 
-impl<W> Drop for Pool<W> {
+/// Why an answer did not come.
+pub(crate) const DEADLINE: &str = "deadline";
+
+impl Crew {
+    fn threads(&self) -> MutexGuard<'_, Threads> {
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The life of a thread.
+    fn work(&self, me: u64, waiting: &Mutex<Receiver<Job>>) {
+        while let Some(job) = next(waiting) {
+            self.change(me, |thread| thread.began = Some(Instant::now()));
+            // Its caller learns of it: the answer's sender is gone.
+            if catch_unwind(AssertUnwindSafe(job)).is_err() {
+                tracing::error!("a call panicked");
+            }
+            if !self.change(me, |thread| thread.began = None) {
+                self.threads().stuck -= 1;
+                tracing::warn!("a call that was given up has come back");
+                return;
+            }
+        }
+        self.change(me, |thread| thread.ended = true);
+        self.ended.notify_all();
+    }
+
+    /// Whether the thread still belongs to the crew.
+    fn change(&self, me: u64, change: impl FnOnce(&mut Thread)) -> bool {
+        self.threads().at_work.get_mut(&me).map(change).is_some()
+    }
+}
+
+impl Drop for Pool {
     fn drop(&mut self) {
+        // Threads end when there is nothing more to do.
         self.jobs = None;
-        // Nothing is ever sent. A thread that is stuck in the module is not waited for longer than a
-        // caller would have.
-        let ended = self.ended.get_mut().unwrap_or_else(PoisonError::into_inner);
-        if ended.recv_timeout(self.deadline) == Err(RecvTimeoutError::Timeout) {
-            tracing::warn!("a worker is stuck in the module");
+        let threads = self.crew.threads();
+        if threads.stuck > 0 {
+            tracing::warn!(stuck = threads.stuck, "threads are stuck in the module");
+        }
+        // One that is in a call is not waited for longer than a caller would have.
+        let waited = self
+            .crew
+            .ended
+            .wait_timeout_while(threads, self.deadline, |threads| {
+                threads.at_work.values().any(|thread| !thread.ended)
+            });
+        let (mut threads, waited) = waited.unwrap_or_else(PoisonError::into_inner);
+        if waited.timed_out() {
+            tracing::warn!("a thread is stuck in the module");
             return;
         }
+        let at_work = std::mem::take(&mut threads.at_work);
+        drop(threads);
         // The module's own clean-up for a thread runs after the thread's last line.
-        let this = thread::current().id();
-        for thread in self
-            .threads
-            .drain(..)
-            .filter(|thread| thread.thread().id() != this)
-        {
-            if thread.join().is_err() {
+        for thread in at_work.into_values() {
+            if thread.handle.join().is_err() {
                 tracing::warn!("a worker panicked");
             }
         }
@@ -117,7 +235,7 @@ impl<W> Drop for Pool<W> {
 
 /// The next job; `None` when the pool is gone. One idle worker waits for the queue, the others for
 /// their turn to wait.
-fn next<W>(waiting: &Mutex<Receiver<Job<W>>>) -> Option<Job<W>> {
+fn next(waiting: &Mutex<Receiver<Job>>) -> Option<Job> {
     let waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
     waiting.recv().ok()
 }
@@ -131,6 +249,10 @@ mod tests {
 
     const LONG: Duration = Duration::from_mins(1);
 
+    fn start(threads: usize, deadline: Duration) -> Pool {
+        Pool::start(threads, 1, deadline, 1).unwrap()
+    }
+
     fn reason(result: Result<(), HsmError>) -> String {
         match result {
             Err(HsmError::Unavailable { reason, .. }) => reason,
@@ -140,85 +262,134 @@ mod tests {
 
     #[test]
     fn a_full_queue_is_busy_at_once_and_free_again_later() {
-        let pool = Arc::new(Pool::start(vec![()], 1, LONG).unwrap());
+        let pool = start(1, LONG);
         let (begun, has_begun) = channel();
         let (finish, may_finish) = channel::<()>();
 
-        // The first job occupies the worker ...
-        let first = thread::spawn({
-            let pool = Arc::clone(&pool);
-            move || {
-                pool.run("test", move |()| {
-                    begun.send(()).unwrap();
-                    may_finish.recv().unwrap();
-                    Ok(())
-                })
-            }
-        });
+        // The first job occupies the thread, the second one the queue.
+        pool.submit(move || {
+            begun.send(()).unwrap();
+            may_finish.recv().unwrap();
+        })
+        .unwrap();
         has_begun.recv().unwrap();
-        // ... the second one the queue. It is put there directly: to wait for its answer would need
-        // a thread of which nobody knows when it has asked.
-        let jobs = pool.jobs.as_ref().unwrap();
-        jobs.try_send(Box::new(|()| ())).unwrap();
-
-        assert!(matches!(pool.run("test", |()| Ok(())), Err(HsmError::Busy)));
+        let (emptied, is_empty) = channel();
+        pool.submit(move || emptied.send(()).unwrap()).unwrap();
+        assert!(matches!(pool.run("test", || Ok(())), Err(HsmError::Busy)));
 
         finish.send(()).unwrap();
-        first.join().unwrap().unwrap();
-        let (emptied, is_empty) = channel();
-        jobs.send(Box::new(move |()| emptied.send(()).unwrap()))
-            .unwrap();
         is_empty.recv().unwrap();
-        pool.run("test", |()| Ok(())).unwrap();
+        pool.run("test", || Ok(())).unwrap();
     }
 
     #[test]
     fn a_late_answer_is_not_waited_for() {
-        let pool = Pool::start(vec![()], 1, Duration::from_millis(1)).unwrap();
+        let pool = start(1, Duration::from_millis(1));
         let (finish, may_finish) = channel::<()>();
-        let late = pool.run("test", move |()| {
+        let late = pool.run("test", move || {
             may_finish.recv().unwrap_or_default();
             Ok(())
         });
-        assert_eq!(reason(late), "deadline");
+        assert_eq!(reason(late), DEADLINE);
         drop(finish);
     }
 
     #[test]
     fn a_job_past_its_deadline_is_never_begun() {
-        let pool = Pool::start(vec![()], 1, Duration::ZERO).unwrap();
+        let pool = start(1, Duration::ZERO);
         let (begun, has_begun) = channel();
-        let late = pool.run("test", move |()| {
+        let late = pool.run("test", move || {
             begun.send(()).unwrap();
             Ok(())
         });
-        assert_eq!(reason(late), "deadline");
+        assert_eq!(reason(late), DEADLINE);
         // The job was dropped unbegun, and `begun` with it.
         assert!(has_begun.recv().is_err());
     }
 
     #[test]
-    fn a_worker_that_dies_is_told_from_one_that_is_slow() {
-        let pool = Pool::start(vec![()], 1, LONG).unwrap();
-        let died = pool.run("test", |()| panic!("a test"));
-        assert_eq!(reason(died), "the worker ended");
-        // Its thread may still be about to end.
-        let gone = pool.run("test", |()| Ok(()));
-        assert!(["no worker is left", "the worker ended"].contains(&reason(gone).as_str()));
+    fn a_call_that_panics_is_told_from_one_that_is_slow_and_costs_no_thread() {
+        let pool = start(1, LONG);
+        let died = pool.run("test", || panic!("a test"));
+        assert_eq!(reason(died), "the call panicked");
+        pool.run("test", || Ok(())).unwrap();
     }
 
     #[test]
     fn errors_pass_through() {
-        let pool = Pool::start(vec![0], 1, LONG).unwrap();
-        let error = pool.run::<()>("test", |_| Err(HsmError::OpeningFailed));
+        let pool = start(1, LONG);
+        let error = pool.run::<()>("test", || Err(HsmError::OpeningFailed));
         assert!(matches!(error, Err(HsmError::OpeningFailed)));
     }
 
     #[test]
-    fn workers_end_with_the_pool() {
+    fn threads_end_with_the_pool() {
+        let pool = start(2, LONG);
         let (gone, is_gone) = channel::<()>();
-        drop(Pool::start(vec![gone], 1, LONG).unwrap());
-        // The thread owned the only sender, and was waited for.
+        pool.submit(move || drop(gone)).unwrap();
+        drop(pool);
         assert_eq!(is_gone.try_recv(), Err(TryRecvError::Disconnected));
+    }
+
+    /// Gives up what does not come back, once its time is over.
+    fn give_up(pool: &Pool) -> Result<(), TooManyStuck> {
+        let began = |pool: &Pool| {
+            let threads = pool.crew.threads();
+            threads
+                .at_work
+                .values()
+                .filter_map(|thread| thread.began)
+                .max()
+        };
+        while began(pool).is_some_and(|began| began.elapsed() <= pool.deadline) {
+            thread::yield_now();
+        }
+        pool.replace_stuck()
+    }
+
+    /// A call that hangs until the sender is used or dropped.
+    fn hang(pool: &Pool) -> SyncSender<()> {
+        let (finish, may_finish) = sync_channel::<()>(1);
+        let late = pool.run("test", move || {
+            may_finish.recv().unwrap_or_default();
+            Ok(())
+        });
+        assert_eq!(reason(late), DEADLINE);
+        finish
+    }
+
+    #[test]
+    fn threads_that_do_not_come_back_are_replaced_up_to_a_limit() {
+        let pool = start(1, Duration::from_millis(50));
+        let first = hang(&pool);
+        assert_eq!(give_up(&pool), Ok(()));
+        // Another thread works in its place ...
+        pool.run("test", || Ok(())).unwrap();
+        // ... and hangs too.
+        let second = hang(&pool);
+        assert_eq!(give_up(&pool), Err(TooManyStuck(2)));
+        assert_eq!(pool.replace_stuck(), Err(TooManyStuck(2)));
+        drop((first, second));
+    }
+
+    #[test]
+    fn a_thread_that_comes_back_late_counts_no_more() {
+        let pool = start(1, Duration::from_millis(50));
+        let finish = hang(&pool);
+        assert_eq!(give_up(&pool), Ok(()));
+        assert_eq!(pool.crew.threads().stuck, 1);
+        drop(finish);
+        while pool.crew.threads().stuck > 0 {
+            thread::yield_now();
+        }
+        pool.run("test", || Ok(())).unwrap();
+    }
+
+    #[test]
+    fn a_job_that_waits_long_is_not_taken_for_stuck() {
+        let pool = start(1, LONG);
+        pool.run("test", || Ok(())).unwrap();
+        assert_eq!(pool.replace_stuck(), Ok(()));
+        assert_eq!(pool.crew.threads().stuck, 0);
     }
 }

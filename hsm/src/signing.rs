@@ -11,7 +11,7 @@ use pki::{PublicKey, PublicKeyKind, Signer};
 use sha2::{Digest, Sha256};
 
 use crate::{
-    HsmError, KeyName, KeyRole, Token, error::CallResult, inspect::public_key, keys::may,
+    HsmError, KeyName, KeyRole, TokenGroup, error::CallResult, inspect::public_key, keys::may,
     template::Flag, worker::Worker,
 };
 
@@ -26,42 +26,28 @@ const SHA256_DIGEST_INFO: [u8; 19] = [
 /// Bytes of each of the two numbers of a P-256 signature.
 const P256_SCALAR_LEN: usize = 32;
 
-/// A private key in a token, for signing. Clones share the token.
+/// A private key in a token, or in several that hold it, for signing. Clones share the tokens.
 #[derive(Clone)]
 pub struct SigningKey {
-    token: Token,
+    tokens: TokenGroup,
     role: KeyRole,
     name: KeyName,
     public_key: PublicKey,
 }
 
 impl SigningKey {
-    pub(crate) fn find(token: &Token, role: KeyRole, name: &KeyName) -> Result<Self, HsmError> {
-        if !role.is_pair() {
-            return Err(HsmError::WrongRole {
-                operation: OPERATION,
-                role,
-            });
-        }
-        let public_key = token.run("find a signing key", {
-            let name = name.clone();
-            move |worker| {
-                let key = worker.key(role, &name)?;
-                if !may(&worker.session, key, Flag::Sign, &name)? {
-                    return Err(HsmError::UsageNotAllowed {
-                        label: name.label().to_owned(),
-                        usage: Flag::Sign.name(),
-                    });
-                }
-                public_key(&worker.session, key, &name)
-            }
-        })?;
-        Ok(Self {
-            token: token.clone(),
+    pub(crate) const fn new(
+        tokens: TokenGroup,
+        role: KeyRole,
+        name: KeyName,
+        public_key: PublicKey,
+    ) -> Self {
+        Self {
+            tokens,
             role,
-            name: name.clone(),
+            name,
             public_key,
-        })
+        }
     }
 
     /// Its name in the token.
@@ -77,7 +63,7 @@ impl SigningKey {
 
 impl fmt::Debug for SigningKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "SigningKey({} in {:?})", self.name, self.token)
+        write!(f, "SigningKey({} in {:?})", self.name, self.tokens)
     }
 }
 
@@ -89,16 +75,40 @@ impl Signer for SigningKey {
     }
 
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>, HsmError> {
-        let (role, name, kind) = (self.role, self.name.clone(), self.public_key.kind());
-        let message = message.to_vec();
-        self.token.run(OPERATION, move |worker| {
-            let key = worker.key(role, &name)?;
-            match kind {
-                PublicKeyKind::Rsa { bits } => sign_rsa(worker, key, &name, &message, bits),
-                PublicKeyKind::P256 => sign_p256(worker, key, &name, &message),
-            }
+        self.tokens.on_one(|token| {
+            let (role, name, kind) = (self.role, self.name.clone(), self.public_key.kind());
+            let message = message.to_vec();
+            token.run(OPERATION, move |worker| {
+                let key = worker.key(role, &name)?;
+                match kind {
+                    PublicKeyKind::Rsa { bits } => sign_rsa(worker, key, &name, &message, bits),
+                    PublicKeyKind::P256 => sign_p256(worker, key, &name, &message),
+                }
+            })
         })
     }
+}
+
+/// The public half of a key that may sign.
+pub(crate) fn public_half(
+    worker: &mut Worker,
+    role: KeyRole,
+    name: &KeyName,
+) -> Result<PublicKey, HsmError> {
+    if !role.is_pair() {
+        return Err(HsmError::WrongRole {
+            operation: OPERATION,
+            role,
+        });
+    }
+    let key = worker.key(role, name)?;
+    if !may(&worker.session, key, Flag::Sign, name)? {
+        return Err(HsmError::UsageNotAllowed {
+            label: name.label().to_owned(),
+            usage: Flag::Sign.name(),
+        });
+    }
+    public_key(&worker.session, key, name)
 }
 
 pub(crate) fn sign_rsa(

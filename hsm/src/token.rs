@@ -3,32 +3,31 @@
 use std::{
     fmt,
     sync::{
-        Arc, Mutex, OnceLock,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
-use cryptoki::{
-    context::Pkcs11,
-    error::{Error as CryptokiError, RvError},
-    session::{Session, UserType},
-    slot::Slot,
-};
+use cryptoki::slot::Slot;
 use pki::PublicKey;
 use tr34::{EnvelopedKeyBlock, KeyKind, OaepHash};
 
 use crate::{
-    Capabilities, ClearKey, ClearKeyBlock, Combination, CombiningWay, DecryptionKey, HsmError,
-    InProcessMemoryConsent, Kcv, KeyName, KeyPairKind, KeyRole, KeyStrength, KeySummary, Missing,
-    OpeningWay, Pin, SealRequest, SealedKeyBlock, SealingWay, SecretKey, SelfTestReport,
-    SigningKey, Speed, StagedKey, TokenInfo, check_value,
+    Capabilities, ClearKey, ClearKeyBlock, Combination, CombiningWay, DecryptionKey, Health,
+    HsmError, InProcessMemoryConsent, Kcv, KeyName, KeyPairKind, KeyRole, KeyStrength, KeySummary,
+    Missing, Module, OpeningWay, Pin, SealRequest, SealedKeyBlock, SealingWay, SecretKey,
+    SelfTestReport, SigningKey, Speed, StagedKey, TokenGroup, TokenInfo, check_value,
     error::CallResult,
     keys,
+    known::Known,
     name::{MAX_RECORD_LABEL_LEN, validate_label},
     open::{self, ExpectedKeyBlock, Means},
     pool::Pool,
-    records, seal, self_test, speed,
+    records, seal, self_test,
+    sessions::Sessions,
+    signing, speed,
+    warden::Warden,
     worker::{Worker, Workplace},
 };
 
@@ -45,13 +44,15 @@ pub struct TokenConfig {
     pub queue: usize,
     /// How long a call may take, waiting included.
     pub deadline: Duration,
+    /// Threads that are replaced when a call does not come back to them. Past that the token fails.
+    pub max_stuck: usize,
     /// Whether key pairs that were made outside of the token are accepted. Never on a host: such a
     /// key may have copies.
     pub accept_imported_keys: bool,
 }
 
 impl TokenConfig {
-    /// The token called `label`, with the defaults: 4 threads, 64 calls, 10 seconds.
+    /// The token called `label`, with the defaults: 4 threads, 64 calls, 10 seconds, 8 replacements.
     pub fn new(label: &str) -> Self {
         Self {
             label: label.to_owned(),
@@ -59,6 +60,7 @@ impl TokenConfig {
             workers: 4,
             queue: 64,
             deadline: Duration::from_secs(10),
+            max_stuck: 8,
             accept_imported_keys: false,
         }
     }
@@ -72,90 +74,48 @@ pub struct Token {
     shared: Arc<Shared>,
 }
 
-/// The pool goes before the anchor: its sessions live by the anchor's login.
+/// The warden goes before what it looks after, and the pool before the sessions that its threads use.
 struct Shared {
     info: TokenInfo,
-    place: Workplace,
     sealing: OnceLock<self_test::Sealing>,
     opening: OnceLock<Result<Means, Missing>>,
     combining: OnceLock<Result<CombiningWay, Missing>>,
-    pool: Pool<Worker>,
-    _anchor: Anchor,
-}
-
-/// The session that logged in, for all of this process's sessions with the token.
-struct Anchor(Mutex<Session>);
-
-impl Anchor {
-    /// One try: every wrong PIN brings the token closer to locking.
-    fn log_in(session: Session, pin: &Pin, token: &str) -> Result<Self, HsmError> {
-        let token = token.to_owned();
-        match session.login(UserType::User, Some(pin.as_secret())) {
-            Ok(()) => Ok(Self(Mutex::new(session))),
-            Err(CryptokiError::Pkcs11(code, function)) => Err(match code {
-                RvError::PinIncorrect | RvError::PinInvalid | RvError::PinLenRange => {
-                    HsmError::PinIncorrect { token }
-                }
-                RvError::PinLocked => HsmError::PinLocked { token },
-                // Whose PIN it was we would not know.
-                RvError::UserAlreadyLoggedIn | RvError::UserAnotherAlreadyLoggedIn => {
-                    HsmError::TokenInUse { label: token }
-                }
-                _ => return Err(CryptokiError::Pkcs11(code, function)).during("log in"),
-            }),
-            Err(error) => Err(error).during("log in"),
-        }
-    }
-}
-
-impl Drop for Anchor {
-    fn drop(&mut self) {
-        // Explicitly: sessions of workers that are still to end would keep the login alive.
-        if let Ok(session) = self.0.get_mut()
-            && let Err(error) = session.logout()
-        {
-            tracing::warn!(%error, "could not log out");
-        }
-    }
+    _warden: Warden,
+    pool: Arc<Pool>,
+    sessions: Arc<Sessions>,
 }
 
 impl Token {
     pub(crate) fn open(
-        pkcs11: &Pkcs11,
+        module: &Module,
         slot: Slot,
         info: TokenInfo,
         config: &TokenConfig,
         pin: &Pin,
     ) -> Result<Self, HsmError> {
-        let mechanisms = pkcs11
+        let mechanisms = module
+            .pkcs11
             .get_mechanism_list(slot)
             .during("list the mechanisms")?;
         let place = Workplace {
-            pkcs11: pkcs11.clone(),
-            slot,
+            pkcs11: module.pkcs11.clone(),
             mechanisms: mechanisms.into(),
             accept_imported_keys: config.accept_imported_keys,
             destroyed: Arc::new(AtomicU64::new(0)),
         };
-        let session = pkcs11.open_ro_session(slot).during("open a session")?;
-        let anchor = Anchor::log_in(session, pin, &config.label)?;
-        let workers: Result<Vec<Worker>, HsmError> =
-            (0..config.workers.max(1)).map(|_| place.reader()).collect();
-        let pool = Pool::start(workers?, config.queue, config.deadline).map_err(|error| {
-            HsmError::Unavailable {
-                operation: "start a worker",
-                reason: error.to_string(),
-            }
-        })?;
+        let sessions = Arc::new(Sessions::open(module, slot, config, pin, place)?);
+        let (threads, queue) = (config.workers, config.queue);
+        let pool = Pool::start(threads, queue, config.deadline, config.max_stuck);
+        let pool = Arc::new(pool.map_err(|error| not_started(&error))?);
         Ok(Self {
             shared: Arc::new(Shared {
                 info,
-                place,
                 sealing: OnceLock::new(),
                 opening: OnceLock::new(),
                 combining: OnceLock::new(),
+                _warden: Warden::start(&pool, &sessions).map_err(|error| not_started(&error))?,
                 pool,
-                _anchor: anchor,
+                sessions,
             }),
         })
     }
@@ -163,6 +123,16 @@ impl Token {
     /// What the token said about itself before the login.
     pub fn info(&self) -> &TokenInfo {
         &self.shared.info
+    }
+
+    /// Whether it can be worked with. What is lost comes back by itself.
+    pub fn health(&self) -> Health {
+        self.shared.sessions.health()
+    }
+
+    /// Has `watcher` called after each change of [`Self::health`], on a thread that it must not hold up.
+    pub fn watch(&self, watcher: impl Fn() + Send + 'static) {
+        self.shared.sessions.watch(watcher);
     }
 
     /// Random bytes from the token.
@@ -199,7 +169,19 @@ impl Token {
     /// # Errors
     /// There is not exactly one, it is weaker than its role, or it does not sign (any more).
     pub fn signing_key(&self, role: KeyRole, name: &KeyName) -> Result<SigningKey, HsmError> {
-        SigningKey::find(self, role, name)
+        TokenGroup::from(self.clone()).signing_key(role, name)
+    }
+
+    pub(crate) fn public_key(&self, role: KeyRole, name: &KeyName) -> Result<PublicKey, HsmError> {
+        let name = name.clone();
+        self.run("find a signing key", move |worker| {
+            signing::public_half(worker, role, &name)
+        })
+    }
+
+    /// What it must hold whenever it comes back.
+    pub(crate) fn remember(&self, key: impl Fn(&mut Known)) {
+        key(&mut self.shared.sessions.known());
     }
 
     /// The terminal's RSA key of this name.
@@ -252,7 +234,8 @@ impl Token {
     /// There is none, or the token refuses.
     pub fn destroy_key(&self, name: &KeyName) -> Result<(), HsmError> {
         let destroyed = keys::destroy(&self.writer()?.session, name);
-        self.shared.place.destroyed.fetch_add(1, Ordering::Release);
+        self.place().destroyed.fetch_add(1, Ordering::Release);
+        self.shared.sessions.known().forget(name);
         destroyed
     }
 
@@ -308,7 +291,7 @@ impl Token {
             self.sealing()?,
             self.opening()?,
             self.combining()?.clone(),
-            &self.shared.place.mechanisms,
+            &self.place().mechanisms,
         ))
     }
 
@@ -356,10 +339,10 @@ impl Token {
     /// # Errors
     /// The key is not there (any more), or the token does not compute it.
     pub fn kcv(&self, key: &SecretKey) -> Result<Kcv, HsmError> {
-        let key = key.clone();
+        let wanted = key.clone();
         self.run("kcv", move |worker| {
-            let handle = worker.key(key.role(), key.name())?;
-            check_value::of_copy(&worker.session, handle, key.kind(), Kcv::LEN)
+            let handle = worker.key(wanted.role(), wanted.name())?;
+            check_value::of_copy(&worker.session, handle, wanted.kind(), Kcv::LEN)
         })
     }
 
@@ -467,19 +450,26 @@ impl Token {
         operation: &'static str,
         work: impl FnOnce(&mut Worker) -> Result<T, HsmError> + Send + 'static,
     ) -> Result<T, HsmError> {
-        self.shared.pool.run(operation, move |worker| {
-            let result = work(worker);
-            if result.is_err() {
-                // The handle may have been what was wrong.
-                worker.forget_handles();
-            }
-            result
-        })
+        let sessions = Arc::clone(&self.shared.sessions);
+        self.shared
+            .pool
+            .run(operation, move || sessions.work(operation, work))
     }
 
     /// Acts that change what the token holds: here and now, in a session of their own.
     pub(crate) fn writer(&self) -> Result<Worker, HsmError> {
-        self.shared.place.writer()
+        self.shared.sessions.writer()
+    }
+
+    fn place(&self) -> &Workplace {
+        self.shared.sessions.place()
+    }
+}
+
+fn not_started(error: &std::io::Error) -> HsmError {
+    HsmError::Unavailable {
+        operation: "start a thread",
+        reason: error.to_string(),
     }
 }
 

@@ -22,7 +22,6 @@ use crate::{
 #[derive(Clone)]
 pub(crate) struct Workplace {
     pub(crate) pkcs11: Pkcs11,
-    pub(crate) slot: Slot,
     pub(crate) mechanisms: Arc<[MechanismType]>,
     pub(crate) accept_imported_keys: bool,
     /// Counts the keys that were destroyed: a handle from before may name another key now.
@@ -30,16 +29,14 @@ pub(crate) struct Workplace {
 }
 
 impl Workplace {
-    /// A worker that can make session objects only.
-    pub(crate) fn reader(&self) -> Result<Worker, HsmError> {
-        let session = self.pkcs11.open_ro_session(self.slot);
-        Ok(Worker::new(self.clone(), session.during("open a session")?))
+    /// A session that can make session objects only.
+    pub(crate) fn session(&self, slot: Slot) -> Result<Session, HsmError> {
+        self.pkcs11.open_ro_session(slot).during("open a session")
     }
 
-    /// A worker that can change what the token holds.
-    pub(crate) fn writer(&self) -> Result<Worker, HsmError> {
-        let session = self.pkcs11.open_rw_session(self.slot);
-        Ok(Worker::new(self.clone(), session.during("open a session")?))
+    /// A session that can change what the token holds.
+    pub(crate) fn writing_session(&self, slot: Slot) -> Result<Session, HsmError> {
+        self.pkcs11.open_rw_session(slot).during("open a session")
     }
 
     pub(crate) fn has(&self, mechanism: MechanismType) -> bool {
@@ -57,16 +54,19 @@ impl Workplace {
 pub(crate) struct Worker {
     pub(crate) place: Workplace,
     pub(crate) session: Session,
+    /// Of the token's sessions: counts its losses.
+    pub(crate) generation: u64,
     handles: HashMap<(KeyRole, KeyName), ObjectHandle>,
     destroyed_seen: u64,
 }
 
 impl Worker {
-    fn new(place: Workplace, session: Session) -> Self {
+    pub(crate) fn new(place: Workplace, session: Session, generation: u64) -> Self {
         Self {
             destroyed_seen: place.destroyed.load(Ordering::Acquire),
             place,
             session,
+            generation,
             handles: HashMap::new(),
         }
     }
@@ -78,7 +78,7 @@ impl Worker {
     pub(crate) fn key(&mut self, role: KeyRole, name: &KeyName) -> Result<ObjectHandle, HsmError> {
         let destroyed = self.place.destroyed.load(Ordering::Acquire);
         if destroyed != self.destroyed_seen {
-            self.forget_handles();
+            self.handles.clear();
             self.destroyed_seen = destroyed;
         }
         let key = (role, name.clone());
@@ -95,11 +95,6 @@ impl Worker {
         )?;
         self.handles.insert(key, handle);
         Ok(handle)
-    }
-
-    /// After anything that may have made handles stale: a failed call, a lost session.
-    pub(crate) fn forget_handles(&mut self) {
-        self.handles.clear();
     }
 }
 

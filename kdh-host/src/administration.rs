@@ -357,13 +357,13 @@ pub(crate) async fn register_key(
     .await?;
     tx.commit().await?;
     let (for_hsm, header_for_hsm) = (label.clone(), header.clone());
-    let (kind, kcv) = host
+    let (key_in_hsm, kcv) = host
         .in_hsm(move |keys| {
             let (key, kcv) = keys.master_key(&for_hsm).map_err(|error| match error {
                 HsmError::KeyNotFound { .. } => refused(Reason::NotFound, error),
-                HsmError::KeyNotUnique { .. } | HsmError::WeakKey { .. } => {
-                    refused(Reason::RequestInvalid, error)
-                }
+                HsmError::KeyNotUnique { .. }
+                | HsmError::WeakKey { .. }
+                | HsmError::KeyDiffers { .. } => refused(Reason::RequestInvalid, error),
                 other => other.into(),
             })?;
             let expected_kind = header_for_hsm
@@ -377,7 +377,7 @@ pub(crate) async fn register_key(
                 return Err(refused(Reason::RequestInvalid, cause));
             }
             keys.verify_sealable(&key, &header_for_hsm)?;
-            Ok((key.kind(), kcv))
+            Ok((key, kcv))
         })
         .await?;
     if kcv != expected {
@@ -392,7 +392,7 @@ pub(crate) async fn register_key(
         name,
         hsm_label: label,
         header,
-        kind: kind.to_string(),
+        kind: key_in_hsm.kind().to_string(),
         kcv,
         created_at: String::new(),
     };
@@ -415,7 +415,7 @@ pub(crate) async fn register_key(
     .await?;
     let stored = tx.key(&key.name).await?;
     let stored = stored.ok_or_else(|| HostError::Internal("the key is gone".to_owned()))?;
-    host.keys().hold(stored.clone());
+    host.keys().hold(stored.clone(), key_in_hsm);
     tx.commit().await?;
     Ok(stored)
 }

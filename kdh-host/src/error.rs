@@ -53,6 +53,17 @@ impl StartError {
     }
 }
 
+/// Why the host serves no more.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// It could not begin, or a listener failed.
+    #[error(transparent)]
+    Faults(#[from] StartError),
+    /// The HSM is of no more use to this process.
+    #[error("{0}")]
+    Hsm(hsm::Failure),
+}
+
 /// Refuses a call.
 pub(crate) fn refused(reason: Reason, cause: impl std::fmt::Display) -> HostError {
     HostError::Refused {
@@ -114,6 +125,7 @@ impl HostError {
                 | HsmError::SelfTest { .. }
                 | HsmError::OpeningFailed
                 | HsmError::KcvMismatch { .. }
+                | HsmError::KeyDiffers { .. }
                 | HsmError::BadComponent { .. }
                 | HsmError::KeyLength { .. }
                 | HsmError::BadAnswer { .. }

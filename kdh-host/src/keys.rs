@@ -5,7 +5,10 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use hsm::{HsmError, KeyName, KeyRole, Module, Pin, SecretKey, SigningKey, Token};
+use hsm::{
+    Failure, Health, HsmError, KeyName, KeyRole, Module, Pin, SecretKey, SigningKey, Token,
+    TokenGroup,
+};
 use pki::{Certificate, PublicKey, Signer as _};
 use tr34::{ContentCipher, IssuerAndSerial, Kbh, KeyBlockFrame, KeyTokenDraft, KrdNonce, OaepHash};
 
@@ -29,11 +32,18 @@ pub(crate) struct HostKeys {
     pub(crate) host_tls: SigningKey,
     kdh_signing: SigningKey,
     kdh_id: IssuerAndSerial,
-    kdh_token: Token,
+    issuing_tokens: TokenGroup,
+    kdh_tokens: TokenGroup,
     oaep: OaepHash,
-    /// Registered keys as they were when the HSM was asked about them. A row of the database that says
-    /// something else has been changed by somebody else.
-    held: Arc<Mutex<HashMap<KeyAlias, StoredKey>>>,
+    held: Arc<Mutex<HashMap<KeyAlias, Held>>>,
+}
+
+/// A registered key as it was when the HSM was asked about it. A row of the database that says something
+/// else has been changed by somebody else.
+#[derive(Debug)]
+struct Held {
+    stored: StoredKey,
+    key: SecretKey,
 }
 
 /// What goes into a key token.
@@ -47,36 +57,36 @@ pub(crate) struct TokenOrder {
 }
 
 impl HostKeys {
-    /// Opens both tokens, finds the keys, and seals and opens a throw-away key.
+    /// Opens the tokens, finds the keys, and seals and opens a throw-away key.
     ///
     /// # Errors
     /// Every fault that can be found: a token that does not open, a key that is missing, weak or not
     /// the certificate's, an HSM that cannot seal.
     pub(crate) fn open(config: &Config) -> Result<Self, StartError> {
-        let issuing = open("issuing-token", &config.issuing_token)?;
-        let same_token = config.issuing_token.module == config.kdh_token.module
-            && config.issuing_token.token.label == config.kdh_token.token.label;
-        let kdh_token = if same_token {
-            issuing.clone()
-        } else {
-            open("kdh-token", &config.kdh_token)?
-        };
+        let mut opened = Opened::default();
+        let issuing_tokens = opened.group("issuing-token", &config.issuing_token)?;
+        let kdh_tokens = opened.group("kdh-token", &config.kdh_token)?;
         let certificates = &config.certificates;
         let mut faults = Vec::new();
-        let mut find = |token: &Token, role, label, certificate: &Certificate| {
-            signing_key(token, role, label, certificate)
+        let mut find = |tokens: &TokenGroup, role, label, certificate: &Certificate| {
+            signing_key(tokens, role, label, certificate)
                 .map_err(|fault| faults.push(fault))
                 .ok()
         };
-        let ca_krd = find(&issuing, KeyRole::IssuingCa, CA_KRD, &certificates.ca_krd);
+        let ca_krd = find(
+            &issuing_tokens,
+            KeyRole::IssuingCa,
+            CA_KRD,
+            &certificates.ca_krd,
+        );
         let kdh_signing = find(
-            &kdh_token,
+            &kdh_tokens,
             KeyRole::KdhSigning,
             KDH_SIGNING,
             &certificates.kdh,
         );
         let host_tls = find(
-            &kdh_token,
+            &kdh_tokens,
             KeyRole::TlsServer,
             HOST_TLS,
             &certificates.host_tls,
@@ -88,12 +98,12 @@ impl HostKeys {
         if config.oaep_hash == OaepHash::Sha1 {
             tracing::warn!("oaep-hash = \"sha1\": Ke travels under RSA-OAEP with SHA-1");
         }
-        let report = kdh_token.self_test(config.oaep_hash).map_err(|error| {
+        let reports = kdh_tokens.self_test(config.oaep_hash).map_err(|error| {
             StartError::one(format!(
                 "kdh-token: this HSM cannot seal key tokens: {error}"
             ))
         })?;
-        tracing::info!(?report, "the HSM sealed and opened a throw-away key");
+        tracing::info!(?reports, "the HSM sealed and opened a throw-away key");
         let kdh_id = certificates
             .kdh
             .issuer_and_serial()
@@ -103,7 +113,8 @@ impl HostKeys {
             host_tls,
             kdh_signing,
             kdh_id,
-            kdh_token,
+            issuing_tokens,
+            kdh_tokens,
             oaep: config.oaep_hash,
             held: Arc::default(),
         })
@@ -111,11 +122,28 @@ impl HostKeys {
 
     /// Finds a master key and computes its check value.
     pub(crate) fn master_key(&self, label: &str) -> Result<(SecretKey, hsm::Kcv), HsmError> {
-        let key = self
-            .kdh_token
-            .secret_key(KeyRole::TransportKey, &KeyName::new(label)?)?;
-        let kcv = self.kdh_token.kcv(&key)?;
-        Ok((key, kcv))
+        self.kdh_tokens
+            .secret_key(KeyRole::TransportKey, &KeyName::new(label)?)
+    }
+
+    /// Whether key tokens can be made.
+    pub(crate) fn health(&self) -> Health {
+        self.kdh_tokens.health()
+    }
+
+    /// What this process cannot mend, if anything is: of either role, since neither comes back.
+    pub(crate) fn failure(&self) -> Option<Failure> {
+        let groups = [&self.kdh_tokens, &self.issuing_tokens];
+        groups.into_iter().find_map(|tokens| match tokens.health() {
+            Health::Failed(failure) => Some(failure),
+            Health::Ready | Health::Lost { .. } => None,
+        })
+    }
+
+    /// Has `watcher` called when any token's health has changed.
+    pub(crate) fn watch(&self, watcher: impl Fn() + Clone + Send + 'static) {
+        self.issuing_tokens.watch(watcher.clone());
+        self.kdh_tokens.watch(watcher);
     }
 
     /// Whether the HSM holds a registered key, still the same one, and can seal it.
@@ -135,28 +163,30 @@ impl HostKeys {
             }));
         }
         self.verify_sealable(&key, &stored.header)?;
-        self.hold(stored.clone());
+        self.hold(stored.clone(), key);
         Ok(())
     }
 
-    fn held(&self) -> MutexGuard<'_, HashMap<KeyAlias, StoredKey>> {
+    fn held(&self) -> MutexGuard<'_, HashMap<KeyAlias, Held>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes note of a key that was verified while it was registered.
-    pub(crate) fn hold(&self, verified: StoredKey) {
-        self.held().insert(verified.name.clone(), verified);
+    pub(crate) fn hold(&self, stored: StoredKey, key: SecretKey) {
+        self.kdh_tokens.require_from_now_on(&key, &stored.kcv);
+        self.held()
+            .insert(stored.name.clone(), Held { stored, key });
     }
 
-    /// Whether a registered key is what it was when it was verified.
-    fn require_held(&self, stored: &StoredKey) -> Result<(), HostError> {
-        if self.held().get(&stored.name) == Some(stored) {
-            return Ok(());
+    /// The key of a row, if the row is what it was when the key was verified.
+    fn require_held(&self, stored: &StoredKey) -> Result<SecretKey, HostError> {
+        match self.held().get(&stored.name) {
+            Some(held) if held.stored == *stored => Ok(held.key.clone()),
+            _ => Err(HostError::Internal(format!(
+                "key {}: its row in the database was changed behind the host's back",
+                stored.name
+            ))),
         }
-        Err(HostError::Internal(format!(
-            "key {}: its row in the database was changed behind the host's back",
-            stored.name
-        )))
     }
 
     /// Whether this HSM can seal a key with this header for any terminal. No key is used.
@@ -169,20 +199,16 @@ impl HostKeys {
             cipher: ContentCipher::for_key(key.kind()),
             oaep: self.oaep,
         };
-        self.kdh_token.verify_sealable(key, &request)
+        self.kdh_tokens.verify_sealable(key, &request)
     }
 
     /// Makes a key token: seals Kn and signs, all in the HSM.
     pub(crate) fn make_token(&self, order: &TokenOrder) -> Result<Vec<u8>, HostError> {
-        self.require_held(&order.key)?;
+        let key = self.require_held(&order.key)?;
         let header = &order.key.header;
-        let key = self.kdh_token.secret_key(
-            KeyRole::TransportKey,
-            &KeyName::new(&order.key.hsm_label).map_err(HsmError::from)?,
-        )?;
         let cipher = ContentCipher::for_key(key.kind());
         let frame = self.frame(header, key.kind().key_len());
-        let sealed = self.kdh_token.seal(
+        let sealed = self.kdh_tokens.seal(
             &key,
             &hsm::SealRequest {
                 frame: &frame,
@@ -215,21 +241,47 @@ fn ours(error: impl std::fmt::Display) -> HostError {
     HostError::Internal(error.to_string())
 }
 
-fn open(section: &str, settings: &TokenSettings) -> Result<Token, StartError> {
-    let open = || {
-        let pin = Pin::from_file(&settings.pin_file)?;
-        Module::load(&settings.module)?.open(&settings.token, &pin)
-    };
-    open().map_err(|error: HsmError| StartError::one(format!("{section}: {error}")))
+/// The tokens that are open: one may play both roles, and is opened once.
+#[derive(Default)]
+struct Opened(Vec<(TokenSettings, Token)>);
+
+impl Opened {
+    fn group(&mut self, section: &str, settings: &TokenSettings) -> Result<TokenGroup, StartError> {
+        let token = self.token(section, settings)?;
+        let replicas = settings.replicas.iter().enumerate();
+        let replicas = replicas
+            .map(|(index, replica)| self.token(&format!("{section}.replicas[{index}]"), replica));
+        let replicas: Result<Vec<Token>, StartError> = replicas.collect();
+        Ok(TokenGroup::new(token, replicas?))
+    }
+
+    fn token(&mut self, section: &str, settings: &TokenSettings) -> Result<Token, StartError> {
+        let same = |(known, _): &&(TokenSettings, Token)| {
+            known.module == settings.module
+                && known.token.label == settings.token.label
+                && known.token.serial == settings.token.serial
+        };
+        if let Some((_, token)) = self.0.iter().find(same) {
+            return Ok(token.clone());
+        }
+        let open = || {
+            let pin = Pin::from_file(&settings.pin_file)?;
+            Module::load(&settings.module)?.open(&settings.token, &pin)
+        };
+        let token =
+            open().map_err(|error: HsmError| StartError::one(format!("{section}: {error}")))?;
+        self.0.push((settings.clone(), token.clone()));
+        Ok(token)
+    }
 }
 
 fn signing_key(
-    token: &Token,
+    tokens: &TokenGroup,
     role: KeyRole,
     label: &'static str,
     certificate: &Certificate,
 ) -> Result<SigningKey, String> {
-    let find = || token.signing_key(role, &KeyName::new(label)?);
+    let find = || tokens.signing_key(role, &KeyName::new(label)?);
     let key = find().map_err(|error: HsmError| error.to_string())?;
     if key.public_key() != certificate.public_key() {
         return Err(format!(

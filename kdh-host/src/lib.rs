@@ -38,6 +38,6 @@ mod store;
 mod trust;
 
 pub use clock::{Clock, SystemClock};
-pub use error::{HostError, StartError};
+pub use error::{HostError, ServeError, StartError};
 pub use host::{Host, check};
 pub use server::{Addresses, serve};

@@ -3,7 +3,8 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand, ValueEnum};
-use kdh_host::{Clock as _, Host, StartError, SystemClock, config::Config, serve};
+use hsm::Failure;
+use kdh_host::{Clock as _, Host, ServeError, StartError, SystemClock, config::Config, serve};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -72,6 +73,8 @@ fn init_log(format: LogFormat) {
         EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,cryptoki=off"));
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        // Which would be told to standard error, and the end of the call if that is what is full.
+        .log_internal_errors(false)
         .with_writer(std::io::stderr);
     match format {
         LogFormat::Text => log.with_ansi(false).init(),
@@ -97,7 +100,17 @@ fn run(command: Command) -> Result<(), StartError> {
                 .block_on(async {
                     let stop = stop_signal()?;
                     let host = Host::start(config, Box::new(SystemClock)).await?;
-                    Box::pin(serve(host, stop)).await
+                    match Box::pin(serve(host, stop)).await {
+                        Ok(()) => Ok(()),
+                        Err(ServeError::Faults(faults)) => Err(faults),
+                        Err(ServeError::Hsm(failure @ Failure::Stuck { .. })) => {
+                            tracing::error!("{failure}");
+                            // An orderly end waits for the module, which does not answer, or takes
+                            // it apart under the calls that are inside. The supervisor starts again.
+                            std::process::abort()
+                        }
+                        Err(ServeError::Hsm(failure)) => Err(StartError::one(failure)),
+                    }
                 })
         }
     }

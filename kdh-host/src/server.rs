@@ -2,18 +2,20 @@
 
 use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
+use hsm::{Failure, Health};
 use kdh_proto::v1::{
     administration_server::AdministrationServer, key_distribution_server::KeyDistributionServer,
 };
 use serde::Serialize;
 use token_tls::{AcceptLimits, ClientAuthentication, TlsIdentity, server_config};
 use tokio::{net::TcpListener, sync::watch};
-use tonic::transport::Server;
+use tonic::{server::NamedService as _, transport::Server};
+use tonic_health::{ServingStatus, server::HealthReporter};
 
 use crate::{
     Host,
     claims::give_back_leftovers,
-    error::StartError,
+    error::{ServeError, StartError},
     grpc::{AdministrationService, KeyDistributionService, MAX_MESSAGE_LEN},
 };
 
@@ -42,8 +44,8 @@ pub struct Addresses {
 /// Serves until `stop` completes, then lets calls in flight finish, within the configured time.
 ///
 /// # Errors
-/// A listener could not be opened or failed.
-pub async fn serve(host: Host, stop: impl Future<Output = ()>) -> Result<(), StartError> {
+/// A listener could not be opened or failed; or the HSM is of no more use to this process.
+pub async fn serve(host: Host, stop: impl Future<Output = ()>) -> Result<(), ServeError> {
     let config = host.config();
     let certificates = &config.certificates;
     let identity = TlsIdentity {
@@ -87,9 +89,7 @@ pub async fn serve(host: Host, stop: impl Future<Output = ()>) -> Result<(), Sta
     };
 
     let (health, health_service) = tonic_health::server::health_reporter();
-    health
-        .set_serving::<KeyDistributionServer<KeyDistributionService>>()
-        .await;
+    tell_readiness(&host, &health).await;
     let key_distribution = KeyDistributionServer::new(KeyDistributionService(host.clone()))
         .max_decoding_message_size(MAX_MESSAGE_LEN);
     let terminals_server = server()
@@ -120,25 +120,60 @@ pub async fn serve(host: Host, stop: impl Future<Output = ()>) -> Result<(), Sta
     );
     let servers = async { tokio::try_join!(terminals_server, administration_server) };
     tokio::pin!(servers);
-    let outcome = tokio::select! {
-        outcome = &mut servers => outcome.map(drop),
-        () = keep_tidy(&host) => Ok(()),
-        () = stop => {
-            tracing::info!("stopping: calls in flight may finish");
-            health
-                .set_not_serving::<KeyDistributionServer<KeyDistributionService>>()
-                .await;
-            stopping.send_replace(true);
-            if let Ok(outcome) = tokio::time::timeout(config.stop_timeout, servers).await {
-                outcome.map(drop)
-            } else {
-                tracing::warn!("calls in flight were cut off");
-                Ok(())
-            }
+    let failure = tokio::select! {
+        outcome = &mut servers => {
+            host.stop().await.map_err(StartError::one)?;
+            return Ok(outcome.map(drop).map_err(StartError::one)?);
         }
+        failure = follow_hsm(&host, &health) => Some(failure),
+        () = keep_tidy(&host) => None,
+        () = stop => None,
     };
+    tracing::info!("stopping: calls in flight may finish");
+    health
+        .set_not_serving::<KeyDistributionServer<KeyDistributionService>>()
+        .await;
+    stopping.send_replace(true);
+    let outcome = tokio::time::timeout(config.stop_timeout, servers).await;
+    if outcome.is_err() {
+        tracing::warn!("calls in flight were cut off");
+    }
     host.stop().await.map_err(StartError::one)?;
-    outcome.map_err(StartError::one)
+    if let Some(failure) = failure {
+        return Err(ServeError::Hsm(failure));
+    }
+    outcome.unwrap_or(Ok(((), ()))).map_err(StartError::one)?;
+    Ok(())
+}
+
+/// The host is ready when key tokens can be made.
+async fn tell_readiness(host: &Host, health: &HealthReporter) {
+    let status = match host.keys().health() {
+        Health::Ready => ServingStatus::Serving,
+        Health::Lost { .. } | Health::Failed(_) => ServingStatus::NotServing,
+    };
+    health
+        .set_service_status(
+            KeyDistributionServer::<KeyDistributionService>::NAME,
+            status,
+        )
+        .await;
+}
+
+/// Tells whoever asks for the host's readiness how the HSM is, until it is of no more use.
+async fn follow_hsm(host: &Host, health: &HealthReporter) -> Failure {
+    let (news, mut changes) = watch::channel(());
+    host.keys().watch(move || news.send_replace(()));
+    loop {
+        if let Some(failure) = host.keys().failure() {
+            return failure;
+        }
+        tell_readiness(host, health).await;
+        // The keys hold the sender for as long as they live.
+        if changes.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
 }
 
 /// Gives back what calls could not give back themselves, for as long as it is awaited.

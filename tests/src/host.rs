@@ -1,15 +1,25 @@
 //! A site's host: the real `kdh-host`.
 
-use std::{fmt::Write as _, fs, path::PathBuf};
+use std::{fmt::Write as _, fs, path::PathBuf, process::ExitStatus};
 
 use anyhow::{Context as _, Result};
 use serde::Deserialize;
 
 use crate::{
+    faults::{self, Faults, faulty_module},
     operator::toml_text,
     process::Background,
     site::{OPERATORS, Site},
 };
+
+/// A token of another HSM, or another one of the same, that shares the work of the token `kdh`.
+#[derive(Clone, Debug)]
+pub struct Replica {
+    /// The library.
+    pub module: PathBuf,
+    /// The token's label.
+    pub label: &'static str,
+}
 
 /// What can be set otherwise than in the defaults of this harness.
 #[derive(Clone, Debug)]
@@ -20,6 +30,16 @@ pub struct HostOptions {
     pub program: Option<PathBuf>,
     /// Port of the terminals' listener and of the administration; any that are free by default.
     pub ports: [u16; 2],
+    /// Whether the module with faults stands in front of the real one.
+    pub faulty: bool,
+    /// For a call into the HSM, in seconds.
+    pub hsm_deadline: u64,
+    /// Threads that are replaced when they do not come back.
+    pub max_stuck: u64,
+    /// What else holds the keys of the token `kdh`.
+    pub replica: Option<Replica>,
+    /// Whether a file that may not grow is an error to the host, and not its end.
+    pub survives_full_files: bool,
 }
 
 impl Default for HostOptions {
@@ -28,6 +48,11 @@ impl Default for HostOptions {
             key_strength: "warn",
             program: None,
             ports: [0, 0],
+            faulty: false,
+            hsm_deadline: 60,
+            max_stuck: 8,
+            replica: None,
+            survives_full_files: false,
         }
     }
 }
@@ -63,16 +88,36 @@ impl Site {
             Some(program) => program.clone(),
             None => self.programs().path("kdh-host"),
         };
-        let host = self
-            .hsm()?
-            .program(program, &self.log("kdh-host"))
-            .arg("run")
-            .arg("--config")
-            .arg(configuration);
+        let log = self.log("kdh-host");
+        let mut host = if options.survives_full_files {
+            let shell = self.hsm()?.program("/bin/sh", &log);
+            // What is ignored stays ignored in the program that takes the shell's place.
+            let line = "trap '' XFSZ; exec \"$0\" \"$@\"";
+            shell.args(["-c", line]).arg(program)
+        } else {
+            self.hsm()?.program(program, &log)
+        };
+        if options.faulty {
+            host = host.envs(faults::variables(self.hsm_module(), &self.control())?);
+        }
+        let host = host.arg("run").arg("--config").arg(configuration);
         let mut process = self.watch(host, "host")?.start()?;
         let text = process.wait_for(|| fs::read_to_string(&addresses_file).ok())?;
         let addresses = serde_json::from_str(&text).context("the addresses do not parse")?;
         Ok(Host { process, addresses })
+    }
+
+    /// Where the module with faults listens.
+    fn control(&self) -> PathBuf {
+        self.folder().join("host").join("faults")
+    }
+
+    /// The faults of the running host's HSM.
+    ///
+    /// # Errors
+    /// No host runs with the module that has them.
+    pub fn faults(&self) -> Result<Faults> {
+        Faults::connect(&self.control())
     }
 
     /// Where the running host listens.
@@ -103,7 +148,11 @@ impl Site {
     }
 
     fn write_host_configuration(&self, options: &HostOptions) -> Result<PathBuf> {
-        let module = toml_text(&self.module()?);
+        let module = if options.faulty {
+            toml_text(&faulty_module()?)
+        } else {
+            toml_text(&self.module()?)
+        };
         // The spy's lines would mix.
         let workers = if self.is_spied() { 1 } else { 4 };
         let [terminals, administration] = options.ports;
@@ -119,7 +168,18 @@ impl Site {
             write!(
                 text,
                 "\n[{token}-token]\nmodule = {module}\nlabel = \"{token}\"\n\
-                 pin-file = \"../hsm/{token}.pin\"\nworkers = {workers}\ndeadline-seconds = 60\n"
+                 pin-file = \"../hsm/{token}.pin\"\nworkers = {workers}\n\
+                 deadline-seconds = {}\nmax-stuck = {}\n",
+                options.hsm_deadline, options.max_stuck
+            )?;
+        }
+        if let Some(replica) = &options.replica {
+            write!(
+                text,
+                "\n[[kdh-token.replicas]]\nmodule = {}\nlabel = \"{1}\"\n\
+                 pin-file = \"../hsm/{1}.pin\"\n",
+                toml_text(&replica.module),
+                replica.label
             )?;
         }
         write!(
@@ -176,6 +236,14 @@ impl Host {
     /// It does not end well.
     pub fn stop(self) -> Result<()> {
         self.process.stop()
+    }
+
+    /// Waits until it has ended by itself, and says how.
+    ///
+    /// # Errors
+    /// It does not end.
+    pub fn ended(self) -> Result<ExitStatus> {
+        self.process.ended()
     }
 
     /// Leaves it running.

@@ -163,6 +163,19 @@ pub async fn connect(
     ca_ops: &Certificate,
     identity: Option<&Identity>,
 ) -> Result<KeyDistributionClient<Channel>> {
+    let channel = open_channel(address, ca_ops, identity).await?;
+    Ok(KeyDistributionClient::new(channel))
+}
+
+/// As [`connect`], for any service there.
+///
+/// # Errors
+/// As there.
+pub async fn open_channel(
+    address: &str,
+    ca_ops: &Certificate,
+    identity: Option<&Identity>,
+) -> Result<Channel> {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(ca_ops.der().to_vec().into())?;
     let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
@@ -177,8 +190,7 @@ pub async fn connect(
         )?,
     };
     config.alpn_protocols = vec![b"h2".to_vec()];
-    let channel = token_tls::connect(address, SERVER_NAME, config, CONNECT).await?;
-    Ok(KeyDistributionClient::new(channel))
+    Ok(token_tls::connect(address, SERVER_NAME, config, CONNECT).await?)
 }
 
 /// A terminal with its keys in memory.

@@ -11,6 +11,7 @@
 //! operator        kdhctl of a site
 //! terminal        krd of a site
 //! fixture         a site for each test
+//! faults          an HSM that fails at a test's command
 //! openssl         the independent reader
 //! hostile         a terminal with its keys in memory, which sends whatever it likes
 //! spy             what crossed between a program and its PKCS#11 module
@@ -23,6 +24,7 @@
 //! Nothing of the product depends on this crate.
 
 pub mod boundary;
+pub mod faults;
 pub mod fixture;
 pub mod host;
 pub mod hostile;

@@ -276,6 +276,17 @@ impl Background {
         Ok(())
     }
 
+    /// Waits until it has ended by itself, and says how.
+    ///
+    /// # Errors
+    /// It is still running after some minutes.
+    pub fn ended(mut self) -> Result<ExitStatus> {
+        let child = self.child.as_mut().context("it was let go")?;
+        let status = wait(child, LIMIT)?;
+        self.child = None;
+        Ok(status)
+    }
+
     /// Lets it go on without us.
     pub fn let_go(mut self) {
         self.child = None;

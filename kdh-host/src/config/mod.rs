@@ -58,6 +58,8 @@ pub struct TokenSettings {
     pub token: hsm::TokenConfig,
     /// Where its PIN is.
     pub pin_file: PathBuf,
+    /// Tokens that hold the same keys and share the work. These have no replicas of their own.
+    pub replicas: Vec<TokenSettings>,
 }
 
 /// Certificates and revocation lists.
@@ -315,6 +317,7 @@ impl Check<'_> {
             1,
             300,
         );
+        self.range(&format!("{key}.max-stuck"), raw.max_stuck, 0, 256);
         let pin_file = self.path(&raw.pin_file);
         if let Err(error) = hsm::Pin::from_file(&pin_file) {
             self.fault(&format!("{key}.pin-file"), error);
@@ -324,10 +327,21 @@ impl Check<'_> {
         token.workers = usize::try_from(raw.workers).ok()?;
         token.queue = usize::try_from(raw.queue).ok()?;
         token.deadline = Duration::from_secs(raw.deadline_seconds);
+        token.max_stuck = usize::try_from(raw.max_stuck).ok()?;
+        let mut replicas = Vec::new();
+        for (index, replica) in raw.replicas.into_iter().enumerate() {
+            let key = format!("{key}.replicas[{index}]");
+            let replica = self.token(&key, replica)?;
+            if !replica.replicas.is_empty() {
+                self.fault(&key, "a replica has no replicas");
+            }
+            replicas.push(replica);
+        }
         Some(TokenSettings {
             module,
             token,
             pin_file,
+            replicas,
         })
     }
 

@@ -51,6 +51,10 @@ pub(super) struct Token {
     pub(super) queue: u64,
     #[serde(default = "deadline_seconds")]
     pub(super) deadline_seconds: u64,
+    #[serde(default = "max_stuck")]
+    pub(super) max_stuck: u64,
+    #[serde(default)]
+    pub(super) replicas: Vec<Token>,
 }
 
 #[derive(Deserialize)]
@@ -131,4 +135,8 @@ const fn queue() -> u64 {
 
 const fn deadline_seconds() -> u64 {
     5
+}
+
+const fn max_stuck() -> u64 {
+    8
 }

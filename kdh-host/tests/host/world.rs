@@ -13,7 +13,7 @@ use std::{
 };
 
 use hsm::{KeyName, KeyPairKind, KeyRole, Module, Pin, SigningKey, Token, TokenConfig};
-use kdh_host::{Clock, Host, StartError, SystemClock, config::Config, serve};
+use kdh_host::{Clock, Host, ServeError, StartError, SystemClock, config::Config, serve};
 use kdh_proto::v1::{
     AddDeviceRequest, EnrollRequest, EnrollResponse, IssueActivationCodeRequest,
     administration_client::AdministrationClient, key_distribution_client::KeyDistributionClient,
@@ -57,7 +57,7 @@ pub(crate) struct Running {
     pub(crate) terminals: String,
     administration: String,
     stop: oneshot::Sender<()>,
-    server: JoinHandle<Result<(), StartError>>,
+    server: JoinHandle<Result<(), ServeError>>,
 }
 
 impl Running {

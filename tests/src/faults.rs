@@ -1,0 +1,95 @@
+//! Faults of an HSM, at a test's command: the module of `tests/faulty` in front of the real one, and its
+//! control.
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader, Write as _},
+    os::unix::net::UnixStream,
+    path::{Path, PathBuf},
+    sync::OnceLock,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use hsm_modules::{TestModule, build_folder, cargo_build};
+
+/// The module with faults, built once in a process.
+///
+/// # Errors
+/// It does not build.
+pub fn faulty_module() -> Result<PathBuf> {
+    static BUILT: OnceLock<Result<(), String>> = OnceLock::new();
+    let built = BUILT.get_or_init(|| {
+        let arguments = ["--package", "faulty-module"];
+        cargo_build(&arguments).map_err(|error| error.to_string())
+    });
+    built.clone().map_err(anyhow::Error::msg)?;
+    Ok(build_folder()?.join("libfaulty_module.so"))
+}
+
+/// The variables that tell it what it stands in front of, and where its control is.
+///
+/// # Errors
+/// The real one is not installed.
+pub(crate) fn variables(
+    module: &TestModule,
+    control: &Path,
+) -> Result<[(&'static str, PathBuf); 2]> {
+    Ok([
+        ("FAULTY_MODULE", module.library()?),
+        ("FAULTY_CONTROL", control.to_owned()),
+    ])
+}
+
+/// Another file with the same module, which a process loads beside the first: another HSM that happens
+/// to hold the same tokens.
+///
+/// # Errors
+/// The module is not installed; the folder cannot be written.
+pub fn twin(module: &TestModule, folder: &Path) -> Result<PathBuf> {
+    let twin = folder.join("twin.so");
+    fs::copy(module.library()?, &twin)?;
+    Ok(twin)
+}
+
+/// A conversation with the control. Its language is in `tests/faulty/src/command.rs`.
+#[derive(Debug)]
+pub struct Faults(BufReader<UnixStream>);
+
+impl Faults {
+    /// To the module of a process that listens at `control`.
+    ///
+    /// # Errors
+    /// Nobody does.
+    pub fn connect(control: &Path) -> Result<Self> {
+        let stream = UnixStream::connect(control).context("nobody listens for faults")?;
+        Ok(Self(BufReader::new(stream)))
+    }
+
+    /// Gives a command and waits until it is done.
+    ///
+    /// # Errors
+    /// It is not one.
+    pub fn tell(&mut self, command: &str) -> Result<()> {
+        let answer = self.ask(command)?;
+        ensure!(answer == "ok", "{command}: {answer}");
+        Ok(())
+    }
+
+    /// How many calls of a function there have been.
+    ///
+    /// # Errors
+    /// There is no such function.
+    pub fn count(&mut self, function: &str) -> Result<u64> {
+        let answer = self.ask(&format!("count {function}"))?;
+        answer.parse().with_context(|| answer.clone())
+    }
+
+    fn ask(&mut self, command: &str) -> Result<String> {
+        self.0
+            .get_mut()
+            .write_all(format!("{command}\n").as_bytes())?;
+        let mut answer = String::new();
+        self.0.read_line(&mut answer)?;
+        Ok(answer.trim_end_matches('\n').to_owned())
+    }
+}

@@ -7,7 +7,8 @@
 //! [`Token::open_in_process_memory`] for a terminal whose token can do no better.
 //!
 //! All calls block. Work that a server does for its clients goes through a bounded queue to a few
-//! threads, each with a session of its own, and has a deadline ([`TokenConfig`]). Acts that change
+//! threads, each in a session of its own, and has a deadline ([`TokenConfig`]). A token that is lost is
+//! opened again ([`Health`]), and several that hold the same keys can be worked as one ([`TokenGroup`]). Acts that change
 //! what a token holds run on the caller's thread, in a session of their own and without a
 //! deadline: giving up halfway would leave it open what the token holds.
 

@@ -256,12 +256,8 @@ impl Opened {
     }
 
     fn token(&mut self, section: &str, settings: &TokenSettings) -> Result<Token, StartError> {
-        let same = |(known, _): &&(TokenSettings, Token)| {
-            known.module == settings.module
-                && known.token.label == settings.token.label
-                && known.token.serial == settings.token.serial
-        };
-        if let Some((_, token)) = self.0.iter().find(same) {
+        let mut opened = self.0.iter();
+        if let Some((_, token)) = opened.find(|(known, _)| known.is_same_token(settings)) {
             return Ok(token.clone());
         }
         let open = || {

@@ -62,6 +62,21 @@ pub struct TokenSettings {
     pub replicas: Vec<TokenSettings>,
 }
 
+impl TokenSettings {
+    /// Whether both name one token.
+    pub fn is_same_token(&self, other: &Self) -> bool {
+        let name = |settings: &Self| {
+            let token = &settings.token;
+            (
+                settings.module.clone(),
+                token.label.clone(),
+                token.serial.clone(),
+            )
+        };
+        name(self) == name(other)
+    }
+}
+
 /// Certificates and revocation lists.
 #[derive(Clone, Debug)]
 pub struct Certificates {
@@ -337,12 +352,25 @@ impl Check<'_> {
             }
             replicas.push(replica);
         }
-        Some(TokenSettings {
+        let settings = TokenSettings {
             module,
             token,
             pin_file,
             replicas,
-        })
+        };
+        for (index, replica) in settings.replicas.iter().enumerate() {
+            let before = settings.replicas[..index].iter();
+            if before
+                .chain([&settings])
+                .any(|other| other.is_same_token(replica))
+            {
+                self.fault(
+                    &format!("{key}.replicas[{index}]"),
+                    "this token is listed already",
+                );
+            }
+        }
+        Some(settings)
     }
 
     fn certificates(&mut self, raw: &raw::Certificates) -> Option<Certificates> {

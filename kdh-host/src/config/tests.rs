@@ -137,6 +137,11 @@ const BROKEN: &[(&str, &str, &str)] = &[
     ),
     (
         "label = \"kdh\"",
+        "label = \"kdh\"\nmax-stuck = 257",
+        "kdh-token.max-stuck",
+    ),
+    (
+        "label = \"kdh\"",
         "label = \"kdh\"\nqueue = 0",
         "kdh-token.queue",
     ),
@@ -390,5 +395,49 @@ fn a_file_that_is_not_there_is_named() {
         config.store,
         folder.path().join("host.db"),
         "beside the file"
+    );
+}
+
+/// A replica of the KDH's token with these settings, in an otherwise sound configuration.
+fn with_replica(settings: &str, folder: &TempDir) -> Result<Config, Vec<String>> {
+    let text = sample().replace(
+        "[certificates]",
+        &format!("[[kdh-token.replicas]]\n{settings}\n[certificates]"),
+    );
+    parse(&text, folder)
+}
+
+#[test]
+fn replicas_have_settings_of_their_own() {
+    let folder = folder();
+    let settings = "module = \"module.so\"\nlabel = \"two\"\npin-file = \"kdh.pin\"\nworkers = 2";
+    let config = with_replica(settings, &folder).unwrap();
+    let [replica] = &config.kdh_token.replicas[..] else {
+        panic!("{:?}", config.kdh_token.replicas);
+    };
+    assert_eq!((&*replica.token.label, replica.token.workers), ("two", 2));
+    assert!(config.issuing_token.replicas.is_empty());
+}
+
+#[test]
+fn faults_of_replicas_are_named() {
+    let folder = folder();
+    let faults = |settings: &str| with_replica(settings, &folder).unwrap_err();
+    assert_eq!(
+        faults("module = \"module.so\"\nlabel = \"kdh\"\npin-file = \"kdh.pin\""),
+        ["kdh-token.replicas[0]: this token is listed already"]
+    );
+    let of_gone = faults("module = \"gone.so\"\nlabel = \"two\"\npin-file = \"kdh.pin\"");
+    assert!(
+        of_gone[0].starts_with("kdh-token.replicas[0].module: "),
+        "{of_gone:?}"
+    );
+    assert_eq!(
+        faults(
+            "module = \"module.so\"\nlabel = \"two\"\npin-file = \"kdh.pin\"\n\
+             [[kdh-token.replicas.replicas]]\nmodule = \"module.so\"\nlabel = \"three\"\n\
+             pin-file = \"kdh.pin\""
+        ),
+        ["kdh-token.replicas[0]: a replica has no replicas"]
     );
 }

@@ -20,8 +20,7 @@ use crate::{
     names::{DeviceSerial, KeyAlias, Model, Slot, Why},
     state::{DeviceEvent, DeviceState},
     store::{
-        Actor, Assignment, AuditEntry, Delivery, Device, KEY_REGISTERED, Purpose,
-        StoredCertificate, StoredKey, Tx,
+        Actor, Assignment, AuditEntry, Delivery, Device, KEY_REGISTERED, Purpose, StoredKey, Tx,
     },
 };
 
@@ -192,7 +191,7 @@ pub(crate) async fn list_devices(
 #[derive(Debug)]
 pub(crate) struct DeviceDetails {
     pub(crate) device: Device,
-    pub(crate) certificate: Option<StoredCertificate>,
+    pub(crate) certificate: Option<Certificate>,
     pub(crate) assignments: Vec<Assignment>,
 }
 
@@ -202,7 +201,11 @@ pub(crate) async fn show_device(host: &Host, serial: &str) -> Result<DeviceDetai
     let mut tx = host.store().read(host.now()).await?;
     Ok(DeviceDetails {
         device: require_device(&mut tx, &serial).await?,
-        certificate: tx.current_certificate(&serial, Purpose::Encryption).await?,
+        certificate: tx
+            .current_certificate(&serial, Purpose::Encryption)
+            .await?
+            .map(|stored| stored.certificate())
+            .transpose()?,
         assignments: tx.assignments(&serial).await?,
     })
 }

@@ -1,6 +1,8 @@
 //! Who is calling, and the exchange of credentials. The checks here are made before every call of
 //! a terminal, not only before the first.
 
+use std::sync::Arc;
+
 use kdh_proto::Reason;
 use pki::{Certificate, CredentialError, Role, VerifiedCredential, verify_credential};
 use serde_json::json;
@@ -8,17 +10,18 @@ use tr34::{KdhCredentialToken, KrdCredentialToken};
 
 use crate::{
     Host, HostError,
+    credentials::Candidate,
     error::refused,
     names::DeviceSerial,
     state::{DeviceEvent, DeviceState},
-    store::{Actor, AuditEntry, Purpose, StoredCertificate, Tx},
+    store::{Actor, AuditEntry, Purpose, StoreError, StoredCertificate, Tx},
 };
 
 /// A device that proved its identity by TLS, with a certificate that is good now.
 #[derive(Debug)]
 pub(crate) struct AuthenticatedDevice {
     serial: DeviceSerial,
-    credential: VerifiedCredential,
+    credential: Arc<VerifiedCredential>,
 }
 
 impl AuthenticatedDevice {
@@ -27,7 +30,7 @@ impl AuthenticatedDevice {
     }
 
     /// The credential whose key signs the device's receipts.
-    pub(crate) const fn credential(&self) -> &VerifiedCredential {
+    pub(crate) fn credential(&self) -> &VerifiedCredential {
         &self.credential
     }
 }
@@ -36,24 +39,29 @@ impl AuthenticatedDevice {
 /// good now, and the device not stopped.
 pub(crate) async fn authenticate(
     host: &Host,
-    peer: Option<&Certificate>,
+    peer: Option<&[u8]>,
 ) -> Result<AuthenticatedDevice, HostError> {
-    let peer = peer.ok_or_else(|| refused(Reason::IdentityMismatch, "no client certificate"))?;
+    let anonymous = || refused(Reason::IdentityMismatch, "no client certificate");
+    // TLS verified it; what does not parse here is no certificate of this system.
+    let candidate = peer.map(|der| host.credentials().candidate(der, Role::KrdTls));
+    let candidate = candidate.and_then(Result::ok).ok_or_else(anonymous)?;
+    let certificate = candidate.certificate();
     let mut tx = host.store().read(host.now()).await?;
-    let stored = tx.issued_certificate(peer, Purpose::Authentication).await?;
+    let stored = tx
+        .issued_certificate(certificate, Purpose::Authentication)
+        .await?;
     let stored = stored.ok_or_else(|| {
         refused(
             Reason::CredentialRejected,
-            format!("{} is not in the registry", peer.subject()),
+            format!("{} is not in the registry", certificate.subject()),
         )
     })?;
     // By the certificate: whoever has the one before must not use up the calls of this one.
-    let certificate = stored.certificate.serial().to_string();
-    host.limits().count_call(certificate)?;
+    host.limits().count_call(certificate.serial().to_string())?;
     require_running(&mut tx, &stored.device).await?;
     // A changed revocation list takes a connection of its own.
     drop(tx);
-    let credential = verify_current(host, &stored, Role::KrdTls).await?;
+    let credential = verify_current(host, &stored, candidate).await?;
     Ok(AuthenticatedDevice {
         serial: stored.device,
         credential,
@@ -65,20 +73,21 @@ pub(crate) async fn authenticate(
 async fn verify_current(
     host: &Host,
     stored: &StoredCertificate,
-    role: Role,
-) -> Result<VerifiedCredential, HostError> {
+    candidate: Candidate,
+) -> Result<Arc<VerifiedCredential>, HostError> {
     let rejected = |cause: String| {
         refused(
             Reason::CredentialRejected,
             format!("{}: {cause}", stored.device),
         )
     };
+    stored.require_device_of(candidate.certificate())?;
     if !stored.current {
         return Err(rejected("the certificate was superseded".to_owned()));
     }
     let crl = host.crl_ca_krd().await?;
-    let issuer = &host.config().certificates.ca_krd;
-    verify_credential(&stored.certificate, issuer, role, &crl, host.now())
+    host.credentials()
+        .verify(candidate, &crl, host.now())
         .map_err(|error: CredentialError| rejected(error.to_string()))
 }
 
@@ -86,7 +95,7 @@ async fn verify_current(
 pub(crate) async fn encryption_credential(
     host: &Host,
     serial: &DeviceSerial,
-) -> Result<VerifiedCredential, HostError> {
+) -> Result<Arc<VerifiedCredential>, HostError> {
     let stored = host
         .store()
         .read(host.now())
@@ -94,7 +103,9 @@ pub(crate) async fn encryption_credential(
         .current_certificate(serial, Purpose::Encryption)
         .await?
         .ok_or_else(|| refused(Reason::CredentialRejected, "no current certificate"))?;
-    verify_current(host, &stored, Role::Krd).await
+    let candidate = host.credentials().candidate(&stored.der, Role::Krd);
+    let candidate = candidate.map_err(|_| StoreError::Damaged("certificate"))?;
+    verify_current(host, &stored, candidate).await
 }
 
 /// Verifies both credentials of a device again, as they stand now.
@@ -104,11 +115,10 @@ pub(crate) async fn recheck(
     encryption: &VerifiedCredential,
 ) -> Result<(), HostError> {
     let crl = host.crl_ca_krd().await?;
-    let issuer = &host.config().certificates.ca_krd;
     let serial = device.serial();
-    for (credential, role) in [(encryption, Role::Krd), (device.credential(), Role::KrdTls)] {
-        verify_credential(credential.certificate(), issuer, role, &crl, host.now())
-            .map(drop)
+    for credential in [encryption, device.credential()] {
+        credential
+            .require_good(&crl, host.now())
             .map_err(|error| refused(Reason::CredentialRejected, format!("{serial}: {error}")))?;
     }
     Ok(())
@@ -126,7 +136,7 @@ pub(crate) async fn require_current(
     ] {
         let current = tx.current_certificate(device.serial(), purpose).await?;
         let der = credential.certificate().der();
-        if current.is_none_or(|current| current.certificate.der() != der) {
+        if current.is_none_or(|current| current.der != der) {
             return Err(refused(
                 Reason::CredentialRejected,
                 format!("{}: the certificate was superseded", device.serial()),

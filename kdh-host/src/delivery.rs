@@ -1,5 +1,7 @@
 //! From a nonce to a key token, and from a receipt to a confirmed key.
 
+use std::sync::Arc;
+
 use hsm::{Kcv, KcvMethod};
 use kdh_proto::{
     RECEIPT_CONTEXT, Reason,
@@ -109,7 +111,7 @@ async fn prepare(
     device: &AuthenticatedDevice,
     slot: &str,
     rt_krd: &[u8],
-) -> Result<(Prepared, VerifiedCredential), HostError> {
+) -> Result<(Prepared, Arc<VerifiedCredential>), HostError> {
     let serial = device.serial();
     let credential = binding::encryption_credential(host, serial).await?;
     let nonce = parse_nonce(rt_krd)?;

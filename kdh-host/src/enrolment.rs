@@ -266,9 +266,11 @@ async fn repeat(host: &Host, tx: &mut Tx, serial: &DeviceSerial) -> Result<Enrol
         .current_certificate(serial, Purpose::Authentication)
         .await?;
     match (allowed, encryption, authentication) {
-        (true, Some(encryption), Some(authentication)) => {
-            answer(host, &encryption.certificate, &authentication.certificate)
-        }
+        (true, Some(encryption), Some(authentication)) => answer(
+            host,
+            &encryption.certificate()?,
+            &authentication.certificate()?,
+        ),
         _ => Err(refused(
             Reason::EnrollmentRefused,
             format!("{serial}: the device's state does not allow to repeat an enrolment"),

@@ -10,6 +10,7 @@ use crate::{
     claims::{UnderWay, give_back_leftovers},
     clock::Clock,
     config::Config,
+    credentials::Credentials,
     error::{HostError, StartError},
     keys::{HostKeys, off_the_async_threads},
     limits::Limits,
@@ -25,6 +26,7 @@ struct Inner {
     config: Config,
     store: Store,
     keys: HostKeys,
+    credentials: Credentials,
     crl_ca_krd: CrlFile,
     crl_ca_kdh: CrlFile,
     under_way: UnderWay,
@@ -70,6 +72,7 @@ impl Host {
             .map_err(StartError::one)??;
         let limits = Limits::new(config.device_calls_per_minute);
         let host = Self(Arc::new(Inner {
+            credentials: Credentials::new(config.certificates.ca_krd.clone()),
             config,
             store,
             keys,
@@ -144,6 +147,10 @@ impl Host {
         &self.0.keys
     }
 
+    pub(crate) fn credentials(&self) -> &Credentials {
+        &self.0.credentials
+    }
+
     pub(crate) fn under_way(&self) -> &UnderWay {
         &self.0.under_way
     }
@@ -157,12 +164,12 @@ impl Host {
     }
 
     /// `CA_KRD`'s revocation list, good now.
-    pub(crate) async fn crl_ca_krd(&self) -> Result<VerifiedCrl, HostError> {
+    pub(crate) async fn crl_ca_krd(&self) -> Result<Arc<VerifiedCrl>, HostError> {
         self.0.crl_ca_krd.current(self.store(), self.now()).await
     }
 
     /// `CA_KDH`'s revocation list, good now, by which this host's own certificate is good too.
-    pub(crate) async fn crl_ca_kdh(&self) -> Result<VerifiedCrl, HostError> {
+    pub(crate) async fn crl_ca_kdh(&self) -> Result<Arc<VerifiedCrl>, HostError> {
         let now = self.now();
         let crl = self.0.crl_ca_kdh.current(self.store(), now).await?;
         match kdh_fault(self.config(), &crl, now) {

@@ -12,6 +12,7 @@
 //! state            which state follows on which
 //! store/           the database, and the audit trail that is written with every change
 //! keys             the host's keys in its tokens
+//! credentials      terminals' certificates that were verified before
 //! trust            CA certificates and their revocation lists
 //! server           listeners, start and stop
 //! ```
@@ -24,6 +25,7 @@ mod binding;
 mod claims;
 mod clock;
 pub mod config;
+mod credentials;
 mod delivery;
 mod enrolment;
 mod error;

@@ -2,7 +2,7 @@
 
 use std::{
     path::PathBuf,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::SystemTime,
 };
 
@@ -21,7 +21,7 @@ pub(crate) struct CrlFile {
 struct Cached {
     modified: SystemTime,
     len: u64,
-    crl: VerifiedCrl,
+    crl: Arc<VerifiedCrl>,
 }
 
 impl CrlFile {
@@ -42,7 +42,7 @@ impl CrlFile {
         &self,
         store: &Store,
         now: OffsetDateTime,
-    ) -> Result<VerifiedCrl, HostError> {
+    ) -> Result<Arc<VerifiedCrl>, HostError> {
         let ours = |cause: String| {
             HostError::Internal(format!("revocation list {}: {cause}", self.path.display()))
         };
@@ -51,15 +51,16 @@ impl CrlFile {
             .modified()
             .map_err(|error| ours(error.to_string()))?;
         if let Some(crl) = self.cached(modified, metadata.len()) {
-            return crl
-                .still_good(now, None)
-                .map_err(|error| ours(error.to_string()));
+            crl.require_good(now, None)
+                .map_err(|error| ours(error.to_string()))?;
+            return Ok(crl);
         }
         let bytes = std::fs::read(&self.path).map_err(|error| ours(error.to_string()))?;
         let der = pki::Crl::from_pem_or_der(&bytes).map_err(|error| ours(error.to_string()))?;
         let last_seen = store.read(now).await?.crl_number(&self.issuer).await?;
         let crl = verify_crl(der.der(), &self.issuer, now, last_seen)
             .map_err(|error| ours(error.to_string()))?;
+        let crl = Arc::new(crl);
         self.remember(store, crl.number(), last_seen, now).await?;
         tracing::info!(
             path = %self.path.display(),
@@ -70,12 +71,12 @@ impl CrlFile {
         *self.cached.lock().unwrap_or_else(PoisonError::into_inner) = Some(Cached {
             modified,
             len: metadata.len(),
-            crl: crl.clone(),
+            crl: Arc::clone(&crl),
         });
         Ok(crl)
     }
 
-    fn cached(&self, modified: SystemTime, len: u64) -> Option<VerifiedCrl> {
+    fn cached(&self, modified: SystemTime, len: u64) -> Option<Arc<VerifiedCrl>> {
         let cached = self.cached.lock().unwrap_or_else(PoisonError::into_inner);
         let cached = cached.as_ref()?;
         (cached.modified == modified && cached.len == len).then(|| cached.crl.clone())

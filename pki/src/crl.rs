@@ -236,11 +236,14 @@ impl Crl {
             let serial = der::asn1::AnyRef::from_der(&serial)?;
             SerialNumber::from_content(serial.value()).map_err(|_| CrlError::Malformed)
         });
+        let mut revoked: Vec<SerialNumber> = revoked.collect::<Result<_, CrlError>>()?;
+        // To be searched: lists grow long.
+        revoked.sort();
         Ok(Self {
             issuer: Name::from_x509(tbs.issuer.clone()).map_err(|_| CrlError::Malformed)?,
             number: number(extensions)?,
             next_update: from_x509(tbs.next_update.ok_or(CrlError::Malformed)?),
-            revoked: revoked.collect::<Result<_, CrlError>>()?,
+            revoked,
             der: der.to_vec(),
             list,
         })
@@ -283,14 +286,14 @@ impl Crl {
         self.next_update
     }
 
-    /// The serial numbers on it.
+    /// The serial numbers on it, sorted.
     pub fn revoked(&self) -> &[SerialNumber] {
         &self.revoked
     }
 
     /// Whether a serial number is on it.
     pub fn lists(&self, serial: &SerialNumber) -> bool {
-        self.revoked.contains(serial)
+        self.revoked.binary_search(serial).is_ok()
     }
 }
 
@@ -332,7 +335,9 @@ pub fn verify_crl(
     key.verify(&message, signature)
         .map_err(|_| CrlError::BadSignature)?;
     let number = crl.number.ok_or(CrlError::NoNumber)?;
-    VerifiedCrl { crl, number }.still_good(now, last_seen)
+    let verified = VerifiedCrl { crl, number };
+    verified.require_good(now, last_seen)?;
+    Ok(verified)
 }
 
 /// RFC 5280 6.3.3 (f): where the issuer's key usage is limited, lists must be among its uses.
@@ -378,11 +383,11 @@ impl VerifiedCrl {
     ///
     /// # Errors
     /// [`CrlError::NotYetValid`], [`CrlError::Stale`], [`CrlError::OlderThanSeen`].
-    pub fn still_good(
-        self,
+    pub fn require_good(
+        &self,
         now: OffsetDateTime,
         last_seen: Option<CrlNumber>,
-    ) -> Result<Self, CrlError> {
+    ) -> Result<(), CrlError> {
         let crl = &self.crl;
         // Dates in a list are whole seconds.
         if crl.this_update().unix_timestamp() > now.unix_timestamp() {
@@ -396,7 +401,7 @@ impl VerifiedCrl {
                 found: self.number,
                 seen,
             }),
-            _ => Ok(self),
+            _ => Ok(()),
         }
     }
 }

@@ -9,7 +9,7 @@ use webpki::{
     UnknownStatusPolicy, anchor_from_trusted_cert,
 };
 
-use crate::{Certificate, PublicKey, Role, RoleError, VerifiedCrl};
+use crate::{Certificate, PublicKey, Role, RoleError, Validity, VerifiedCrl};
 
 /// The algorithms of this system, and no others.
 const ALGORITHMS: &[&dyn SignatureVerificationAlgorithm] = &[
@@ -22,11 +22,43 @@ const ALGORITHMS: &[&dyn SignatureVerificationAlgorithm] = &[
 #[must_use]
 pub struct VerifiedCredential {
     certificate: Certificate,
+    /// Of the CA that issued it.
+    issuer_validity: Validity,
     role: Role,
     id: IssuerAndSerial,
 }
 
 impl VerifiedCredential {
+    /// Checks again what changes: the validity of certificate and issuer, and revocation by the issuer's
+    /// present list. The signature and the role stay as they were verified.
+    ///
+    /// # Errors
+    /// As [`verify_credential`].
+    pub fn require_good(
+        &self,
+        crl: &VerifiedCrl,
+        now: OffsetDateTime,
+    ) -> Result<(), CredentialError> {
+        if !self.issuer_validity.holds_at(now) {
+            return Err(CredentialError::UntrustedIssuer);
+        }
+        if now < self.certificate.not_before() {
+            return Err(CredentialError::NotYetValid);
+        }
+        if now > self.certificate.not_after() {
+            return Err(CredentialError::Expired);
+        }
+        if crl.crl().issuer() != self.certificate.issuer() {
+            return Err(CredentialError::NoRevocationStatus);
+        }
+        crl.require_good(now, None)
+            .map_err(|_| CredentialError::StaleRevocationList)?;
+        if crl.crl().lists(self.certificate.serial()) {
+            return Err(CredentialError::Revoked);
+        }
+        Ok(())
+    }
+
     /// The certificate.
     pub const fn certificate(&self) -> &Certificate {
         &self.certificate
@@ -136,6 +168,7 @@ pub fn verify_credential(
             .issuer_and_serial()
             .map_err(|_| CredentialError::Invalid)?,
         certificate: leaf.clone(),
+        issuer_validity: issuer.validity(),
         role,
     })
 }

@@ -8,6 +8,7 @@ use kdh_proto::v1::{
     RevokeDeviceRequest, ShowDeviceRequest, ShowDeviceResponse, SuspendDeviceRequest,
     administration_server::Administration,
 };
+use pki::Certificate;
 use tonic::{Request, Response, Status};
 
 use super::{Audience, key_distribution::assignment_message, peer, status};
@@ -30,7 +31,8 @@ impl AdministrationService {
         call: &'static str,
         allowed: &[OperatorRole],
     ) -> Result<Operator, HostError> {
-        domain::authenticate(&self.0, peer(request).as_ref(), call, allowed).await
+        let peer = peer(request).and_then(|der| Certificate::from_der(&der).ok());
+        domain::authenticate(&self.0, peer.as_ref(), call, allowed).await
     }
 
     async fn move_device(
@@ -114,7 +116,7 @@ impl Administration for AdministrationService {
                 assignments: messages(meant).collect(),
                 withheld: messages(withheld).collect(),
                 encryption_key_sha256: certificate
-                    .map(|stored| hex::encode(stored.certificate.public_key().fingerprint()))
+                    .map(|certificate| hex::encode(certificate.public_key().fingerprint()))
                     .unwrap_or_default(),
             })
         };
@@ -276,7 +278,7 @@ fn details_message(details: &domain::DeviceDetails) -> Device {
     let certificate = details.certificate.as_ref();
     Device {
         certificate_serial: certificate
-            .map(|stored| stored.certificate.serial().to_string())
+            .map(|certificate| certificate.serial().to_string())
             .unwrap_or_default(),
         ..device_message(&details.device)
     }

@@ -5,7 +5,6 @@ use kdh_proto::v1::{
     EnrollResponse, ListAssignmentsRequest, ListAssignmentsResponse, RequestKeyRequest,
     RequestKeyResponse, key_distribution_server::KeyDistribution,
 };
-use pki::Certificate;
 use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
@@ -21,8 +20,8 @@ use crate::{
 pub(crate) struct KeyDistributionService(pub(crate) Host);
 
 impl KeyDistributionService {
-    async fn device(&self, peer: Option<Certificate>) -> Result<AuthenticatedDevice, HostError> {
-        binding::authenticate(&self.0, peer.as_ref()).await
+    async fn device(&self, peer: Option<Vec<u8>>) -> Result<AuthenticatedDevice, HostError> {
+        binding::authenticate(&self.0, peer.as_deref()).await
     }
 }
 
@@ -88,7 +87,7 @@ impl KeyDistribution for KeyDistributionService {
     ) -> Result<Response<RequestKeyResponse>, Status> {
         let host = self.0.clone();
         let call = async move {
-            let device = binding::authenticate(&host, peer(&request).as_ref()).await?;
+            let device = binding::authenticate(&host, peer(&request).as_deref()).await?;
             let request = request.get_ref();
             let issued =
                 delivery::request_key(&host, &device, &request.slot, &request.rt_krd).await?;

@@ -5,7 +5,6 @@ mod administration;
 mod key_distribution;
 
 use kdh_proto::Reason;
-use pki::Certificate;
 use tonic::{
     Request, Status,
     transport::server::{TcpConnectInfo, TlsConnectInfo},
@@ -21,14 +20,13 @@ pub(crate) const MAX_MESSAGE_LEN: usize = 256 * 1024;
 /// Bytes of a correlation id.
 const CORRELATION_LEN: usize = 8;
 
-/// The certificate that the peer's TLS handshake proved.
-fn peer<T>(request: &Request<T>) -> Option<Certificate> {
+/// The certificate that the peer's TLS handshake proved, DER.
+fn peer<T>(request: &Request<T>) -> Option<Vec<u8>> {
     let certificates = request
         .extensions()
         .get::<TlsConnectInfo<TcpConnectInfo>>()?
         .peer_certs()?;
-    // TLS verified it; what does not parse here is no certificate of this system.
-    Certificate::from_der(certificates.first()?).ok()
+    certificates.first().map(|certificate| certificate.to_vec())
 }
 
 /// Runs a call to its end, also when the caller hangs up and nobody awaits it any more: what it has

@@ -36,8 +36,33 @@ pub(crate) struct KeyClaim {
 #[derive(Clone, Debug)]
 pub(crate) struct StoredCertificate {
     pub(crate) device: DeviceSerial,
-    pub(crate) certificate: Certificate,
+    pub(crate) der: Vec<u8>,
     pub(crate) current: bool,
+}
+
+impl StoredCertificate {
+    /// Parses it.
+    ///
+    /// # Errors
+    /// It is none, or another device's.
+    pub(crate) fn certificate(&self) -> Result<Certificate, StoreError> {
+        let certificate =
+            Certificate::from_der(&self.der).map_err(|_| StoreError::Damaged("certificate"))?;
+        self.require_device_of(&certificate)?;
+        Ok(certificate)
+    }
+
+    /// The CA's signature says whose a certificate is; the row may have been moved to another device.
+    ///
+    /// # Errors
+    /// It was.
+    pub(crate) fn require_device_of(&self, certificate: &Certificate) -> Result<(), StoreError> {
+        if certificate.common_name().as_deref() == Some(self.device.as_str()) {
+            Ok(())
+        } else {
+            Err(StoreError::Damaged("certificate"))
+        }
+    }
 }
 
 impl Tx {
@@ -142,16 +167,9 @@ fn read(row: &SqliteRow) -> Result<StoredCertificate, StoreError> {
     let damaged = || StoreError::Damaged("certificate");
     let device: String = row.try_get("device")?;
     let state: String = row.try_get("state")?;
-    let der: Vec<u8> = row.try_get("der")?;
-    let device = DeviceSerial::parse(&device).map_err(|_| damaged())?;
-    let certificate = Certificate::from_der(&der).map_err(|_| damaged())?;
-    // The CA's signature says whose it is; the row may have been moved to another device.
-    if certificate.common_name().as_deref() != Some(device.as_str()) {
-        return Err(damaged());
-    }
     Ok(StoredCertificate {
-        device,
-        certificate,
+        device: DeviceSerial::parse(&device).map_err(|_| damaged())?,
+        der: row.try_get("der")?,
         current: state == "CURRENT",
     })
 }

@@ -3,8 +3,9 @@
 use const_oid::{AssociatedOid, ObjectIdentifier, db::rfc5280};
 use der::{Decode, Encode, asn1::OctetString};
 use pki::{
-    Certificate, CredentialError, Issuer, Role, RoleError, Subject, VerifiedCrl, issue_certificate,
-    issue_crl, issue_root, verify_credential, verify_crl, verify_sub_ca, verify_unlisted,
+    Certificate, CredentialError, CrlContents, Issuer, Role, RoleError, Subject, VerifiedCrl,
+    issue_certificate, issue_crl, issue_root, verify_credential, verify_crl, verify_sub_ca,
+    verify_unlisted,
 };
 use time::{Duration, OffsetDateTime};
 use x509_cert::ext::{
@@ -399,10 +400,52 @@ fn validity_has_exact_edges() {
 }
 
 #[test]
+fn a_credential_that_is_kept_does_not_outlive_its_validity() {
+    let leaf = PKI.certificate(Role::Kdh);
+    // One that is good at all of these times.
+    let lists = |now: OffsetDateTime| {
+        let contents = CrlContents {
+            this_update: now,
+            next_update: now + Duration::DAY,
+            ..crl_contents(&[])
+        };
+        let der = issue_crl(&PKI.issuer(), &contents).unwrap();
+        verify_crl(&der, &PKI.ca, now, None).unwrap()
+    };
+    let kept = verify_credential(&leaf, &PKI.ca, Role::Kdh, &lists(NOW), NOW).unwrap();
+    for (case, now, expected) in [
+        ("first second", leaf.not_before(), Ok(())),
+        ("last second", leaf.not_after(), Ok(())),
+        (
+            "a second before",
+            leaf.not_before() - Duration::SECOND,
+            Err(CredentialError::NotYetValid),
+        ),
+        (
+            "a second after",
+            leaf.not_after() + Duration::SECOND,
+            Err(CredentialError::Expired),
+        ),
+        (
+            "after the issuer",
+            PKI.ca.not_after() + Duration::SECOND,
+            Err(CredentialError::UntrustedIssuer),
+        ),
+    ] {
+        assert_eq!(kept.require_good(&lists(now), now), expected, "{case}");
+    }
+}
+
+#[test]
 fn revocation_is_by_the_credential_s_own_issuer() {
     let leaf = PKI.certificate(Role::Kdh);
-    let check =
-        |crl: &VerifiedCrl, now| verify_credential(&leaf, &PKI.ca, Role::Kdh, crl, now).map(|_| ());
+    let kept = verify_credential(&leaf, &PKI.ca, Role::Kdh, &PKI.verified_crl(&[]), NOW).unwrap();
+    let check = |crl: &VerifiedCrl, now| {
+        let found = verify_credential(&leaf, &PKI.ca, Role::Kdh, crl, now).map(|_| ());
+        // One that was verified before is judged alike.
+        assert_eq!(kept.require_good(crl, now), found);
+        found
+    };
     let listed = PKI.verified_crl(&[serial(0x77, 16), leaf.serial().clone()]);
     assert_eq!(check(&listed, NOW), Err(CredentialError::Revoked));
     assert_eq!(check(&PKI.verified_crl(&[serial(0x77, 16)]), NOW), Ok(()));

@@ -102,7 +102,9 @@ impl HostError {
             Self::Hsm(HsmError::Busy) => Reason::Overloaded,
             Self::Hsm(HsmError::Unavailable { .. }) => Reason::HsmUnavailable,
             Self::Hsm(HsmError::Unsupported { .. }) => Reason::HsmUnsupported,
-            Self::Store(StoreError::Database(_)) => Reason::StoreUnavailable,
+            Self::Store(StoreError::Database(_) | StoreError::NotCommitted(_)) => {
+                Reason::StoreUnavailable
+            }
             // A missing or weak key, a damaged row: nothing that the caller could change. Each is
             // named, so that a new one has to be decided on.
             Self::Hsm(

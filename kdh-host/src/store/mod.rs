@@ -10,18 +10,27 @@ mod certificates;
 mod crls;
 mod deliveries;
 mod devices;
+mod group_commit;
 mod keys;
 
 use std::{
     ffi::OsString,
     fs::{File, TryLockError},
+    ops::{Deref, DerefMut},
     path::Path,
     sync::Arc,
     time::Duration,
 };
 
+pub(crate) use activation::EnrolmentClaim;
+pub(crate) use audit::{Actor, AuditEntry, KEY_REGISTERED};
+pub(crate) use certificates::{KeyClaim, Purpose, StoredCertificate};
+pub(crate) use deliveries::{Delivery, NewDelivery};
+pub(crate) use devices::Device;
+use group_commit::{Turn, Writers};
+pub(crate) use keys::{Assignment, StoredKey};
 use sqlx::{
-    Sqlite, SqlitePool, Transaction,
+    Sqlite, SqliteConnection, SqlitePool, Transaction,
     query::Query,
     sqlite::{
         SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions,
@@ -29,14 +38,6 @@ use sqlx::{
     },
 };
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
-use tokio::sync::{Mutex, OwnedMutexGuard};
-
-pub(crate) use activation::EnrolmentClaim;
-pub(crate) use audit::{Actor, AuditEntry, KEY_REGISTERED};
-pub(crate) use certificates::{KeyClaim, Purpose, StoredCertificate};
-pub(crate) use deliveries::{Delivery, NewDelivery};
-pub(crate) use devices::Device;
-pub(crate) use keys::{Assignment, StoredKey};
 
 /// How long a writer waits for another one.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -48,6 +49,9 @@ pub enum StoreError {
     /// It does not answer, or refuses.
     #[error(transparent)]
     Database(#[from] sqlx::Error),
+    /// What was written did not come onto the disk.
+    #[error("the transaction could not be committed: {0}")]
+    NotCommitted(String),
     /// Another host works on it.
     #[error("another kdh-host is using this database; stop that one first")]
     InUse,
@@ -62,9 +66,9 @@ pub enum StoreError {
 /// The host's database.
 #[derive(Clone, Debug)]
 pub(crate) struct Store {
+    /// For readers.
     pool: SqlitePool,
-    /// Writers queue here, each in its turn, and not for connections that readers need.
-    writer: Arc<Mutex<()>>,
+    writers: Writers,
     /// Keeps other hosts away for as long as this one lives: each would take the other's claims for
     /// what a crash left behind.
     _lock: Arc<File>,
@@ -73,9 +77,13 @@ pub(crate) struct Store {
 /// A transaction, and the time at which everything in it happened. Dropped without
 /// [`Self::commit`], it leaves nothing.
 pub(crate) struct Tx {
-    inner: Transaction<'static, Sqlite>,
+    inner: Inner,
     now: String,
-    _writing: Option<OwnedMutexGuard<()>>,
+}
+
+enum Inner {
+    Reading(Transaction<'static, Sqlite>),
+    Writing(Turn),
 }
 
 impl Store {
@@ -92,7 +100,9 @@ impl Store {
             .busy_timeout(BUSY_TIMEOUT);
         let pool = SqlitePoolOptions::new()
             .max_connections(CONNECTIONS)
-            .connect_with(options)
+            // A file does not go away as a server does.
+            .test_before_acquire(false)
+            .connect_with(options.clone())
             .await?;
         sqlx::migrate!()
             .run(&pool)
@@ -100,7 +110,7 @@ impl Store {
             .map_err(sqlx::Error::from)?;
         Ok(Self {
             pool,
-            writer: Arc::default(),
+            writers: Writers::connect(options).await?,
             _lock: lock,
         })
     }
@@ -108,39 +118,26 @@ impl Store {
     /// Begins a transaction that writes. Writers follow one another, so that what a transaction has
     /// read is still true when it commits.
     pub(crate) async fn write(&self, now: OffsetDateTime) -> Result<Tx, StoreError> {
-        let turn = Arc::clone(&self.writer).lock_owned();
-        let turn = tokio::time::timeout(BUSY_TIMEOUT, turn)
-            .await
-            .map_err(|_| sqlx::Error::PoolTimedOut)?;
-        Tx::new(
-            self.pool.begin_with("BEGIN IMMEDIATE").await?,
-            now,
-            Some(turn),
-        )
+        let turn = self.writers.turn(BUSY_TIMEOUT).await?;
+        Tx::new(Inner::Writing(turn), now)
     }
 
     /// Begins a transaction that only reads.
     pub(crate) async fn read(&self, now: OffsetDateTime) -> Result<Tx, StoreError> {
-        Tx::new(self.pool.begin().await?, now, None)
+        Tx::new(Inner::Reading(self.pool.begin().await?), now)
     }
 
     /// Ends all connections.
     pub(crate) async fn close(&self) {
+        self.writers.flush().await;
         self.pool.close().await;
     }
 }
 
 impl Tx {
-    fn new(
-        tx: Transaction<'static, Sqlite>,
-        now: OffsetDateTime,
-        writing: Option<OwnedMutexGuard<()>>,
-    ) -> Result<Self, StoreError> {
-        Ok(Self {
-            inner: tx,
-            now: time_text(now)?,
-            _writing: writing,
-        })
+    fn new(inner: Inner, now: OffsetDateTime) -> Result<Self, StoreError> {
+        let now = time_text(now)?;
+        Ok(Self { inner, now })
     }
 
     /// Runs a statement that has to change one row: `what`, as it was when it was read.
@@ -157,9 +154,32 @@ impl Tx {
         }
     }
 
-    /// Makes it so.
+    /// Makes it so: returns when it is on disk.
     pub(crate) async fn commit(self) -> Result<(), StoreError> {
-        Ok(self.inner.commit().await?)
+        match self.inner {
+            Inner::Reading(tx) => Ok(tx.commit().await?),
+            Inner::Writing(turn) => turn.commit().await,
+        }
+    }
+}
+
+impl Deref for Inner {
+    type Target = SqliteConnection;
+
+    fn deref(&self) -> &SqliteConnection {
+        match self {
+            Self::Reading(tx) => tx,
+            Self::Writing(turn) => turn,
+        }
+    }
+}
+
+impl DerefMut for Inner {
+    fn deref_mut(&mut self) -> &mut SqliteConnection {
+        match self {
+            Self::Reading(tx) => tx,
+            Self::Writing(turn) => turn,
+        }
     }
 }
 

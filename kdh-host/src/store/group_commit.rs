@@ -1,0 +1,488 @@
+//! One writer at a time, and one commit for several of them.
+//!
+//! A commit waits for the disk, and writers that wait for their turn meanwhile would each wait for the
+//! disk again. So a writer that is done leaves its changes in a transaction that is still open, lets
+//! those have their turn who queued before it was done, and then commits for all of them. Nobody is told
+//! that their changes are there before they are on disk.
+//!
+//! ```text
+//! BEGIN IMMEDIATE
+//!   SAVEPOINT turn  ...  RELEASE turn         one writer's changes
+//!   SAVEPOINT turn  ...  ROLLBACK TO turn     another's, who gave up
+//!   SAVEPOINT turn  ...  RELEASE turn
+//! COMMIT                                      the first and the third are told
+//! ```
+
+use std::{
+    ops::{Deref, DerefMut},
+    sync::Arc,
+    time::Duration,
+};
+
+use sqlx::{ConnectOptions as _, SqliteConnection, sqlite::SqliteConnectOptions};
+use tokio::{
+    runtime::Handle,
+    sync::{Mutex, OwnedMutexGuard, oneshot},
+};
+
+use super::StoreError;
+
+/// Those who write.
+#[derive(Clone, Debug)]
+pub(super) struct Writers(Arc<Mutex<Line>>);
+
+/// What is handed from writer to writer.
+#[derive(Debug)]
+struct Line {
+    options: SqliteConnectOptions,
+    connection: SqliteConnection,
+    /// Nobody knows what state it is in.
+    broken: bool,
+    /// Whether a transaction is open.
+    begun: bool,
+    /// Whether a turn has begun in it that was not released.
+    in_turn: bool,
+    /// Whose changes are in the open transaction.
+    waiting: Vec<oneshot::Sender<Result<(), String>>>,
+}
+
+/// A turn to write. If it is dropped, its changes were never there.
+pub(super) struct Turn {
+    // The line goes first: whoever is left behind needs it.
+    line: OwnedMutexGuard<Line>,
+    end: End,
+}
+
+/// Sees to it that a turn which was dropped leaves nothing open.
+struct End {
+    writers: Writers,
+    committed: bool,
+}
+
+impl Writers {
+    /// With a connection of their own.
+    pub(super) async fn connect(options: SqliteConnectOptions) -> Result<Self, StoreError> {
+        Ok(Self(Arc::new(Mutex::new(Line {
+            connection: options.connect().await?,
+            options,
+            broken: false,
+            begun: false,
+            in_turn: false,
+            waiting: Vec::new(),
+        }))))
+    }
+
+    /// Waits for a turn: first come, first served.
+    ///
+    /// # Errors
+    /// It did not come in time; the database does not answer, or another process writes.
+    pub(super) async fn turn(&self, limit: Duration) -> Result<Turn, StoreError> {
+        let line = tokio::time::timeout(limit, Arc::clone(&self.0).lock_owned()).await;
+        let mut turn = Turn {
+            line: line.map_err(|_| sqlx::Error::PoolTimedOut)?,
+            end: End {
+                writers: self.clone(),
+                committed: false,
+            },
+        };
+        turn.line.begin().await?;
+        Ok(turn)
+    }
+
+    /// Leaves nothing open.
+    pub(super) async fn flush(&self) {
+        let mut line = self.0.lock().await;
+        line.clean_up().await;
+        line.commit().await;
+    }
+}
+
+impl Turn {
+    /// Makes the changes last, together with those of whoever is in the line. Goes on to the end also
+    /// when nobody waits for it any more.
+    ///
+    /// # Errors
+    /// They are not on disk.
+    pub(super) async fn commit(self) -> Result<(), StoreError> {
+        let done = tokio::spawn(self.finish()).await;
+        done.unwrap_or_else(|error| Err(StoreError::NotCommitted(error.to_string())))
+    }
+
+    async fn finish(self) -> Result<(), StoreError> {
+        let Self { mut line, mut end } = self;
+        line.release().await?;
+        end.committed = true;
+        let (tell, mut told) = oneshot::channel();
+        line.waiting.push(tell);
+        drop(line);
+        // Those who queue already have their turn before the lock is ours, and go into the same commit.
+        let outcome = tokio::select! {
+            biased;
+            outcome = &mut told => outcome,
+            mut line = end.writers.0.lock() => {
+                line.clean_up().await;
+                line.commit().await;
+                drop(line);
+                told.await
+            }
+        };
+        match outcome {
+            Ok(outcome) => outcome.map_err(StoreError::NotCommitted),
+            Err(_) => Err(StoreError::NotCommitted(
+                "the connection was lost".to_owned(),
+            )),
+        }
+    }
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        // Where there is no runtime any more, the connection ends, and what is open in it.
+        if !self.committed
+            && let Ok(runtime) = Handle::try_current()
+        {
+            let writers = self.writers.clone();
+            runtime.spawn(async move { writers.flush().await });
+        }
+    }
+}
+
+impl Line {
+    async fn begin(&mut self) -> Result<(), StoreError> {
+        self.clean_up().await;
+        if self.broken {
+            self.connection = self.options.connect().await?;
+            self.broken = false;
+        }
+        // Said before it is so: if the writer goes away in the middle, it is cleaned up.
+        self.in_turn = true;
+        if !self.begun {
+            self.begun = true;
+            if let Err(error) = self.execute("BEGIN IMMEDIATE").await {
+                // Another process writes, if nothing worse.
+                self.give_up(&error).await;
+                return Err(error.into());
+            }
+        }
+        Ok(self.execute("SAVEPOINT turn").await?)
+    }
+
+    async fn release(&mut self) -> Result<(), StoreError> {
+        self.execute("RELEASE turn").await?;
+        self.in_turn = false;
+        Ok(())
+    }
+
+    /// Takes back what a turn that was dropped has changed.
+    async fn clean_up(&mut self) {
+        if !self.in_turn {
+            return;
+        }
+        self.in_turn = false;
+        let undone = match self.execute("ROLLBACK TO turn").await {
+            Ok(()) => self.execute("RELEASE turn").await,
+            error => error,
+        };
+        if let Err(error) = undone {
+            // The database has taken back more than the turn; or the turn had not quite begun.
+            self.give_up(&error).await;
+        }
+    }
+
+    /// Puts on disk what there is, and tells those who wait for it.
+    async fn commit(&mut self) {
+        if !self.begun {
+            return;
+        }
+        match self.execute("COMMIT").await {
+            Ok(()) => {
+                self.begun = false;
+                for waiting in self.waiting.drain(..) {
+                    // Who does not want to know is not told.
+                    waiting.send(Ok(())).unwrap_or_default();
+                }
+            }
+            Err(error) => self.give_up(&error).await,
+        }
+    }
+
+    /// Takes back what can be taken back, and never uses this connection again.
+    async fn give_up(&mut self, error: &sqlx::Error) {
+        // It may be rolled back already; if not, it is when the connection is closed.
+        drop(self.execute("ROLLBACK").await);
+        self.broken = true;
+        self.begun = false;
+        self.in_turn = false;
+        for waiting in self.waiting.drain(..) {
+            waiting.send(Err(error.to_string())).unwrap_or_default();
+        }
+    }
+
+    async fn execute(&mut self, statement: &'static str) -> sqlx::Result<()> {
+        sqlx::query(statement)
+            .execute(&mut self.connection)
+            .await
+            .map(drop)
+    }
+}
+
+impl Deref for Turn {
+    type Target = SqliteConnection;
+
+    fn deref(&self) -> &SqliteConnection {
+        &self.line.connection
+    }
+}
+
+impl DerefMut for Turn {
+    fn deref_mut(&mut self) -> &mut SqliteConnection {
+        &mut self.line.connection
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use std::str::FromStr as _;
+
+    use sqlx::{Connection as _, Executor as _};
+    use tempfile::TempDir;
+
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(30);
+    const WRITERS: u32 = 40;
+
+    struct Lab {
+        folder: TempDir,
+        writers: Writers,
+    }
+
+    impl Lab {
+        async fn new() -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let lab = Self {
+                writers: Writers::connect(options(&folder)).await.unwrap(),
+                folder,
+            };
+            let mut outside = lab.outside().await;
+            outside
+                .execute(
+                    "CREATE TABLE parents (id INTEGER PRIMARY KEY);
+                     CREATE TABLE entries (id INTEGER PRIMARY KEY, parent INTEGER
+                         REFERENCES parents(id) DEFERRABLE INITIALLY DEFERRED);
+                     CREATE TABLE counter (value INTEGER);
+                     INSERT INTO counter VALUES (0);",
+                )
+                .await
+                .unwrap();
+            lab
+        }
+
+        /// Another process's connection, as good as.
+        async fn outside(&self) -> SqliteConnection {
+            options(&self.folder).connect().await.unwrap()
+        }
+
+        async fn entries(&self) -> Vec<u32> {
+            let mut outside = self.outside().await;
+            sqlx::query_scalar("SELECT id FROM entries ORDER BY id")
+                .fetch_all(&mut outside)
+                .await
+                .unwrap()
+        }
+
+        async fn turn(&self) -> Turn {
+            self.writers.turn(LIMIT).await.unwrap()
+        }
+
+        async fn insert(&self, id: u32) -> Result<(), StoreError> {
+            let mut turn = self.writers.turn(LIMIT).await?;
+            insert(&mut turn, id).await?;
+            turn.commit().await
+        }
+    }
+
+    fn options(folder: &TempDir) -> SqliteConnectOptions {
+        let url = format!("sqlite://{}", folder.path().join("test.sqlite").display());
+        SqliteConnectOptions::from_str(&url)
+            .unwrap()
+            .create_if_missing(true)
+            .foreign_keys(true)
+            .journal_mode(sqlx::sqlite::SqliteJournalMode::Wal)
+            .busy_timeout(Duration::from_millis(50))
+    }
+
+    async fn insert(turn: &mut Turn, id: u32) -> sqlx::Result<()> {
+        let statement = sqlx::query("INSERT INTO entries (id) VALUES ($1)").bind(id);
+        statement.execute(&mut **turn).await.map(drop)
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_was_committed_is_there_for_everybody() {
+        let lab = Lab::new().await;
+        let lab = &lab;
+        let writers = (0..WRITERS).map(|id| async move {
+            lab.insert(id).await.unwrap();
+            assert!(lab.entries().await.contains(&id));
+        });
+        futures_util::future::join_all(writers).await;
+        assert_eq!(lab.entries().await, (0..WRITERS).collect::<Vec<_>>());
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn turns_never_mix() {
+        let lab = Lab::new().await;
+        let lab = &lab;
+        let writers = (0..WRITERS).map(|_| async move {
+            let mut turn = lab.turn().await;
+            let read = sqlx::query_scalar::<_, u32>("SELECT value FROM counter");
+            let value = read.fetch_one(&mut *turn).await.unwrap();
+            tokio::task::yield_now().await;
+            let write = sqlx::query("UPDATE counter SET value = $1").bind(value + 1);
+            write.execute(&mut *turn).await.unwrap();
+            turn.commit().await.unwrap();
+        });
+        futures_util::future::join_all(writers).await;
+        let mut outside = lab.outside().await;
+        let read = sqlx::query_scalar::<_, u32>("SELECT value FROM counter");
+        assert_eq!(read.fetch_one(&mut outside).await.unwrap(), WRITERS);
+    }
+
+    #[tokio::test]
+    async fn those_in_the_line_share_a_commit_and_are_told_after_it() {
+        let lab = Lab::new().await;
+        let mut first = lab.turn().await;
+        insert(&mut first, 1).await.unwrap();
+        // Queues now, before the first is done.
+        let mut second = Box::pin(lab.writers.turn(LIMIT));
+        assert!(futures_util::poll!(&mut second).is_pending());
+        let mut commit = Box::pin(first.commit());
+        assert!(futures_util::poll!(&mut commit).is_pending());
+
+        let mut second = second.await.unwrap();
+        insert(&mut second, 2).await.unwrap();
+        // The first is done, and not on disk: nobody was told so.
+        assert!(futures_util::poll!(&mut commit).is_pending());
+        assert!(lab.entries().await.is_empty());
+        second.commit().await.unwrap();
+        commit.await.unwrap();
+        assert_eq!(lab.entries().await, [1, 2]);
+    }
+
+    #[tokio::test]
+    async fn a_turn_that_is_dropped_leaves_nothing_and_harms_nobody() {
+        let lab = Lab::new().await;
+        let mut first = lab.turn().await;
+        insert(&mut first, 1).await.unwrap();
+        let mut second = Box::pin(lab.writers.turn(LIMIT));
+        assert!(futures_util::poll!(&mut second).is_pending());
+        let mut commit = Box::pin(first.commit());
+        assert!(futures_util::poll!(&mut commit).is_pending());
+        let mut second = second.await.unwrap();
+        insert(&mut second, 2).await.unwrap();
+        drop(second);
+        // Nobody else comes.
+        commit.await.unwrap();
+        assert_eq!(lab.entries().await, [1]);
+        lab.insert(2).await.unwrap();
+        assert_eq!(lab.entries().await, [1, 2]);
+    }
+
+    #[tokio::test]
+    async fn a_turn_that_is_dropped_alone_keeps_nobody_out() {
+        let lab = Lab::new().await;
+        let mut turn = lab.turn().await;
+        insert(&mut turn, 1).await.unwrap();
+        drop(turn);
+        lab.writers.flush().await;
+        let mut outside = lab.outside().await;
+        outside
+            .execute("INSERT INTO entries (id) VALUES (2)")
+            .await
+            .unwrap();
+        assert_eq!(lab.entries().await, [2]);
+    }
+
+    #[tokio::test]
+    async fn a_writer_that_goes_away_in_the_middle_of_a_statement_leaves_nothing() {
+        let lab = Lab::new().await;
+        for id in 0..20 {
+            let mut turn = lab.turn().await;
+            {
+                // However far it has come by then.
+                let mut cut_off = Box::pin(insert(&mut turn, id));
+                let _ = futures_util::poll!(&mut cut_off);
+            }
+            drop(turn);
+            // And while it gets a turn.
+            let mut cut_off = Box::pin(lab.writers.turn(LIMIT));
+            let _ = futures_util::poll!(&mut cut_off);
+        }
+        lab.insert(100).await.unwrap();
+        assert_eq!(lab.entries().await, [100]);
+    }
+
+    #[tokio::test]
+    async fn a_commit_goes_on_when_nobody_waits_for_it() {
+        let lab = Lab::new().await;
+        let mut turn = lab.turn().await;
+        insert(&mut turn, 1).await.unwrap();
+        {
+            let mut commit = Box::pin(turn.commit());
+            assert!(futures_util::poll!(&mut commit).is_pending());
+        }
+        // In the line behind it.
+        lab.insert(2).await.unwrap();
+        assert_eq!(lab.entries().await, [1, 2]);
+    }
+
+    #[tokio::test]
+    async fn a_commit_that_fails_fails_everybody_in_it_and_nobody_after_it() {
+        let lab = Lab::new().await;
+        let mut first = lab.turn().await;
+        insert(&mut first, 1).await.unwrap();
+        let mut second = Box::pin(lab.writers.turn(LIMIT));
+        assert!(futures_util::poll!(&mut second).is_pending());
+        let mut commit = Box::pin(first.commit());
+        assert!(futures_util::poll!(&mut commit).is_pending());
+        let mut second = second.await.unwrap();
+        // What is deferred is checked at the commit.
+        second
+            .execute("INSERT INTO entries VALUES (2, 17)")
+            .await
+            .unwrap();
+        let failed = second.commit().await.unwrap_err();
+        assert!(failed.to_string().contains("FOREIGN KEY"), "{failed}");
+        assert!(matches!(commit.await, Err(StoreError::NotCommitted(_))));
+        assert!(lab.entries().await.is_empty());
+
+        lab.insert(3).await.unwrap();
+        assert_eq!(lab.entries().await, [3]);
+    }
+
+    #[tokio::test]
+    async fn another_process_that_writes_is_waited_for_and_outlived() {
+        let lab = Lab::new().await;
+        let mut outside = lab.outside().await;
+        outside.execute("BEGIN IMMEDIATE").await.unwrap();
+        lab.insert(1).await.unwrap_err();
+        outside.execute("ROLLBACK").await.unwrap();
+        lab.insert(1).await.unwrap();
+        assert_eq!(lab.entries().await, [1]);
+        outside.close().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_turn_that_does_not_come_is_not_waited_for() {
+        let lab = Lab::new().await;
+        let turn = lab.turn().await;
+        let late = lab.writers.turn(Duration::from_millis(1)).await;
+        assert!(matches!(
+            late.err(),
+            Some(StoreError::Database(sqlx::Error::PoolTimedOut))
+        ));
+        turn.commit().await.unwrap();
+        lab.insert(1).await.unwrap();
+    }
+}

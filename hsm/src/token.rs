@@ -44,6 +44,9 @@ pub struct TokenConfig {
     pub queue: usize,
     /// How long a call may take, waiting included.
     pub deadline: Duration,
+    /// A token from which nothing was heard for this long is asked whether it is there, for a process that
+    /// others rely on. Others see it when they want something.
+    pub probe_after: Option<Duration>,
     /// Threads that are replaced when a call does not come back to them. Past that the token fails.
     pub max_stuck: usize,
     /// Whether key pairs that were made outside of the token are accepted. Never on a host: such a
@@ -60,6 +63,7 @@ impl TokenConfig {
             workers: 4,
             queue: 64,
             deadline: Duration::from_secs(10),
+            probe_after: None,
             max_stuck: 8,
             accept_imported_keys: false,
         }

@@ -21,8 +21,6 @@ use crate::{
     sessions::Sessions,
 };
 
-/// A token from which nothing was heard for this long is asked.
-const QUIET: Duration = Duration::from_secs(2);
 /// Between a loss and the first try; doubled after each try.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// Between tries, at the most.
@@ -150,11 +148,13 @@ impl Watch {
 
     /// One that hangs is a call that does not come back, like any other.
     fn ask_if_quiet(&mut self, now: Instant) {
-        if self.sessions.quiet_for() < QUIET {
+        let config = self.sessions.config();
+        let quiet_for = self.sessions.quiet_for();
+        if config.probe_after.is_none_or(|limit| quiet_for < limit) {
             return;
         }
         let since = now.saturating_duration_since(self.asked);
-        if self.asking.swap(true, Ordering::AcqRel) && since < self.sessions.config().deadline {
+        if self.asking.swap(true, Ordering::AcqRel) && since < config.deadline {
             return;
         }
         self.asked = now;

@@ -154,7 +154,7 @@ impl Site {
             toml_text(&self.module()?)
         };
         // The spy's lines would mix.
-        let workers = if self.is_spied() { 1 } else { 4 };
+        let (workers, probe_after) = if self.is_spied() { (1, 3600) } else { (4, 1) };
         let [terminals, administration] = options.ports;
         let mut text = format!(
             "store = \"kdh.sqlite\"\naddresses-file = \"addresses.json\"\n\
@@ -169,7 +169,7 @@ impl Site {
                 text,
                 "\n[{token}-token]\nmodule = {module}\nlabel = \"{token}\"\n\
                  pin-file = \"../hsm/{token}.pin\"\nworkers = {workers}\n\
-                 deadline-seconds = {}\nmax-stuck = {}\n",
+                 deadline-seconds = {}\nmax-stuck = {}\nprobe-after-seconds = {probe_after}\n",
                 options.hsm_deadline, options.max_stuck
             )?;
         }

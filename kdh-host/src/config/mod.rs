@@ -332,6 +332,12 @@ impl Check<'_> {
             1,
             300,
         );
+        self.range(
+            &format!("{key}.probe-after-seconds"),
+            raw.probe_after_seconds,
+            1,
+            3600,
+        );
         self.range(&format!("{key}.max-stuck"), raw.max_stuck, 0, 256);
         let pin_file = self.path(&raw.pin_file);
         if let Err(error) = hsm::Pin::from_file(&pin_file) {
@@ -342,6 +348,7 @@ impl Check<'_> {
         token.workers = usize::try_from(raw.workers).ok()?;
         token.queue = usize::try_from(raw.queue).ok()?;
         token.deadline = Duration::from_secs(raw.deadline_seconds);
+        token.probe_after = Some(Duration::from_secs(raw.probe_after_seconds));
         token.max_stuck = usize::try_from(raw.max_stuck).ok()?;
         let mut replicas = Vec::new();
         for (index, replica) in raw.replicas.into_iter().enumerate() {

@@ -51,6 +51,8 @@ pub(super) struct Token {
     pub(super) queue: u64,
     #[serde(default = "deadline_seconds")]
     pub(super) deadline_seconds: u64,
+    #[serde(default = "probe_after_seconds")]
+    pub(super) probe_after_seconds: u64,
     #[serde(default = "max_stuck")]
     pub(super) max_stuck: u64,
     #[serde(default)]
@@ -135,6 +137,10 @@ const fn queue() -> u64 {
 
 const fn deadline_seconds() -> u64 {
     5
+}
+
+const fn probe_after_seconds() -> u64 {
+    2
 }
 
 const fn max_stuck() -> u64 {

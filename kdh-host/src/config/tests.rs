@@ -74,6 +74,7 @@ fn the_sample_says_what_the_defaults_are() {
                 config.stop_timeout,
             ),
             (token.workers, token.queue, token.deadline),
+            (token.probe_after, token.max_stuck),
         )
     };
     assert_eq!(defaults(&sample), defaults(&minimal));
@@ -139,6 +140,11 @@ const BROKEN: &[(&str, &str, &str)] = &[
         "label = \"kdh\"",
         "label = \"kdh\"\nmax-stuck = 257",
         "kdh-token.max-stuck",
+    ),
+    (
+        "label = \"kdh\"",
+        "label = \"kdh\"\nprobe-after-seconds = 0",
+        "kdh-token.probe-after-seconds",
     ),
     (
         "label = \"kdh\"",

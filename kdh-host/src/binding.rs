@@ -130,20 +130,20 @@ pub(crate) async fn require_current(
     device: &AuthenticatedDevice,
     encryption: &VerifiedCredential,
 ) -> Result<(), HostError> {
-    for (credential, purpose) in [
-        (encryption, Purpose::Encryption),
-        (device.credential(), Purpose::Authentication),
-    ] {
-        let current = tx.current_certificate(device.serial(), purpose).await?;
-        let der = credential.certificate().der();
-        if current.is_none_or(|current| current.der != der) {
-            return Err(refused(
-                Reason::CredentialRejected,
-                format!("{}: the certificate was superseded", device.serial()),
-            ));
-        }
+    let certificates = [
+        (Purpose::Encryption, encryption.certificate()),
+        (Purpose::Authentication, device.credential().certificate()),
+    ];
+    if tx
+        .are_current_certificates(device.serial(), certificates)
+        .await?
+    {
+        return Ok(());
     }
-    Ok(())
+    Err(refused(
+        Reason::CredentialRejected,
+        format!("{}: the certificate was superseded", device.serial()),
+    ))
 }
 
 /// The device's state, which must not be one that stops it.

@@ -145,6 +145,32 @@ impl Tx {
         .transpose()
     }
 
+    /// Whether these are a device's current certificates, byte for byte.
+    pub(crate) async fn are_current_certificates(
+        &mut self,
+        device: &DeviceSerial,
+        certificates: [(Purpose, &Certificate); 2],
+    ) -> Result<bool, StoreError> {
+        let current = sqlx::query(
+            "SELECT purpose, der FROM certificates WHERE device = $1 AND state = 'CURRENT'",
+        )
+        .bind(device.as_str())
+        .fetch_all(&mut *self.inner)
+        .await?;
+        for (purpose, certificate) in certificates {
+            let mut found = false;
+            for row in &current {
+                let der: &[u8] = row.try_get("der")?;
+                found |= row.try_get::<&str, _>("purpose")? == purpose.as_str()
+                    && der == certificate.der();
+            }
+            if !found {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// A certificate that this host issued for a purpose, byte for byte.
     pub(crate) async fn issued_certificate(
         &mut self,

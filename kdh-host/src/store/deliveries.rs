@@ -123,13 +123,17 @@ impl Tx {
         let older = self
             .supersede_deliveries(delivery.device, Some(delivery.slot))
             .await?;
-        self.set_delivery_state(delivery.id, DeliveryState::Prepared, DeliveryState::Issued)
-            .await?;
-        sqlx::query("UPDATE deliveries SET token_sha256 = $2 WHERE id = $1")
-            .bind(delivery.id)
-            .bind(&token_sha256[..])
-            .execute(&mut *self.inner)
-            .await?;
+        self.exactly_one(
+            sqlx::query(
+                "UPDATE deliveries SET state = 'ISSUED', token_sha256 = $2, changed_at = $3
+                 WHERE id = $1 AND state = 'PREPARED'",
+            )
+            .bind(delivery.id.to_owned())
+            .bind(token_sha256.to_vec())
+            .bind(self.now.clone()),
+            "delivery state",
+        )
+        .await?;
         Ok(older)
     }
 
@@ -139,19 +143,15 @@ impl Tx {
         device: &DeviceSerial,
         slot: Option<&Slot>,
     ) -> Result<Vec<String>, StoreError> {
-        let open: Vec<String> = sqlx::query_scalar(
-            "SELECT id FROM deliveries
-             WHERE device = $1 AND ($2 = '' OR slot = $2) AND state = 'ISSUED'",
+        Ok(sqlx::query_scalar(
+            "UPDATE deliveries SET state = 'SUPERSEDED', changed_at = $3
+             WHERE device = $1 AND ($2 = '' OR slot = $2) AND state = 'ISSUED' RETURNING id",
         )
         .bind(device.as_str())
         .bind(slot.map_or("", Slot::as_str))
+        .bind(&self.now)
         .fetch_all(&mut *self.inner)
-        .await?;
-        for id in &open {
-            self.set_delivery_state(id, DeliveryState::Issued, DeliveryState::Superseded)
-                .await?;
-        }
-        Ok(open)
+        .await?)
     }
 
     /// Moves a delivery on.

@@ -2,6 +2,7 @@
 //! control.
 
 use std::{
+    collections::BTreeMap,
     fs,
     io::{BufRead as _, BufReader, Write as _},
     os::unix::net::UnixStream,
@@ -82,6 +83,19 @@ impl Faults {
     pub fn count(&mut self, function: &str) -> Result<u64> {
         let answer = self.ask(&format!("count {function}"))?;
         answer.parse().with_context(|| answer.clone())
+    }
+
+    /// How many calls there have been, by function, those of which there was none left out.
+    ///
+    /// # Errors
+    /// The module does not answer in its language.
+    pub fn counts(&mut self) -> Result<BTreeMap<String, u64>> {
+        let answer = self.ask("counts")?;
+        let counts = answer.split_whitespace().map(|count| {
+            let (function, number) = count.split_once('=').with_context(|| answer.clone())?;
+            Ok((function.to_owned(), number.parse()?))
+        });
+        counts.collect()
     }
 
     fn ask(&mut self, command: &str) -> Result<String> {

@@ -36,8 +36,18 @@ pub struct HostOptions {
     pub hsm_deadline: u64,
     /// Threads that are replaced when they do not come back.
     pub max_stuck: u64,
+    /// Sessions with each token; 4 if nothing is said, or 1 under the spy.
+    pub sessions: Option<usize>,
+    /// Operations that may wait for one.
+    pub queue: usize,
     /// What else holds the keys of the token `kdh`.
     pub replica: Option<Replica>,
+    /// Connections at the same time, to each listener.
+    pub connections: usize,
+    /// Of these, from one address.
+    pub connections_per_address: usize,
+    /// Of one terminal.
+    pub device_calls_per_minute: u32,
     /// Whether a file that may not grow is an error to the host, and not its end.
     pub survives_full_files: bool,
 }
@@ -51,7 +61,12 @@ impl Default for HostOptions {
             faulty: false,
             hsm_deadline: 60,
             max_stuck: 8,
+            sessions: None,
+            queue: 64,
             replica: None,
+            connections: 1024,
+            connections_per_address: 64,
+            device_calls_per_minute: 120,
             survives_full_files: false,
         }
     }
@@ -108,7 +123,7 @@ impl Site {
     }
 
     /// Where the module with faults listens.
-    fn control(&self) -> PathBuf {
+    pub fn control(&self) -> PathBuf {
         self.folder().join("host").join("faults")
     }
 
@@ -154,7 +169,8 @@ impl Site {
             toml_text(&self.module()?)
         };
         // The spy's lines would mix.
-        let (workers, probe_after) = if self.is_spied() { (1, 3600) } else { (4, 1) };
+        let (usual, probe_after) = if self.is_spied() { (1, 3600) } else { (4, 1) };
+        let workers = options.sessions.unwrap_or(usual);
         let [terminals, administration] = options.ports;
         let mut text = format!(
             "store = \"kdh.sqlite\"\naddresses-file = \"addresses.json\"\n\
@@ -169,8 +185,12 @@ impl Site {
                 text,
                 "\n[{token}-token]\nmodule = {module}\nlabel = \"{token}\"\n\
                  pin-file = \"../hsm/{token}.pin\"\nworkers = {workers}\n\
-                 deadline-seconds = {}\nmax-stuck = {}\nprobe-after-seconds = {probe_after}\n",
-                options.hsm_deadline, options.max_stuck
+                 queue = {}
+deadline-seconds = {}
+max-stuck = {}
+probe-after-seconds = {probe_after}
+",
+                options.queue, options.hsm_deadline, options.max_stuck
             )?;
         }
         if let Some(replica) = &options.replica {
@@ -190,6 +210,14 @@ impl Site {
              crl-ca-kdh = \"../pki/{}\"\n",
             self.topology().ca_kdh(),
             self.topology().crl_ca_kdh()
+        )?;
+        write!(
+            text,
+            "\n[limits]\nconnections = {}\nconnections-per-address = {}\n\
+             device-calls-per-minute = {}\n",
+            options.connections,
+            options.connections_per_address,
+            options.device_calls_per_minute
         )?;
         for operator in OPERATORS {
             write!(

@@ -11,7 +11,7 @@ use kdh_proto::v1::{
 use p256::ecdsa::signature::{SignatureEncoding as _, Signer as _};
 use pki::{Certificate, PublicKey, Signer};
 use prost::Message as _;
-use rsa::pkcs8::{DecodePrivateKey as _, EncodePrivateKey as _};
+use rsa::pkcs8::{DecodePrivateKey as _, EncodePrivateKey as _, EncodePublicKey as _};
 use sha2::{Digest as _, Sha256};
 use tonic::transport::Channel;
 
@@ -63,6 +63,25 @@ impl SoftKey {
         Ok(Self {
             public_key: PublicKey::from_spki_der(&public_half(&pem)?)?,
             private: Private::P256(private),
+        })
+    }
+
+    /// A key that [`Self::to_pkcs8`] wrote.
+    ///
+    /// # Errors
+    /// It is neither an RSA key nor one of P-256.
+    pub fn from_pkcs8(der: &[u8]) -> Result<Self> {
+        let (private, public_half) = if let Ok(key) = rsa::PrivateKey::from_pkcs8_der(der) {
+            let public_half = key.to_public_key().to_public_key_der()?;
+            (Private::Rsa(Box::new(key)), public_half)
+        } else {
+            let key = p256::SecretKey::from_pkcs8_der(der)?;
+            let public_half = key.public_key().to_public_key_der()?;
+            (Private::P256(key), public_half)
+        };
+        Ok(Self {
+            public_key: PublicKey::from_spki_der(public_half.as_bytes())?,
+            private,
         })
     }
 

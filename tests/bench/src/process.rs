@@ -1,0 +1,160 @@
+//! What the system says of a process and of the machine: `/proc` (proc(5)).
+
+use std::{
+    fs::{self, File},
+    io::Write as _,
+    path::Path,
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result};
+use serde::{Deserialize, Serialize};
+use system_tests::programs::workspace;
+
+/// The unit of processor time in `/proc`: `USER_HZ`, which is 100 on every architecture that Linux has
+/// of late.
+const TICKS_PER_SECOND: f64 = 100.0;
+
+/// The machine, as far as it explains figures.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Machine {
+    pub(crate) cores: usize,
+    pub(crate) cpu_model: String,
+    /// Small writes that are on the disk, each after the other: what commits of the host's database
+    /// wait for.
+    pub(crate) disk_syncs_per_s: f64,
+}
+
+impl Machine {
+    /// The machine, and the disk that has `folder`.
+    pub(crate) fn look(folder: &Path) -> Result<Self> {
+        let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        Ok(Self {
+            cores: thread::available_parallelism()?.get(),
+            cpu_model: cpu_model(&text).unwrap_or("unknown").to_owned(),
+            disk_syncs_per_s: disk_syncs(folder)?,
+        })
+    }
+}
+
+/// The revision of the source that is measured, where there is one; `+` stands for changes since.
+pub(crate) fn revision() -> Option<String> {
+    let git = Command::new("git")
+        .current_dir(workspace())
+        .args(["describe", "--always", "--dirty=+", "--exclude=*"])
+        .output()
+        .ok()?;
+    let text = String::from_utf8(git.stdout).ok()?;
+    git.status.success().then(|| text.trim().to_owned())
+}
+
+/// Processor time that a process has used, in seconds, all its threads together.
+pub(crate) fn cpu_seconds(id: u32) -> Result<f64> {
+    let text = fs::read_to_string(format!("/proc/{id}/stat"))?;
+    let ticks = cpu_ticks(&text).with_context(|| format!("/proc/{id}/stat: {text}"))?;
+    Ok(f64::from(ticks) / TICKS_PER_SECOND)
+}
+
+/// Memory that a process holds, in KiB.
+pub(crate) fn resident_kib(id: u32) -> Result<u64> {
+    let text = fs::read_to_string(format!("/proc/{id}/status"))?;
+    vm_rss(&text).with_context(|| format!("/proc/{id}/status has no VmRSS"))
+}
+
+/// How many files this process, and those that it starts, may have open.
+pub(crate) fn open_files_limit() -> Result<u64> {
+    let text = fs::read_to_string("/proc/self/limits")?;
+    soft_open_files(&text).context("/proc/self/limits has no open files")
+}
+
+fn cpu_model(cpuinfo: &str) -> Option<&str> {
+    let line = cpuinfo
+        .lines()
+        .find(|line| line.starts_with("model name"))?;
+    Some(line.split_once(':')?.1.trim())
+}
+
+/// `utime` and `stime`, the 14th and 15th field. The second one is the program's name in brackets, which
+/// may have blanks and brackets in it.
+fn cpu_ticks(stat: &str) -> Option<u32> {
+    let (_, fields) = stat.rsplit_once(')')?;
+    let mut fields = fields.split_whitespace().skip(11);
+    let mut ticks = || fields.next()?.parse::<u32>().ok();
+    Some(ticks()? + ticks()?)
+}
+
+fn vm_rss(status: &str) -> Option<u64> {
+    let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
+    line.split_whitespace().nth(1)?.parse().ok()
+}
+
+fn soft_open_files(limits: &str) -> Option<u64> {
+    let line = limits
+        .lines()
+        .find_map(|line| line.strip_prefix("Max open files"))?;
+    let soft = line.split_whitespace().next()?;
+    if soft == "unlimited" {
+        return Some(u64::MAX);
+    }
+    soft.parse().ok()
+}
+
+fn disk_syncs(folder: &Path) -> Result<f64> {
+    const FOR: Duration = Duration::from_millis(300);
+    let path = folder.join("sync");
+    let mut file = File::create(&path)?;
+    let (start, mut count) = (Instant::now(), 0_u32);
+    while start.elapsed() < FOR {
+        file.write_all(&[0; 4096])?;
+        file.sync_data()?;
+        count += 1;
+    }
+    let rate = f64::from(count) / start.elapsed().as_secs_f64();
+    fs::remove_file(path)?;
+    Ok(rate)
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn processor_time_is_read_behind_any_name() {
+        let fields = "S 1 2 2 0 -1 4194304 100 0 3 0 250 50 7 9 20 0 8 0 12345 1000 200";
+        for name in ["kdh-host", "a b", "x) y ("] {
+            let stat = format!("42 ({name}) {fields}");
+            assert_eq!(cpu_ticks(&stat), Some(300), "{name}");
+        }
+        assert_eq!(cpu_ticks("42 (kdh-host) S 1"), None);
+        assert_eq!(cpu_ticks(""), None);
+    }
+
+    #[test]
+    fn memory_and_limits_are_read() {
+        let status = "Name:\tkdh-host\nVmPeak:\t  900 kB\nVmRSS:\t   12345 kB\n";
+        assert_eq!(vm_rss(status), Some(12345));
+        assert_eq!(vm_rss("Name:\tkthreadd\n"), None);
+        let limits = |soft| format!("Limit  Soft  Hard\nMax open files   {soft}   4096   files\n");
+        assert_eq!(soft_open_files(&limits("1024")), Some(1024));
+        assert_eq!(soft_open_files(&limits("unlimited")), Some(u64::MAX));
+        assert_eq!(soft_open_files(""), None);
+    }
+
+    #[test]
+    fn a_processor_says_its_name() {
+        let text = "processor\t: 0\nmodel name\t: Example 3000: Turbo\nmodel name\t: other\n";
+        assert_eq!(cpu_model(text), Some("Example 3000: Turbo"));
+        assert_eq!(cpu_model("processor: 0"), None);
+    }
+
+    #[test]
+    fn this_process_is_there() {
+        let this = std::process::id();
+        assert!(cpu_seconds(this).unwrap() >= 0.0);
+        assert!(resident_kib(this).unwrap() > 0);
+        assert!(open_files_limit().unwrap() > 0);
+    }
+}

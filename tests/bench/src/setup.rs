@@ -28,7 +28,7 @@ use crate::{
 /// Where terminals hold the key.
 pub(crate) const SLOT: &str = "tmk";
 
-/// How many terminals are made and registered at the same time.
+/// How many terminals make keys and enrol at the same time.
 const AT_ONCE: usize = 4;
 
 /// All that the measures need.
@@ -46,7 +46,7 @@ pub(crate) fn options() -> HostOptions {
         queue: 512,
         connections: places,
         connections_per_address: places,
-        device_calls_per_minute: 100_000_000,
+        device_calls_per_minute: 1_000_000,
         ..HostOptions::default()
     }
 }
@@ -79,12 +79,19 @@ impl Lab {
     /// Enrols so many terminals with the running host, binds them, and writes them down.
     pub(crate) fn enrol(&self, terminals: usize) -> Result<()> {
         self.site.register_key(&self.key)?;
-        let serials: Vec<String> = (1..=terminals).map(|n| format!("BENCH-{n}")).collect();
-        let share = serials.len().div_ceil(AT_ONCE);
+        // Operators act one after another: they share a token's configuration, which is written anew
+        // for each.
+        let expected = (1..=terminals).map(|number| {
+            let serial = format!("BENCH-{number}");
+            let code = self.site.add_device(&serial)?;
+            Ok((serial, code))
+        });
+        let expected = expected.collect::<Result<Vec<_>>>()?;
+        let share = expected.len().div_ceil(AT_ONCE).max(1);
         let members = thread::scope(|scope| {
-            let threads: Vec<_> = serials
+            let threads: Vec<_> = expected
                 .chunks(share)
-                .map(|serials| scope.spawn(|| self.enrol_some(serials)))
+                .map(|expected| scope.spawn(|| self.enrol_some(expected)))
                 .collect();
             let mut members = Vec::new();
             for thread in threads {
@@ -92,23 +99,24 @@ impl Lab {
             }
             Ok::<_, anyhow::Error>(members)
         })?;
+        for member in &members {
+            let serial = &member.terminal.serial;
+            self.site.assign_key(serial, SLOT, &self.key)?;
+        }
         fleet::write(&self.fleet, &members)
     }
 
-    fn enrol_some(&self, serials: &[String]) -> Result<Vec<Member>> {
+    fn enrol_some(&self, expected: &[(String, String)]) -> Result<Vec<Member>> {
         let ca_ops = load_certificate(&self.site.pki("ca-ops.pem"))?;
         let address = self.site.addresses()?.terminals;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
-        let enrol = |serial: &String| {
-            let code = self.site.add_device(serial)?;
+        let enrol = |(serial, code): &(String, String)| {
             let terminal = SoftTerminal::new(serial)?;
-            let member = runtime.block_on(enrol(&address, &ca_ops, terminal, &code))?;
-            self.site.assign_key(serial, SLOT, &self.key)?;
-            Ok(member)
+            runtime.block_on(enrol(&address, &ca_ops, terminal, code))
         };
-        serials.iter().map(enrol).collect()
+        expected.iter().map(enrol).collect()
     }
 }
 

@@ -37,6 +37,7 @@ mod stages;
 
 use std::{
     io::{self, Write as _},
+    path::PathBuf,
     process::ExitCode,
 };
 
@@ -56,15 +57,22 @@ use clap::{Parser, Subcommand};
 #[command(
     name = "bench",
     after_help = "\
-Prints a table, and writes report.json and throughput.svg into target/bench. Takes less than 8 minutes,
-with --quick less than 2. Built without --release its figures mean nothing: use ./dev bench.
+Prints a table, and writes report.json and throughput.svg into target/bench. Takes less than 8 \
+minutes, with --quick less than 2. Built without --release its figures mean nothing: use ./dev bench.
 
-Needs 2,000 connections at once, and so some more file descriptors in the shell: ulimit -n."
+Makes 2,000 connections at once, for which the shell has to allow so many open files (ulimit -n); \
+./dev bench sees to it."
 )]
 struct Arguments {
     /// Measure each thing shorter and at fewer points: good for a look, not for a comparison
     #[arg(long)]
     quick: bool,
+    /// Where the site is made, with the host's database [default: target/bench]
+    ///
+    /// Each delivery waits for this disk twice. On a disk in memory, such as /dev/shm, you see what the
+    /// host does without it; no commit survives a loss of power there.
+    #[arg(long, value_name = "DIR")]
+    disk: Option<PathBuf>,
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -79,7 +87,7 @@ enum Command {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let outcome = match arguments.command {
-        None => run::run(&pace::Pace::new(arguments.quick)),
+        None => run::run(&pace::Pace::new(arguments.quick), arguments.disk),
         Some(Command::Part) => part::run_this(),
     };
     match outcome {

@@ -60,14 +60,19 @@ pub(crate) struct CpuSplit {
     pub(crate) host_cpu_seconds: f64,
     pub(crate) load_cpu_seconds: f64,
     pub(crate) deliveries_per_host_cpu_s: f64,
+    pub(crate) sealed_tokens_per_cpu_s: f64,
     pub(crate) raw_signs_per_cpu_s: f64,
-    /// The two above, one by the other: which part of the host's processor time is the signature
-    /// itself, at the most.
+    /// Deliveries by signatures, for the same processor time: which part of the host's is the
+    /// signature itself.
     pub(crate) ratio_of_host_cpu: f64,
 }
 
 impl CpuSplit {
-    pub(crate) fn new(level: &Level, raw_signs_per_cpu_s: f64) -> Self {
+    pub(crate) fn new(
+        level: &Level,
+        raw_signs_per_cpu_s: f64,
+        sealed_tokens_per_cpu_s: f64,
+    ) -> Self {
         let done = &level.done;
         let deliveries_per_host_cpu_s = f64::from(done.count) / done.host_cpu_seconds;
         Self {
@@ -76,6 +81,7 @@ impl CpuSplit {
             host_cpu_seconds: done.host_cpu_seconds,
             load_cpu_seconds: done.load_cpu_seconds,
             deliveries_per_host_cpu_s,
+            sealed_tokens_per_cpu_s,
             raw_signs_per_cpu_s,
             ratio_of_host_cpu: deliveries_per_host_cpu_s / raw_signs_per_cpu_s,
         }
@@ -187,10 +193,13 @@ impl Report {
         table.line("deliveries_per_s", self.deliveries_per_s, "/s");
         table.line("ratio to raw_sign_per_s", self.ratio, "");
         let split = &self.cpu_split;
-        let per_cpu = split.deliveries_per_host_cpu_s;
-        table.line("by a second of the host's CPU", per_cpu, "deliveries");
-        let per_cpu = split.raw_signs_per_cpu_s;
-        table.line("by a second of the HSM's CPU", per_cpu, "signatures");
+        for (what, per_cpu_s) in [
+            ("deliveries", split.deliveries_per_host_cpu_s),
+            ("key tokens", split.sealed_tokens_per_cpu_s),
+            ("signatures", split.raw_signs_per_cpu_s),
+        ] {
+            table.line(&format!("{what} per CPU second"), per_cpu_s, "");
+        }
         table.line("ratio_of_host_cpu", split.ratio_of_host_cpu, "");
         let runs = self.terminal_runs_per_s;
         table.line("whole runs, new connections", runs, "/s");
@@ -239,7 +248,7 @@ impl Report {
 }
 
 /// `1 thread`, `2 threads`.
-fn count(number: usize, what: &str) -> String {
+pub(crate) fn count(number: usize, what: &str) -> String {
     let plural = if number == 1 { "" } else { "s" };
     format!("{number} {what}{plural}")
 }
@@ -304,7 +313,7 @@ mod tests {
             done,
         };
         assert!((level.per_s - 50.0).abs() < 1e-9);
-        let split = CpuSplit::new(&level, 400.0);
+        let split = CpuSplit::new(&level, 400.0, 200.0);
         assert!((split.ratio_of_host_cpu - 0.25).abs() < 1e-9);
     }
 

@@ -24,7 +24,7 @@ use crate::{
     print,
     process::{Machine, open_files_limit, resident_kib, revision},
     race, report,
-    report::{Bytes, CpuSplit, Latency, Level, Memory, NetworkPoint, Report, most},
+    report::{Bytes, CpuSplit, Latency, Level, Memory, NetworkPoint, Report, count, most},
     say,
     setup::{Lab, SLOT, options},
     stages,
@@ -33,6 +33,9 @@ use crate::{
 /// Labels in the token `kdh`.
 const TOKEN: &str = "kdh";
 const KDH_KEY: &str = "kdh-signing";
+
+/// The site's folder, which is made anew in each run: a name that nobody else has.
+const SITE: &str = "kdh-bench-site";
 
 /// Files beside the connections.
 const OTHER_FILES: u64 = 256;
@@ -43,8 +46,11 @@ const RUNNING: usize = 8;
 /// Terminals for each session with an HSM that is far away: one at work, and one in the queue behind it.
 const CALLERS_PER_SESSION: usize = 2;
 
-/// Measures everything and writes it down.
-pub(crate) fn run(pace: &Pace) -> Result<()> {
+/// Measures everything, with a site on this disk, and writes it down.
+pub(crate) fn run(pace: &Pace, disk: Option<PathBuf>) -> Result<()> {
+    if cfg!(debug_assertions) {
+        say("bench: built without --release, so the figures say nothing about a host in use");
+    }
     let files = open_files_limit()?;
     let needed = u64::try_from(CONNECTIONS)? + OTHER_FILES;
     ensure!(
@@ -54,7 +60,8 @@ pub(crate) fn run(pace: &Pace) -> Result<()> {
     interrupt::watch()?;
     let folder = folder()?;
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    let report = Run::new(pace, &folder)?.measure()?;
+    let disk = disk.unwrap_or_else(|| folder.clone());
+    let report = Run::new(pace, &disk)?.measure()?;
     let (json, svg) = (folder.join("report.json"), folder.join("throughput.svg"));
     fs::write(&json, serde_json::to_string_pretty(&report)? + "\n")?;
     fs::write(&svg, chart(&report))?;
@@ -89,13 +96,13 @@ struct Load {
 }
 
 impl<'a> Run<'a> {
-    fn new(pace: &'a Pace, folder: &Path) -> Result<Self> {
+    fn new(pace: &'a Pace, disk: &Path) -> Result<Self> {
         let start = Instant::now();
         say("    0 s  a site with SoftHSM, and its ceremonies");
         Ok(Self {
             pace,
-            machine: Machine::look(folder)?,
-            lab: Lab::prepare(&folder.join("site"))?,
+            machine: Machine::look(disk)?,
+            lab: Lab::prepare(&disk.join(SITE))?,
             start,
         })
     }
@@ -121,7 +128,9 @@ impl<'a> Run<'a> {
             .iter()
             .max_by(|a, b| a.per_s.total_cmp(&b.per_s));
         let best = *best.context("no load")?;
-        let raw_per_cpu = most(raw.values().map(|pace| pace.per_cpu_s));
+        let per_cpu_s = |figures: &BTreeMap<usize, race::Pace>| {
+            most(figures.values().map(|pace| pace.per_cpu_s))
+        };
         let per_s = |figures: &BTreeMap<usize, race::Pace>| {
             let figures = figures.iter().map(|(number, pace)| (*number, pace.per_s));
             figures.collect::<BTreeMap<_, _>>()
@@ -137,7 +146,7 @@ impl<'a> Run<'a> {
             sealed_tokens: per_s(&sealed),
             deliveries_per_s: best.per_s,
             ratio: best.per_s / raw_sign_per_s,
-            cpu_split: CpuSplit::new(&best, raw_per_cpu),
+            cpu_split: CpuSplit::new(&best, per_cpu_s(&raw), per_cpu_s(&sealed)),
             deliveries: load.levels,
             terminal_runs_per_s: load.runs_per_s,
             connections_per_s: load.connections_per_s,
@@ -197,7 +206,10 @@ impl<'a> Run<'a> {
         let hsm = self.lab.site.hsm()?;
         let mut found = BTreeMap::new();
         for &threads in self.pace.threads {
-            self.stage(&format!("HSM alone: signatures, {threads} threads"));
+            self.stage(&format!(
+                "HSM alone: signatures, {}",
+                count(threads, "thread")
+            ));
             let measure = RawSign {
                 module: self.lab.site.module()?,
                 token: TOKEN.to_owned(),
@@ -217,7 +229,10 @@ impl<'a> Run<'a> {
         let hsm = site.hsm()?;
         let mut found = BTreeMap::new();
         for &callers in self.pace.threads {
-            self.stage(&format!("libraries alone: key tokens, {callers} callers"));
+            self.stage(&format!(
+                "libraries alone: key tokens, {}",
+                count(callers, "caller")
+            ));
             let measure = Tokens {
                 module: site.module()?,
                 token: TOKEN.to_owned(),
@@ -244,7 +259,7 @@ impl<'a> Run<'a> {
         let target = self.target(&host)?;
         let mut levels = Vec::new();
         for &callers in pace.callers {
-            self.stage(&format!("host: deliveries, {callers} terminals"));
+            self.stage(&format!("host: deliveries, {}", count(callers, "terminal")));
             let closed = Closed {
                 target: target.clone(),
                 callers,
@@ -317,7 +332,10 @@ impl<'a> Run<'a> {
             })?;
             for &latency in pace.latencies {
                 let milliseconds = latency.as_secs_f64() * 1000.0;
-                self.stage(&format!("HSM {milliseconds} ms away, {sessions} sessions"));
+                self.stage(&format!(
+                    "HSM {milliseconds} ms away, {}",
+                    count(sessions, "session")
+                ));
                 let closed = Closed {
                     target: self.target(&host)?,
                     callers: CALLERS_PER_SESSION * sessions,

@@ -215,9 +215,7 @@ probe-after-seconds = {probe_after}
             text,
             "\n[limits]\nconnections = {}\nconnections-per-address = {}\n\
              device-calls-per-minute = {}\n",
-            options.connections,
-            options.connections_per_address,
-            options.device_calls_per_minute
+            options.connections, options.connections_per_address, options.device_calls_per_minute
         )?;
         for operator in OPERATORS {
             write!(

@@ -270,7 +270,7 @@ impl Table {
 
     fn line(&mut self, name: &str, value: f64, unit: &str) {
         let value = if value.fract() == 0.0 {
-            format!("{value:.0}  ")
+            format!("{value:.0}   ")
         } else {
             format!("{value:.2}")
         };

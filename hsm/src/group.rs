@@ -6,6 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    time::{Duration, Instant},
 };
 
 use tr34::OaepHash;
@@ -25,6 +26,21 @@ use crate::{
 pub struct TokenGroup {
     members: Arc<[Token]>,
     turn: Arc<AtomicUsize>,
+}
+
+/// What was sealed, drafted and signed, and how long that took.
+#[derive(Clone, Debug)]
+pub struct SignedDraft<D> {
+    /// The draft.
+    pub draft: D,
+    /// The signature of its bytes.
+    pub signature: Vec<u8>,
+    /// Until a thread of the token took it up.
+    pub queued: Duration,
+    /// In the module, for sealing.
+    pub sealing: Duration,
+    /// In the module, for the signature.
+    pub signing: Duration,
 }
 
 impl From<Token> for TokenGroup {
@@ -141,6 +157,49 @@ impl TokenGroup {
         request: &SealRequest<'_>,
     ) -> Result<SealedKeyBlock, HsmError> {
         self.on_one(|token| token.seal(key, request))
+    }
+
+    /// Seals as [`Self::seal`] does and signs what `draft` makes of the key block, as one job of one token:
+    /// who asks waits once. `signer` is a key of these tokens.
+    ///
+    /// # Errors
+    /// As [`Token::seal`], `draft`'s own, and what signing can fail with.
+    pub fn seal_and_sign<D, E>(
+        &self,
+        key: &SecretKey,
+        request: &SealRequest<'_>,
+        signer: &SigningKey,
+        draft: impl Fn(SealedKeyBlock) -> Result<D, E> + Clone + Send + 'static,
+    ) -> Result<SignedDraft<D>, E>
+    where
+        D: AsRef<[u8]> + Send + 'static,
+        E: From<HsmError> + Send + 'static,
+    {
+        self.on_one(|token| {
+            let asked = Instant::now();
+            let plan = token.plan(key, request)?;
+            let (key, signer, draft) = (key.clone(), signer.clone(), draft.clone());
+            token.run("seal and sign", move |worker| {
+                let queued = asked.elapsed();
+                let begun = Instant::now();
+                let kn = worker.key(key.role(), key.name())?;
+                let sealed = plan.seal(&worker.session, kn)?;
+                let sealing = begun.elapsed();
+                let draft = match draft(sealed) {
+                    Ok(draft) => draft,
+                    Err(error) => return Ok(Err(error)),
+                };
+                let begun = Instant::now();
+                let signature = signer.sign_by(worker, draft.as_ref())?;
+                Ok(Ok(SignedDraft {
+                    draft,
+                    signature,
+                    queued,
+                    sealing,
+                    signing: begun.elapsed(),
+                }))
+            })
+        })?
     }
 
     /// By a healthy one, each in its turn. If there is none, one says why.

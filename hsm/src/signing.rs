@@ -59,6 +59,15 @@ impl SigningKey {
     pub const fn role(&self) -> KeyRole {
         self.role
     }
+
+    /// Signs in a session of one of its tokens.
+    pub(crate) fn sign_by(&self, worker: &mut Worker, message: &[u8]) -> Result<Vec<u8>, HsmError> {
+        let key = worker.key(self.role, &self.name)?;
+        match self.public_key.kind() {
+            PublicKeyKind::Rsa { bits } => sign_rsa(worker, key, &self.name, message, bits),
+            PublicKeyKind::P256 => sign_p256(worker, key, &self.name, message),
+        }
+    }
 }
 
 impl fmt::Debug for SigningKey {
@@ -76,15 +85,8 @@ impl Signer for SigningKey {
 
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>, HsmError> {
         self.tokens.on_one(|token| {
-            let (role, name, kind) = (self.role, self.name.clone(), self.public_key.kind());
-            let message = message.to_vec();
-            token.run(OPERATION, move |worker| {
-                let key = worker.key(role, &name)?;
-                match kind {
-                    PublicKeyKind::Rsa { bits } => sign_rsa(worker, key, &name, &message, bits),
-                    PublicKeyKind::P256 => sign_p256(worker, key, &name, &message),
-                }
-            })
+            let (key, message) = (self.clone(), message.to_vec());
+            token.run(OPERATION, move |worker| key.sign_by(worker, &message))
         })
     }
 }

@@ -380,7 +380,11 @@ impl Token {
         self.plan(key, request).map(drop)
     }
 
-    fn plan(&self, key: &SecretKey, request: &SealRequest<'_>) -> Result<seal::Plan, HsmError> {
+    pub(crate) fn plan(
+        &self,
+        key: &SecretKey,
+        request: &SealRequest<'_>,
+    ) -> Result<seal::Plan, HsmError> {
         let passed = &self.self_test(request.oaep)?.ways;
         let ways: Vec<SealingWay> = passed.iter().map(|passed| passed.way).collect();
         seal::Plan::new(&ways, key, request)

@@ -46,7 +46,7 @@ pub(crate) async fn authenticate(
     let candidate = peer.map(|der| host.credentials().candidate(der, Role::KrdTls));
     let candidate = candidate.and_then(Result::ok).ok_or_else(anonymous)?;
     let certificate = candidate.certificate();
-    let mut tx = host.store().read(host.now()).await?;
+    let mut tx = host.store().ask(host.now()).await?;
     let stored = tx
         .issued_certificate(certificate, Purpose::Authentication)
         .await?;
@@ -98,7 +98,7 @@ pub(crate) async fn encryption_credential(
 ) -> Result<Arc<VerifiedCredential>, HostError> {
     let stored = host
         .store()
-        .read(host.now())
+        .ask(host.now())
         .await?
         .current_certificate(serial, Purpose::Encryption)
         .await?

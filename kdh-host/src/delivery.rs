@@ -22,6 +22,7 @@ use crate::{
     host::random,
     keys::TokenOrder,
     names::{DeviceSerial, Slot},
+    stages::Laps,
     state::{DeliveryState, DeviceEvent},
     store::{Actor, Assignment, AuditEntry, Delivery, NewDelivery, Tx},
 };
@@ -81,9 +82,10 @@ pub(crate) async fn request_key(
     device: &AuthenticatedDevice,
     slot: &str,
     rt_krd: &[u8],
+    mut laps: Laps,
 ) -> Result<Issued, HostError> {
     let serial = device.serial();
-    let prepared = match prepare(host, device, slot, rt_krd).await {
+    let prepared = match prepare(host, device, slot, rt_krd, &mut laps).await {
         Ok(prepared) => prepared,
         Err(error) => {
             audit_refusal(host, serial, "delivery.request", &error).await?;
@@ -91,13 +93,16 @@ pub(crate) async fn request_key(
         }
     };
     let (prepared, credential) = prepared;
-    match deliver(host, device, &prepared, &credential).await {
-        Ok(kt_kdh) => Ok(Issued {
-            kt_kdh,
-            delivery_id: prepared.id,
-            version: prepared.assignment.version,
-            kcv: prepared.assignment.key.kcv,
-        }),
+    match deliver(host, device, &prepared, &credential, &mut laps).await {
+        Ok(kt_kdh) => {
+            host.stages().add(&laps);
+            Ok(Issued {
+                kt_kdh,
+                delivery_id: prepared.id,
+                version: prepared.assignment.version,
+                kcv: prepared.assignment.key.kcv,
+            })
+        }
         Err(error) => {
             abandon(host, serial, &prepared, &error).await?;
             Err(error)
@@ -111,12 +116,15 @@ async fn prepare(
     device: &AuthenticatedDevice,
     slot: &str,
     rt_krd: &[u8],
+    laps: &mut Laps,
 ) -> Result<(Prepared, Arc<VerifiedCredential>), HostError> {
     let serial = device.serial();
     let credential = binding::encryption_credential(host, serial).await?;
+    laps.end("2 verify the credential");
     let nonce = parse_nonce(rt_krd)?;
     let slot = Slot::parse(slot).map_err(|_| nothing_assigned(serial))?;
     let id = hex::encode(random::<ID_LEN>()?);
+    laps.end("3 parse");
     let working = host.under_way().begin(id.clone());
 
     let now = host.now();
@@ -153,7 +161,9 @@ async fn prepare(
         }),
     })
     .await?;
+    laps.end("4 check and claim");
     tx.commit().await?;
+    laps.end("5 commit the intent");
     Ok((prepared, credential))
 }
 
@@ -232,6 +242,7 @@ async fn make_token(
     host: &Host,
     prepared: &Prepared,
     credential: &VerifiedCredential,
+    laps: &mut Laps,
 ) -> Result<Vec<u8>, HostError> {
     let crl = host.crl_ca_kdh().await?;
     let order = TokenOrder {
@@ -241,7 +252,14 @@ async fn make_token(
         recipient_id: credential.id().clone(),
         crl: crl.crl().der().to_vec(),
     };
-    host.in_hsm(move |keys| keys.make_token(&order)).await
+    let made = host.in_hsm(move |keys| keys.make_token(order)).await?;
+    let in_hsm = [
+        ("7 queue for the HSM", made.queued),
+        ("8 seal in the HSM", made.sealing),
+        ("9 sign in the HSM", made.signing),
+    ];
+    laps.end_with("6 encode and hand over", &in_hsm);
+    Ok(made.kt_kdh)
 }
 
 /// From a prepared delivery to a key token that is on record, and only then may leave.
@@ -250,9 +268,10 @@ async fn deliver(
     device: &AuthenticatedDevice,
     prepared: &Prepared,
     credential: &VerifiedCredential,
+    laps: &mut Laps,
 ) -> Result<Vec<u8>, HostError> {
     let serial = device.serial();
-    let kt_kdh = make_token(host, prepared, credential).await?;
+    let kt_kdh = make_token(host, prepared, credential, laps).await?;
     let token_sha256: [u8; 32] = Sha256::digest(&kt_kdh).into();
     // Whoever was stopped, listed or enrolled anew since the intent is never sent the token.
     binding::recheck(host, device, credential).await?;
@@ -281,7 +300,9 @@ async fn deliver(
         }),
     })
     .await?;
+    laps.end("A check again and record");
     tx.commit().await?;
+    laps.end("B commit the issue");
     Ok(kt_kdh)
 }
 

@@ -14,6 +14,7 @@ use crate::{
     error::{HostError, StartError},
     keys::{HostKeys, off_the_async_threads},
     limits::Limits,
+    stages::Stages,
     store::{Actor, AuditEntry, Store},
     trust::CrlFile,
 };
@@ -31,6 +32,7 @@ struct Inner {
     crl_ca_kdh: CrlFile,
     under_way: UnderWay,
     limits: Limits,
+    stages: Stages,
     clock: Box<dyn Clock>,
 }
 
@@ -80,6 +82,7 @@ impl Host {
             crl_ca_kdh,
             under_way: UnderWay::default(),
             limits,
+            stages: Stages::default(),
             clock,
         }));
         let key_faults = host.key_faults().await.map_err(StartError::one)?;
@@ -131,6 +134,9 @@ impl Host {
         })
         .await?;
         tx.commit().await?;
+        if let Some(means) = self.stages().means() {
+            tracing::info!("milliseconds of a delivery, on average: stages={means}");
+        }
         self.store().close().await;
         Ok(())
     }
@@ -153,6 +159,10 @@ impl Host {
 
     pub(crate) fn under_way(&self) -> &UnderWay {
         &self.0.under_way
+    }
+
+    pub(crate) fn stages(&self) -> &Stages {
+        &self.0.stages
     }
 
     pub(crate) fn limits(&self) -> &Limits {

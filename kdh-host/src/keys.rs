@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use hsm::{
@@ -44,6 +45,24 @@ pub(crate) struct HostKeys {
 struct Held {
     stored: StoredKey,
     key: SecretKey,
+}
+
+/// A key token, and how long the HSM took over it.
+#[derive(Debug)]
+pub(crate) struct MadeToken {
+    pub(crate) kt_kdh: Vec<u8>,
+    pub(crate) queued: Duration,
+    pub(crate) sealing: Duration,
+    pub(crate) signing: Duration,
+}
+
+/// A key token without its signature, as the bytes that are to be signed.
+struct Draft(KeyTokenDraft);
+
+impl AsRef<[u8]> for Draft {
+    fn as_ref(&self) -> &[u8] {
+        self.0.to_be_signed()
+    }
 }
 
 /// What goes into a key token.
@@ -203,33 +222,45 @@ impl HostKeys {
     }
 
     /// Makes a key token: seals Kn and signs, all in the HSM.
-    pub(crate) fn make_token(&self, order: &TokenOrder) -> Result<Vec<u8>, HostError> {
+    pub(crate) fn make_token(&self, order: TokenOrder) -> Result<MadeToken, HostError> {
         let key = self.require_held(&order.key)?;
-        let header = &order.key.header;
         let cipher = ContentCipher::for_key(key.kind());
-        let frame = self.frame(header, key.kind().key_len());
-        let sealed = self.kdh_tokens.seal(
-            &key,
-            &hsm::SealRequest {
-                frame: &frame,
-                recipient: &order.recipient,
-                cipher,
-                oaep: self.oaep,
-            },
-        )?;
-        let enveloped = tr34::EnvelopedKeyBlock::new(
-            order.recipient_id.clone(),
-            self.oaep,
-            sealed.encrypted_key,
+        let frame = self.frame(&order.key.header, key.kind().key_len());
+        let recipient = order.recipient.clone();
+        let request = hsm::SealRequest {
+            frame: &frame,
+            recipient: &recipient,
             cipher,
-            sealed.iv,
-            sealed.ciphertext,
-        )
-        .map_err(ours)?;
-        let draft = KeyTokenDraft::new(&enveloped, header, &order.nonce, &self.kdh_id, &order.crl)
+            oaep: self.oaep,
+        };
+        let (order, kdh_id, oaep) = (Arc::new(order), self.kdh_id.clone(), self.oaep);
+        let draft = move |sealed: hsm::SealedKeyBlock| {
+            let enveloped = tr34::EnvelopedKeyBlock::new(
+                order.recipient_id.clone(),
+                oaep,
+                sealed.encrypted_key,
+                cipher,
+                sealed.iv,
+                sealed.ciphertext,
+            )
             .map_err(ours)?;
-        let signature = self.kdh_signing.sign(draft.to_be_signed())?;
-        draft.into_token(&signature).map_err(ours)
+            let (header, nonce) = (&order.key.header, &order.nonce);
+            let draft = KeyTokenDraft::new(&enveloped, header, nonce, &kdh_id, &order.crl);
+            draft.map(Draft).map_err(ours)
+        };
+        let signed = self.kdh_tokens.seal_and_sign::<_, HostError>(
+            &key,
+            &request,
+            &self.kdh_signing,
+            draft,
+        )?;
+        let Draft(draft) = signed.draft;
+        Ok(MadeToken {
+            kt_kdh: draft.into_token(&signed.signature).map_err(ours)?,
+            queued: signed.queued,
+            sealing: signed.sealing,
+            signing: signed.signing,
+        })
     }
 
     fn frame(&self, header: &Kbh, key_len: usize) -> KeyBlockFrame {

@@ -14,6 +14,7 @@
 //! keys             the host's keys in its tokens
 //! credentials      terminals' certificates that were verified before
 //! trust            CA certificates and their revocation lists
+//! stages           where the time of deliveries goes
 //! server           listeners, start and stop
 //! ```
 //!
@@ -35,6 +36,7 @@ mod keys;
 mod limits;
 mod names;
 mod server;
+mod stages;
 mod state;
 mod store;
 mod trust;

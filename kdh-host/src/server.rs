@@ -31,6 +31,8 @@ const LAST_WORDS: Duration = Duration::from_secs(30);
 const CALL: Duration = Duration::from_mins(1);
 /// How often what was claimed and is nobody's is looked for.
 const SWEEP: Duration = Duration::from_secs(5);
+/// How often changes are brought into the database file.
+const CHECKPOINT: Duration = Duration::from_secs(1);
 
 /// Where the listeners are.
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -179,8 +181,17 @@ async fn follow_hsm(host: &Host, health: &HealthReporter) -> Failure {
 /// Gives back what calls could not give back themselves, for as long as it is awaited.
 async fn keep_tidy(host: &Host) {
     let mut sweeps = tokio::time::interval(SWEEP);
+    let mut checkpoints = tokio::time::interval(CHECKPOINT);
     loop {
-        sweeps.tick().await;
+        tokio::select! {
+            _ = sweeps.tick() => {}
+            _ = checkpoints.tick() => {
+                if let Err(error) = host.store().checkpoint().await {
+                    tracing::warn!(%error, "no checkpoint of the database; the next one follows");
+                }
+                continue;
+            }
+        }
         host.limits().forget_the_quiet();
         if let Err(error) = give_back_leftovers(host).await {
             tracing::warn!(%error, "leftover claims could not be given back; the next try follows");

@@ -13,7 +13,9 @@ use crate::{
     Host, HostError, binding,
     binding::AuthenticatedDevice,
     delivery::{self, kcv_message},
-    enrolment, store,
+    enrolment,
+    stages::Laps,
+    store,
 };
 
 /// The terminals' service.
@@ -87,10 +89,12 @@ impl KeyDistribution for KeyDistributionService {
     ) -> Result<Response<RequestKeyResponse>, Status> {
         let host = self.0.clone();
         let call = async move {
+            let mut laps = Laps::begin();
             let device = binding::authenticate(&host, peer(&request).as_deref()).await?;
+            laps.end("1 identify");
             let request = request.get_ref();
-            let issued =
-                delivery::request_key(&host, &device, &request.slot, &request.rt_krd).await?;
+            let (slot, rt_krd) = (&request.slot, &request.rt_krd);
+            let issued = delivery::request_key(&host, &device, slot, rt_krd, laps).await?;
             Ok(RequestKeyResponse {
                 kt_kdh: issued.kt_kdh,
                 delivery_id: issued.delivery_id,

@@ -36,6 +36,13 @@ impl fmt::Display for Actor {
     }
 }
 
+/// The last record of the trail.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Head {
+    sequence: u64,
+    hash: [u8; 32],
+}
+
 /// A record to be written.
 #[derive(Debug)]
 pub(crate) struct AuditEntry<'a> {
@@ -54,28 +61,23 @@ pub(crate) struct AuditEntry<'a> {
 impl Tx {
     /// Adds a record to the trail. It becomes part of it with this transaction.
     pub(crate) async fn record(&mut self, entry: AuditEntry<'_>) -> Result<(), StoreError> {
-        let last = sqlx::query("SELECT sequence, hash FROM audit ORDER BY sequence DESC LIMIT 1")
-            .fetch_optional(&mut *self.inner)
-            .await?;
-        let (sequence, previous) = match last {
-            Some(row) => {
-                let hash: String = row.try_get("hash")?;
-                (unsigned(&row, "sequence")?, from_hex(&hash)?)
-            }
-            None => (0, FIRST_PREVIOUS_HASH),
+        let head = match self.take_head() {
+            Some(head) => head,
+            None => self.read_head().await?,
         };
         let mut record = AuditRecord {
-            sequence: sequence + 1,
+            sequence: head.sequence + 1,
             at: self.now.clone(),
             actor: entry.actor.to_string(),
             action: entry.action.to_owned(),
             device: entry.device.map(ToString::to_string).unwrap_or_default(),
             outcome: entry.outcome.to_owned(),
             detail: entry.detail.to_string(),
-            previous_hash: to_hex(&previous),
+            previous_hash: to_hex(&head.hash),
             hash: String::new(),
         };
-        record.hash = to_hex(&audit_hash(&previous, &record));
+        let hash = audit_hash(&head.hash, &record);
+        record.hash = to_hex(&hash);
         sqlx::query("INSERT INTO audit VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)")
             .bind(signed(record.sequence)?)
             .bind(&record.at)
@@ -88,7 +90,28 @@ impl Tx {
             .bind(&record.hash)
             .execute(&mut *self.inner)
             .await?;
+        self.leave_head(Head {
+            sequence: record.sequence,
+            hash,
+        });
         Ok(())
+    }
+
+    async fn read_head(&mut self) -> Result<Head, StoreError> {
+        let last = sqlx::query("SELECT sequence, hash FROM audit ORDER BY sequence DESC LIMIT 1")
+            .fetch_optional(&mut *self.inner)
+            .await?;
+        let Some(row) = last else {
+            return Ok(Head {
+                sequence: 0,
+                hash: FIRST_PREVIOUS_HASH,
+            });
+        };
+        let hash: String = row.try_get("hash")?;
+        Ok(Head {
+            sequence: unsigned(&row, "sequence")?,
+            hash: from_hex(&hash)?,
+        })
     }
 
     /// Records after a sequence number, oldest first.

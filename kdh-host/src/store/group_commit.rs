@@ -25,7 +25,7 @@ use tokio::{
     sync::{Mutex, OwnedMutexGuard, oneshot},
 };
 
-use super::StoreError;
+use super::{StoreError, audit::Head};
 
 /// Those who write.
 #[derive(Clone, Debug)]
@@ -44,6 +44,8 @@ struct Line {
     in_turn: bool,
     /// Whose changes are in the open transaction.
     waiting: Vec<oneshot::Sender<Result<(), String>>>,
+    /// The end of the audit trail, if it is known.
+    head: Option<Head>,
 }
 
 /// A turn to write. If it is dropped, its changes were never there.
@@ -69,6 +71,7 @@ impl Writers {
             begun: false,
             in_turn: false,
             waiting: Vec::new(),
+            head: None,
         }))))
     }
 
@@ -98,6 +101,11 @@ impl Writers {
 }
 
 impl Turn {
+    /// The end of the audit trail. Forgotten when a turn is taken back.
+    pub(super) fn head(&mut self) -> &mut Option<Head> {
+        &mut self.line.head
+    }
+
     /// Makes the changes last, together with those of whoever is in the line. Goes on to the end also
     /// when nobody waits for it any more.
     ///
@@ -156,15 +164,20 @@ impl Line {
         }
         // Said before it is so: if the writer goes away in the middle, it is cleaned up.
         self.in_turn = true;
-        if !self.begun {
-            self.begun = true;
-            if let Err(error) = self.execute("BEGIN IMMEDIATE").await {
-                // Another process writes, if nothing worse.
-                self.give_up(&error).await;
-                return Err(error.into());
-            }
+        if self.begun {
+            return Ok(self.execute("SAVEPOINT turn").await?);
         }
-        Ok(self.execute("SAVEPOINT turn").await?)
+        self.begun = true;
+        // Together: each statement is a way to the connection's thread and back.
+        let begun = sqlx::raw_sql("BEGIN IMMEDIATE; SAVEPOINT turn")
+            .execute(&mut self.connection)
+            .await;
+        if let Err(error) = begun {
+            // Another process writes, if nothing worse.
+            self.give_up(&error).await;
+            return Err(error.into());
+        }
+        Ok(())
     }
 
     async fn release(&mut self) -> Result<(), StoreError> {
@@ -179,6 +192,7 @@ impl Line {
             return;
         }
         self.in_turn = false;
+        self.head = None;
         let undone = match self.execute("ROLLBACK TO turn").await {
             Ok(()) => self.execute("RELEASE turn").await,
             error => error,
@@ -213,6 +227,7 @@ impl Line {
         self.broken = true;
         self.begun = false;
         self.in_turn = false;
+        self.head = None;
         for waiting in self.waiting.drain(..) {
             waiting.send(Err(error.to_string())).unwrap_or_default();
         }

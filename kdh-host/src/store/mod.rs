@@ -23,6 +23,7 @@ use std::{
 };
 
 pub(crate) use activation::EnrolmentClaim;
+use audit::Head;
 pub(crate) use audit::{Actor, AuditEntry, KEY_REGISTERED};
 pub(crate) use certificates::{KeyClaim, Purpose, StoredCertificate};
 pub(crate) use deliveries::{Delivery, NewDelivery};
@@ -31,6 +32,7 @@ use group_commit::{Turn, Writers};
 pub(crate) use keys::{Assignment, StoredKey};
 use sqlx::{
     Sqlite, SqliteConnection, SqlitePool, Transaction,
+    pool::PoolConnection,
     query::Query,
     sqlite::{
         SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions,
@@ -82,6 +84,7 @@ pub(crate) struct Tx {
 }
 
 enum Inner {
+    Asking(PoolConnection<Sqlite>),
     Reading(Transaction<'static, Sqlite>),
     Writing(Turn),
 }
@@ -97,6 +100,8 @@ impl Store {
             // A commit that was acknowledged survives a loss of power.
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
+            // For when the checkpoints beside the writers do not keep up.
+            .pragma("wal_autocheckpoint", "20000")
             .busy_timeout(BUSY_TIMEOUT);
         let pool = SqlitePoolOptions::new()
             .max_connections(CONNECTIONS)
@@ -122,9 +127,23 @@ impl Store {
         Tx::new(Inner::Writing(turn), now)
     }
 
+    /// For questions whose answers need not be of one moment, which spares a transaction.
+    pub(crate) async fn ask(&self, now: OffsetDateTime) -> Result<Tx, StoreError> {
+        Tx::new(Inner::Asking(self.pool.acquire().await?), now)
+    }
+
     /// Begins a transaction that only reads.
     pub(crate) async fn read(&self, now: OffsetDateTime) -> Result<Tx, StoreError> {
         Tx::new(Inner::Reading(self.pool.begin().await?), now)
+    }
+
+    /// Brings what the log of changes holds into the database file, while others read and write. Done often,
+    /// it spares writers from doing it.
+    pub(crate) async fn checkpoint(&self) -> Result<(), StoreError> {
+        sqlx::query("PRAGMA wal_checkpoint(PASSIVE)")
+            .execute(&self.pool)
+            .await?;
+        Ok(())
     }
 
     /// Ends all connections.
@@ -154,9 +173,24 @@ impl Tx {
         }
     }
 
+    /// Where the trail ends, if a writer before has left word: nobody else writes to it.
+    fn take_head(&mut self) -> Option<Head> {
+        match &mut self.inner {
+            Inner::Writing(turn) => turn.head().take(),
+            Inner::Asking(_) | Inner::Reading(_) => None,
+        }
+    }
+
+    fn leave_head(&mut self, head: Head) {
+        if let Inner::Writing(turn) = &mut self.inner {
+            *turn.head() = Some(head);
+        }
+    }
+
     /// Makes it so: returns when it is on disk.
     pub(crate) async fn commit(self) -> Result<(), StoreError> {
         match self.inner {
+            Inner::Asking(_) => Ok(()),
             Inner::Reading(tx) => Ok(tx.commit().await?),
             Inner::Writing(turn) => turn.commit().await,
         }
@@ -168,6 +202,7 @@ impl Deref for Inner {
 
     fn deref(&self) -> &SqliteConnection {
         match self {
+            Self::Asking(connection) => connection,
             Self::Reading(tx) => tx,
             Self::Writing(turn) => turn,
         }
@@ -177,6 +212,7 @@ impl Deref for Inner {
 impl DerefMut for Inner {
     fn deref_mut(&mut self) -> &mut SqliteConnection {
         match self {
+            Self::Asking(connection) => connection,
             Self::Reading(tx) => tx,
             Self::Writing(turn) => turn,
         }

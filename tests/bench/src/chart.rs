@@ -5,9 +5,9 @@ use std::fmt::Write as _;
 use crate::report::{NetworkPoint, Report, small};
 
 const WIDTH: f64 = 560.0;
-const HEIGHT: f64 = 420.0;
+const HEIGHT: f64 = 440.0;
 /// Of a panel's plot: left, right, top, bottom.
-const PLOT: [f64; 4] = [64.0, WIDTH - 24.0, 84.0, HEIGHT - 56.0];
+const PLOT: [f64; 4] = [64.0, WIDTH - 24.0, 104.0, HEIGHT - 56.0];
 /// Between a panel's title and its legend, and between lines of that.
 const LEGEND: [f64; 2] = [46.0, 18.0];
 

@@ -22,19 +22,14 @@ const TICKS_PER_SECOND: f64 = 100.0;
 pub(crate) struct Machine {
     pub(crate) cores: usize,
     pub(crate) cpu_model: String,
-    /// Small writes that are on the disk, each after the other: what commits of the host's database
-    /// wait for.
-    pub(crate) disk_syncs_per_s: f64,
 }
 
 impl Machine {
-    /// The machine, and the disk that has `folder`.
-    pub(crate) fn look(folder: &Path) -> Result<Self> {
+    pub(crate) fn look() -> Result<Self> {
         let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         Ok(Self {
             cores: thread::available_parallelism()?.get(),
             cpu_model: cpu_model(&text).unwrap_or("unknown").to_owned(),
-            disk_syncs_per_s: disk_syncs(folder)?,
         })
     }
 }
@@ -69,6 +64,23 @@ pub(crate) fn open_files_limit() -> Result<u64> {
     soft_open_files(&text).context("/proc/self/limits has no open files")
 }
 
+/// Small writes that are on the disk which has `folder`, in a second, one after another: what commits
+/// of the host's database wait for.
+pub(crate) fn disk_syncs_per_s(folder: &Path) -> Result<f64> {
+    const FOR: Duration = Duration::from_secs(1);
+    let path = folder.join("sync");
+    let mut file = File::create(&path)?;
+    let (start, mut count) = (Instant::now(), 0_u32);
+    while start.elapsed() < FOR {
+        file.write_all(&[0; 4096])?;
+        file.sync_data()?;
+        count += 1;
+    }
+    let rate = f64::from(count) / start.elapsed().as_secs_f64();
+    fs::remove_file(path)?;
+    Ok(rate)
+}
+
 fn cpu_model(cpuinfo: &str) -> Option<&str> {
     let line = cpuinfo
         .lines()
@@ -99,21 +111,6 @@ fn soft_open_files(limits: &str) -> Option<u64> {
         return Some(u64::MAX);
     }
     soft.parse().ok()
-}
-
-fn disk_syncs(folder: &Path) -> Result<f64> {
-    const FOR: Duration = Duration::from_millis(300);
-    let path = folder.join("sync");
-    let mut file = File::create(&path)?;
-    let (start, mut count) = (Instant::now(), 0_u32);
-    while start.elapsed() < FOR {
-        file.write_all(&[0; 4096])?;
-        file.sync_data()?;
-        count += 1;
-    }
-    let rate = f64::from(count) / start.elapsed().as_secs_f64();
-    fs::remove_file(path)?;
-    Ok(rate)
 }
 
 #[cfg(test)]

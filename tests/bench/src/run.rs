@@ -22,7 +22,7 @@ use crate::{
         tokens::Tokens,
     },
     print,
-    process::{Machine, open_files_limit, resident_kib, revision},
+    process::{Machine, disk_syncs_per_s, open_files_limit, resident_kib, revision},
     race, report,
     report::{Bytes, CpuSplit, Latency, Level, Memory, NetworkPoint, Report, count, most},
     say,
@@ -88,6 +88,7 @@ struct Run<'a> {
 /// With the host under load.
 struct Load {
     levels: Vec<Level>,
+    disk_syncs_per_s: f64,
     runs_per_s: f64,
     connections_per_s: f64,
     rate: f64,
@@ -101,7 +102,7 @@ impl<'a> Run<'a> {
         say("    0 s  a site with SoftHSM, and its ceremonies");
         Ok(Self {
             pace,
-            machine: Machine::look(disk)?,
+            machine: Machine::look()?,
             lab: Lab::prepare(&disk.join(SITE))?,
             start,
         })
@@ -147,6 +148,7 @@ impl<'a> Run<'a> {
             deliveries_per_s: best.per_s,
             ratio: best.per_s / raw_sign_per_s,
             cpu_split: CpuSplit::new(&best, per_cpu_s(&raw), per_cpu_s(&sealed)),
+            disk_syncs_per_s: load.disk_syncs_per_s,
             deliveries: load.levels,
             terminal_runs_per_s: load.runs_per_s,
             connections_per_s: load.connections_per_s,
@@ -257,6 +259,8 @@ impl<'a> Run<'a> {
         let host = self.lab.start_host(&options())?;
         let rest = resident_kib(host.id())?;
         let target = self.target(&host)?;
+        self.stage("the disk of the host's database");
+        let syncs_before = disk_syncs_per_s(site.folder())?;
         let mut levels = Vec::new();
         for &callers in pace.callers {
             self.stage(&format!("host: deliveries, {}", count(callers, "terminal")));
@@ -274,6 +278,7 @@ impl<'a> Run<'a> {
                 done,
             });
         }
+        let disk_syncs_per_s = syncs_before.max(disk_syncs_per_s(site.folder())?);
         let memory_under_load = levels.iter().map(|level| level.done.host_resident_kib);
         let memory_under_load = memory_under_load.max().unwrap_or(rest);
 
@@ -308,6 +313,7 @@ impl<'a> Run<'a> {
         host.stop()?;
         Ok(Load {
             levels,
+            disk_syncs_per_s,
             runs_per_s: runs.per_s(),
             connections_per_s: connected.per_s,
             rate,

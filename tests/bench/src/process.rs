@@ -1,6 +1,7 @@
 //! What the system says of a process and of the machine: `/proc` (proc(5)).
 
 use std::{
+    collections::BTreeMap,
     fs::{self, File},
     io::Write as _,
     path::Path,
@@ -52,6 +53,27 @@ pub(crate) fn cpu_seconds(id: u32) -> Result<f64> {
     Ok(f64::from(ticks) / TICKS_PER_SECOND)
 }
 
+/// The same by the names of its threads, those of one kind together. Threads that have ended are left
+/// out.
+pub(crate) fn cpu_seconds_by_thread(id: u32) -> Result<BTreeMap<String, f64>> {
+    let mut seconds = BTreeMap::new();
+    for thread in fs::read_dir(format!("/proc/{id}/task"))? {
+        // It may end while it is looked at.
+        let text = fs::read_to_string(thread?.path().join("stat")).unwrap_or_default();
+        if let (Some(name), Some(ticks)) = (name(&text), cpu_ticks(&text)) {
+            *seconds.entry(name.to_owned()).or_default() += f64::from(ticks) / TICKS_PER_SECOND;
+        }
+    }
+    Ok(seconds)
+}
+
+/// Processor time that the machine has spent, in seconds, whoever asked for it.
+pub(crate) fn cpu_seconds_of_all() -> Result<f64> {
+    let text = fs::read_to_string("/proc/stat")?;
+    let ticks = busy_ticks(&text).with_context(|| format!("/proc/stat: {text}"))?;
+    Ok(ticks / TICKS_PER_SECOND)
+}
+
 /// Memory that a process holds, in KiB.
 pub(crate) fn resident_kib(id: u32) -> Result<u64> {
     let text = fs::read_to_string(format!("/proc/{id}/status"))?;
@@ -97,6 +119,25 @@ fn cpu_ticks(stat: &str) -> Option<u32> {
     Some(ticks()? + ticks()?)
 }
 
+/// The name in brackets, without the number at its end.
+fn name(stat: &str) -> Option<&str> {
+    let (before, _) = stat.rsplit_once(')')?;
+    let (_, name) = before.split_once('(')?;
+    Some(name.trim_end_matches(|end: char| end.is_ascii_digit() || end == '-'))
+}
+
+/// The first line of `/proc/stat`: user, nice, system, idle, iowait, irq, softirq, steal. What a
+/// hypervisor took away is not idle either.
+fn busy_ticks(stat: &str) -> Option<f64> {
+    let line = stat.lines().next()?.strip_prefix("cpu ")?;
+    let ticks: Option<Vec<f64>> = line
+        .split_whitespace()
+        .map(|word| word.parse().ok())
+        .collect();
+    let ticks = ticks?;
+    Some(ticks.get(..3)?.iter().sum::<f64>() + ticks.get(5..8)?.iter().sum::<f64>())
+}
+
 fn vm_rss(status: &str) -> Option<u64> {
     let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
     line.split_whitespace().nth(1)?.parse().ok()
@@ -130,6 +171,26 @@ mod tests {
     }
 
     #[test]
+    fn threads_of_a_kind_have_one_name() {
+        for (stat, expected) in [
+            ("7 (sqlx-worker-12) S 1", Some("sqlx-worker")),
+            ("7 (hsm-worker) S 1", Some("hsm-worker")),
+            ("7 (x) y (2) S 1", Some("x) y (")),
+            ("7", None),
+        ] {
+            assert_eq!(name(stat), expected, "{stat}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_idle_is_busy() {
+        let stat = "cpu  10 20 30 1000 2000 1 2 3 99 99\ncpu0 1 1 1 1 1 1 1 1 1 1\n";
+        assert_eq!(busy_ticks(stat), Some(66.0));
+        assert_eq!(busy_ticks("cpu  10 20\n"), None);
+        assert_eq!(busy_ticks(""), None);
+    }
+
+    #[test]
     fn memory_and_limits_are_read() {
         let status = "Name:\tkdh-host\nVmPeak:\t  900 kB\nVmRSS:\t   12345 kB\n";
         assert_eq!(vm_rss(status), Some(12345));
@@ -151,6 +212,8 @@ mod tests {
     fn this_process_is_there() {
         let this = std::process::id();
         assert!(cpu_seconds(this).unwrap() >= 0.0);
+        assert!(!cpu_seconds_by_thread(this).unwrap().is_empty());
+        assert!(cpu_seconds_of_all().unwrap() > 0.0);
         assert!(resident_kib(this).unwrap() > 0);
         assert!(open_files_limit().unwrap() > 0);
     }

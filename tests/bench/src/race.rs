@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
-use crate::process::cpu_seconds;
+use crate::process::{cpu_seconds, cpu_seconds_of_all};
 
 /// How often each acts before it counts: finds keys, fills caches.
 const WARM_UP: u32 = 3;
@@ -21,6 +21,8 @@ pub(crate) struct Pace {
     pub(crate) per_s: f64,
     /// By a second of processor time of this process.
     pub(crate) per_cpu_s: f64,
+    /// Processors that others kept busy meanwhile.
+    pub(crate) others: f64,
 }
 
 /// Has each of `callers` act again and again for so long, all at the same time.
@@ -50,15 +52,17 @@ pub(crate) fn race<F: FnMut() -> Result<()> + Send>(
             })
             .collect();
         line.wait();
-        let (start, cpu) = (Instant::now(), cpu_seconds(this)?);
+        let (start, cpu, all) = (Instant::now(), cpu_seconds(this)?, cpu_seconds_of_all()?);
         let mut count = 0;
         for thread in threads {
             count += thread.join().ok().context("a caller panicked")??;
         }
-        let count = f64::from(count);
+        let (count, seconds) = (f64::from(count), start.elapsed().as_secs_f64());
+        let cpu = cpu_seconds(this)? - cpu;
         Ok(Pace {
-            per_s: count / start.elapsed().as_secs_f64(),
-            per_cpu_s: count / (cpu_seconds(this)? - cpu),
+            per_s: count / seconds,
+            per_cpu_s: count / cpu,
+            others: ((cpu_seconds_of_all()? - all - cpu) / seconds).max(0.0),
         })
     })
 }

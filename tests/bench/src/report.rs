@@ -14,6 +14,9 @@ pub(crate) struct Report {
     /// Whether it was the short run, whose figures vary more.
     pub(crate) quick: bool,
     pub(crate) machine: Machine,
+    /// Processors that other programs kept busy during a measure, at the most. Where this is much,
+    /// compare figures for processor time alone.
+    pub(crate) others: f64,
     /// The most signatures that the HSM makes with nothing before it: the limit.
     pub(crate) raw_sign_per_s: f64,
     /// By number of threads.
@@ -46,7 +49,7 @@ pub(crate) struct Report {
 }
 
 /// Deliveries with so many terminals at work.
-#[derive(Clone, Copy, Serialize)]
+#[derive(Clone, Serialize)]
 pub(crate) struct Level {
     pub(crate) terminals: usize,
     pub(crate) per_s: f64,
@@ -62,6 +65,9 @@ pub(crate) struct CpuSplit {
     pub(crate) seconds: f64,
     pub(crate) host_cpu_seconds: f64,
     pub(crate) load_cpu_seconds: f64,
+    pub(crate) other_cpu_seconds: f64,
+    /// The host's time for one delivery in milliseconds, by the names of its threads.
+    pub(crate) host_cpu_ms_per_delivery: BTreeMap<String, f64>,
     pub(crate) deliveries_per_host_cpu_s: f64,
     pub(crate) sealed_tokens_per_cpu_s: f64,
     pub(crate) raw_signs_per_cpu_s: f64,
@@ -77,12 +83,17 @@ impl CpuSplit {
         sealed_tokens_per_cpu_s: f64,
     ) -> Self {
         let done = &level.done;
-        let deliveries_per_host_cpu_s = f64::from(done.count) / done.host_cpu_seconds;
+        let count = f64::from(done.count);
+        let deliveries_per_host_cpu_s = count / done.host_cpu_seconds;
+        let threads = done.host_cpu_by_thread.iter();
+        let threads = threads.map(|(name, seconds)| (name.clone(), seconds * 1000.0 / count));
         Self {
             terminals: level.terminals,
             seconds: done.seconds,
             host_cpu_seconds: done.host_cpu_seconds,
             load_cpu_seconds: done.load_cpu_seconds,
+            other_cpu_seconds: done.other_cpu_seconds,
+            host_cpu_ms_per_delivery: threads.collect(),
             deliveries_per_host_cpu_s,
             sealed_tokens_per_cpu_s,
             raw_signs_per_cpu_s,
@@ -170,6 +181,7 @@ impl Report {
         table.title("Machine");
         table.text("processor", &machine.cpu_model);
         table.line("cores", small(machine.cores), "");
+        table.line("cores that others kept busy", self.others, "at the most");
         if let Some(revision) = &self.revision {
             table.text("revision", revision);
         }
@@ -186,9 +198,10 @@ impl Report {
                 &count(terminals, "terminal"),
                 level.per_s,
                 &format!(
-                    "/s   processors: host {:.0} %, terminals {:.0} %",
+                    "/s   processors: host {:.0} %, terminals {:.0} %, others {:.0} %",
                     100.0 * done.host_cpu_seconds / done.seconds,
                     100.0 * done.load_cpu_seconds / done.seconds,
+                    100.0 * done.other_cpu_seconds / done.seconds,
                 ),
             );
         }
@@ -203,6 +216,9 @@ impl Report {
             table.line(&format!("{what} per CPU second"), per_cpu_s, "");
         }
         table.line("ratio_of_host_cpu", split.ratio_of_host_cpu, "");
+        for (thread, time) in &split.host_cpu_ms_per_delivery {
+            table.line(&format!("  {thread}"), *time, "ms of CPU a delivery");
+        }
         table.line("small writes on disk", self.disk_syncs_per_s, "/s");
         let runs = self.terminal_runs_per_s;
         table.line("whole runs, new connections", runs, "/s");
@@ -308,6 +324,8 @@ mod tests {
             seconds: 2.0,
             host_cpu_seconds: 1.0,
             load_cpu_seconds: 0.5,
+            other_cpu_seconds: 0.0,
+            host_cpu_by_thread: [("hsm-worker".to_owned(), 0.2)].into(),
             host_resident_kib: 1,
         };
         let level = Level {
@@ -318,6 +336,8 @@ mod tests {
         assert!((level.per_s - 50.0).abs() < 1e-9);
         let split = CpuSplit::new(&level, 400.0, 200.0);
         assert!((split.ratio_of_host_cpu - 0.25).abs() < 1e-9);
+        let hsm = split.host_cpu_ms_per_delivery["hsm-worker"];
+        assert!((hsm - 2.0).abs() < 1e-9);
     }
 
     #[test]

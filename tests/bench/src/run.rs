@@ -128,7 +128,12 @@ impl<'a> Run<'a> {
             .levels
             .iter()
             .max_by(|a, b| a.per_s.total_cmp(&b.per_s));
-        let best = *best.context("no load")?;
+        let best = best.context("no load")?.clone();
+        let others = load
+            .levels
+            .iter()
+            .map(|level| level.done.other_cpu_seconds / level.done.seconds);
+        let others = others.chain(raw.values().chain(sealed.values()).map(|pace| pace.others));
         let per_cpu_s = |figures: &BTreeMap<usize, race::Pace>| {
             most(figures.values().map(|pace| pace.per_cpu_s))
         };
@@ -141,6 +146,7 @@ impl<'a> Run<'a> {
             revision: revision(),
             quick: self.pace.quick,
             machine: self.machine,
+            others: most(others),
             raw_sign_per_s,
             raw_sign: per_s(&raw),
             sealed_tokens_per_s: most(sealed.values().map(|pace| pace.per_s)),

@@ -2,6 +2,7 @@
 //! themselves shall take as little of the processor as possible.
 
 use std::{
+    collections::BTreeMap,
     path::PathBuf,
     sync::{
         Arc,
@@ -33,7 +34,7 @@ use super::Measure;
 use crate::{
     fleet::{self, Member},
     percentiles::Sorted,
-    process::{cpu_seconds, resident_kib},
+    process::{cpu_seconds, cpu_seconds_by_thread, cpu_seconds_of_all, resident_kib},
 };
 
 /// How many connections are made at the same time.
@@ -142,7 +143,7 @@ fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
 }
 
 /// What was done in a span of time.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Done {
     pub(crate) count: u32,
     pub(crate) seconds: f64,
@@ -150,6 +151,10 @@ pub(crate) struct Done {
     pub(crate) host_cpu_seconds: f64,
     /// Processor time of the terminals.
     pub(crate) load_cpu_seconds: f64,
+    /// Processor time of everything else on the machine.
+    pub(crate) other_cpu_seconds: f64,
+    /// The host's by the names of its threads.
+    pub(crate) host_cpu_by_thread: BTreeMap<String, f64>,
     /// Memory that the host held at the end.
     pub(crate) host_resident_kib: u64,
 }
@@ -167,6 +172,8 @@ struct Begun {
     count: u32,
     host_cpu: f64,
     load_cpu: f64,
+    all_cpu: f64,
+    threads: BTreeMap<String, f64>,
 }
 
 impl Begun {
@@ -177,16 +184,25 @@ impl Begun {
             count,
             host_cpu: cpu_seconds(host)?,
             load_cpu: cpu_seconds(std::process::id())?,
+            all_cpu: cpu_seconds_of_all()?,
+            threads: cpu_seconds_by_thread(host)?,
         })
     }
 
     fn end(&self, count: u32) -> Result<Done> {
         let now = Self::now(self.host, count)?;
+        let (host, load) = (now.host_cpu - self.host_cpu, now.load_cpu - self.load_cpu);
+        let threads = now.threads.into_iter().map(|(name, seconds)| {
+            let before = self.threads.get(&name).unwrap_or(&0.0);
+            (name, (seconds - before).max(0.0))
+        });
         Ok(Done {
             count: now.count - self.count,
             seconds: (now.at - self.at).as_secs_f64(),
-            host_cpu_seconds: now.host_cpu - self.host_cpu,
-            load_cpu_seconds: now.load_cpu - self.load_cpu,
+            host_cpu_seconds: host,
+            load_cpu_seconds: load,
+            other_cpu_seconds: (now.all_cpu - self.all_cpu - host - load).max(0.0),
+            host_cpu_by_thread: threads.collect(),
             host_resident_kib: resident_kib(self.host)?,
         })
     }

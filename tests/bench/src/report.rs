@@ -44,7 +44,8 @@ pub(crate) struct Report {
     pub(crate) memory_kib: Memory,
     pub(crate) bytes_per_delivery: Bytes,
     pub(crate) network_hsm: Vec<NetworkPoint>,
-    /// Where the time of a delivery goes, in milliseconds; nothing where the host does not say.
+    /// Where the time of a delivery goes at the rate of `latency_ms`, in milliseconds; nothing where the
+    /// host does not say.
     pub(crate) stages: Option<Stages>,
 }
 
@@ -231,6 +232,9 @@ impl Report {
         table.line("p95", latency.p95, "ms");
         table.line("p99", latency.p99, "ms");
         table.line("max", latency.max, &format!("ms of {}", latency.count));
+        for (stage, time) in self.stages.iter().flatten() {
+            table.line(&format!("  {stage}"), *time, "ms");
+        }
 
         table.title("One delivery");
         table.line("bytes sent", self.bytes_per_delivery.sent, "");
@@ -239,9 +243,6 @@ impl Report {
             table.line(function, *calls, "calls");
         }
         table.line("all calls of PKCS#11", self.calls(), "");
-        for (stage, time) in self.stages.iter().flatten() {
-            table.line(stage, *time, "ms");
-        }
 
         let memory = &self.memory_kib;
         table.title("Memory of the host");

@@ -27,7 +27,7 @@ use crate::{
     report::{Bytes, CpuSplit, Latency, Level, Memory, NetworkPoint, Report, count, most},
     say,
     setup::{Lab, SLOT, options},
-    stages,
+    stages::{self, Stages},
 };
 
 /// Labels in the token `kdh`.
@@ -93,6 +93,7 @@ struct Load {
     connections_per_s: f64,
     rate: f64,
     latencies: Latencies,
+    stages: Option<Stages>,
     memory: Memory,
 }
 
@@ -122,7 +123,6 @@ impl<'a> Run<'a> {
         let network_hsm = self.network(calls)?;
         self.stage("done");
 
-        let log = fs::read_to_string(self.lab.site.log("kdh-host")).unwrap_or_default();
         let raw_sign_per_s = most(raw.values().map(|pace| pace.per_s));
         let best = load
             .levels
@@ -173,7 +173,7 @@ impl<'a> Run<'a> {
                 received: counted.bytes_received,
             },
             network_hsm,
-            stages: stages::of_log(&log),
+            stages: load.stages,
         })
     }
 
@@ -288,16 +288,26 @@ impl<'a> Run<'a> {
         let memory_under_load = levels.iter().map(|level| level.done.host_resident_kib);
         let memory_under_load = memory_under_load.max().unwrap_or(rest);
 
+        host.stop()?;
+
+        // A host of its own: what it says of its stages when it stops is of these deliveries alone.
+        let host = self.lab.start_host(&options())?;
         let rate = most(levels.iter().map(|level| level.per_s)) / 2.0;
         self.stage(&format!("latency at {rate:.0} deliveries a second"));
         let scheduled = Scheduled {
-            target: target.clone(),
+            target: self.target(&host)?,
             per_s: rate,
             callers: pace.terminals,
             warm_up: pace.warm_up,
             length: pace.schedule_for,
         };
         let latencies = apart(site, scheduled)?;
+        host.stop()?;
+        let log = fs::read_to_string(site.log("kdh-host")).unwrap_or_default();
+        let stages = stages::of_log(&log);
+
+        let host = self.lab.start_host(&options())?;
+        let target = self.target(&host)?;
 
         self.stage("whole runs of terminals, each with a new connection");
         let runs = Runs {
@@ -324,6 +334,7 @@ impl<'a> Run<'a> {
             connections_per_s: connected.per_s,
             rate,
             latencies,
+            stages,
             memory: Memory {
                 rest,
                 load: memory_under_load,

@@ -250,6 +250,7 @@ impl Sessions {
         if self.reconnecting.swap(true, Ordering::AcqRel) {
             return;
         }
+        let _under_way = UnderWay(&self.reconnecting);
         match self.try_reconnect() {
             Ok(()) => self.watchers.tell(),
             Err(HsmError::PinIncorrect { token } | HsmError::PinLocked { token }) => {
@@ -263,7 +264,6 @@ impl Sessions {
                 }
             }
         }
-        self.reconnecting.store(false, Ordering::Release);
     }
 
     fn try_reconnect(&self) -> Result<(), HsmError> {
@@ -328,6 +328,15 @@ impl Line {
             operation,
             reason: self.health.to_string(),
         })
+    }
+}
+
+/// A try to reconnect, also one that panics.
+struct UnderWay<'s>(&'s AtomicBool);
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
     }
 }
 

@@ -24,7 +24,7 @@ use crate::{
     names::{DeviceSerial, Slot},
     stages::Laps,
     state::{DeliveryState, DeviceEvent},
-    store::{Actor, Assignment, AuditEntry, Delivery, NewDelivery, Tx},
+    store::{Actor, Assignment, AuditEntry, Delivery, NewDelivery, Standing, Tx},
 };
 
 /// Bytes of randomness in a delivery's id.
@@ -70,8 +70,8 @@ pub(crate) async fn assignments(
     device: &AuthenticatedDevice,
 ) -> Result<Vec<Assignment>, HostError> {
     let mut tx = host.store().read(host.now()).await?;
-    binding::require_bound(&mut tx, device.serial()).await?;
-    let mut assignments = tx.assignments(device.serial()).await?;
+    let standing = binding::bound_standing(&mut tx, device.serial(), None).await?;
+    let mut assignments = standing.assignments;
     assignments.retain(|assignment| assignment.meant_for_present_key);
     Ok(assignments)
 }
@@ -119,7 +119,7 @@ async fn prepare(
     laps: &mut Laps,
 ) -> Result<(Prepared, Arc<VerifiedCredential>), HostError> {
     let serial = device.serial();
-    let credential = binding::encryption_credential(host, serial).await?;
+    let credential = binding::encryption_credential(host, device).await?;
     laps.end("2 verify the credential");
     let nonce = parse_nonce(rt_krd)?;
     let slot = Slot::parse(slot).map_err(|_| nothing_assigned(serial))?;
@@ -129,8 +129,8 @@ async fn prepare(
 
     let now = host.now();
     let mut tx = host.store().write(now).await?;
-    binding::require_bound(&mut tx, serial).await?;
-    let assignment = assignment(&mut tx, serial, &slot).await?;
+    let standing = binding::bound_standing(&mut tx, serial, Some(&slot)).await?;
+    let assignment = assignment(standing, serial)?;
     require_strength(host, serial, &credential, &assignment)?;
     if !tx.claim_nonce(serial, &nonce).await? {
         return Err(refused(
@@ -146,7 +146,7 @@ async fn prepare(
         assignment,
         expires_at: now + host.config().delivery_lifetime,
     };
-    tx.prepare_delivery(&prepared.as_new(serial)).await?;
+    tx.prepare_delivery(&prepared.as_new(serial))?;
     tx.record(AuditEntry {
         actor: &Actor::Device(serial.clone()),
         action: "delivery.intent",
@@ -186,18 +186,11 @@ fn nothing_assigned(serial: &DeviceSerial) -> HostError {
     )
 }
 
-/// What the device shall hold in a slot, if the operator who assigned it meant the encryption key that
+/// What the device shall hold in the slot that was asked for, if the operator who assigned it meant the encryption key that
 /// the device has now.
-async fn assignment(
-    tx: &mut Tx,
-    serial: &DeviceSerial,
-    slot: &Slot,
-) -> Result<Assignment, HostError> {
-    let assignments = tx.assignments(serial).await?;
-    let assignment = assignments
-        .into_iter()
-        .find(|assignment| assignment.slot == *slot)
-        .ok_or_else(|| nothing_assigned(serial))?;
+fn assignment(standing: Standing, serial: &DeviceSerial) -> Result<Assignment, HostError> {
+    let mut assignments = standing.assignments.into_iter();
+    let assignment = assignments.next().ok_or_else(|| nothing_assigned(serial))?;
     if assignment.meant_for_present_key {
         return Ok(assignment);
     }
@@ -276,9 +269,9 @@ async fn deliver(
     // Whoever was stopped, listed or enrolled anew since the intent is never sent the token.
     binding::recheck(host, device, credential).await?;
     let mut tx = host.store().write(host.now()).await?;
-    binding::require_bound(&mut tx, serial).await?;
-    binding::require_current(&mut tx, device, credential).await?;
-    let assigned = assignment(&mut tx, serial, &prepared.slot).await?;
+    let standing = binding::bound_standing(&mut tx, serial, Some(&prepared.slot)).await?;
+    binding::require_current(&standing, device, credential)?;
+    let assigned = assignment(standing, serial)?;
     if assigned.version != prepared.assignment.version {
         return Err(refused(
             Reason::NoKeyAssigned,
@@ -386,7 +379,7 @@ async fn settle(
 ) -> Result<(), HostError> {
     let serial = device.serial();
     let mut tx = host.store().write(host.now()).await?;
-    binding::require_bound(&mut tx, serial).await?;
+    binding::bound_standing(&mut tx, serial, None).await?;
     let unknown = || {
         refused(
             Reason::DeliveryUnknown,

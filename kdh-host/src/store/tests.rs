@@ -272,7 +272,7 @@ async fn a_nonce_is_unique_for_its_device_until_it_is_given_back() {
     tx.insert_key(&key).await.unwrap();
     let (a, slot, nonce) = (device("A"), Slot::parse("tmk").unwrap(), nonce(1));
     let delivery = delivery("1", &a, &slot, &key.name, &nonce);
-    tx.prepare_delivery(&delivery).await.unwrap();
+    tx.prepare_delivery(&delivery).unwrap();
     let unfinished = tx.unfinished_deliveries().await.unwrap();
     assert_eq!(unfinished.len(), 1);
     let bytes = nonce.as_bytes();
@@ -295,7 +295,7 @@ async fn a_delivery_goes_on_from_where_it_is_believed_to_be_or_not_at_all() {
     tx.insert_key(&key).await.unwrap();
     let (a, slot, nonce) = (device("A"), Slot::parse("tmk").unwrap(), nonce(1));
     let delivery = delivery("1", &a, &slot, &key.name, &nonce);
-    tx.prepare_delivery(&delivery).await.unwrap();
+    tx.prepare_delivery(&delivery).unwrap();
     assert!(
         tx.abandon_delivery(&a, "1", nonce.as_bytes())
             .await
@@ -347,7 +347,7 @@ async fn an_assignment_is_meant_for_one_key_of_its_device() {
     let anew = expected(&[("early", false), ("late", true)]);
     assert_eq!(meant(&mut tx, &a).await, anew);
     sqlx::query("UPDATE assignments SET recipient = NULL")
-        .execute(&mut *tx.inner)
+        .execute(tx.connection().await.unwrap())
         .await
         .unwrap();
     let unnamed = expected(&[("early", false), ("late", false)]);
@@ -372,7 +372,7 @@ async fn enrol(tx: &mut Tx, device: &DeviceSerial, number: u8) {
         "UPDATE certificates SET state = 'CURRENT' WHERE state = 'CLAIMED'",
     ] {
         sqlx::query(statement)
-            .execute(&mut *tx.inner)
+            .execute(tx.connection().await.unwrap())
             .await
             .unwrap();
     }
@@ -608,7 +608,7 @@ async fn versions_rise_and_a_newer_token_supersedes_the_one_before() {
         delivery("4", &a, &slot, &alias, &nonces[3]),
     ];
     for (delivery, superseded) in deliveries.iter().zip([&[][..], &[], &[], &["1"]]) {
-        tx.prepare_delivery(delivery).await.unwrap();
+        tx.prepare_delivery(delivery).unwrap();
         assert_eq!(
             tx.issue_delivery(delivery, &[1; 32]).await.unwrap(),
             superseded

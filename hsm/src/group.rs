@@ -13,7 +13,7 @@ use tr34::OaepHash;
 
 use crate::{
     Failure, Health, HsmError, Kcv, KeyName, KeyRole, SealRequest, SealedKeyBlock, SecretKey,
-    SelfTestReport, SigningKey, Token, known::Known, pool::DEADLINE,
+    SelfTestReport, SigningKey, Token, known::Known, pool::DEADLINE, worker::Worker,
 };
 
 /// A token, or several in as many HSMs or slots that hold the same keys: of the same names, and the
@@ -63,6 +63,12 @@ impl TokenGroup {
     /// The tokens.
     pub fn members(&self) -> &[Token] {
         &self.members
+    }
+
+    /// How long a call may take, waiting included: where they differ, the longest.
+    pub fn deadline(&self) -> Duration {
+        let deadlines = self.members().iter().map(Token::deadline);
+        deadlines.max().unwrap_or_default()
     }
 
     /// Ready if any of them is; failed if all of them are.
@@ -162,9 +168,12 @@ impl TokenGroup {
     /// Seals as [`Self::seal`] does and signs what `draft` makes of the key block, as one job of one token:
     /// who asks waits once. `signer` is a key of these tokens.
     ///
+    /// No thread waits with the caller, so [`Self::deadline`] is the caller's to keep: a call into the module
+    /// that never returns is awaited for ever.
+    ///
     /// # Errors
     /// As [`Token::seal`], `draft`'s own, and what signing can fail with.
-    pub fn seal_and_sign<D, E>(
+    pub async fn seal_and_sign<D, E>(
         &self,
         key: &SecretKey,
         request: &SealRequest<'_>,
@@ -175,11 +184,12 @@ impl TokenGroup {
         D: AsRef<[u8]> + Send + 'static,
         E: From<HsmError> + Send + 'static,
     {
-        self.on_one(|token| {
+        let mut failed = None;
+        for token in self.candidates() {
             let asked = Instant::now();
             let plan = token.plan(key, request)?;
             let (key, signer, draft) = (key.clone(), signer.clone(), draft.clone());
-            token.run("seal and sign", move |worker| {
+            let work = move |worker: &mut Worker| {
                 let queued = asked.elapsed();
                 let begun = Instant::now();
                 let kn = worker.key(key.role(), key.name())?;
@@ -198,8 +208,13 @@ impl TokenGroup {
                     sealing,
                     signing: begun.elapsed(),
                 }))
-            })
-        })?
+            };
+            match token.answer("seal and sign", work).await {
+                Err(error) if may_succeed_elsewhere(&error) => failed = Some(error),
+                outcome => return outcome?,
+            }
+        }
+        Err(failed.unwrap_or(HsmError::Busy).into())
     }
 
     /// By a healthy one, each in its turn. If there is none, one says why.
@@ -207,22 +222,26 @@ impl TokenGroup {
         &self,
         work: impl Fn(&Token) -> Result<T, HsmError>,
     ) -> Result<T, HsmError> {
-        let turn = self.turn.fetch_add(1, Ordering::Relaxed) % self.members.len();
-        let (before, from) = self.members.split_at(turn);
-        let in_turn = || from.iter().chain(before);
-        let healthy = in_turn().filter(|token| token.health().is_ready());
         let mut failed = None;
-        for token in healthy {
+        for token in self.candidates() {
             match work(token) {
                 Err(error) if may_succeed_elsewhere(&error) => failed = Some(error),
                 outcome => return outcome,
             }
         }
-        match (failed, in_turn().next()) {
-            (Some(error), _) => Err(error),
-            (None, Some(token)) => work(token),
-            (None, None) => Err(HsmError::Busy),
-        }
+        Err(failed.unwrap_or(HsmError::Busy))
+    }
+
+    /// Those that are healthy, from the one whose turn it is; if none is, that one.
+    fn candidates(&self) -> impl Iterator<Item = &Token> + use<'_> {
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed) % self.members.len();
+        let (before, from) = self.members.split_at(turn);
+        let in_turn = from.iter().chain(before);
+        let none = !self.members.iter().any(|token| token.health().is_ready());
+        let first = from.iter().take(usize::from(none));
+        in_turn
+            .filter(|token| token.health().is_ready())
+            .chain(first)
     }
 
     /// By each that is healthy, with one result. If there is none, one says why.

@@ -13,6 +13,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures_channel::oneshot;
+
 use crate::HsmError;
 
 type Job = Box<dyn FnOnce() + Send>;
@@ -88,26 +90,58 @@ impl Pool {
         operation: &'static str,
         work: impl FnOnce() -> Result<T, HsmError> + Send + 'static,
     ) -> Result<T, HsmError> {
-        let unavailable = |reason: &str| HsmError::Unavailable {
-            operation,
-            reason: reason.to_owned(),
-        };
         let asked = Instant::now();
-        let deadline = self.deadline;
         let (answer, answered) = sync_channel(1);
+        self.submit_for(asked, work, move |result| {
+            answer.send(result).unwrap_or_default();
+        })?;
+        match answered.recv_timeout(self.deadline) {
+            Ok(result) => result,
+            Err(RecvTimeoutError::Disconnected) => Err(self.unanswered(operation, asked)),
+            Err(RecvTimeoutError::Timeout) => Err(late(operation)),
+        }
+    }
+
+    /// As [`Self::run`], for callers that await the answer. For how long is theirs to say: one that does not
+    /// come back is given up by [`Self::replace_stuck`] and its answer awaited still.
+    pub(crate) async fn answer<T: Send + 'static>(
+        &self,
+        operation: &'static str,
+        work: impl FnOnce() -> Result<T, HsmError> + Send + 'static,
+    ) -> Result<T, HsmError> {
+        let asked = Instant::now();
+        let (answer, answered) = oneshot::channel();
+        self.submit_for(asked, work, move |result| drop(answer.send(result)))?;
+        match answered.await {
+            Ok(result) => result,
+            Err(oneshot::Canceled) => Err(self.unanswered(operation, asked)),
+        }
+    }
+
+    /// A job whose caller may have given up by the time it is begun, or does not want the answer any more.
+    fn submit_for<T: 'static>(
+        &self,
+        asked: Instant,
+        work: impl FnOnce() -> Result<T, HsmError> + Send + 'static,
+        answer: impl FnOnce(Result<T, HsmError>) + Send + 'static,
+    ) -> Result<(), HsmError> {
+        let deadline = self.deadline;
         self.submit(move || {
             if asked.elapsed() < deadline {
-                // A caller that has given up does not want the answer.
-                answer.send(work()).unwrap_or_default();
+                answer(work());
             }
-        })?;
-        match answered.recv_timeout(deadline) {
-            Ok(result) => result,
-            Err(RecvTimeoutError::Disconnected) if asked.elapsed() < deadline => {
-                Err(unavailable("the call panicked"))
-            }
-            Err(_) => Err(unavailable(DEADLINE)),
+        })
+    }
+
+    /// Why there will be no answer.
+    fn unanswered(&self, operation: &'static str, asked: Instant) -> HsmError {
+        if asked.elapsed() < self.deadline {
+            return HsmError::Unavailable {
+                operation,
+                reason: "the call panicked".to_owned(),
+            };
         }
+        late(operation)
     }
 
     /// Has a thread do `work`, and waits for nothing.
@@ -172,6 +206,14 @@ impl Pool {
 
 /// Why an answer did not come.
 pub(crate) const DEADLINE: &str = "deadline";
+
+/// No answer has come in time.
+pub(crate) fn late(operation: &'static str) -> HsmError {
+    HsmError::Unavailable {
+        operation,
+        reason: DEADLINE.to_owned(),
+    }
+}
 
 impl Crew {
     fn threads(&self) -> MutexGuard<'_, Threads> {

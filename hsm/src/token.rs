@@ -129,6 +129,11 @@ impl Token {
         &self.shared.info
     }
 
+    /// How long a call may take, waiting included.
+    pub(crate) fn deadline(&self) -> Duration {
+        self.shared.sessions.config().deadline
+    }
+
     /// Whether it can be worked with. What is lost comes back by itself.
     pub fn health(&self) -> Health {
         self.shared.sessions.health()
@@ -462,6 +467,17 @@ impl Token {
         self.shared
             .pool
             .run(operation, move || sessions.work(operation, work))
+    }
+
+    /// As [`Self::run`], for callers that await the answer and say themselves for how long.
+    pub(crate) async fn answer<T: Send + 'static>(
+        &self,
+        operation: &'static str,
+        work: impl FnOnce(&mut Worker) -> Result<T, HsmError> + Send + 'static,
+    ) -> Result<T, HsmError> {
+        let sessions = Arc::clone(&self.shared.sessions);
+        let work = move || sessions.work(operation, work);
+        self.shared.pool.answer(operation, work).await
     }
 
     /// Acts that change what the token holds: here and now, in a session of their own.

@@ -245,7 +245,7 @@ async fn make_token(
         recipient_id: credential.id().clone(),
         crl: crl.crl().der().to_vec(),
     };
-    let made = host.in_hsm(move |keys| keys.make_token(order)).await?;
+    let made = host.keys().make_token(order).await?;
     let in_hsm = [
         ("7 queue for the HSM", made.queued),
         ("8 seal in the HSM", made.sealing),

@@ -25,8 +25,8 @@ const CA_KRD: &str = "ca-krd";
 const KDH_SIGNING: &str = "kdh-signing";
 const HOST_TLS: &str = "host-tls";
 
-/// The host's keys. Calls block until the HSM has answered; [`off_the_async_threads`] moves them
-/// away.
+/// The host's keys. Calls that are not async block until the HSM has answered;
+/// [`off_the_async_threads`] moves them away.
 #[derive(Clone, Debug)]
 pub(crate) struct HostKeys {
     pub(crate) ca_krd: SigningKey,
@@ -222,7 +222,7 @@ impl HostKeys {
     }
 
     /// Makes a key token: seals Kn and signs, all in the HSM.
-    pub(crate) fn make_token(&self, order: TokenOrder) -> Result<MadeToken, HostError> {
+    pub(crate) async fn make_token(&self, order: TokenOrder) -> Result<MadeToken, HostError> {
         let key = self.require_held(&order.key)?;
         let cipher = ContentCipher::for_key(key.kind());
         let frame = self.frame(&order.key.header, key.kind().key_len());
@@ -248,12 +248,13 @@ impl HostKeys {
             let draft = KeyTokenDraft::new(&enveloped, header, nonce, &kdh_id, &order.crl);
             draft.map(Draft).map_err(ours)
         };
-        let signed = self.kdh_tokens.seal_and_sign::<_, HostError>(
-            &key,
-            &request,
-            &self.kdh_signing,
-            draft,
-        )?;
+        let tokens = &self.kdh_tokens;
+        let signed = tokens.seal_and_sign::<_, HostError>(&key, &request, &self.kdh_signing, draft);
+        let signed = tokio::time::timeout(tokens.deadline(), signed).await;
+        let signed = signed.map_err(|_| HsmError::Unavailable {
+            operation: "seal and sign",
+            reason: "deadline".to_owned(),
+        })??;
         let Draft(draft) = signed.draft;
         Ok(MadeToken {
             kt_kdh: draft.into_token(&signed.signature).map_err(ours)?,

@@ -39,7 +39,8 @@ impl Batch {
             let digits = part.bytes().take_while(u8::is_ascii_digit).count();
             let (number, rest) = part.split_at(digits);
             let number: usize = number.parse().unwrap_or_default();
-            self.sql.push_str(&format!("${}{rest}", before + number));
+            self.sql
+                .extend(["$", (before + number).to_string().as_str(), rest]);
         }
         self.sql.push(';');
         Parameters(self)
@@ -47,8 +48,7 @@ impl Batch {
 
     /// With this before it, which has no parameters.
     pub(super) fn behind(mut self, statements: &'static str) -> Self {
-        self.sql.insert_str(0, ";");
-        self.sql.insert_str(0, statements);
+        self.sql = [statements, ";", &self.sql].concat();
         self
     }
 

@@ -12,9 +12,9 @@ use crate::{
     Host, HostError,
     credentials::Candidate,
     error::refused,
-    names::{DeviceSerial, Slot},
+    names::DeviceSerial,
     state::{DeviceEvent, DeviceState},
-    store::{Actor, AuditEntry, Purpose, Standing, StoreError, StoredCertificate, Tx},
+    store::{Actor, AuditEntry, Purpose, Standing, StoreError, StoredCertificate},
 };
 
 /// A device that proved its identity by TLS, with a certificate that is good now.
@@ -152,13 +152,11 @@ pub(crate) fn require_running(serial: &DeviceSerial, state: DeviceState) -> Resu
     Err(refused(reason, format!("{serial} is {}", state.as_str())))
 }
 
-/// How the device stands now: not stopped, and bound to this host.
-pub(crate) async fn bound_standing(
-    tx: &mut Tx,
+/// A device must not be stopped, and must be bound to this host.
+pub(crate) fn require_bound(
     serial: &DeviceSerial,
-    slot: Option<&Slot>,
+    standing: Option<Standing>,
 ) -> Result<Standing, HostError> {
-    let standing = tx.standing(serial, slot).await?;
     let standing = standing.ok_or_else(|| refused(Reason::CredentialRejected, "unknown device"))?;
     require_running(serial, standing.state)?;
     if standing.state == DeviceState::Bound {

@@ -70,7 +70,8 @@ pub(crate) async fn assignments(
     device: &AuthenticatedDevice,
 ) -> Result<Vec<Assignment>, HostError> {
     let mut tx = host.store().read(host.now()).await?;
-    let standing = binding::bound_standing(&mut tx, device.serial(), None).await?;
+    let standing = tx.standing(device.serial(), None).await?;
+    let standing = binding::require_bound(device.serial(), standing)?;
     let mut assignments = standing.assignments;
     assignments.retain(|assignment| assignment.meant_for_present_key);
     Ok(assignments)
@@ -129,10 +130,11 @@ async fn prepare(
 
     let now = host.now();
     let mut tx = host.store().write(now).await?;
-    let standing = binding::bound_standing(&mut tx, serial, Some(&slot)).await?;
+    let claim = tx.claim_nonce(serial, &slot, &nonce).await?;
+    let standing = binding::require_bound(serial, claim.standing)?;
     let assignment = assignment(standing, serial)?;
     require_strength(host, serial, &credential, &assignment)?;
-    if !tx.claim_nonce(serial, &nonce).await? {
+    if !claim.outcome {
         return Err(refused(
             Reason::NonceReused,
             format!("{serial} has used this nonce before"),
@@ -269,7 +271,9 @@ async fn deliver(
     // Whoever was stopped, listed or enrolled anew since the intent is never sent the token.
     binding::recheck(host, device, credential).await?;
     let mut tx = host.store().write(host.now()).await?;
-    let standing = binding::bound_standing(&mut tx, serial, Some(&prepared.slot)).await?;
+    let delivery = prepared.as_new(serial);
+    let issue = tx.issue_delivery(&delivery, &token_sha256).await?;
+    let standing = binding::require_bound(serial, issue.standing)?;
     binding::require_current(&standing, device, credential)?;
     let assigned = assignment(standing, serial)?;
     if assigned.version != prepared.assignment.version {
@@ -278,9 +282,7 @@ async fn deliver(
             format!("{serial} has been assigned another key since the intent"),
         ));
     }
-    let superseded = tx
-        .issue_delivery(&prepared.as_new(serial), &token_sha256)
-        .await?;
+    let superseded = issue.outcome?;
     tx.record(AuditEntry {
         actor: &Actor::Device(serial.clone()),
         action: "delivery.issued",
@@ -379,7 +381,8 @@ async fn settle(
 ) -> Result<(), HostError> {
     let serial = device.serial();
     let mut tx = host.store().write(host.now()).await?;
-    binding::bound_standing(&mut tx, serial, None).await?;
+    let standing = tx.standing(serial, None).await?;
+    binding::require_bound(serial, standing)?;
     let unknown = || {
         refused(
             Reason::DeliveryUnknown,

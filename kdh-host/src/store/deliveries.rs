@@ -4,7 +4,7 @@ use sqlx::{Row, sqlite::SqliteRow};
 use time::OffsetDateTime;
 use tr34::KrdNonce;
 
-use super::{StoreError, Tx, batch::Answer, time_text};
+use super::{Standing, StoreError, Tried, Tx, batch::Answer, time_text};
 use crate::{
     names::{DeviceSerial, KeyAlias, Slot},
     state::DeliveryState,
@@ -49,19 +49,24 @@ impl Delivery {
 }
 
 impl Tx {
-    /// Claims a nonce for a device; `false` if it was used before.
+    /// Claims a nonce for a device that asks for what it shall hold in a slot; `false` if it was used before.
     pub(crate) async fn claim_nonce(
         &mut self,
         device: &DeviceSerial,
+        slot: &Slot,
         nonce: &KrdNonce,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<Tried<bool>, StoreError> {
         let now = self.now.clone();
+        self.put_off_standing(device, Some(slot));
         self.later("INSERT INTO nonces VALUES ($1, $2, $3) ON CONFLICT DO NOTHING")
             .bind(device.as_str())
             .bind(&nonce.as_bytes()[..])
             .bind(now);
-        let [claim] = self.answers().await?;
-        Ok(claim.changed == 1)
+        let [standing, claim] = self.answers().await?;
+        Ok(Tried {
+            standing: Standing::read(&standing)?,
+            outcome: claim.changed == 1,
+        })
     }
 
     /// Gives up a delivery for which no token was made, and its nonce; `false` if it stands
@@ -113,13 +118,15 @@ impl Tx {
         Ok(())
     }
 
-    /// The token exists; older ones of the same slot count no more. Returns their ids.
+    /// The token exists; older ones of the same slot count no more. Returns their ids, or that the delivery
+    /// is not one that was prepared and is still to be issued.
     pub(crate) async fn issue_delivery(
         &mut self,
         delivery: &NewDelivery<'_>,
         token_sha256: &[u8; 32],
-    ) -> Result<Vec<String>, StoreError> {
+    ) -> Result<Tried<Result<Vec<String>, StoreError>>, StoreError> {
         let now = self.now.clone();
+        self.put_off_standing(delivery.device, Some(delivery.slot));
         self.put_off_superseding(delivery.device, Some(delivery.slot));
         self.later(
             "UPDATE deliveries SET state = 'ISSUED', token_sha256 = $2, changed_at = $3
@@ -128,11 +135,14 @@ impl Tx {
         .bind(delivery.id)
         .bind(&token_sha256[..])
         .bind(now);
-        let [older, issued] = self.answers().await?;
-        if issued.changed != 1 {
-            return Err(StoreError::Damaged("delivery state"));
-        }
-        ids(&older)
+        let [standing, older, issued] = self.answers().await?;
+        Ok(Tried {
+            standing: Standing::read(&standing)?,
+            outcome: match issued.changed {
+                1 => ids(&older),
+                _ => Err(StoreError::Damaged("delivery state")),
+            },
+        })
     }
 
     /// Open deliveries of a device count no more. Returns their ids.

@@ -41,7 +41,7 @@ use sqlx::{
         SqliteSynchronous,
     },
 };
-pub(crate) use standing::Standing;
+pub(crate) use standing::{Standing, Tried};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 /// How long a writer waits for another one.

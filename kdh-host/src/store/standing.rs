@@ -3,7 +3,9 @@
 use pki::Certificate;
 use sqlx::{Row, sqlite::SqliteRow};
 
-use super::{Assignment, Purpose, StoreError, StoredCertificate, Tx, keys::read_assignment};
+use super::{
+    Assignment, Purpose, StoreError, StoredCertificate, Tx, batch::Answer, keys::read_assignment,
+};
 use crate::{
     names::{DeviceSerial, Slot},
     state::DeviceState,
@@ -18,6 +20,14 @@ pub(crate) struct Standing {
     pub(crate) authentication: Option<Vec<u8>>,
     /// The newest of each slot that was asked for.
     pub(crate) assignments: Vec<Assignment>,
+}
+
+/// What was done in one step with the question how the device stands. Whoever finds that it should not
+/// have been done drops the transaction.
+#[derive(Debug)]
+pub(crate) struct Tried<T> {
+    pub(crate) standing: Option<Standing>,
+    pub(crate) outcome: T,
 }
 
 /// Who presented a certificate.
@@ -37,6 +47,13 @@ impl Tx {
         device: &DeviceSerial,
         slot: Option<&Slot>,
     ) -> Result<Option<Standing>, StoreError> {
+        self.put_off_standing(device, slot);
+        let [standing] = self.answers().await?;
+        Standing::read(&standing)
+    }
+
+    /// The question of [`Self::standing`], to be asked together with others.
+    pub(super) fn put_off_standing(&mut self, device: &DeviceSerial, slot: Option<&Slot>) {
         self.later(
             "SELECT s.state AS device_state, e.der AS encryption, u.der AS authentication,
                  a.slot, a.version, a.recipient, k.*,
@@ -57,22 +74,6 @@ impl Tx {
         )
         .bind(device.as_str())
         .bind(slot.map_or("", Slot::as_str));
-        let [answer] = self.answers().await?;
-        let Some(first) = answer.rows.first() else {
-            return Ok(None);
-        };
-        let mut standing = Standing {
-            state: state(first)?,
-            encryption: first.try_get("encryption")?,
-            authentication: first.try_get("authentication")?,
-            assignments: Vec::new(),
-        };
-        for row in &answer.rows {
-            if row.try_get::<Option<&str>, _>("slot")?.is_some() {
-                standing.assignments.push(read_assignment(row)?);
-            }
-        }
-        Ok(Some(standing))
     }
 
     /// The newest assignment of each slot of a device.
@@ -120,6 +121,26 @@ impl Tx {
                 current: true,
             }),
         }))
+    }
+}
+
+impl Standing {
+    pub(super) fn read(answer: &Answer) -> Result<Option<Self>, StoreError> {
+        let Some(first) = answer.rows.first() else {
+            return Ok(None);
+        };
+        let mut standing = Self {
+            state: state(first)?,
+            encryption: first.try_get("encryption")?,
+            authentication: first.try_get("authentication")?,
+            assignments: Vec::new(),
+        };
+        for row in &answer.rows {
+            if row.try_get::<Option<&str>, _>("slot")?.is_some() {
+                standing.assignments.push(read_assignment(row)?);
+            }
+        }
+        Ok(Some(standing))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use hsm::{KeyStrength, Module, Pin, SelfTestReport, TokenConfig, TokenInfo};
+use hsm::{HsmError, KeyStrength, Module, Pin, SelfTestReport, TokenConfig, TokenInfo};
 use serde::Serialize;
 use tr34::{KeyKind, OaepHash};
 
@@ -118,7 +118,9 @@ pub fn check(module: &Path, label: &str, pin: &Pin) -> Result<Report, CeremonyEr
     let mut config = TokenConfig::new(label);
     config.workers = 1;
     let token = module.open(&config, pin)?;
-    let info = token.info().clone();
+    let info = token.info().ok_or_else(|| HsmError::TokenNotFound {
+        label: label.to_owned(),
+    })?;
     let found = token.capabilities()?;
     let mut problems = Vec::new();
     for (what, missing) in [

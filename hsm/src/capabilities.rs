@@ -100,6 +100,11 @@ impl SelfTestReport {
         self.ways.first().map(|passed| passed.way)
     }
 
+    /// The ways, the preferred one first.
+    pub(crate) fn sealing_ways(&self) -> Vec<SealingWay> {
+        self.ways.iter().map(|passed| passed.way).collect()
+    }
+
     /// The kinds of key that one way or another can seal.
     pub fn kinds(&self) -> Vec<KeyKind> {
         let sealed = |kind: &KeyKind| self.ways.iter().any(|passed| passed.kinds.contains(kind));

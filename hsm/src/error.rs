@@ -234,6 +234,19 @@ impl HsmError {
         }
     }
 
+    /// Whether an opening that failed so may succeed when the token is back. Whatever else stops it has a
+    /// cause that somebody has to remove; and what a login says of the PIN may cost a try.
+    pub(crate) fn is_absence(&self) -> bool {
+        const GONE: [RvError; 2] = [RvError::GeneralError, RvError::FunctionFailed];
+        match self {
+            Self::TokenNotFound { .. } | Self::Unavailable { .. } => true,
+            Self::Call { code, function, .. } => {
+                GONE.map(code_name).contains(code) && function != "C_Login"
+            }
+            _ => false,
+        }
+    }
+
     /// Whether the module said that its device failed.
     pub(crate) fn is_device_error(&self) -> bool {
         matches!(self, Self::Unavailable { reason, .. } if *reason == code_name(RvError::DeviceError))

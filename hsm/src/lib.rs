@@ -48,7 +48,7 @@ pub use capabilities::{
 };
 pub use combine::Combination;
 pub use error::HsmError;
-pub use group::{SignedDraft, TokenGroup};
+pub use group::{FoundKey, SignedDraft, TokenGroup};
 pub use health::{Failure, Health};
 pub use kcv::{Kcv, KcvError, KcvMethod};
 pub use keys::{KeyClass, KeyStrength, KeySummary, SecretKey};

@@ -26,6 +26,7 @@ use crate::{
         Flag, LOADING_KEY, Lives, OPENING_KEY, PUBLIC_HALF, REBUILDING_KEY, TRANSPORT_KEY,
         TRIAL_RECIPIENT_KEY, Template,
     },
+    token::self_test_failed,
     worker::{Ephemeral, Worker},
 };
 
@@ -69,6 +70,19 @@ pub(crate) fn sealing(worker: &Worker) -> Result<Sealing, HsmError> {
         .into_iter()
         .map(|hash| Ok((hash, sealing_with(worker, &recipient, hash)?)))
         .collect()
+}
+
+/// What passed with this hash.
+///
+/// # Errors
+/// [`HsmError::SelfTest`]: nothing did.
+pub(crate) fn passed(sealing: &Sealing, oaep: OaepHash) -> Result<&SelfTestReport, HsmError> {
+    for (hash, outcome) in sealing {
+        if *hash == oaep {
+            return outcome.as_ref().map_err(self_test_failed);
+        }
+    }
+    Err(self_test_failed(&Missing(Vec::new())))
 }
 
 /// The preferred one first.

@@ -56,6 +56,37 @@ pub struct SealRequest<'a> {
     pub oaep: OaepHash,
 }
 
+/// A request that is kept.
+#[derive(Clone)]
+pub(crate) struct OwnedRequest {
+    frame: KeyBlockFrame,
+    recipient: PublicKey,
+    cipher: ContentCipher,
+    oaep: OaepHash,
+}
+
+impl From<&SealRequest<'_>> for OwnedRequest {
+    fn from(request: &SealRequest<'_>) -> Self {
+        Self {
+            frame: request.frame.clone(),
+            recipient: request.recipient.clone(),
+            cipher: request.cipher,
+            oaep: request.oaep,
+        }
+    }
+}
+
+impl OwnedRequest {
+    pub(crate) const fn borrow(&self) -> SealRequest<'_> {
+        SealRequest {
+            frame: &self.frame,
+            recipient: &self.recipient,
+            cipher: self.cipher,
+            oaep: self.oaep,
+        }
+    }
+}
+
 /// What goes into a key token's `EnvelopedData`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SealedKeyBlock {

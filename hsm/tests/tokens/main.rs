@@ -11,6 +11,7 @@ mod boundary;
 mod combining;
 mod keys;
 mod records;
+mod replicas;
 mod sealing;
 mod terminal;
 mod tokens;

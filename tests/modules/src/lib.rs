@@ -14,6 +14,7 @@
 
 mod alone;
 mod build;
+pub mod faults;
 mod module;
 mod place;
 mod spy;

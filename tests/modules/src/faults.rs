@@ -11,7 +11,11 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use hsm_modules::{TestModule, build_folder, cargo_build};
+
+use crate::{TestModule, build_folder, cargo_build};
+
+/// The variable with its commands to start with, separated by `;`.
+pub const START: &str = "FAULTY_START";
 
 /// The module with faults, built once in a process.
 ///
@@ -31,10 +35,7 @@ pub fn faulty_module() -> Result<PathBuf> {
 ///
 /// # Errors
 /// The real one is not installed.
-pub(crate) fn variables(
-    module: &TestModule,
-    control: &Path,
-) -> Result<[(&'static str, PathBuf); 2]> {
+pub fn variables(module: &TestModule, control: &Path) -> Result<[(&'static str, PathBuf); 2]> {
     Ok([
         ("FAULTY_MODULE", module.library()?),
         ("FAULTY_CONTROL", control.to_owned()),

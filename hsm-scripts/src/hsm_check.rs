@@ -2,14 +2,17 @@
 
 use std::path::Path;
 
-use hsm::{HsmError, KeyStrength, Module, Pin, SelfTestReport, TokenConfig, TokenInfo};
+use hsm::{
+    HsmError, KeyStrength, Missing, Module, OpeningWay, PassedWay, Pin, SelfTestReport,
+    TokenConfig, TokenInfo,
+};
 use serde::Serialize;
-use tr34::{KeyKind, OaepHash};
+use tr34::{ContentCipher, KeyKind, OaepHash};
 
 use crate::{CeremonyError, plain::escaped};
 
 /// Mechanisms that matter here, and what for.
-const MECHANISMS: [(&str, &str); 16] = [
+const MECHANISMS: [(&str, &str); 19] = [
     ("CKM_RSA_PKCS_KEY_PAIR_GEN", "keys of CAs and of the KDH"),
     ("CKM_EC_KEY_PAIR_GEN", "keys for TLS"),
     ("CKM_SHA256_RSA_PKCS", "signing certificates and key tokens"),
@@ -18,6 +21,9 @@ const MECHANISMS: [(&str, &str); 16] = [
     ("CKM_AES_KEY_GEN", "making Ke"),
     ("CKM_AES_CBC", "sealing by splice, combining by key wrap"),
     ("CKM_AES_CBC_PAD", "sealing: the end of a key block"),
+    ("CKM_DES3_KEY_GEN", "making a Ke for TDEA"),
+    ("CKM_DES3_CBC", "sealing by splice under TDEA"),
+    ("CKM_DES3_CBC_PAD", "the end of a key block under TDEA"),
     ("CKM_RSA_PKCS_OAEP", "wrapping Ke for a terminal"),
     ("CKM_EXTRACT_KEY_FROM_KEY", "opening, on a terminal"),
     ("CKM_CONCATENATE_DATA_AND_BASE", "sealing by concatenation"),
@@ -40,8 +46,12 @@ pub struct Report {
     pub sealing: Option<String>,
     /// The kinds of key that could be sealed.
     pub key_kinds: Vec<&'static str>,
+    /// The ciphers under Ke in which one kind of key or another could be sealed.
+    pub ke: Vec<&'static str>,
     /// The way in which a terminal with such a token would open them inside.
     pub opening: Option<String>,
+    /// The same, where Ke is for TDEA.
+    pub opening_under_tdea: Option<String>,
     /// The way in which components would be combined.
     pub combining: Option<String>,
     /// The hashes with which a throw-away key was sealed and opened.
@@ -143,6 +153,12 @@ pub fn check(module: &Path, label: &str, pin: &Pin) -> Result<Report, CeremonyEr
     // The strongest hash comes first.
     let strongest = found.oaep.first();
     let passed = strongest.map(|hash| token.self_test(*hash)).transpose()?;
+    if let Some(Err(missing)) = passed.map(|passed| passed.verify_cipher(ContentCipher::DesEde3Cbc))
+    {
+        problems.push(format!(
+            "no Ke for TDEA (ke-for-tdea = \"tdea\" in the host's configuration): {missing}"
+        ));
+    }
     let keys: Vec<Key> = token.key_strengths()?.into_iter().map(key).collect();
     for key in keys.iter().filter(|key| !key.strong) {
         let why = key.weaknesses.join("; ");
@@ -165,11 +181,12 @@ pub fn check(module: &Path, label: &str, pin: &Pin) -> Result<Report, CeremonyEr
         key_kinds: passed.map_or_else(Vec::new, |passed| {
             passed.kinds().into_iter().map(KeyKind::name).collect()
         }),
-        opening: found
-            .opening
-            .as_ref()
-            .ok()
-            .and_then(|ways| Some(ways.first()?.to_string())),
+        ke: passed.map_or_else(Vec::new, |passed| {
+            let ciphers = passed.ciphers().into_iter();
+            ciphers.map(ContentCipher::name).collect()
+        }),
+        opening: preferred(&found.opening),
+        opening_under_tdea: preferred(&found.opening_under_tdea),
         combining: found.combining.as_ref().ok().map(ToString::to_string),
         oaep: found.oaep.iter().map(|hash| word(*hash)).collect(),
         self_test: passed.map(in_words),
@@ -187,12 +204,22 @@ pub fn check(module: &Path, label: &str, pin: &Pin) -> Result<Report, CeremonyEr
     })
 }
 
+fn preferred(opening: &Result<Vec<OpeningWay>, Missing>) -> Option<String> {
+    let ways = opening.as_ref().ok()?;
+    Some(ways.first()?.to_string())
+}
+
 fn in_words(passed: &SelfTestReport) -> String {
-    let ways = passed.ways.iter().map(|passed| {
-        let kinds: Vec<_> = passed.kinds.iter().map(|kind| kind.name()).collect();
-        format!("by {}: {}", passed.way, kinds.join(", "))
-    });
-    let ways: Vec<_> = ways.collect();
+    let mut ways = Vec::new();
+    for PassedWay { way, sealed, .. } in &passed.ways {
+        for cipher in ContentCipher::ALL {
+            let kinds = sealed.iter().filter(|(_, under)| *under == cipher);
+            let kinds: Vec<_> = kinds.map(|(kind, _)| kind.name()).collect();
+            if !kinds.is_empty() {
+                ways.push(format!("by {way} under {cipher}: {}", kinds.join(", ")));
+            }
+        }
+    }
     format!(
         "throw-away keys were sealed and opened, Ke under RSA-OAEP with {}, {}",
         word(passed.oaep),

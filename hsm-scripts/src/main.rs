@@ -225,9 +225,14 @@ fn print_report(report: &hsm_check::Report) {
     table.add_row(["token", &report.token]);
     table.add_row(["key tokens are sealed by", &word(&report.sealing)]);
     table.add_row(["for keys of", &report.key_kinds.join(", ")]);
+    table.add_row(["under a Ke for", &report.ke.join(", ")]);
     table.add_row(["RSA-OAEP with", &report.oaep.join(", ")]);
     table.add_row(["components are combined by", &word(&report.combining)]);
     table.add_row(["a terminal opens inside by", &word(&report.opening)]);
+    table.add_row([
+        "the same, under TDEA, by",
+        &word(&report.opening_under_tdea),
+    ]);
     let self_test = report.self_test.as_deref().unwrap_or("failed");
     table.add_row(["self-test", self_test]);
     for speed in &report.speed {

@@ -3,9 +3,9 @@
 use std::fmt;
 
 use cryptoki::mechanism::MechanismType;
-use tr34::{KeyKind, OaepHash};
+use tr34::{ContentCipher, KeyKind, OaepHash};
 
-use crate::self_test;
+use crate::{open::Opening, self_test};
 
 /// How key blocks are sealed. [`crate::Token::seal`] prefers the first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,8 +43,10 @@ pub struct Missing(pub Vec<String>);
 pub struct Capabilities {
     /// How key blocks are sealed.
     pub sealing: Result<SealingWay, Missing>,
-    /// How key blocks are opened inside, the preferred way first; never empty.
+    /// How key blocks under AES are opened inside, the preferred way first; never empty.
     pub opening: Result<Vec<OpeningWay>, Missing>,
+    /// As `opening`, under TDEA.
+    pub opening_under_tdea: Result<Vec<OpeningWay>, Missing>,
     /// The hashes with which a throw-away key could be sealed and opened.
     pub oaep: Vec<OaepHash>,
     /// How components are combined.
@@ -60,6 +62,8 @@ pub struct SelfTestReport {
     pub oaep: OaepHash,
     /// The ways that passed, the preferred one first; never empty.
     pub ways: Vec<PassedWay>,
+    /// Why the other ways did not pass.
+    pub missing: Missing,
 }
 
 /// A way of sealing that passed the self-test.
@@ -67,16 +71,16 @@ pub struct SelfTestReport {
 pub struct PassedWay {
     /// The way.
     pub way: SealingWay,
-    /// The kinds of key that were sealed and opened.
-    pub kinds: Vec<KeyKind>,
-    /// The kinds that the module refused, and how.
-    pub refused: Vec<(KeyKind, String)>,
+    /// The kinds of key that were sealed and opened, with the cipher.
+    pub sealed: Vec<(KeyKind, ContentCipher)>,
+    /// What the module refused, and why.
+    pub refused: Vec<(KeyKind, ContentCipher, String)>,
 }
 
 impl Capabilities {
     pub(crate) fn new(
         self_tests: &self_test::Sealing,
-        opening: Result<Vec<OpeningWay>, Missing>,
+        opening: &Opening,
         combining: Result<CombiningWay, Missing>,
         mechanisms: &[MechanismType],
     ) -> Self {
@@ -86,7 +90,8 @@ impl Capabilities {
         mechanisms.sort();
         Self {
             sealing: sealing.ok_or_else(|| Missing(why_not(self_tests))),
-            opening,
+            opening: opening.ways(ContentCipher::Aes128Cbc),
+            opening_under_tdea: opening.ways(ContentCipher::DesEde3Cbc),
             oaep: passed().map(|report| report.oaep).collect(),
             combining,
             mechanisms,
@@ -100,15 +105,48 @@ impl SelfTestReport {
         self.ways.first().map(|passed| passed.way)
     }
 
-    /// The ways, the preferred one first.
-    pub(crate) fn sealing_ways(&self) -> Vec<SealingWay> {
-        self.ways.iter().map(|passed| passed.way).collect()
+    /// The kinds of key that can be sealed one way or another, under one cipher or another.
+    pub fn kinds(&self) -> Vec<KeyKind> {
+        let sealed = |kind: &KeyKind| {
+            let mut pairs = self.ways.iter().flat_map(|passed| &passed.sealed);
+            pairs.any(|(sealed, _)| sealed == kind)
+        };
+        self_test::KINDS.into_iter().filter(sealed).collect()
     }
 
-    /// The kinds of key that one way or another can seal.
-    pub fn kinds(&self) -> Vec<KeyKind> {
-        let sealed = |kind: &KeyKind| self.ways.iter().any(|passed| passed.kinds.contains(kind));
-        self_test::KINDS.into_iter().filter(sealed).collect()
+    /// The ciphers under which a key of one kind or another can be sealed.
+    pub fn ciphers(&self) -> Vec<ContentCipher> {
+        let possible = |cipher: &ContentCipher| self.verify_cipher(*cipher).is_ok();
+        ContentCipher::ALL.into_iter().filter(possible).collect()
+    }
+
+    /// Whether a key of one kind or another can be sealed under a cipher.
+    ///
+    /// # Errors
+    /// What each way of sealing lacks for it.
+    pub fn verify_cipher(&self, cipher: ContentCipher) -> Result<(), Missing> {
+        let mut reasons = Vec::new();
+        for PassedWay {
+            way,
+            sealed,
+            refused,
+        } in &self.ways
+        {
+            if sealed.iter().any(|(_, passed)| *passed == cipher) {
+                return Ok(());
+            }
+            let refused = refused.iter().filter(|(_, refused, _)| *refused == cipher);
+            reasons.extend(refused.map(|(kind, _, why)| format!("{way} of {kind} {why}")));
+        }
+        reasons.extend(self.missing.0.iter().cloned());
+        Err(Missing(reasons))
+    }
+
+    /// The ways in which a key of this kind can be sealed under a cipher, if it fits.
+    pub(crate) fn ways_for(&self, kind: KeyKind, cipher: ContentCipher) -> Vec<SealingWay> {
+        let passed = self.ways.iter();
+        let passed = passed.filter(|passed| passed.sealed.contains(&(kind, cipher)));
+        passed.map(|passed| passed.way).collect()
     }
 }
 

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use cryptoki::error::{Error as CryptokiError, RvError};
+use tr34::{ContentCipher, KeyKind};
 
 use crate::{Kcv, KeyRole, NameError};
 
@@ -125,6 +126,14 @@ pub enum HsmError {
         operation: String,
         /// The mechanisms that would make it possible.
         missing: Vec<&'static str>,
+    },
+    /// Ke would be weaker than Kn.
+    #[error("a key of the kind {kind} is not sealed under {cipher}, which is weaker")]
+    WeakCipher {
+        /// Of Kn.
+        kind: KeyKind,
+        /// Of Ke.
+        cipher: ContentCipher,
     },
     /// A throw-away key could not be sealed and opened.
     #[error("the self-test failed: {what}")]

@@ -254,11 +254,8 @@ pub(crate) fn key_kind(
         return Err(unknown(format!("{label} is neither TDEA nor AES")));
     }
 
-    let stated = attributes.iter().find_map(|attribute| match attribute {
-        Attribute::ValueLen(len) => usize::try_from(**len).ok().filter(|len| *len > 0),
-        _ => None,
-    });
     // SoftHSM 2.6.1 states no length for a key that was unwrapped.
+    let stated = len_among(&attributes);
     let len = stated.map_or_else(|| measure(session, key, label), Ok)?;
     [KeyKind::Aes128, KeyKind::Aes192, KeyKind::Aes256]
         .into_iter()
@@ -266,8 +263,28 @@ pub(crate) fn key_kind(
         .ok_or_else(|| unknown(format!("{label} is an AES key of {len} bytes")))
 }
 
+/// The length of a secret key, where the module states it.
+pub(crate) fn stated_len(
+    session: &Session,
+    key: ObjectHandle,
+) -> cryptoki::error::Result<Option<usize>> {
+    let attributes = session.get_attributes(key, &[AttributeType::ValueLen])?;
+    Ok(len_among(&attributes))
+}
+
+fn len_among(attributes: &[Attribute]) -> Option<usize> {
+    attributes.iter().find_map(|attribute| match attribute {
+        Attribute::ValueLen(len) => usize::try_from(**len).ok().filter(|len| *len > 0),
+        _ => None,
+    })
+}
+
 /// The length of a key, by that of its wrapping under a key that is thrown away.
-fn measure(session: &Session, key: ObjectHandle, label: &str) -> Result<usize, HsmError> {
+pub(crate) fn measure(
+    session: &Session,
+    key: ObjectHandle,
+    label: &str,
+) -> Result<usize, HsmError> {
     let operation = "measure a key";
     let measuring = generate_aes(session, &MEASURING_KEY, 32).with_key(operation, label)?;
     let wrapped = session
@@ -277,13 +294,14 @@ fn measure(session: &Session, key: ObjectHandle, label: &str) -> Result<usize, H
 }
 
 /// The length of a secret key to be derived, where its type leaves it open.
-pub(crate) fn value_len(kind: KeyKind) -> cryptoki::error::Result<Option<Attribute>> {
-    match kind {
-        KeyKind::Tdea2 | KeyKind::Tdea3 => Ok(None),
-        KeyKind::Aes128 | KeyKind::Aes192 | KeyKind::Aes256 => {
-            Ok(Some(Attribute::ValueLen(kind.key_len().try_into()?)))
-        }
+pub(crate) fn value_len(
+    key_type: KeyType,
+    len: usize,
+) -> cryptoki::error::Result<Option<Attribute>> {
+    if [KeyType::DES2, KeyType::DES3].contains(&key_type) {
+        return Ok(None);
     }
+    Ok(Some(Attribute::ValueLen(len.try_into()?)))
 }
 
 /// The PKCS#11 type of a secret key.

@@ -14,6 +14,7 @@
 
 mod capabilities;
 mod check_value;
+mod cipher;
 mod combine;
 mod error;
 mod group;

@@ -4,7 +4,7 @@ use std::fmt;
 
 use cryptoki::{
     mechanism::Mechanism,
-    object::{Attribute, ObjectClass},
+    object::{Attribute, KeyType, ObjectClass},
     session::Session,
 };
 use pki::PublicKey;
@@ -14,12 +14,12 @@ use zeroize::Zeroizing;
 
 use crate::{
     CombiningWay, HsmError, KeyName, KeyRole, Missing, OpeningWay, PassedWay, SealRequest,
-    SealedKeyBlock, SealingWay, SecretKey, SelfTestReport, check_value, combine,
+    SealedKeyBlock, SealingWay, SecretKey, SelfTestReport, check_value, cipher, combine,
     error::CallResult,
     inspect::key_type,
     kcv::Kcv,
-    keys::{RSA_EXPONENT, generate_aes},
-    open::{self, Encrypted, ExpectedKeyBlock, Means},
+    keys::RSA_EXPONENT,
+    open::{self, Encrypted, EncryptedKe, ExpectedKeyBlock, Means, Opening},
     seal::{self, Plan},
     secret::SecretTemplate,
     template::{
@@ -96,7 +96,7 @@ fn sealing_with(
     let mut ways = Vec::new();
     let mut why_not = Vec::new();
     for way in seal::LADDER {
-        let lacking = seal::missing(&worker.place, way);
+        let lacking = seal::missing(&worker.place, way, ContentCipher::Aes128Cbc);
         let trying = format!("{way} with {oaep:?}");
         match attempt(way, trying, &lacking, || {
             sealing_by(worker, recipient, way, oaep)
@@ -108,7 +108,12 @@ fn sealing_with(
     if ways.is_empty() {
         return Ok(Err(Missing(why_not)));
     }
-    Ok(Ok(SelfTestReport { oaep, ways }))
+    let missing = Missing(why_not);
+    Ok(Ok(SelfTestReport {
+        oaep,
+        ways,
+        missing,
+    }))
 }
 
 fn sealing_by(
@@ -119,18 +124,26 @@ fn sealing_by(
 ) -> Result<PassedWay, HsmError> {
     let mut passed = PassedWay {
         way,
-        kinds: Vec::new(),
+        sealed: Vec::new(),
         refused: Vec::new(),
     };
-    for kind in KINDS {
-        match round_trip(worker, recipient, way, kind, oaep) {
-            Ok(()) => passed.kinds.push(kind),
+    for (kind, cipher) in trials() {
+        let lacking = seal::missing(&worker.place, way, cipher);
+        if !lacking.is_empty() {
+            let why = needs(format_args!("under {cipher}"), &lacking);
+            passed.refused.push((kind, cipher, why));
+            continue;
+        }
+        match round_trip(worker, recipient, way, (kind, cipher), oaep) {
+            Ok(()) => passed.sealed.push((kind, cipher)),
             // One that the module refuses is not offered. One that comes out as another is the end of
             // the way.
             Err(error @ (HsmError::Call { .. } | HsmError::Unsupported { .. }))
                 if !INDISPENSABLE.contains(&kind) =>
             {
-                passed.refused.push((kind, error.to_string()));
+                let wrapping = seal::wrapping_with(&[way], cipher).join("");
+                let why = format!("under {cipher} failed, with {wrapping}: {error}");
+                passed.refused.push((kind, cipher, why));
             }
             Err(error) => return Err(error),
         }
@@ -138,11 +151,34 @@ fn sealing_by(
     Ok(passed)
 }
 
+/// Every kind of key under each cipher that may carry it.
+fn trials() -> impl Iterator<Item = (KeyKind, ContentCipher)> {
+    let carriers = |kind| {
+        let ciphers = ContentCipher::ALL.into_iter();
+        ciphers.filter(move |cipher| cipher.carries(kind))
+    };
+    let pairs = move |kind| carriers(kind).map(move |cipher| (kind, cipher));
+    KINDS.into_iter().flat_map(pairs)
+}
+
 /// The ways of opening that bring a throw-away key out of its block, and no key out of another one.
 ///
 /// # Errors
 /// The HSM is unavailable.
-pub(crate) fn opening(worker: &Worker) -> Result<Result<Means, Missing>, HsmError> {
+pub(crate) fn opening(worker: &Worker) -> Result<Opening, HsmError> {
+    let usual = INDISPENSABLE.map(|kind| (kind, ContentCipher::for_key(kind)));
+    let tdea = [KeyKind::Tdea2, KeyKind::Tdea3].map(|kind| (kind, ContentCipher::DesEde3Cbc));
+    Ok(Opening {
+        aes: opening_of(worker, &usual)?,
+        tdea: opening_of(worker, &tdea)?,
+    })
+}
+
+/// Of all these kinds of key under these ciphers, which take the same mechanisms.
+fn opening_of(
+    worker: &Worker,
+    trials: &[(KeyKind, ContentCipher)],
+) -> Result<Result<Means, Missing>, HsmError> {
     let place = &worker.place;
     let mut means = Means {
         opening: Vec::new(),
@@ -150,18 +186,19 @@ pub(crate) fn opening(worker: &Worker) -> Result<Result<Means, Missing>, HsmErro
     };
     let mut why_not = Vec::new();
     for way in open::LADDER {
-        let lacking = open::missing(place, way);
+        let lacking = lacking_of(trials, |cipher| open::missing(place, way, cipher));
         if !lacking.is_empty() {
             why_not.push(needs(way, &lacking));
             continue;
         }
         for rebuilding in seal::LADDER {
-            if !seal::missing_to_encrypt(place, rebuilding).is_empty() {
+            let lacking = |cipher| seal::missing_to_encrypt(place, rebuilding, cipher);
+            if !lacking_of(trials, lacking).is_empty() {
                 continue;
             }
             let trying = format!("{way}, rebuilding by {rebuilding},");
             match attempt(way, trying, &[], || {
-                opening_by(&worker.session, way, rebuilding)
+                opening_by(&worker.session, way, rebuilding, trials)
             })? {
                 Ok(()) => {
                     if !means.opening.contains(&way) {
@@ -182,7 +219,23 @@ pub(crate) fn opening(worker: &Worker) -> Result<Result<Means, Missing>, HsmErro
     })
 }
 
-fn opening_by(session: &Session, way: OpeningWay, rebuilding: SealingWay) -> Result<(), HsmError> {
+/// What is lacking for the first cipher that lacks anything.
+fn lacking_of(
+    trials: &[(KeyKind, ContentCipher)],
+    missing: impl Fn(ContentCipher) -> Vec<&'static str>,
+) -> Vec<&'static str> {
+    let mut lacking = trials.iter().map(|(_, cipher)| missing(*cipher));
+    lacking
+        .find(|lacking| !lacking.is_empty())
+        .unwrap_or_default()
+}
+
+fn opening_by(
+    session: &Session,
+    way: OpeningWay,
+    rebuilding: SealingWay,
+    trials: &[(KeyKind, ContentCipher)],
+) -> Result<(), HsmError> {
     let means = Means {
         opening: vec![way],
         sealing: vec![rebuilding],
@@ -190,21 +243,24 @@ fn opening_by(session: &Session, way: OpeningWay, rebuilding: SealingWay) -> Res
     let failed = |what: &str| HsmError::SelfTest {
         what: what.to_owned(),
     };
-    for kind in INDISPENSABLE {
-        let cipher = ContentCipher::for_key(kind);
-        let ke = generate_aes(session, &LOADING_KEY, cipher.key_len());
+    for &(kind, cipher) in trials {
+        let ke = cipher::generate_ke(session, &LOADING_KEY, cipher);
         let ke = ke.during("self-test: generate Ke")?;
         let value = random(session, kind)?;
-        let kn = create(session, kind, &REBUILDING_KEY, rebuilding, &value)?;
+        let wrapped = open::rebuilding_type(kind);
+        let kn = create(session, wrapped, &REBUILDING_KEY, rebuilding, &value)?;
         let frame = frame(kind)?;
-        let mut iv = [0; 16];
-        session
-            .generate_random_slice(&mut iv)
-            .during("self-test: random")?;
-        let ciphertext = seal::encrypt(rebuilding, session, ke.handle(), iv, &frame, kn.handle())?;
+        let encryption = cipher::with_random_iv(session, cipher, "self-test: random")?;
+        let ciphertext = seal::encrypt(
+            rebuilding,
+            session,
+            ke.handle(),
+            &encryption,
+            &frame,
+            kn.handle(),
+        )?;
         let block = Encrypted {
-            cipher,
-            iv,
+            encryption,
             ciphertext: &ciphertext,
         };
         let open = |frame| {
@@ -213,8 +269,8 @@ fn opening_by(session: &Session, way: OpeningWay, rebuilding: SealingWay) -> Res
         };
 
         let opened = open(frame)?.ok_or_else(|| failed("a key block was taken for another"))?;
-        let kcv = |key: &Ephemeral<'_>| check_value::of_copy(session, key.handle(), kind, Kcv::LEN);
-        if kcv(&opened)? != kcv(&kn)? {
+        let found = check_value::of_copy(session, opened.handle(), kind, Kcv::LEN)?;
+        if found != check_value_of(session, kind, &value)? {
             return Err(failed("another key than the sealed one was opened"));
         }
         if open(other_frame(kind)?)?.is_some() {
@@ -247,20 +303,20 @@ fn combining_by(session: &Session, way: CombiningWay) -> Result<(), HsmError> {
         for (byte, other) in sum.iter_mut().zip(components[1].iter()) {
             *byte ^= other;
         }
-        let whole = create(
-            session,
-            kind,
-            check_value::template(kind),
-            SealingWay::Splice,
-            &sum,
-        )?;
-        let expected = check_value::of(&whole, session, kind, Kcv::LEN)?;
+        let expected = check_value_of(session, kind, &sum)?;
         let found = combine::trial(session, way, kind, &components)?;
         if found != expected {
             return Err(HsmError::KcvMismatch { expected, found });
         }
     }
     Ok(())
+}
+
+/// The check value of a key of this value.
+fn check_value_of(session: &Session, kind: KeyKind, value: &[u8]) -> Result<Kcv, HsmError> {
+    let template = check_value::template(kind);
+    let key = create(session, key_type(kind), template, SealingWay::Splice, value)?;
+    check_value::of(&key, session, kind, Kcv::LEN)
 }
 
 /// A trial of a way for which the module lists everything but `lacking`; `trying` is the way with how it
@@ -325,15 +381,18 @@ impl<'s> Recipient<'s> {
         &self,
         session: &Session,
         sealed: &SealedKeyBlock,
-        hash: OaepHash,
+        oaep: OaepHash,
     ) -> Result<Zeroizing<Vec<u8>>, HsmError> {
-        let encrypted_key = &sealed.encrypted_key;
-        let private = self.private.handle();
-        let ke = open::unwrap_ke(session, private, hash, encrypted_key, &OPENING_KEY)
+        let ke = EncryptedKe {
+            cipher: sealed.encryption.cipher(),
+            oaep,
+            encrypted_key: &sealed.encrypted_key,
+        };
+        let ke = open::unwrap_ke(session, self.private.handle(), &ke, &OPENING_KEY)
             .during("self-test: unwrap Ke")?;
         session
             .decrypt(
-                &Mechanism::AesCbcPad(sealed.iv),
+                &cipher::padded(&sealed.encryption),
                 ke.handle(),
                 &sealed.ciphertext,
             )
@@ -345,6 +404,7 @@ impl<'s> Recipient<'s> {
 /// A throw-away Kn, and what it takes to seal it.
 pub(crate) struct Trial<'s> {
     kn: Ephemeral<'s>,
+    kind: KeyKind,
     value: Zeroizing<Vec<u8>>,
     frame: KeyBlockFrame,
     plan: Plan,
@@ -355,23 +415,24 @@ impl<'s> Trial<'s> {
         session: &'s Session,
         recipient: &Recipient<'_>,
         way: SealingWay,
-        kind: KeyKind,
+        (kind, cipher): (KeyKind, ContentCipher),
         oaep: OaepHash,
     ) -> Result<Self, HsmError> {
         let frame = frame(kind)?;
         let value = random(session, kind)?;
-        let kn = create(session, kind, &TRANSPORT_KEY, way, &value)?;
+        let kn = create(session, key_type(kind), &TRANSPORT_KEY, way, &value)?;
         let derives = way == SealingWay::Concatenate;
         let key = SecretKey::new(name()?, KeyRole::TransportKey, kind, derives);
         let request = SealRequest {
             frame: &frame,
             recipient: &recipient.public_key,
-            cipher: ContentCipher::for_key(kind),
+            cipher,
             oaep,
         };
         let plan = Plan::new(&[way], &key, &request)?;
         Ok(Self {
             kn,
+            kind,
             value,
             frame,
             plan,
@@ -382,10 +443,26 @@ impl<'s> Trial<'s> {
         self.plan.seal(session, self.kn.handle())
     }
 
-    /// The key block as it should open.
-    fn block(&self) -> Zeroizing<Vec<u8>> {
+    /// Whether the key block is the one that was sealed.
+    fn verify(&self, opened: &mut [u8]) -> Result<(), HsmError> {
         let (prefix, suffix) = (self.frame.prefix(), self.frame.suffix());
-        Zeroizing::new([prefix, &self.value[..], suffix].concat())
+        let mut block = Zeroizing::new([prefix, &self.value[..], suffix].concat());
+        if matches!(self.kind, KeyKind::Tdea2 | KeyKind::Tdea3) {
+            // A module may have set the parity of the key, which TDEA makes nothing of.
+            let key = prefix.len()..prefix.len() + self.value.len();
+            for block in [&mut block[..], opened] {
+                for byte in block.get_mut(key.clone()).unwrap_or_default() {
+                    *byte |= 1;
+                }
+            }
+        }
+        if bool::from(opened.ct_eq(&block)) {
+            return Ok(());
+        }
+        Err(HsmError::BadAnswer {
+            operation: "self-test: open",
+            what: format!("another key block than the sealed one, of {}", self.kind),
+        })
     }
 }
 
@@ -393,20 +470,13 @@ fn round_trip(
     worker: &Worker,
     recipient: &Recipient<'_>,
     way: SealingWay,
-    kind: KeyKind,
+    trial: (KeyKind, ContentCipher),
     oaep: OaepHash,
 ) -> Result<(), HsmError> {
     let session = &worker.session;
-    let trial = Trial::new(session, recipient, way, kind, oaep)?;
-    let opened = recipient.open(session, &trial.seal(session)?, oaep)?;
-    if bool::from(opened.ct_eq(&trial.block())) {
-        Ok(())
-    } else {
-        Err(HsmError::BadAnswer {
-            operation: "self-test: open",
-            what: format!("another key block than the sealed one, of {kind}"),
-        })
-    }
+    let trial = Trial::new(session, recipient, way, trial, oaep)?;
+    let mut opened = recipient.open(session, &trial.seal(session)?, oaep)?;
+    trial.verify(&mut opened)
 }
 
 /// Key bytes that protect nothing.
@@ -421,14 +491,14 @@ fn random(session: &Session, kind: KeyKind) -> Result<Zeroizing<Vec<u8>>, HsmErr
 /// A key of a known value, with what sealing it this way takes.
 fn create<'s>(
     session: &'s Session,
-    kind: KeyKind,
+    key_type: KeyType,
     template: &Template,
     way: SealingWay,
     value: &[u8],
 ) -> Result<Ephemeral<'s>, HsmError> {
     let mut attributes = template.attributes(Lives::InSession);
     attributes.push(Attribute::Class(ObjectClass::SECRET_KEY));
-    attributes.push(Attribute::KeyType(key_type(kind)));
+    attributes.push(Attribute::KeyType(key_type));
     if template.leaves_open(Flag::Derive) {
         attributes.push(Flag::Derive.set(way == SealingWay::Concatenate));
     }

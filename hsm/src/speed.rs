@@ -40,7 +40,8 @@ pub(crate) fn measure(
         repeat(|| sign_rsa(worker, private.handle(), &name, b"speed", RSA_BITS).map(drop))?;
 
     let recipient = Recipient::generate(session)?;
-    let trial = Trial::new(session, &recipient, way, KeyKind::Aes128, oaep)?;
+    let usual = (KeyKind::Aes128, ContentCipher::Aes128Cbc);
+    let trial = Trial::new(session, &recipient, way, usual, oaep)?;
     let sealed = repeat(|| trial.seal(session).map(drop))?;
     let mut ke = vec![0; ContentCipher::Aes128Cbc.key_len()];
     let random = repeat(|| {

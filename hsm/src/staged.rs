@@ -9,7 +9,7 @@ use crate::{
     ClearKey, HsmError, Kcv, KeyName, KeyRole, SecretKey, Token, check_value,
     error::CallResult,
     inspect::{key_type, require_free, require_role},
-    open::{self, ExpectedKeyBlock, Means},
+    open::{self, ExpectedKeyBlock, Opening},
     secret::SecretTemplate,
     template::{LOADED_KEY, Lives},
     worker::{Ephemeral, Worker},
@@ -54,13 +54,13 @@ impl StagedKey {
     /// Out of its key block, inside.
     pub(crate) fn open(
         token: Token,
-        means: &Means,
+        opening: &Opening,
         name: &KeyName,
         enveloped: &EnvelopedKeyBlock,
         expected: &[ExpectedKeyBlock],
     ) -> Result<Self, HsmError> {
         let mut worker = token.writer()?;
-        let (key, kind) = open::open(&mut worker, means, name, enveloped, expected)?;
+        let (key, kind) = open::open(&mut worker, opening, name, enveloped, expected)?;
         Ok(Self {
             worker,
             key,

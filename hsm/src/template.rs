@@ -497,6 +497,27 @@ pub(crate) const MEASURING_KEY: Template = Template {
     ],
 };
 
+/// Ke once more, where the token states no length of a key that it unwrapped. Destroyed as soon as it is
+/// measured.
+pub(crate) const MEASURED_KEY: Template = Template {
+    class: ObjectClass::SECRET_KEY,
+    rules: &[
+        on(Flag::Private, "not to be seen without login"),
+        on(Flag::Sensitive, "never in clear outside of the token"),
+        on(
+            Flag::Extractable,
+            "it is measured by wrapping it under a key that opens nothing",
+        ),
+        off(Flag::Encrypt, "may only be wrapped"),
+        off(Flag::Decrypt, "may only be wrapped"),
+        off(Flag::Sign, "may only be wrapped"),
+        off(Flag::Verify, "may only be wrapped"),
+        off(Flag::Wrap, "may only be wrapped"),
+        off(Flag::Unwrap, "may only be wrapped"),
+        off(Flag::Derive, "may only be wrapped"),
+    ],
+};
+
 /// The key under which a sum of components is computed.
 pub(crate) const SUMMING_KEY: Template = Template {
     class: ObjectClass::SECRET_KEY,
@@ -586,6 +607,7 @@ mod tests {
         ("AES check key", &AES_CHECK_KEY),
         ("TDEA check key", &TDEA_CHECK_KEY),
         ("measuring key", &MEASURING_KEY),
+        ("measured key", &MEASURED_KEY),
         ("summing key", &SUMMING_KEY),
         ("wrapped partial sum", &WRAPPED_PARTIAL_SUM),
         ("derived partial sum", &DERIVED_PARTIAL_SUM),

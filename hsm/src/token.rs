@@ -7,7 +7,7 @@ use std::{
 };
 
 use pki::PublicKey;
-use tr34::{EnvelopedKeyBlock, KeyKind, OaepHash};
+use tr34::{ContentCipher, EnvelopedKeyBlock, KeyKind, OaepHash};
 
 use crate::{
     Capabilities, ClearKey, ClearKeyBlock, Combination, CombiningWay, DecryptionKey, Health,
@@ -18,7 +18,7 @@ use crate::{
     keys,
     known::Known,
     name::{MAX_RECORD_LABEL_LEN, validate_label},
-    open::{self, ExpectedKeyBlock, Means},
+    open::{self, ExpectedKeyBlock, Opening},
     pool::Pool,
     records, seal, self_test,
     sessions::Sessions,
@@ -76,7 +76,7 @@ pub struct Token {
 
 /// The warden goes before what it looks after, and the pool before the sessions that its threads use.
 struct Shared {
-    opening: OnceLock<Result<Means, Missing>>,
+    opening: OnceLock<Opening>,
     combining: OnceLock<Result<CombiningWay, Missing>>,
     _warden: Warden,
     pool: Arc<Pool>,
@@ -308,7 +308,7 @@ impl Token {
     pub fn capabilities(&self) -> Result<Capabilities, HsmError> {
         Ok(Capabilities::new(
             self.sealing()?,
-            self.opening()?,
+            self.how_it_opens()?,
             self.combining()?.clone(),
             self.place().mechanisms(),
         ))
@@ -335,7 +335,7 @@ impl Token {
         })
     }
 
-    fn means(&self) -> Result<&Result<Means, Missing>, HsmError> {
+    fn how_it_opens(&self) -> Result<&Opening, HsmError> {
         found_once(&self.shared.opening, || self_test::opening(&self.writer()?))
     }
 
@@ -403,8 +403,7 @@ impl Token {
         key: &SecretKey,
         request: &SealRequest<'_>,
     ) -> Result<seal::Plan, HsmError> {
-        let ways = self.self_test(request.oaep)?.sealing_ways();
-        seal::Plan::new(&ways, key, request)
+        seal::Plan::passed(self.self_test(request.oaep)?, key, request)
     }
 
     /// Starts to combine components into a key of this kind.
@@ -428,20 +427,18 @@ impl Token {
         enveloped: &EnvelopedKeyBlock,
         expected: &[ExpectedKeyBlock],
     ) -> Result<StagedKey, HsmError> {
-        let means = self.means()?.as_ref();
-        let means = means.map_err(self_test_failed)?;
-        StagedKey::open(self.clone(), means, key.name(), enveloped, expected)
+        let opening = self.how_it_opens()?;
+        opening.aes.as_ref().map_err(self_test_failed)?;
+        StagedKey::open(self.clone(), opening, key.name(), enveloped, expected)
     }
 
-    /// The ways in which the token opens key blocks inside, the preferred one first. Found out once.
+    /// The ways in which the token opens key blocks under AES inside, the preferred one first. Found out
+    /// once. One under TDEA may be refused by [`Self::open_inside`] still.
     ///
     /// # Errors
     /// The HSM is unavailable. Where it has no such way, that is the inner error.
     pub fn opening(&self) -> Result<Result<Vec<OpeningWay>, Missing>, HsmError> {
-        let means = self.means()?.as_ref();
-        Ok(means
-            .map(|means| means.opening.clone())
-            .map_err(Clone::clone))
+        Ok(self.how_it_opens()?.ways(ContentCipher::Aes128Cbc))
     }
 
     /// Opens a key block in process memory, for a terminal whose token cannot open it inside.

@@ -124,6 +124,7 @@ impl HostError {
                 | HsmError::WeakKey { .. }
                 | HsmError::WrongRole { .. }
                 | HsmError::UsageNotAllowed { .. }
+                | HsmError::WeakCipher { .. }
                 | HsmError::SelfTest { .. }
                 | HsmError::OpeningFailed
                 | HsmError::KcvMismatch { .. }

@@ -7,14 +7,16 @@ use std::{
 };
 
 use hsm::{
-    Failure, FoundKey, Health, HsmError, KeyName, KeyRole, Module, Pin, SecretKey, SigningKey,
-    Token, TokenGroup,
+    Failure, FoundKey, Health, HsmError, KeyName, KeyRole, Module, Pin, SecretKey, SelfTestReport,
+    SigningKey, Token, TokenGroup,
 };
 use pki::{Certificate, PublicKey, Signer as _};
-use tr34::{ContentCipher, IssuerAndSerial, Kbh, KeyBlockFrame, KeyTokenDraft, KrdNonce, OaepHash};
+use tr34::{
+    ContentCipher, IssuerAndSerial, Kbh, KeyBlockFrame, KeyKind, KeyTokenDraft, KrdNonce, OaepHash,
+};
 
 use crate::{
-    config::{Config, TokenSettings},
+    config::{Config, KeForTdea, TokenSettings},
     error::{HostError, StartError},
     names::KeyAlias,
     store::StoredKey,
@@ -36,6 +38,7 @@ pub(crate) struct HostKeys {
     issuing_tokens: TokenGroup,
     kdh_tokens: TokenGroup,
     oaep: OaepHash,
+    ke_for_tdea: KeForTdea,
     held: Arc<Mutex<HashMap<KeyAlias, Held>>>,
 }
 
@@ -123,6 +126,10 @@ impl HostKeys {
             ))
         })?;
         tracing::info!(?reports, "the HSM sealed and opened a throw-away key");
+        if config.ke_for_tdea == KeForTdea::Tdea {
+            require_tdea(&reports)?;
+            tracing::warn!("ke-for-tdea = \"tdea\": TDEA keys travel under a Ke for TDEA");
+        }
         let kdh_id = certificates
             .kdh
             .issuer_and_serial()
@@ -135,6 +142,7 @@ impl HostKeys {
             issuing_tokens,
             kdh_tokens,
             oaep: config.oaep_hash,
+            ke_for_tdea: config.ke_for_tdea,
             held: Arc::default(),
         })
     }
@@ -230,7 +238,7 @@ impl HostKeys {
             frame: &self.frame(header, key.kind().key_len()),
             // Stands for any RSA key.
             recipient: self.kdh_signing.public_key(),
-            cipher: ContentCipher::for_key(key.kind()),
+            cipher: self.cipher(key.kind()),
             oaep: self.oaep,
         })
     }
@@ -238,13 +246,12 @@ impl HostKeys {
     /// Makes a key token: seals Kn and signs, all in the HSM.
     pub(crate) async fn make_token(&self, order: TokenOrder) -> Result<MadeToken, HostError> {
         let key = self.require_held(&order.key)?;
-        let cipher = ContentCipher::for_key(key.kind());
         let frame = self.frame(&order.key.header, key.kind().key_len());
         let recipient = order.recipient.clone();
         let request = hsm::SealRequest {
             frame: &frame,
             recipient: &recipient,
-            cipher,
+            cipher: self.cipher(key.kind()),
             oaep: self.oaep,
         };
         let (order, kdh_id, oaep) = (Arc::new(order), self.kdh_id.clone(), self.oaep);
@@ -253,8 +260,7 @@ impl HostKeys {
                 order.recipient_id.clone(),
                 oaep,
                 sealed.encrypted_key,
-                cipher,
-                sealed.iv,
+                sealed.encryption,
                 sealed.ciphertext,
             )
             .map_err(ours)?;
@@ -278,9 +284,27 @@ impl HostKeys {
         })
     }
 
+    /// Under which a key of this kind travels.
+    const fn cipher(&self, kind: KeyKind) -> ContentCipher {
+        match (kind, self.ke_for_tdea) {
+            (KeyKind::Tdea2 | KeyKind::Tdea3, KeForTdea::Tdea) => ContentCipher::DesEde3Cbc,
+            _ => ContentCipher::for_key(kind),
+        }
+    }
+
     fn frame(&self, header: &Kbh, key_len: usize) -> KeyBlockFrame {
         KeyBlockFrame::new(&self.kdh_id, header, key_len)
     }
+}
+
+/// Refuses a configuration that needs what one of the HSMs cannot do.
+fn require_tdea(reports: &[&SelfTestReport]) -> Result<(), StartError> {
+    let able = |report: &&SelfTestReport| report.verify_cipher(ContentCipher::DesEde3Cbc);
+    reports.iter().try_for_each(able).map_err(|missing| {
+        StartError::one(format!(
+            "ke-for-tdea = \"tdea\": kdh-token: this HSM cannot seal keys under TDEA: {missing}"
+        ))
+    })
 }
 
 fn ours(error: impl std::fmt::Display) -> HostError {

@@ -4,8 +4,8 @@
 use hsm::{ClearKey, ExpectedKeyBlock, Kcv};
 use pki::{Certificate, VerifiedCrl};
 use tr34::{
-    ContentCipher, EnvelopedKeyBlock, IssuerAndSerial, Kbh, KbhError, KeyBlock, KeyBlockFrame,
-    KeyKind, KeyToken, KrdNonce, MalformedToken, OaepHash,
+    EnvelopedKeyBlock, IssuerAndSerial, Kbh, KbhError, KeyBlock, KeyBlockFrame, KeyKind, KeyToken,
+    KrdNonce, MalformedToken, OaepHash,
 };
 
 use crate::{KdhRefusal, KdhTrust};
@@ -158,7 +158,8 @@ pub struct VerifiedKey {
 
 /// Checks `KT_KDH`, in this order: it parses; the revocation list's signature, freshness and number;
 /// the KDH is not listed; its certificate's path and role; it is the KDH that the terminal is bound
-/// to; its signature; the nonce; the recipient; the hash in RSA-OAEP.
+/// to; its signature; the nonce; the recipient; the hash in RSA-OAEP; a cipher that can carry some key
+/// with its header.
 ///
 /// # Errors
 /// The first check that fails.
@@ -211,24 +212,41 @@ pub fn verify_key_block(
 pub fn expected_key_blocks(token: &VerifiedKeyToken) -> Result<Vec<ExpectedKeyBlock>, LoadRefusal> {
     token.require_announced_header()?;
     let (kdh, header) = (token.token.signer(), token.header());
-    let of_len = |len| {
-        Some(ExpectedKeyBlock {
-            kind: header.key_kind(len).ok()?,
-            frame: KeyBlockFrame::new(kdh, header, len),
-        })
+    let of_kind = |kind: KeyKind| ExpectedKeyBlock {
+        kind,
+        frame: KeyBlockFrame::new(kdh, header, kind.key_len()),
     };
-    Ok(KEY_LENS.into_iter().filter_map(of_len).collect())
+    Ok(kinds_with(header).map(of_kind).collect())
 }
 
-/// Checks that Ke is not weaker than the key.
+/// The kinds of key that go with a header.
+fn kinds_with(header: &Kbh) -> impl Iterator<Item = KeyKind> {
+    let of_len = |len| header.key_kind(len).ok();
+    KEY_LENS.into_iter().filter_map(of_len)
+}
+
+/// Refuses, before any key is touched, a cipher that is too weak for every key with the signed header: TDEA
+/// for AES.
+fn require_strong_cipher(token: &KeyToken) -> Result<(), LoadRefusal> {
+    let cipher = token.enveloped().cipher();
+    let kinds: Vec<KeyKind> = kinds_with(token.header()).collect();
+    match kinds.first() {
+        Some(weakest) if !kinds.iter().any(|kind| cipher.carries(*kind)) => {
+            Err(LoadRefusal::EphemeralKeyTooWeak(*weakest))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Checks that Ke is not weaker than the key: under TDEA no AES key is loaded.
 ///
 /// # Errors
 /// It is.
 pub fn verify_key_kind(kind: KeyKind, token: &VerifiedKeyToken) -> Result<(), LoadRefusal> {
-    if token.enveloped().cipher().key_len() < ContentCipher::for_key(kind).key_len() {
-        return Err(LoadRefusal::EphemeralKeyTooWeak(kind));
+    if token.enveloped().cipher().carries(kind) {
+        return Ok(());
     }
-    Ok(())
+    Err(LoadRefusal::EphemeralKeyTooWeak(kind))
 }
 
 impl CurrentKeyToken {
@@ -273,6 +291,7 @@ impl CurrentKeyToken {
         if !expected.oaep_hashes.contains(&hash) {
             return Err(LoadRefusal::OaepHash(hash));
         }
+        require_strong_cipher(&token)?;
         Ok(VerifiedKeyToken {
             token,
             announced: expected.header.clone(),

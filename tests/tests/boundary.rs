@@ -12,6 +12,7 @@ use aes::{
     Aes128, Aes256,
     cipher::{BlockModeDecrypt, KeyIvInit, block_padding::Pkcs7},
 };
+use des::TdesEde3;
 use hsm_modules::TestModule;
 use kdh_proto::v1::{BindRequest, ConfirmRequest, RequestKeyRequest};
 use rsa::{PrivateKey, pkcs8::DecodePrivateKey as _};
@@ -27,7 +28,7 @@ use system_tests::{
     spy::{Call, parse_log},
     terminal::TerminalOptions,
 };
-use tr34::{ContentCipher, EnvelopedKeyBlock, KeyBlock, KeyToken, KrdNonce, RandomToken};
+use tr34::{ContentEncryption, EnvelopedKeyBlock, KeyBlock, KeyToken, KrdNonce, RandomToken};
 
 const DEVICE: &str = "SN-1";
 
@@ -109,12 +110,14 @@ async fn load(site: &Fixture, code: &str, keys: &[&MasterKey]) -> Vec<Delivery> 
 
 fn open(enveloped: &EnvelopedKeyBlock, ke: &[u8]) -> Vec<u8> {
     let mut block = enveloped.ciphertext().to_vec();
-    let iv = enveloped.iv();
-    match enveloped.cipher() {
-        ContentCipher::Aes128Cbc => cbc::Decryptor::<Aes128>::new_from_slices(ke, iv)
+    match enveloped.encryption() {
+        ContentEncryption::Aes128Cbc(iv) => cbc::Decryptor::<Aes128>::new_from_slices(ke, iv)
             .unwrap()
             .decrypt_padded::<Pkcs7>(&mut block),
-        ContentCipher::Aes256Cbc => cbc::Decryptor::<Aes256>::new_from_slices(ke, iv)
+        ContentEncryption::Aes256Cbc(iv) => cbc::Decryptor::<Aes256>::new_from_slices(ke, iv)
+            .unwrap()
+            .decrypt_padded::<Pkcs7>(&mut block),
+        ContentEncryption::DesEde3Cbc(iv) => cbc::Decryptor::<TdesEde3>::new_from_slices(ke, iv)
             .unwrap()
             .decrypt_padded::<Pkcs7>(&mut block),
     }

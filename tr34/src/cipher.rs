@@ -1,23 +1,27 @@
 //! The algorithms that a token may name.
 
+use std::fmt;
+
 use der::asn1::ObjectIdentifier;
 
-use crate::{KeyKind, oid};
+use crate::{KeyKind, MalformedToken, Rule, TokenKind, oid};
 
-/// How the key block is encrypted under Ke.
-///
-/// The values are those of TR-34 with AES; a token that names another cipher, `des-ede3-cbc`
-/// included, is refused.
+/// How the key block is encrypted under Ke. A token that names another cipher is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ContentCipher {
     /// aes128-CBC with PKCS#7 padding.
     Aes128Cbc,
     /// aes256-CBC with PKCS#7 padding.
     Aes256Cbc,
+    /// des-ede3-cbc with PKCS#7 padding, for terminals that know TDEA only. Ke is three-key TDEA.
+    DesEde3Cbc,
 }
 
 impl ContentCipher {
-    /// The cipher whose Ke is at least as strong as a Kn of this kind.
+    /// Every one.
+    pub const ALL: [Self; 3] = [Self::Aes128Cbc, Self::Aes256Cbc, Self::DesEde3Cbc];
+
+    /// The AES cipher whose Ke is at least as strong as a Kn of this kind.
     pub const fn for_key(kind: KeyKind) -> Self {
         match kind {
             KeyKind::Tdea2 | KeyKind::Aes128 => Self::Aes128Cbc,
@@ -25,10 +29,23 @@ impl ContentCipher {
         }
     }
 
+    /// Whether a Kn of this kind may travel under it: Ke must be as long, and never be TDEA where Kn is
+    /// AES, which is the stronger one (NIST SP 800-57 part 1, table 2).
+    pub const fn carries(self, kind: KeyKind) -> bool {
+        match (self, kind) {
+            (Self::Aes256Cbc, _)
+            | (Self::Aes128Cbc, KeyKind::Tdea2 | KeyKind::Aes128)
+            | (Self::DesEde3Cbc, KeyKind::Tdea2 | KeyKind::Tdea3) => true,
+            (Self::Aes128Cbc, KeyKind::Tdea3 | KeyKind::Aes192 | KeyKind::Aes256)
+            | (Self::DesEde3Cbc, KeyKind::Aes128 | KeyKind::Aes192 | KeyKind::Aes256) => false,
+        }
+    }
+
     /// Bytes of Ke.
     pub const fn key_len(self) -> usize {
         match self {
             Self::Aes128Cbc => 16,
+            Self::DesEde3Cbc => 24,
             Self::Aes256Cbc => 32,
         }
     }
@@ -37,6 +54,29 @@ impl ContentCipher {
     pub const fn block_len(self) -> usize {
         match self {
             Self::Aes128Cbc | Self::Aes256Cbc => 16,
+            Self::DesEde3Cbc => 8,
+        }
+    }
+
+    /// Bytes of what `len` bytes are encrypted to: PKCS#7 pads with one byte at least.
+    pub const fn padded_len(self, len: usize) -> usize {
+        (len / self.block_len() + 1) * self.block_len()
+    }
+
+    /// With this IV.
+    ///
+    /// # Errors
+    /// It is not as long as a block.
+    pub fn with_iv(self, iv: &[u8]) -> Result<ContentEncryption, MalformedToken> {
+        ContentEncryption::new(self, iv).map_err(TokenKind::EnvelopedData.breaks())
+    }
+
+    /// The name that operators read.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Aes128Cbc => "AES-128-CBC",
+            Self::Aes256Cbc => "AES-256-CBC",
+            Self::DesEde3Cbc => "DES-EDE3-CBC",
         }
     }
 
@@ -44,13 +84,60 @@ impl ContentCipher {
         match self {
             Self::Aes128Cbc => oid::AES_128_CBC,
             Self::Aes256Cbc => oid::AES_256_CBC,
+            Self::DesEde3Cbc => oid::DES_EDE3_CBC,
         }
     }
 
     pub(crate) fn from_oid(oid: ObjectIdentifier) -> Option<Self> {
-        [Self::Aes128Cbc, Self::Aes256Cbc]
-            .into_iter()
-            .find(|cipher| cipher.oid() == oid)
+        Self::ALL.into_iter().find(|cipher| cipher.oid() == oid)
+    }
+}
+
+impl fmt::Display for ContentCipher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A cipher with an IV of its length: contentEncryptionAlgorithm in RFC 5652 6.1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ContentEncryption {
+    /// [`ContentCipher::Aes128Cbc`].
+    Aes128Cbc([u8; 16]),
+    /// [`ContentCipher::Aes256Cbc`].
+    Aes256Cbc([u8; 16]),
+    /// [`ContentCipher::DesEde3Cbc`].
+    DesEde3Cbc([u8; 8]),
+}
+
+impl ContentEncryption {
+    pub(crate) fn new(cipher: ContentCipher, iv: &[u8]) -> Result<Self, Rule> {
+        let made = match cipher {
+            ContentCipher::Aes128Cbc => iv.try_into().map(Self::Aes128Cbc),
+            ContentCipher::Aes256Cbc => iv.try_into().map(Self::Aes256Cbc),
+            ContentCipher::DesEde3Cbc => iv.try_into().map(Self::DesEde3Cbc),
+        };
+        made.map_err(|_| Rule::Length {
+            field: "IV",
+            found: iv.len(),
+        })
+    }
+
+    /// The cipher.
+    pub const fn cipher(&self) -> ContentCipher {
+        match self {
+            Self::Aes128Cbc(_) => ContentCipher::Aes128Cbc,
+            Self::Aes256Cbc(_) => ContentCipher::Aes256Cbc,
+            Self::DesEde3Cbc(_) => ContentCipher::DesEde3Cbc,
+        }
+    }
+
+    /// The IV, a block of the cipher.
+    pub const fn iv(&self) -> &[u8] {
+        match self {
+            Self::Aes128Cbc(iv) | Self::Aes256Cbc(iv) => iv,
+            Self::DesEde3Cbc(iv) => iv,
+        }
     }
 }
 

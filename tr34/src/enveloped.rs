@@ -3,15 +3,12 @@
 use der::{AnyRef, asn1::OctetStringRef};
 
 use crate::{
-    ContentCipher, IssuerAndSerial, MalformedToken, OaepHash, Rule, TokenKind, encode, expect,
-    oaep, oid, wire,
+    ContentCipher, ContentEncryption, IssuerAndSerial, MalformedToken, OaepHash, Rule, TokenKind,
+    encode, expect, oaep, oid, wire,
 };
 
 /// RFC 5652 6.1 and 6.2.1: both versions are 0 with a recipient named by issuer and serial number.
 const VERSION: u8 = 0;
-
-/// Bytes of an IV.
-const IV_LEN: usize = 16;
 
 /// The encrypted key block, ready for one terminal.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,14 +16,13 @@ pub struct EnvelopedKeyBlock {
     recipient: IssuerAndSerial,
     oaep_hash: OaepHash,
     encrypted_key: Vec<u8>,
-    cipher: ContentCipher,
-    iv: [u8; IV_LEN],
+    encryption: ContentEncryption,
     ciphertext: Vec<u8>,
 }
 
 impl EnvelopedKeyBlock {
     /// From its parts: Ke encrypted to `recipient` by RSAES-OAEP, and the key block encrypted under
-    /// Ke and `iv`, padding included.
+    /// Ke, padding included.
     ///
     /// # Errors
     /// `encrypted_key` is not as long as an RSA modulus of 2048 to 4096 bits; `ciphertext` is empty
@@ -35,16 +31,14 @@ impl EnvelopedKeyBlock {
         recipient: IssuerAndSerial,
         oaep_hash: OaepHash,
         encrypted_key: Vec<u8>,
-        cipher: ContentCipher,
-        iv: [u8; IV_LEN],
+        encryption: ContentEncryption,
         ciphertext: Vec<u8>,
     ) -> Result<Self, MalformedToken> {
         Self {
             recipient,
             oaep_hash,
             encrypted_key,
-            cipher,
-            iv,
+            encryption,
             ciphertext,
         }
         .with_lengths_checked()
@@ -55,8 +49,8 @@ impl EnvelopedKeyBlock {
     ///
     /// # Errors
     /// The bytes are not one `EnvelopedData` of this profile: one recipient, named by issuer and
-    /// serial number, RSAES-OAEP with tagged parameters, AES in CBC mode, and lengths as for
-    /// [`Self::new`].
+    /// serial number, RSAES-OAEP with tagged parameters, a [`ContentCipher`] with an IV of its block's
+    /// length, and lengths as for [`Self::new`].
     pub fn parse(der: &[u8]) -> Result<Self, MalformedToken> {
         Self::read(der).map_err(TokenKind::EnvelopedData.breaks())
     }
@@ -71,7 +65,10 @@ impl EnvelopedKeyBlock {
         ]);
         let encrypted_content_info = encode::sequence(&[
             &encode::object_identifier(oid::DATA),
-            &encode::algorithm(self.cipher.oid(), &encode::octet_string(&self.iv)),
+            &encode::algorithm(
+                self.cipher().oid(),
+                &encode::octet_string(self.encryption.iv()),
+            ),
             &encode::element(encode::CONTEXT_0_PRIMITIVE, &[&self.ciphertext]),
         ]);
         encode::sequence(&[
@@ -98,12 +95,12 @@ impl EnvelopedKeyBlock {
 
     /// The cipher of the key block.
     pub const fn cipher(&self) -> ContentCipher {
-        self.cipher
+        self.encryption.cipher()
     }
 
-    /// The cipher's IV.
-    pub const fn iv(&self) -> &[u8; IV_LEN] {
-        &self.iv
+    /// The cipher with its IV.
+    pub const fn encryption(&self) -> &ContentEncryption {
+        &self.encryption
     }
 
     /// The key block, encrypted.
@@ -135,8 +132,7 @@ impl EnvelopedKeyBlock {
             recipient: IssuerAndSerial::of_element(recipient.rid)?,
             oaep_hash: oaep::parse(recipient.key_encryption_algorithm)?,
             encrypted_key: recipient.encrypted_key.as_bytes().to_vec(),
-            cipher,
-            iv: iv(parameters)?,
+            encryption: ContentEncryption::new(cipher, octets(parameters)?)?,
             ciphertext: content.encrypted_content.as_bytes().to_vec(),
         }
         .with_lengths_checked()
@@ -145,7 +141,7 @@ impl EnvelopedKeyBlock {
     fn with_lengths_checked(self) -> Result<Self, Rule> {
         expect::rsa_len("encryptedKey", &self.encrypted_key)?;
         let found = self.ciphertext.len();
-        if found == 0 || !found.is_multiple_of(self.cipher.block_len()) {
+        if found == 0 || !found.is_multiple_of(self.cipher().block_len()) {
             return Err(Rule::Length {
                 field: "encryptedContent",
                 found,
@@ -155,10 +151,6 @@ impl EnvelopedKeyBlock {
     }
 }
 
-fn iv(parameters: AnyRef<'_>) -> Result<[u8; IV_LEN], Rule> {
-    let bytes = parameters.decode_as::<&OctetStringRef>()?.as_bytes();
-    bytes.try_into().map_err(|_| Rule::Length {
-        field: "IV",
-        found: bytes.len(),
-    })
+fn octets(parameters: AnyRef<'_>) -> Result<&[u8], Rule> {
+    Ok(parameters.decode_as::<&OctetStringRef>()?.as_bytes())
 }

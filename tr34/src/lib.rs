@@ -17,7 +17,7 @@
 //!
 //! The wire format is the profile `x9-2019` (see `docs/protocol.md`): two-pass, [`RFC 5652`] CMS of
 //! the versions that its rules give, signed attributes in DER order, RSAES-OAEP with tagged
-//! parameters, AES in CBC mode. Whatever else a peer may send breaks a [`Rule`] and is refused.
+//! parameters, AES or three-key TDEA in CBC mode. Whatever else a peer may send breaks a [`Rule`] and is refused.
 //!
 //! [`RFC 5652`]: https://www.rfc-editor.org/rfc/rfc5652
 
@@ -38,7 +38,7 @@ mod random_token;
 mod signed_attributes;
 mod wire;
 
-pub use cipher::{ContentCipher, OaepHash};
+pub use cipher::{ContentCipher, ContentEncryption, OaepHash};
 pub use credential_token::{KdhCredentialToken, KrdCredentialToken};
 pub use enveloped::EnvelopedKeyBlock;
 pub use error::{MalformedToken, Rule, TokenKind};

@@ -112,6 +112,16 @@ fn a_check_says_what_a_token_can_do() {
         let kinds = report["key-kinds"].as_array().unwrap();
         assert_eq!(kinds.contains(&json!("AES-192")), can.unaligned, "{report}");
         assert_eq!(kinds.contains(&json!("TDEA-2KEY")), can.tdea, "{report}");
+        assert_eq!(report["ke"], json!(can.ke));
+        assert_eq!(
+            problems.contains("no Ke for TDEA"),
+            !can.tdea_ke(),
+            "{problems}"
+        );
+        assert!(
+            can.tdea_ke() || problems.contains("CKM_DES3_CBC"),
+            "{problems}"
+        );
         for speed in report["speed"].as_array().unwrap() {
             assert!(speed["per-second"].as_f64().unwrap() > 0.0, "{speed}");
         }

@@ -13,7 +13,7 @@ use cryptoki::{
 };
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
-use tr34::KeyKind;
+use tr34::{ContentCipher, KeyKind};
 use zeroize::Zeroizing;
 
 use crate::{
@@ -134,7 +134,8 @@ impl Combination {
     pub(crate) fn start(token: Token, kind: KeyKind) -> Result<Self, HsmError> {
         let way = *token.combining()?.as_ref().map_err(self_test_failed)?;
         let worker = token.writer()?;
-        let derives = seal::missing(&worker.place, SealingWay::Concatenate).is_empty();
+        let cipher = ContentCipher::for_key(kind);
+        let derives = seal::missing(&worker.place, SealingWay::Concatenate, cipher).is_empty();
         Ok(Self {
             worker,
             sum: Sum::new(way, kind),

@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 use crate::{
     ClearKey, HsmError,
     error::CallResult,
-    inspect::value_len,
+    inspect::{key_type, value_len},
     secret::SecretTemplate,
     template::{DERIVED_PARTIAL_SUM, Lives},
     worker::Ephemeral,
@@ -56,7 +56,7 @@ pub(super) fn make<'s>(
     mut template: Vec<Attribute>,
 ) -> Result<Ephemeral<'s>, HsmError> {
     let nothing = Zeroizing::new(vec![0; kind.key_len()]);
-    template.extend(value_len(kind).during(OPERATION)?);
+    template.extend(value_len(key_type(kind), kind.key_len()).during(OPERATION)?);
     let sum = partial.first().ok_or(HsmError::BadComponent {
         reason: "is missing",
     })?;

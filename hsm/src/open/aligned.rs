@@ -2,16 +2,13 @@
 //! front of them as the IV.
 
 use cryptoki::{
-    mechanism::{Mechanism, MechanismType},
     object::{Attribute, ObjectHandle},
     session::Session,
 };
 use tr34::KeyBlockFrame;
 
 use super::{Encrypted, OPERATION};
-use crate::{HsmError, error::CallResult, worker::Ephemeral};
-
-pub(super) const MECHANISMS: [(MechanismType, &str); 1] = [(MechanismType::AES_CBC, "CKM_AES_CBC")];
+use crate::{HsmError, cipher, error::CallResult, worker::Ephemeral};
 
 pub(super) fn bring<'s>(
     session: &'s Session,
@@ -24,12 +21,12 @@ pub(super) fn bring<'s>(
         .ciphertext
         .split_at_checked(frame.prefix().len())
         .ok_or(HsmError::OpeningFailed)?;
-    let chain = before.last_chunk().ok_or(HsmError::OpeningFailed)?;
+    let chain = cipher::chained(block.encryption.cipher(), before, OPERATION)?;
     let wrapped = from_key_on
         .get(..frame.key_len())
         .ok_or(HsmError::OpeningFailed)?;
     let kn = session
-        .unwrap_key(&Mechanism::AesCbc(*chain), ke, wrapped, template)
+        .unwrap_key(&cipher::blocks(&chain), ke, wrapped, template)
         .during(OPERATION)?;
     Ok(Ephemeral::new(session, kn))
 }

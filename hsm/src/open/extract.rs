@@ -5,38 +5,34 @@ use cryptoki::{
     object::{Attribute, KeyType, ObjectHandle},
     session::Session,
 };
-use tr34::{KeyBlockFrame, KeyKind};
+use tr34::KeyBlockFrame;
 
 use super::{Encrypted, OPERATION};
 use crate::{
     HsmError,
+    cipher::{self, Named},
     error::CallResult,
-    inspect::value_len,
     template::{Lives, OPENED_KEY_BLOCK},
     worker::Ephemeral,
 };
 
-pub(super) const MECHANISMS: [(MechanismType, &str); 2] = [
-    (MechanismType::AES_CBC_PAD, "CKM_AES_CBC_PAD"),
-    (
-        MechanismType::EXTRACT_KEY_FROM_KEY,
-        "CKM_EXTRACT_KEY_FROM_KEY",
-    ),
-];
+pub(super) const EXTRACT: Named = (
+    MechanismType::EXTRACT_KEY_FROM_KEY,
+    "CKM_EXTRACT_KEY_FROM_KEY",
+);
 
 pub(super) fn bring<'s>(
     session: &'s Session,
     ke: ObjectHandle,
     block: &Encrypted<'_>,
     frame: &KeyBlockFrame,
-    kind: KeyKind,
-    mut template: Vec<Attribute>,
+    template: &[Attribute],
 ) -> Result<Ephemeral<'s>, HsmError> {
     let mut whole = OPENED_KEY_BLOCK.attributes_with_class(Lives::InSession);
     whole.push(Attribute::KeyType(KeyType::GENERIC_SECRET));
     let whole = session
         .unwrap_key(
-            &Mechanism::AesCbcPad(block.iv),
+            &cipher::padded(&block.encryption),
             ke,
             block.ciphertext,
             &whole,
@@ -46,12 +42,11 @@ pub(super) fn bring<'s>(
 
     // PKCS#11 counts in bits.
     let offset = ExtractParams::new(frame.prefix().len() * 8);
-    template.extend(value_len(kind).during(OPERATION)?);
     let kn = session
         .derive_key(
             &Mechanism::ExtractKeyFromKey(offset),
             whole.handle(),
-            &template,
+            template,
         )
         .during(OPERATION)?;
     Ok(Ephemeral::new(session, kn))

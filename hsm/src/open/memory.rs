@@ -1,14 +1,13 @@
 //! The terminal's side, where the token cannot open a key block inside: Ke still goes straight into
 //! the token, but the block, Kn included, comes out in process memory.
 
-use cryptoki::mechanism::Mechanism;
 use pki::PublicKey;
 use tr34::EnvelopedKeyBlock;
 use zeroize::Zeroizing;
 
-use super::{OPERATION, unwrap_ke};
+use super::{EncryptedKe, OPERATION, unwrap_whole_ke};
 use crate::{
-    ClearKeyBlock, HsmError, KeyName, KeyRole, Token,
+    ClearKeyBlock, HsmError, KeyName, KeyRole, Token, cipher,
     error::CallResult,
     inspect::public_key,
     keys::may,
@@ -77,13 +76,11 @@ pub(crate) fn open_in_process_memory(
     let private = worker.key(KeyRole::KrdEncryption, name)?;
     let session = &worker.session;
 
-    let (oaep, encrypted_key) = (enveloped.oaep_hash(), enveloped.encrypted_key());
-    let ke = unwrap_ke(session, private, oaep, encrypted_key, &OPENING_KEY)
-        .during(OPERATION)
+    let ke = unwrap_whole_ke(session, private, &EncryptedKe::of(enveloped), &OPENING_KEY)
         .map_err(without_detail)?;
     session
         .decrypt(
-            &Mechanism::AesCbcPad(*enveloped.iv()),
+            &cipher::padded(enveloped.encryption()),
             ke.handle(),
             enveloped.ciphertext(),
         )

@@ -10,22 +10,21 @@ mod extract;
 mod memory;
 
 use cryptoki::{
-    mechanism::MechanismType,
-    object::{Attribute, AttributeType, KeyType, ObjectHandle},
+    object::{Attribute, KeyType, ObjectHandle},
     session::Session,
 };
 use subtle::ConstantTimeEq;
-use tr34::{ContentCipher, EnvelopedKeyBlock, KeyBlockFrame, KeyKind, OaepHash};
+use tr34::{ContentCipher, ContentEncryption, EnvelopedKeyBlock, KeyBlockFrame, KeyKind, OaepHash};
 
 pub use memory::{DecryptionKey, InProcessMemoryConsent};
 pub(crate) use memory::{open_in_process_memory, without_detail};
 
 use crate::{
-    HsmError, KeyName, KeyRole, OpeningWay, SealingWay,
+    HsmError, KeyName, KeyRole, Missing, OpeningWay, SealingWay, cipher,
     error::CallResult,
-    inspect::key_type,
+    inspect::{key_type, measure, stated_len, value_len},
     seal,
-    template::{Flag, LOADED_KEY, LOADING_KEY, Lives, REBUILDING_KEY, Template},
+    template::{Flag, LOADED_KEY, LOADING_KEY, Lives, MEASURED_KEY, REBUILDING_KEY, Template},
     worker::{Ephemeral, Worker, Workplace},
 };
 
@@ -43,7 +42,14 @@ pub struct ExpectedKeyBlock {
     pub frame: KeyBlockFrame,
 }
 
-/// How a token opens: each way that it can, with the way of sealing that rebuilds.
+/// How a token opens, by the algorithm of Ke.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Opening {
+    pub(crate) aes: Result<Means, Missing>,
+    pub(crate) tdea: Result<Means, Missing>,
+}
+
+/// Each way of opening that passed, with the ways of sealing that rebuild.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Means {
     pub(crate) opening: Vec<OpeningWay>,
@@ -52,19 +58,54 @@ pub(crate) struct Means {
 
 /// A key block under its Ke.
 pub(crate) struct Encrypted<'a> {
-    pub(crate) cipher: ContentCipher,
-    pub(crate) iv: [u8; 16],
+    pub(crate) encryption: ContentEncryption,
     pub(crate) ciphertext: &'a [u8],
 }
 
-/// The mechanisms that the module would have to list for a way, and does not.
-pub(crate) fn missing(place: &Workplace, way: OpeningWay) -> Vec<&'static str> {
-    let mut missing = place.lacks(&[(MechanismType::RSA_PKCS_OAEP, "CKM_RSA_PKCS_OAEP")]);
-    missing.extend(match way {
-        OpeningWay::Aligned => place.lacks(&aligned::MECHANISMS),
-        OpeningWay::Extract => place.lacks(&extract::MECHANISMS),
-    });
-    missing
+/// A Ke under a terminal's key.
+pub(crate) struct EncryptedKe<'a> {
+    pub(crate) cipher: ContentCipher,
+    pub(crate) oaep: OaepHash,
+    pub(crate) encrypted_key: &'a [u8],
+}
+
+impl<'a> EncryptedKe<'a> {
+    fn of(enveloped: &'a EnvelopedKeyBlock) -> Self {
+        Self {
+            cipher: enveloped.cipher(),
+            oaep: enveloped.oaep_hash(),
+            encrypted_key: enveloped.encrypted_key(),
+        }
+    }
+}
+
+impl Opening {
+    pub(crate) const fn under(&self, cipher: ContentCipher) -> &Result<Means, Missing> {
+        match cipher {
+            ContentCipher::Aes128Cbc | ContentCipher::Aes256Cbc => &self.aes,
+            ContentCipher::DesEde3Cbc => &self.tdea,
+        }
+    }
+
+    /// The preferred way first.
+    pub(crate) fn ways(&self, cipher: ContentCipher) -> Result<Vec<OpeningWay>, Missing> {
+        match self.under(cipher) {
+            Ok(means) => Ok(means.opening.clone()),
+            Err(missing) => Err(missing.clone()),
+        }
+    }
+}
+
+/// The mechanisms that the module would have to list for a way under a cipher, and does not.
+pub(crate) fn missing(
+    place: &Workplace,
+    way: OpeningWay,
+    cipher: ContentCipher,
+) -> Vec<&'static str> {
+    place.lacks(&match way {
+        OpeningWay::Aligned => vec![seal::OAEP, cipher::cbc(cipher)],
+        OpeningWay::Extract => vec![seal::OAEP, cipher::cbc_pad(cipher), extract::EXTRACT],
+    })
 }
 
 /// Kn as a session key, from the one of `expected` that the block turns out to be.
@@ -74,21 +115,25 @@ pub(crate) fn missing(place: &Workplace, way: OpeningWay) -> Vec<&'static str> {
 /// it is none of those that can be opened, and may be one that cannot.
 pub(crate) fn open(
     worker: &mut Worker,
-    means: &Means,
+    opening: &Opening,
     name: &KeyName,
     enveloped: &EnvelopedKeyBlock,
     expected: &[ExpectedKeyBlock],
 ) -> Result<(ObjectHandle, KeyKind), HsmError> {
+    let cipher = enveloped.cipher();
+    let means = opening
+        .under(cipher)
+        .as_ref()
+        .map_err(|_| HsmError::Unsupported {
+            operation: format!("opening a key block under {cipher} inside"),
+            missing: vec![cipher::cbc(cipher).1, extract::EXTRACT.1],
+        })?;
     let private = worker.key(KeyRole::KrdEncryption, name)?;
     let session = &worker.session;
-    let (oaep, encrypted_key) = (enveloped.oaep_hash(), enveloped.encrypted_key());
-    let ke = unwrap_ke(session, private, oaep, encrypted_key, &LOADING_KEY)
-        .during(OPERATION)
+    let ke = unwrap_whole_ke(session, private, &EncryptedKe::of(enveloped), &LOADING_KEY)
         .map_err(without_detail)?;
-    require_len(session, &ke, enveloped.cipher()).map_err(without_detail)?;
     let encrypted = Encrypted {
-        cipher: enveloped.cipher(),
-        iv: *enveloped.iv(),
+        encryption: *enveloped.encryption(),
         ciphertext: enveloped.ciphertext(),
     };
     let mut outcome = HsmError::OpeningFailed;
@@ -107,35 +152,38 @@ pub(crate) fn open(
 pub(crate) fn unwrap_ke<'s>(
     session: &'s Session,
     private: ObjectHandle,
-    oaep: OaepHash,
-    encrypted_key: &[u8],
+    ke: &EncryptedKe<'_>,
     template: &Template,
 ) -> cryptoki::error::Result<Ephemeral<'s>> {
     let mut attributes = template.attributes_with_class(Lives::InSession);
-    attributes.push(Attribute::KeyType(KeyType::AES));
-    let ke = session.unwrap_key(&seal::oaep(oaep), private, encrypted_key, &attributes)?;
+    attributes.push(Attribute::KeyType(cipher::key_type(ke.cipher)));
+    let oaep = seal::oaep(ke.oaep);
+    let ke = session.unwrap_key(&oaep, private, ke.encrypted_key, &attributes)?;
     Ok(Ephemeral::new(session, ke))
 }
 
-fn require_len(
-    session: &Session,
-    ke: &Ephemeral<'_>,
-    cipher: ContentCipher,
-) -> Result<(), HsmError> {
-    // A shorter Ke than the cipher's; not every module states the length of a key that it unwrapped.
-    let stated = session
-        .get_attributes(ke.handle(), &[AttributeType::ValueLen])
-        .during(OPERATION)?;
-    let other = |attribute: &Attribute| match attribute {
-        Attribute::ValueLen(len) => ![0, cipher.key_len()]
-            .map(u64::try_from)
-            .contains(&Ok(**len)),
-        _ => false,
+/// As [`unwrap_ke`], if Ke is as long as its cipher says: a shorter one would be weaker than what was
+/// checked.
+fn unwrap_whole_ke<'s>(
+    session: &'s Session,
+    private: ObjectHandle,
+    encrypted: &EncryptedKe<'_>,
+    template: &Template,
+) -> Result<Ephemeral<'s>, HsmError> {
+    let ke = unwrap_ke(session, private, encrypted, template).during(OPERATION)?;
+    let stated = stated_len(session, ke.handle()).during(OPERATION)?;
+    let len = if let Some(len) = stated {
+        len
+    } else {
+        // SoftHSM takes a key of any length and states none.
+        let measured = unwrap_ke(session, private, encrypted, &MEASURED_KEY);
+        measure(session, measured.during(OPERATION)?.handle(), "Ke")?
     };
-    if stated.iter().any(other) {
-        return Err(HsmError::OpeningFailed);
+    if len == encrypted.cipher.key_len() {
+        Ok(ke)
+    } else {
+        Err(HsmError::OpeningFailed)
     }
-    Ok(())
 }
 
 /// `None` if the block is not `expected`.
@@ -147,39 +195,57 @@ pub(crate) fn open_as<'s>(
     expected: &ExpectedKeyBlock,
 ) -> Result<Option<Ephemeral<'s>>, HsmError> {
     let frame = &expected.frame;
-    if block.ciphertext.len() != seal::padded_len(frame.total_len()) {
+    let cipher = block.encryption.cipher();
+    if block.ciphertext.len() != cipher.padded_len(frame.total_len()) {
         return Ok(None);
     }
     let opening = means.opening.iter().find(|way| match way {
-        OpeningWay::Aligned => seal::is_aligned(frame, block.cipher),
+        OpeningWay::Aligned => seal::is_aligned(frame, cipher),
         OpeningWay::Extract => true,
     });
-    let fits = |way: &&SealingWay| seal::fits(**way, frame, block.cipher);
+    let fits = |way: &&SealingWay| seal::fits(**way, frame, cipher);
     let (Some(opening), Some(rebuilding)) = (opening, means.sealing.iter().find(fits)) else {
         return Err(HsmError::Unsupported {
             operation: "opening a key block that is not aligned".to_owned(),
-            missing: vec!["CKM_EXTRACT_KEY_FROM_KEY"],
+            missing: vec![extract::EXTRACT.1],
         });
     };
-    let bring = |template: &Template, change: &[Attribute]| {
+    let bring = |template: &Template, key_type: KeyType, change: &[Attribute]| {
         let mut attributes = template.attributes_with_class(Lives::InSession);
-        attributes.push(Attribute::KeyType(key_type(expected.kind)));
+        attributes.push(Attribute::KeyType(key_type));
         attributes.extend_from_slice(change);
         match opening {
             OpeningWay::Aligned => aligned::bring(session, ke, block, frame, &attributes),
             OpeningWay::Extract => {
-                extract::bring(session, ke, block, frame, expected.kind, attributes)
+                attributes.extend(value_len(key_type, frame.key_len()).during(OPERATION)?);
+                extract::bring(session, ke, block, frame, &attributes)
             }
         }
     };
 
     let derives = Flag::Derive.set(*rebuilding == SealingWay::Concatenate);
-    let kn = bring(&REBUILDING_KEY, &[derives])?;
-    let rebuilt = seal::encrypt(*rebuilding, session, ke, block.iv, frame, kn.handle())?;
+    let kn = bring(&REBUILDING_KEY, rebuilding_type(expected.kind), &[derives])?;
+    let rebuilt = seal::encrypt(
+        *rebuilding,
+        session,
+        ke,
+        &block.encryption,
+        frame,
+        kn.handle(),
+    )?;
     drop(kn);
     if !bool::from(rebuilt.ct_eq(block.ciphertext)) {
         return Ok(None);
     }
     // Once more, now that it is known for what it is: as a key that never comes out again.
-    bring(&LOADED_KEY, &[]).map(Some)
+    bring(&LOADED_KEY, key_type(expected.kind), &[]).map(Some)
+}
+
+/// What Kn is to the token while its key block is rebuilt. A module may set the parity of what it takes
+/// for a TDEA key, and the block would come out as another one.
+pub(crate) const fn rebuilding_type(kind: KeyKind) -> KeyType {
+    match kind {
+        KeyKind::Tdea2 | KeyKind::Tdea3 => KeyType::GENERIC_SECRET,
+        KeyKind::Aes128 | KeyKind::Aes192 | KeyKind::Aes256 => KeyType::AES,
+    }
 }

@@ -8,11 +8,11 @@ use cryptoki::{
     object::{Attribute, KeyType, ObjectHandle},
     session::Session,
 };
-use tr34::KeyBlockFrame;
+use tr34::{ContentEncryption, KeyBlockFrame};
 
-use super::{BLOCK, padded_len, require_len};
+use super::require_len;
 use crate::{
-    HsmError,
+    HsmError, cipher,
     error::CallResult,
     template::{KEY_BLOCK, KEY_BLOCK_WITHOUT_END, Lives, Template},
     worker::Ephemeral,
@@ -32,7 +32,7 @@ pub(super) const MECHANISMS: [(MechanismType, &str); 2] = [
 pub(super) fn encrypt(
     session: &Session,
     ke: ObjectHandle,
-    iv: [u8; BLOCK],
+    encryption: &ContentEncryption,
     frame: &KeyBlockFrame,
     kn: ObjectHandle,
 ) -> Result<Vec<u8>, HsmError> {
@@ -43,9 +43,10 @@ pub(super) fn encrypt(
 
     let operation = "seal: wrap the key block";
     let ciphertext = session
-        .wrap_key(&Mechanism::AesCbcPad(iv), ke, block.handle())
+        .wrap_key(&cipher::padded(encryption), ke, block.handle())
         .during(operation)?;
-    require_len(&ciphertext, padded_len(frame.total_len()), operation)?;
+    let expected = encryption.cipher().padded_len(frame.total_len());
+    require_len(&ciphertext, expected, operation)?;
     Ok(ciphertext)
 }
 

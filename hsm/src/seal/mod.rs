@@ -18,30 +18,23 @@ use cryptoki::{
     session::Session,
 };
 use pki::PublicKey;
-use tr34::{ContentCipher, KeyBlockFrame, OaepHash};
+use tr34::{ContentCipher, ContentEncryption, KeyBlockFrame, OaepHash};
 
 use crate::{
-    HsmError, KeyRole, SealingWay, SecretKey,
+    HsmError, KeyRole, SealingWay, SecretKey, SelfTestReport,
+    cipher::{self, Named},
     error::CallResult,
-    keys::generate_aes,
     template::{Flag, Lives, RECIPIENT_KEY, SEALING_KEY},
     worker::{Ephemeral, Workplace},
 };
 
 const OPERATION: &str = "seal";
 
-/// Bytes of a block of AES.
-const BLOCK: usize = 16;
-
 /// The ladder.
 pub(crate) const LADDER: [SealingWay; 2] = [SealingWay::Concatenate, SealingWay::Splice];
 
-/// What every way of sealing takes.
-const COMMON_MECHANISMS: [(MechanismType, &str); 3] = [
-    (MechanismType::AES_KEY_GEN, "CKM_AES_KEY_GEN"),
-    (MechanismType::AES_CBC_PAD, "CKM_AES_CBC_PAD"),
-    (MechanismType::RSA_PKCS_OAEP, "CKM_RSA_PKCS_OAEP"),
-];
+/// For Ke.
+pub(crate) const OAEP: Named = (MechanismType::RSA_PKCS_OAEP, "CKM_RSA_PKCS_OAEP");
 
 /// What to seal a Kn into, and for whom.
 #[derive(Clone, Copy, Debug)]
@@ -90,8 +83,8 @@ impl OwnedRequest {
 /// What goes into a key token's `EnvelopedData`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SealedKeyBlock {
-    /// The cipher's IV.
-    pub iv: [u8; 16],
+    /// The cipher with its IV.
+    pub encryption: ContentEncryption,
     /// The key block under Ke, padding included.
     pub ciphertext: Vec<u8>,
     /// Ke under the recipient's key.
@@ -109,6 +102,26 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
+    /// By a way that passed the self-test with this kind of key under this cipher.
+    pub(crate) fn passed(
+        report: &SelfTestReport,
+        key: &SecretKey,
+        request: &SealRequest<'_>,
+    ) -> Result<Self, HsmError> {
+        let (kind, cipher) = (key.kind(), request.cipher);
+        let ways = report.ways_for(kind, cipher);
+        if !ways.is_empty() {
+            return Self::new(&ways, key, request);
+        }
+        // Whether it would be another way's in any case, or is refused by the module alone.
+        let all: Vec<SealingWay> = report.ways.iter().map(|passed| passed.way).collect();
+        Self::new(&all, key, request)?;
+        Err(HsmError::Unsupported {
+            operation: format!("sealing a key of the kind {kind} under {cipher}"),
+            missing: wrapping_with(&all, cipher),
+        })
+    }
+
     /// By the first of `ways` that suits key and frame; if none does, why the first one does not.
     pub(crate) fn new(
         ways: &[SealingWay],
@@ -135,6 +148,12 @@ impl Plan {
                     operation: "sealing for a key that is not RSA".to_owned(),
                     missing: vec!["key agreement"],
                 })?;
+        if !request.cipher.carries(key.kind()) {
+            return Err(HsmError::WeakCipher {
+                kind: key.kind(),
+                cipher: request.cipher,
+            });
+        }
         Ok(Self {
             way: suitable(ways, key, request)?,
             frame: request.frame.clone(),
@@ -153,13 +172,12 @@ impl Plan {
     ) -> Result<SealedKeyBlock, HsmError> {
         #[cfg(feature = "leak-kn-for-boundary-test")]
         leak::kn(session, kn)?;
-        let ke = generate_aes(session, &SEALING_KEY, self.cipher.key_len());
+        let ke = cipher::generate_ke(session, &SEALING_KEY, self.cipher);
         let ke = ke.during("seal: generate Ke")?;
-        let mut iv = [0; 16];
-        session.generate_random_slice(&mut iv).during("seal: IV")?;
+        let encryption = cipher::with_random_iv(session, self.cipher, "seal: IV")?;
         Ok(SealedKeyBlock {
-            iv,
-            ciphertext: encrypt(self.way, session, ke.handle(), iv, &self.frame, kn)?,
+            encryption,
+            ciphertext: encrypt(self.way, session, ke.handle(), &encryption, &self.frame, kn)?,
             encrypted_key: self.wrap_ke(session, &ke)?,
         })
     }
@@ -182,19 +200,42 @@ impl Plan {
     }
 }
 
-/// The mechanisms that the module would have to list for a way, and does not.
-pub(crate) fn missing(place: &Workplace, way: SealingWay) -> Vec<&'static str> {
-    let mut missing = place.lacks(&COMMON_MECHANISMS);
-    missing.extend(missing_to_encrypt(place, way));
+/// The mechanisms that the module would have to list for a way under a cipher, and does not.
+pub(crate) fn missing(
+    place: &Workplace,
+    way: SealingWay,
+    cipher: ContentCipher,
+) -> Vec<&'static str> {
+    let mut missing = place.lacks(&[cipher::key_gen(cipher), OAEP]);
+    missing.extend(missing_to_encrypt(place, way, cipher));
     missing
 }
 
 /// As [`missing`], where Ke is there already.
-pub(crate) fn missing_to_encrypt(place: &Workplace, way: SealingWay) -> Vec<&'static str> {
+pub(crate) fn missing_to_encrypt(
+    place: &Workplace,
+    way: SealingWay,
+    cipher: ContentCipher,
+) -> Vec<&'static str> {
+    place.lacks(&mechanisms_to_encrypt(way, cipher))
+}
+
+/// What Kn is wrapped with by these ways, for who is told that the module refuses it.
+pub(crate) fn wrapping_with(ways: &[SealingWay], cipher: ContentCipher) -> Vec<&'static str> {
+    let mechanism = |way: &SealingWay| match way {
+        SealingWay::Concatenate => cipher::cbc_pad(cipher).1,
+        SealingWay::Splice => cipher::cbc(cipher).1,
+    };
+    ways.iter().map(mechanism).collect()
+}
+
+fn mechanisms_to_encrypt(way: SealingWay, cipher: ContentCipher) -> Vec<Named> {
+    let mut mechanisms = vec![cipher::cbc_pad(cipher)];
     match way {
-        SealingWay::Concatenate => place.lacks(&concatenate::MECHANISMS),
-        SealingWay::Splice => place.lacks(&splice::MECHANISMS),
+        SealingWay::Concatenate => mechanisms.extend(concatenate::MECHANISMS),
+        SealingWay::Splice => mechanisms.push(cipher::cbc(cipher)),
     }
+    mechanisms
 }
 
 fn suitable(
@@ -229,13 +270,13 @@ pub(crate) fn encrypt(
     way: SealingWay,
     session: &Session,
     ke: ObjectHandle,
-    iv: [u8; BLOCK],
+    encryption: &ContentEncryption,
     frame: &KeyBlockFrame,
     kn: ObjectHandle,
 ) -> Result<Vec<u8>, HsmError> {
     match way {
-        SealingWay::Concatenate => concatenate::encrypt(session, ke, iv, frame, kn),
-        SealingWay::Splice => splice::encrypt(session, ke, iv, frame, kn),
+        SealingWay::Concatenate => concatenate::encrypt(session, ke, encryption, frame, kn),
+        SealingWay::Splice => splice::encrypt(session, ke, encryption, frame, kn),
     }
 }
 
@@ -250,11 +291,6 @@ pub(crate) fn fits(way: SealingWay, frame: &KeyBlockFrame, cipher: ContentCipher
 /// Whether Kn starts and ends on a block boundary.
 pub(crate) fn is_aligned(frame: &KeyBlockFrame, cipher: ContentCipher) -> bool {
     splice::require_aligned(frame, cipher).is_ok()
-}
-
-/// Bytes of a ciphertext with its padding (PKCS#7: a byte at least).
-pub(crate) const fn padded_len(len: usize) -> usize {
-    (len / BLOCK + 1) * BLOCK
 }
 
 /// RSA-OAEP with the same hash in MGF1, and the empty label.

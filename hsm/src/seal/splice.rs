@@ -5,17 +5,11 @@
 //! taking the last block of the one before as its IV, and only the module sees what is in the
 //! middle.
 
-use cryptoki::{
-    mechanism::{Mechanism, MechanismType},
-    object::ObjectHandle,
-    session::Session,
-};
-use tr34::{ContentCipher, KeyBlockFrame};
+use cryptoki::{object::ObjectHandle, session::Session};
+use tr34::{ContentCipher, ContentEncryption, KeyBlockFrame};
 
-use super::{BLOCK, concatenate, padded_len, require_len};
-use crate::{HsmError, error::CallResult};
-
-pub(super) const MECHANISMS: [(MechanismType, &str); 1] = [(MechanismType::AES_CBC, "CKM_AES_CBC")];
+use super::{concatenate, require_len};
+use crate::{HsmError, cipher, error::CallResult};
 
 /// Refuses a frame in which Kn does not start and end on a block boundary.
 pub(super) fn require_aligned(
@@ -41,40 +35,31 @@ pub(super) fn require_aligned(
 pub(super) fn encrypt(
     session: &Session,
     ke: ObjectHandle,
-    iv: [u8; BLOCK],
+    encryption: &ContentEncryption,
     frame: &KeyBlockFrame,
     kn: ObjectHandle,
 ) -> Result<Vec<u8>, HsmError> {
     let operation = "seal: encrypt the prefix";
     let mut ciphertext = session
-        .encrypt(&Mechanism::AesCbc(iv), ke, frame.prefix())
+        .encrypt(&cipher::blocks(encryption), ke, frame.prefix())
         .during(operation)?;
     require_len(&ciphertext, frame.prefix().len(), operation)?;
 
     let operation = "seal: wrap Kn";
-    let chain = last_block(&ciphertext, operation)?;
+    let chain = cipher::chained(encryption.cipher(), &ciphertext, operation)?;
     let wrapped = session
-        .wrap_key(&Mechanism::AesCbc(chain), ke, kn)
+        .wrap_key(&cipher::blocks(&chain), ke, kn)
         .during(operation)?;
     require_len(&wrapped, frame.key_len(), operation)?;
     ciphertext.extend(wrapped);
 
     let operation = "seal: encrypt the suffix";
-    let chain = last_block(&ciphertext, operation)?;
+    let chain = cipher::chained(encryption.cipher(), &ciphertext, operation)?;
     let end = session
-        .encrypt(&Mechanism::AesCbcPad(chain), ke, frame.suffix())
+        .encrypt(&cipher::padded(&chain), ke, frame.suffix())
         .during(operation)?;
-    require_len(&end, padded_len(frame.suffix().len()), operation)?;
+    let expected = encryption.cipher().padded_len(frame.suffix().len());
+    require_len(&end, expected, operation)?;
     ciphertext.extend(end);
     Ok(ciphertext)
-}
-
-fn last_block(ciphertext: &[u8], operation: &'static str) -> Result<[u8; BLOCK], HsmError> {
-    ciphertext
-        .last_chunk()
-        .copied()
-        .ok_or_else(|| HsmError::BadAnswer {
-            operation,
-            what: "less than a block".to_owned(),
-        })
 }

@@ -89,6 +89,11 @@ fn what_is_sealed_opens_in_independent_software() {
         for kind in sealable_kinds(place) {
             cases.push((kind, ContentCipher::for_key(kind)));
         }
+        if place.module().can.tdea_ke() {
+            for kind in [KeyKind::Tdea2, KeyKind::Tdea3] {
+                cases.push((kind, ContentCipher::DesEde3Cbc));
+            }
+        }
         for (kind, cipher) in cases {
             let key = import(&token, "kn.test", kind, &value(kind));
             let before = raw::count_objects();
@@ -112,7 +117,7 @@ fn what_is_sealed_opens_in_independent_software() {
                     block,
                     [frame.prefix(), &value(kind), frame.suffix()].concat()
                 );
-                kes.push((ke, sealed.iv));
+                kes.push((ke, sealed.encryption));
             }
             assert_eq!(
                 raw::count_objects(),
@@ -265,6 +270,92 @@ fn requests_that_do_not_fit_their_key_are_refused() {
             matches!(gone, Err(HsmError::KeyNotFound { .. })),
             "{gone:?}"
         );
+    });
+}
+
+/// Whatever a host's configuration says.
+#[test]
+fn no_aes_key_is_sealed_under_tdea_nor_any_key_under_a_weaker_one() {
+    on_every_module(|place| {
+        let token = new_token("kdh");
+        let recipient = software::public_half(&software::recipient());
+        let mut refused = 0;
+        for kind in kinds(place) {
+            let label = format!("kn.{}", kind.name().to_lowercase());
+            let key = import(&token, &label, kind, &value(kind));
+            let before = raw::count_objects();
+            for cipher in ContentCipher::ALL {
+                if cipher.carries(kind) {
+                    continue;
+                }
+                let request = SealRequest {
+                    frame: &frame(kind),
+                    recipient: &recipient,
+                    cipher,
+                    oaep: OaepHash::Sha1,
+                };
+                for result in [
+                    token.seal(&key, &request).map(drop),
+                    token.verify_sealable(&key, &request),
+                ] {
+                    let weak = matches!(
+                        result,
+                        Err(HsmError::WeakCipher { kind: k, cipher: c }) if (k, c) == (kind, cipher)
+                    );
+                    assert!(weak, "{kind} under {cipher}: {result:?}");
+                }
+                refused += 1;
+            }
+            assert_eq!(raw::count_objects(), before);
+        }
+        assert!(refused >= 5, "{refused}");
+    });
+}
+
+#[test]
+fn tdea_keys_are_sealed_under_tdea_or_refused_by_name() {
+    on_every_module(|place| {
+        let can = &place.module().can;
+        let token = new_token("kdh");
+        let report = token.self_test(OaepHash::Sha1).unwrap();
+        let ciphers = report.ciphers();
+        assert_eq!(ciphers.contains(&ContentCipher::DesEde3Cbc), can.tdea_ke());
+        if can.tdea_ke() {
+            return;
+        }
+        let missing = report.verify_cipher(ContentCipher::DesEde3Cbc).unwrap_err();
+        let missing = missing.to_string();
+        let way = format!("{} of TDEA-2KEY under DES-EDE3-CBC", can.sealing);
+        assert!(missing.contains(&way), "{missing}");
+        assert!(missing.contains("CKM_DES3_CBC"), "{missing}");
+        if !can.unaligned {
+            assert!(missing.contains("concatenate needs"), "{missing}");
+        }
+        if !can.tdea {
+            return;
+        }
+        let recipient = software::public_half(&software::recipient());
+        for kind in [KeyKind::Tdea2, KeyKind::Tdea3] {
+            let label = format!("kn.{}", kind.name().to_lowercase());
+            let key = import(&token, &label, kind, &value(kind));
+            let before = raw::count_objects();
+            for serial_len in 1..=20 {
+                let refused = token.seal(
+                    &key,
+                    &SealRequest {
+                        frame: &frame_with_serial(kind, serial_len),
+                        recipient: &recipient,
+                        cipher: ContentCipher::DesEde3Cbc,
+                        oaep: OaepHash::Sha1,
+                    },
+                );
+                let error = refused.unwrap_err();
+                let named = matches!(&error, HsmError::Unsupported { missing, .. }
+                    if *missing == ["CKM_DES3_CBC"] || *missing == MISSING);
+                assert!(named, "{error}");
+            }
+            assert_eq!(raw::count_objects(), before);
+        }
     });
 }
 

@@ -3,8 +3,8 @@
 use aes::{
     Aes128, Aes192, Aes256,
     cipher::{
-        BlockCipherEncrypt, BlockModeDecrypt, BlockModeEncrypt, KeyInit, KeyIvInit,
-        block_padding::Pkcs7,
+        BlockCipherDecrypt, BlockCipherEncrypt, BlockModeDecrypt, BlockModeEncrypt, KeyInit,
+        KeyIvInit, block_padding::Pkcs7,
     },
 };
 use cmac::{Cmac, Mac};
@@ -15,7 +15,7 @@ use rsa::{
     Oaep, PrivateKey, pkcs8::DecodePrivateKey, pkcs8::EncodePublicKey, traits::PublicKeyParts,
 };
 use sha1::Sha1;
-use tr34::KeyKind;
+use tr34::{ContentEncryption, KeyKind};
 
 /// An RSA key in software. It protects nothing.
 pub(crate) fn recipient() -> PrivateKey {
@@ -33,31 +33,42 @@ pub(crate) fn open(key: &PrivateKey, sealed: &SealedKeyBlock) -> (Vec<u8>, Vec<u
     let ke = key
         .decrypt(Oaep::<Sha1>::new(), &sealed.encrypted_key)
         .unwrap();
-    let block = decrypt_cbc(&ke, &sealed.iv, &sealed.ciphertext);
+    let block = decrypt(&ke, &sealed.encryption, &sealed.ciphertext);
     (ke, block)
 }
 
-fn decrypt_cbc(key: &[u8], iv: &[u8; 16], ciphertext: &[u8]) -> Vec<u8> {
-    match key.len() {
-        16 => cbc::Decryptor::<Aes128>::new_from_slices(key, iv)
-            .unwrap()
-            .decrypt_padded_vec::<Pkcs7>(ciphertext),
-        32 => cbc::Decryptor::<Aes256>::new_from_slices(key, iv)
-            .unwrap()
-            .decrypt_padded_vec::<Pkcs7>(ciphertext),
-        other => panic!("Ke of {other} bytes"),
+fn decrypt(key: &[u8], encryption: &ContentEncryption, ciphertext: &[u8]) -> Vec<u8> {
+    match encryption {
+        ContentEncryption::Aes128Cbc(iv) => decrypt_cbc::<Aes128>(key, iv, ciphertext),
+        ContentEncryption::Aes256Cbc(iv) => decrypt_cbc::<Aes256>(key, iv, ciphertext),
+        ContentEncryption::DesEde3Cbc(iv) => decrypt_cbc::<TdesEde3>(key, iv, ciphertext),
     }
-    .unwrap()
+}
+
+fn decrypt_cbc<C: BlockCipherDecrypt + KeyInit>(
+    key: &[u8],
+    iv: &[u8],
+    ciphertext: &[u8],
+) -> Vec<u8> {
+    cbc::Decryptor::<C>::new_from_slices(key, iv)
+        .unwrap()
+        .decrypt_padded_vec::<Pkcs7>(ciphertext)
+        .unwrap()
 }
 
 /// Ke under OAEP with SHA-1, and `block` under Ke.
 pub(crate) fn seal(
     recipient: &PublicKey,
     ke: &[u8],
-    iv: &[u8; 16],
+    encryption: &ContentEncryption,
     block: &[u8],
 ) -> (Vec<u8>, Vec<u8>) {
-    (encrypt_key(recipient, ke), encrypt_cbc(ke, iv, block))
+    let ciphertext = match encryption {
+        ContentEncryption::Aes128Cbc(iv) => encrypt_cbc::<Aes128>(ke, iv, block),
+        ContentEncryption::Aes256Cbc(iv) => encrypt_cbc::<Aes256>(ke, iv, block),
+        ContentEncryption::DesEde3Cbc(iv) => encrypt_cbc::<TdesEde3>(ke, iv, block),
+    };
+    (encrypt_key(recipient, ke), ciphertext)
 }
 
 pub(crate) fn encrypt_key(recipient: &PublicKey, ke: &[u8]) -> Vec<u8> {
@@ -66,15 +77,19 @@ pub(crate) fn encrypt_key(recipient: &PublicKey, ke: &[u8]) -> Vec<u8> {
     recipient.oaep_encrypt::<Sha1>(ke).unwrap()
 }
 
-fn encrypt_cbc(key: &[u8], iv: &[u8; 16], block: &[u8]) -> Vec<u8> {
-    match key.len() {
-        16 => cbc::Encryptor::<Aes128>::new_from_slices(key, iv)
-            .unwrap()
-            .encrypt_padded_vec::<Pkcs7>(block),
-        _ => cbc::Encryptor::<Aes256>::new_from_slices(key, iv)
-            .unwrap()
-            .encrypt_padded_vec::<Pkcs7>(block),
+/// By AES with a key of this length.
+pub(crate) fn encrypt_by_length(ke: &[u8], iv: &[u8], block: &[u8]) -> Vec<u8> {
+    match ke.len() {
+        16 => encrypt_cbc::<Aes128>(ke, iv, block),
+        24 => encrypt_cbc::<Aes192>(ke, iv, block),
+        _ => encrypt_cbc::<Aes256>(ke, iv, block),
     }
+}
+
+fn encrypt_cbc<C: BlockCipherEncrypt + KeyInit>(key: &[u8], iv: &[u8], block: &[u8]) -> Vec<u8> {
+    cbc::Encryptor::<C>::new_from_slices(key, iv)
+        .unwrap()
+        .encrypt_padded_vec::<Pkcs7>(block)
 }
 
 /// The first three bytes.

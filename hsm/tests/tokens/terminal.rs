@@ -6,7 +6,8 @@ use hsm::{
 };
 use hsm_modules::{KRYOPTIC, KRYOPTIC_BARE, TestModule};
 use tr34::{
-    ContentCipher, EnvelopedKeyBlock, IssuerAndSerial, KeyBlock, KeyBlockFrame, KeyKind, OaepHash,
+    ContentCipher, ContentEncryption, EnvelopedKeyBlock, IssuerAndSerial, KeyBlock, KeyBlockFrame,
+    KeyKind, OaepHash,
 };
 
 use crate::{
@@ -46,27 +47,20 @@ pub(crate) fn terminal(token: &Token) -> DecryptionKey {
 fn enveloped(
     encrypted_key: Vec<u8>,
     oaep: OaepHash,
-    iv: [u8; 16],
-    ciphertext: Vec<u8>,
-) -> EnvelopedKeyBlock {
-    enveloped_with(
-        ContentCipher::Aes128Cbc,
-        encrypted_key,
-        oaep,
-        iv,
-        ciphertext,
-    )
-}
-
-fn enveloped_with(
-    cipher: ContentCipher,
-    encrypted_key: Vec<u8>,
-    oaep: OaepHash,
-    iv: [u8; 16],
+    encryption: ContentEncryption,
     ciphertext: Vec<u8>,
 ) -> EnvelopedKeyBlock {
     let recipient = IssuerAndSerial::new(&ISSUER, &[1]).unwrap();
-    EnvelopedKeyBlock::new(recipient, oaep, encrypted_key, cipher, iv, ciphertext).unwrap()
+    EnvelopedKeyBlock::new(recipient, oaep, encrypted_key, encryption, ciphertext).unwrap()
+}
+
+/// Three keys of odd parity.
+const TDEA_KE: [u8; 24] = *b"\x01\x23\x45\x67\x89\xab\xcd\xef\xfe\xdc\xba\x98\x76\x54\x32\x10\
+    \x08\x19\x2a\x3b\x4c\x5d\x6e\x7f";
+
+/// An IV of nines.
+fn under(cipher: ContentCipher) -> ContentEncryption {
+    cipher.with_iv(&vec![9; cipher.block_len()]).unwrap()
 }
 
 #[test]
@@ -92,7 +86,7 @@ fn what_is_sealed_for_a_terminal_it_opens() {
         let envelope = enveloped(
             sealed.encrypted_key,
             OaepHash::Sha1,
-            sealed.iv,
+            sealed.encryption,
             sealed.ciphertext,
         );
         let block = token
@@ -114,11 +108,15 @@ fn what_is_sealed_for_a_terminal_it_opens() {
 
 #[test]
 fn what_is_sealed_in_software_opens() {
-    on_every_module(|_| {
+    on_every_module(|place| {
         let token = new_token("krd");
         let key = terminal(&token);
-        for (ke, block) in [(&[5_u8; 16][..], &b"a block"[..]), (&[6; 32], &[7; 48])] {
-            let iv = [9; 16];
+        let mut cases = vec![(&[5_u8; 16][..], &b"a block"[..]), (&[6; 32], &[7; 48])];
+        if place.module().can.tdea {
+            cases.extend([(&TDEA_KE[..], &b"a block"[..]), (&TDEA_KE, &[7; 48])]);
+        }
+        for (ke, block) in cases {
+            let iv = under(cipher_of(ke));
             let (encrypted_key, ciphertext) = software::seal(key.public_key(), ke, &iv, block);
             let envelope = enveloped(encrypted_key, OaepHash::Sha1, iv, ciphertext);
             let opened = token
@@ -135,7 +133,7 @@ fn every_fault_of_decryption_looks_the_same() {
         let token = new_token("krd");
         let key = terminal(&token);
         let before = raw::count_objects();
-        let iv = [9; 16];
+        let iv = under(ContentCipher::Aes128Cbc);
         // No cut of it ends like padding.
         let block: Vec<u8> = (0..40).collect();
         let (encrypted_key, ciphertext) = software::seal(key.public_key(), &[5; 16], &iv, &block);
@@ -149,6 +147,15 @@ fn every_fault_of_decryption_looks_the_same() {
         };
         let with_key = |encrypted_key: Vec<u8>| {
             enveloped(encrypted_key, OaepHash::Sha1, iv, ciphertext.clone())
+        };
+
+        // Under an AES that its length makes, whatever it is said to be.
+        let [aes_128, aes_256] = [ContentCipher::Aes128Cbc, ContentCipher::Aes256Cbc].map(under);
+        let of_len = |len: usize, said| {
+            let ke = vec![5; len];
+            let ciphertext = software::encrypt_by_length(&ke, iv.iv(), &block);
+            let encrypted_key = software::encrypt_key(key.public_key(), &ke);
+            enveloped(encrypted_key, OaepHash::Sha1, said, ciphertext)
         };
 
         let opens = || {
@@ -176,6 +183,9 @@ fn every_fault_of_decryption_looks_the_same() {
                 "an empty Ke",
                 with_key(software::encrypt_key(key.public_key(), &[])),
             ),
+            ("a longer Ke than its cipher's", of_len(32, aes_128)),
+            ("a shorter Ke than its cipher's", of_len(16, aes_256)),
+            ("a Ke of AES-192", of_len(24, aes_256)),
             (
                 "another Ke",
                 with_key(software::encrypt_key(key.public_key(), &[4; 16])),
@@ -213,10 +223,11 @@ fn a_flipped_bit_inside_opens_to_another_block() {
     on_every_module(|_| {
         let token = new_token("krd");
         let key = terminal(&token);
+        let iv = under(ContentCipher::Aes128Cbc);
         let (encrypted_key, mut ciphertext) =
-            software::seal(key.public_key(), &[5; 16], &[9; 16], &[1; 40]);
+            software::seal(key.public_key(), &[5; 16], &iv, &[1; 40]);
         ciphertext[0] ^= 1;
-        let envelope = enveloped(encrypted_key, OaepHash::Sha1, [9; 16], ciphertext);
+        let envelope = enveloped(encrypted_key, OaepHash::Sha1, iv, ciphertext);
         let block = token
             .open_in_process_memory(&key, &envelope, consent())
             .unwrap();
@@ -231,7 +242,8 @@ fn a_missing_key_is_told_from_a_bad_block() {
         let token = new_token("krd");
         let key = terminal(&token);
         token.destroy_key(key.name()).unwrap();
-        let envelope = enveloped(vec![1; 256], OaepHash::Sha1, [0; 16], vec![0; 32]);
+        let iv = under(ContentCipher::Aes128Cbc);
+        let envelope = enveloped(vec![1; 256], OaepHash::Sha1, iv, vec![0; 32]);
         let missing = token.open_in_process_memory(&key, &envelope, consent());
         assert!(
             matches!(missing, Err(HsmError::KeyNotFound { .. })),
@@ -357,15 +369,16 @@ pub(crate) fn in_software(
     kn: &[u8],
     ke: &[u8],
 ) -> EnvelopedKeyBlock {
-    let iv = [9; 16];
+    let iv = under(cipher_of(ke));
     let block = [frame.prefix(), kn, frame.suffix()].concat();
     let (encrypted_key, ciphertext) = software::seal(key.public_key(), ke, &iv, &block);
-    enveloped_with(cipher_of(ke), encrypted_key, OaepHash::Sha1, iv, ciphertext)
+    enveloped(encrypted_key, OaepHash::Sha1, iv, ciphertext)
 }
 
 fn cipher_of(ke: &[u8]) -> ContentCipher {
     match ke.len() {
         16 => ContentCipher::Aes128Cbc,
+        24 => ContentCipher::DesEde3Cbc,
         _ => ContentCipher::Aes256Cbc,
     }
 }
@@ -481,39 +494,30 @@ fn a_key_block_that_is_another_does_not_open_inside() {
         };
         drop(opens(&envelope, &[expect(kind, &frame)]).unwrap());
 
-        let with = |cipher, ke: &[u8], oaep, iv, ciphertext: &[u8]| {
+        let with = |ke: &[u8], oaep, iv, ciphertext: &[u8]| {
             let encrypted = software::encrypt_key(key.public_key(), ke);
-            enveloped_with(cipher, encrypted, oaep, iv, ciphertext.to_vec())
+            enveloped(encrypted, oaep, iv, ciphertext.to_vec())
         };
         let ciphertext = envelope.ciphertext().to_vec();
         let cut = &ciphertext[..ciphertext.len() - 16];
         let longer = [&ciphertext[..], &[0; 16]].concat();
-        let (cipher, sha1, iv) = (ContentCipher::Aes128Cbc, OaepHash::Sha1, [9; 16]);
+        let (sha1, iv) = (OaepHash::Sha1, under(ContentCipher::Aes128Cbc));
+        let aes_256 = under(ContentCipher::Aes256Cbc);
         let expected = vec![expect(kind, &frame)];
-        let other_iv = {
-            let mut iv = iv;
-            iv[15] ^= 1;
-            iv
-        };
+        let other_iv = ContentCipher::Aes128Cbc.with_iv(&[8; 16]).unwrap();
         let mut cases = vec![
-            ("another Ke", with(cipher, &[6; 16], sha1, iv, &ciphertext)),
-            ("a longer Ke", with(cipher, &[5; 32], sha1, iv, &ciphertext)),
-            (
-                "a Ke of no AES",
-                with(cipher, &[5; 15], sha1, iv, &ciphertext),
-            ),
-            ("an empty Ke", with(cipher, &[], sha1, iv, &ciphertext)),
+            ("another Ke", with(&[6; 16], sha1, iv, &ciphertext)),
+            ("a longer Ke", with(&[5; 32], sha1, iv, &ciphertext)),
+            ("a Ke of no AES", with(&[5; 15], sha1, iv, &ciphertext)),
+            ("an empty Ke", with(&[], sha1, iv, &ciphertext)),
             (
                 "a longer cipher than Ke",
-                with(ContentCipher::Aes256Cbc, &ke, sha1, iv, &ciphertext),
+                with(&ke, sha1, aes_256, &ciphertext),
             ),
-            ("another IV", with(cipher, &ke, sha1, other_iv, &ciphertext)),
-            (
-                "another hash",
-                with(cipher, &ke, OaepHash::Sha256, iv, &ciphertext),
-            ),
-            ("a block less", with(cipher, &ke, sha1, iv, cut)),
-            ("a block more", with(cipher, &ke, sha1, iv, &longer)),
+            ("another IV", with(&ke, sha1, other_iv, &ciphertext)),
+            ("another hash", with(&ke, OaepHash::Sha256, iv, &ciphertext)),
+            ("a block less", with(&ke, sha1, iv, cut)),
+            ("a block more", with(&ke, sha1, iv, &longer)),
             (
                 "Ke for another terminal",
                 enveloped(vec![0x11; 256], sha1, iv, ciphertext.clone()),
@@ -521,7 +525,7 @@ fn a_key_block_that_is_another_does_not_open_inside() {
         ];
         for position in 0..ciphertext.len() {
             let flipped = flip(&ciphertext, position);
-            cases.push(("a flipped bit", with(cipher, &ke, sha1, iv, &flipped)));
+            cases.push(("a flipped bit", with(&ke, sha1, iv, &flipped)));
         }
         let sealed_as = |block: &[u8]| {
             let (encrypted, ciphertext) = software::seal(key.public_key(), &ke, &iv, block);
@@ -570,5 +574,129 @@ fn a_key_block_that_is_another_does_not_open_inside() {
         }
         assert_eq!(raw::count_objects(), before);
         drop(opens(&envelope, &expected).unwrap());
+    });
+}
+
+/// With as many cases as there are ways for a hostile host to lie about Ke, all with one answer.
+#[test]
+fn a_key_block_under_tdea_opens_in_process_memory_or_does_not_open() {
+    on_every_module(|place| {
+        let token = new_token("krd");
+        let key = terminal(&token);
+        let kind = KeyKind::Tdea2;
+        let (frame, kn) = (frame_with_serial(kind, 5), value_of(kind));
+        let envelope = in_software(&key, &frame, &kn, &TDEA_KE);
+        let before = raw::count_objects();
+        let open =
+            |envelope: &EnvelopedKeyBlock| token.open_in_process_memory(&key, envelope, consent());
+        if place.module().can.tdea {
+            let block = open(&envelope).unwrap();
+            let block = KeyBlock::parse(block.expose_clear()).unwrap();
+            assert_eq!(block.expose_clear(), kn, "parity as it came");
+        }
+
+        let tdea = under(ContentCipher::DesEde3Cbc);
+        let with = |ke: &[u8], iv, ciphertext: &[u8]| {
+            let encrypted = software::encrypt_key(key.public_key(), ke);
+            enveloped(encrypted, OaepHash::Sha1, iv, ciphertext.to_vec())
+        };
+        let ciphertext = envelope.ciphertext();
+        // A Ke that is cut where its keys begin to repeat.
+        let short_ke = |len: usize| {
+            let whole: Vec<u8> = TDEA_KE[..len].iter().copied().cycle().take(24).collect();
+            let whole = in_software(&key, &frame, &kn, &whole);
+            with(&TDEA_KE[..len], tdea, whole.ciphertext())
+        };
+        // Two blocks of AES, so that its rules for whole blocks say nothing.
+        let even = &ciphertext[..32];
+        let other_hash = software::encrypt_key(key.public_key(), &TDEA_KE);
+        let cases = [
+            ("two-key TDEA", with(&TDEA_KE[..16], tdea, ciphertext)),
+            ("two-key TDEA that would fit", short_ke(16)),
+            ("single DES", with(&TDEA_KE[..8], tdea, ciphertext)),
+            ("single DES that would fit", short_ke(8)),
+            ("a Ke of AES-256", with(&[5; 32], tdea, ciphertext)),
+            ("a Ke of 23 bytes", with(&TDEA_KE[..23], tdea, ciphertext)),
+            ("an empty Ke", with(&[], tdea, ciphertext)),
+            ("another Ke", with(&flip(&TDEA_KE, 5), tdea, ciphertext)),
+            (
+                "a Ke for TDEA called AES-128",
+                with(&TDEA_KE, under(ContentCipher::Aes128Cbc), even),
+            ),
+            (
+                "a Ke for TDEA called AES-256",
+                with(&TDEA_KE, under(ContentCipher::Aes256Cbc), even),
+            ),
+            (
+                "another hash",
+                enveloped(other_hash, OaepHash::Sha256, tdea, ciphertext.to_vec()),
+            ),
+            (
+                "padding",
+                with(&TDEA_KE, tdea, &flip(ciphertext, ciphertext.len() - 9)),
+            ),
+            (
+                "the last block cut off",
+                with(&TDEA_KE, tdea, &ciphertext[..ciphertext.len() - 8]),
+            ),
+        ];
+        for (what, envelope) in cases {
+            let failed = open(&envelope);
+            assert!(
+                matches!(failed, Err(HsmError::OpeningFailed)),
+                "{what}: {failed:?}"
+            );
+        }
+        assert_eq!(raw::count_objects(), before, "no Ke is left");
+    });
+}
+
+#[test]
+fn a_key_block_under_tdea_opens_inside_or_is_refused_by_name() {
+    on_every_module(|place| {
+        let can = &place.module().can;
+        let token = new_token("krd");
+        let key = terminal(&token);
+        for kind in [KeyKind::Tdea2, KeyKind::Tdea3] {
+            // Neither has a parity of its own.
+            let (frame, kn) = (frame_with_serial(kind, 5), value_of(kind));
+            let envelope = in_software(&key, &frame, &kn, &TDEA_KE);
+            let before = raw::count_objects();
+            let result = token.open_inside(&key, &envelope, &[expect(kind, &frame)]);
+            if can.tdea_ke() && !can.opening.is_empty() {
+                let staged = result.unwrap();
+                assert_eq!(staged.kcv().unwrap().value(), software::kcv(kind, &kn));
+                drop(staged);
+                let other = frame_with_serial(kind, 6);
+                let failed = token.open_inside(&key, &envelope, &[expect(kind, &other)]);
+                assert!(matches!(failed, Err(HsmError::OpeningFailed)), "{failed:?}");
+                for position in 0..envelope.ciphertext().len() {
+                    let ciphertext = flip(envelope.ciphertext(), position);
+                    let flipped = enveloped(
+                        envelope.encrypted_key().to_vec(),
+                        OaepHash::Sha1,
+                        *envelope.encryption(),
+                        ciphertext,
+                    );
+                    let failed = token.open_inside(&key, &flipped, &[expect(kind, &frame)]);
+                    assert!(
+                        matches!(failed, Err(HsmError::OpeningFailed)),
+                        "byte {position}: {failed:?}"
+                    );
+                }
+            } else {
+                let what = match result {
+                    Err(HsmError::SelfTest { what }) => what,
+                    Err(error @ HsmError::Unsupported { .. }) => error.to_string(),
+                    other => panic!("{other:?}"),
+                };
+                assert!(what.contains("CKM_EXTRACT_KEY_FROM_KEY"), "{what}");
+                assert!(
+                    can.opening.is_empty() || what.contains("CKM_DES3_CBC"),
+                    "{what}"
+                );
+            }
+            assert_eq!(raw::count_objects(), before);
+        }
     });
 }

@@ -40,6 +40,15 @@ impl OperatorRole {
     }
 }
 
+/// What Ke is for Kn that are TDEA keys. For those that are AES keys it is AES.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeForTdea {
+    /// AES, the stronger one.
+    Aes,
+    /// Three-key TDEA, for terminals that know no other cipher.
+    Tdea,
+}
+
 /// What happens when a terminal's RSA key is weaker than the key it shall carry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyStrength {
@@ -117,6 +126,8 @@ pub struct Config {
     pub certificates: Certificates,
     /// The hash in RSA-OAEP.
     pub oaep_hash: OaepHash,
+    /// What Ke is for TDEA keys.
+    pub ke_for_tdea: KeForTdea,
     /// What to do about weak wrapping keys.
     pub key_strength: KeyStrength,
     /// The smallest RSA key of a terminal.
@@ -202,6 +213,11 @@ impl Check<'_> {
             &raw.oaep_hash,
             &[("sha256", OaepHash::Sha256), ("sha1", OaepHash::Sha1)],
         );
+        let ke_for_tdea = self.word(
+            "ke-for-tdea",
+            &raw.ke_for_tdea,
+            &[("aes", KeForTdea::Aes), ("tdea", KeForTdea::Tdea)],
+        );
         let key_strength = self.word(
             "key-strength",
             &raw.key_strength,
@@ -266,6 +282,7 @@ impl Check<'_> {
             kdh_token: kdh_token?,
             certificates: certificates?,
             oaep_hash: oaep_hash?,
+            ke_for_tdea: ke_for_tdea?,
             key_strength: key_strength?,
             min_rsa_bits: usize::try_from(raw.min_rsa_bits).ok()?,
             certificate_validity: seconds(raw.certificate_validity_days.saturating_mul(86_400)),

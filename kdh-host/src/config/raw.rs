@@ -11,6 +11,8 @@ pub(super) struct Config {
     pub(super) addresses_file: Option<PathBuf>,
     #[serde(default = "oaep_hash")]
     pub(super) oaep_hash: String,
+    #[serde(default = "ke_for_tdea")]
+    pub(super) ke_for_tdea: String,
     #[serde(default = "key_strength")]
     pub(super) key_strength: String,
     #[serde(default = "min_rsa_bits")]
@@ -105,6 +107,10 @@ pub(super) struct Operator {
 
 fn oaep_hash() -> String {
     "sha256".to_owned()
+}
+
+fn ke_for_tdea() -> String {
+    "aes".to_owned()
 }
 
 fn key_strength() -> String {

@@ -60,6 +60,7 @@ fn the_sample_says_what_the_defaults_are() {
         let token = config.issuing_token.token.clone();
         (
             (config.oaep_hash, config.key_strength, config.min_rsa_bits),
+            config.ke_for_tdea,
             (
                 config.certificate_validity,
                 config.activation_code_lifetime,
@@ -79,6 +80,7 @@ fn the_sample_says_what_the_defaults_are() {
     };
     assert_eq!(defaults(&sample), defaults(&minimal));
     assert_eq!(minimal.oaep_hash, OaepHash::Sha256, "the safe choice");
+    assert_eq!(minimal.ke_for_tdea, KeForTdea::Aes, "the safe choice");
     assert_eq!(
         minimal.key_strength,
         KeyStrength::Require,
@@ -176,6 +178,9 @@ const BROKEN: &[(&str, &str, &str)] = &[
     ),
     ("store =", "oaep-hash = \"SHA256\"\nstore =", "oaep-hash"),
     ("store =", "oaep-hash = \"md5\"\nstore =", "oaep-hash"),
+    ("store =", "ke-for-tdea = \"TDEA\"\nstore =", "ke-for-tdea"),
+    ("store =", "ke-for-tdea = \"des\"\nstore =", "ke-for-tdea"),
+    ("store =", "ke-for-tdea = \"\"\nstore =", "ke-for-tdea"),
     (
         "store =",
         "key-strength = \"none\"\nstore =",
@@ -372,7 +377,7 @@ fn words_and_roles_are_understood() {
     let folder = folder();
     let text = MINIMAL.replacen(
         "store =",
-        "oaep-hash = \"sha1\"\nkey-strength = \"warn\"\n\
+        "oaep-hash = \"sha1\"\nke-for-tdea = \"tdea\"\nkey-strength = \"warn\"\n\
          operators = [{ certificate = \"operators/key-officer.pem\", \
                         roles = [\"fleet\", \"keys\", \"audit\"] }, \
                       { certificate = \"operators/auditor.pem\", roles = [] }]\nstore =",
@@ -380,6 +385,7 @@ fn words_and_roles_are_understood() {
     );
     let config = parse(&text, &folder).unwrap();
     assert_eq!(config.oaep_hash, OaepHash::Sha1);
+    assert_eq!(config.ke_for_tdea, KeForTdea::Tdea);
     assert_eq!(config.key_strength, KeyStrength::Warn);
     let all = [OperatorRole::Fleet, OperatorRole::Keys, OperatorRole::Audit];
     let operators = config.operators.iter();

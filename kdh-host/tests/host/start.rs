@@ -202,3 +202,31 @@ fn a_host_whose_hsm_cannot_seal_does_not_start() {
         }
     });
 }
+
+/// Nor does one whose configuration wants a Ke that its HSM cannot make.
+#[test]
+fn a_host_that_is_to_use_tdea_and_cannot_does_not_start() {
+    hsm_modules::on(&hsm_modules::WHOLE, |place| {
+        let world = World::new(place.folder());
+        world.configure("ke-for-tdea = \"tdea\"\n");
+        let checked = kdh_host::check(&world.config(), SystemClock.now(), true);
+        if place.module().can.tdea_ke() {
+            checked.unwrap();
+            return;
+        }
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let started = runtime.block_on(world.host()).map(drop);
+        for refused in [checked, started] {
+            let error = refused.unwrap_err().to_string();
+            for part in [
+                "ke-for-tdea",
+                "kdh-token",
+                "of TDEA-2KEY under DES-EDE3-CBC",
+                "of TDEA-3KEY under DES-EDE3-CBC",
+                "CKM_DES3_CBC",
+            ] {
+                assert!(error.contains(part), "{error}");
+            }
+        }
+    });
+}

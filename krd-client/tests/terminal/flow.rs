@@ -17,7 +17,7 @@ use secrecy::SecretString;
 use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 use time::OffsetDateTime;
-use tr34::{KrdNonce, OaepHash};
+use tr34::{ContentCipher, KrdNonce, OaepHash};
 
 use crate::{
     host::{CODE, Confirmation, ScriptedHost, TODAY},
@@ -367,7 +367,7 @@ fn a_refused_key_leaves_the_old_one() {
             }
             let before = stage.slot();
             stage.host.assign("tmk", 2);
-            let cases: [(&[&str], Change); 11] = [
+            let cases: [(&[&str], Change); 13] = [
                 (&["nonce-mismatch"], |host| {
                     host.script().alter_order = |order| {
                         order.nonce = KrdNonce::from_bytes([7; 16]);
@@ -382,6 +382,14 @@ fn a_refused_key_leaves_the_old_one() {
                 // A certificate of the same issuer and serial number, for another key.
                 (&["opening-failed"], |host| {
                     host.script().alter_order = |order| order.recipient = TODAY.krd.clone();
+                }),
+                (&["ephemeral-key-too-weak"], |host| {
+                    host.script().alter_order =
+                        |order| order.said_cipher = Some(ContentCipher::DesEde3Cbc);
+                }),
+                (&["opening-failed"], |host| {
+                    host.script().alter_order =
+                        |order| order.said_cipher = Some(ContentCipher::Aes256Cbc);
                 }),
                 (other_inside, |host| {
                     host.script().alter_order = |order| order.inside = OTHER_HEADER;

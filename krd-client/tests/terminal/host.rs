@@ -50,6 +50,8 @@ pub(crate) struct Order {
     pub(crate) outside: &'static str,
     pub(crate) recipient: Certificate,
     pub(crate) signer: &'static SoftSigner,
+    /// What the cipher is said to be, whatever it is.
+    pub(crate) said_cipher: Option<ContentCipher>,
     /// Which of the two master keys.
     pub(crate) master: usize,
 }
@@ -306,6 +308,7 @@ impl KeyDistribution for Service {
             outside: HEADER,
             recipient: script.krd.clone().unwrap(),
             signer: &TODAY.kdh_key,
+            said_cipher: None,
             master: 0,
         };
         script.requests.push(request);
@@ -345,7 +348,6 @@ impl KeyDistribution for Service {
 impl Service {
     fn key_token(&self, order: &Order, master: &SecretKey, crl: &[u8]) -> Vec<u8> {
         let kdh = id(&TODAY.kdh);
-        let cipher = ContentCipher::Aes128Cbc;
         let sealed = self
             .0
             .token
@@ -354,17 +356,21 @@ impl Service {
                 &SealRequest {
                     frame: &KeyBlockFrame::new(&kdh, &header(order.inside), 16),
                     recipient: order.recipient.public_key(),
-                    cipher,
+                    cipher: ContentCipher::Aes128Cbc,
                     oaep: OaepHash::Sha1,
                 },
             )
             .unwrap();
+        let said = |cipher: ContentCipher| {
+            let iv = &sealed.encryption.iv()[..cipher.block_len()];
+            cipher.with_iv(iv).unwrap()
+        };
+        let encryption = order.said_cipher.map_or(sealed.encryption, said);
         let enveloped = EnvelopedKeyBlock::new(
             id(&order.recipient),
             OaepHash::Sha1,
             sealed.encrypted_key,
-            cipher,
-            sealed.iv,
+            encryption,
             sealed.ciphertext,
         )
         .unwrap();

@@ -7,9 +7,8 @@ use tr34::{
     Rule, TokenKind,
 };
 
-use crate::world::{HEADER, Known, OTHER_HEADER, Sent, WORLD, header, id};
+use crate::world::{HEADER, Known, OTHER_HEADER, Sent, TDEA_HEADER, WORLD, header, id};
 
-const TDEA_HEADER: &str = "D0000K0TB00E0000";
 const HMAC_HEADER: &str = "D0000M7HG00E0000";
 
 /// A key token with this header and this cipher, announced with `announced`.
@@ -44,6 +43,8 @@ fn good_blocks_pass() {
         (HEADER, ContentCipher::Aes256Cbc, KeyKind::Aes256),
         (TDEA_HEADER, ContentCipher::Aes128Cbc, KeyKind::Tdea2),
         (TDEA_HEADER, ContentCipher::Aes256Cbc, KeyKind::Tdea3),
+        (TDEA_HEADER, ContentCipher::DesEde3Cbc, KeyKind::Tdea2),
+        (TDEA_HEADER, ContentCipher::DesEde3Cbc, KeyKind::Tdea3),
     ];
     for (header, cipher, kind) in cases {
         let token = token(header, header, cipher);
@@ -180,6 +181,33 @@ fn each_is_refused_for_its_own_reason() {
             good(),
             block(&kdh, HEADER, 32),
             LoadRefusal::EphemeralKeyTooWeak(KeyKind::Aes256),
+        ),
+        (
+            "three-key TDEA under an AES-128 Ke",
+            token(TDEA_HEADER, TDEA_HEADER, ContentCipher::Aes128Cbc),
+            block(&kdh, TDEA_HEADER, 24),
+            LoadRefusal::EphemeralKeyTooWeak(KeyKind::Tdea3),
+        ),
+        (
+            "an AES key inside of a token for a TDEA key under TDEA",
+            token(TDEA_HEADER, TDEA_HEADER, ContentCipher::DesEde3Cbc),
+            good_block(),
+            inside(HEADER, TDEA_HEADER),
+        ),
+        (
+            "an AES-256 key inside of a token for a TDEA key under TDEA",
+            token(TDEA_HEADER, TDEA_HEADER, ContentCipher::DesEde3Cbc),
+            block(&kdh, HEADER, 32),
+            inside(HEADER, TDEA_HEADER),
+        ),
+        (
+            "32 bytes called TDEA under TDEA",
+            token(TDEA_HEADER, TDEA_HEADER, ContentCipher::DesEde3Cbc),
+            block(&kdh, TDEA_HEADER, 32),
+            LoadRefusal::KeyLength(KbhError::KeyLength {
+                algorithm: KeyAlgorithm::Tdea,
+                key_len: 32,
+            }),
         ),
         (
             "version 0",

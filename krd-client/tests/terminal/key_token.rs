@@ -3,9 +3,13 @@
 use krd_client::{KdhRefusal, LoadRefusal, verify_key_token};
 use pki::{CredentialError, CrlError, CrlNumber, Role, RoleError, Signer as _};
 use time::Duration;
-use tr34::{ContentCipher, IssuerAndSerial, KrdNonce, MalformedToken, OaepHash, Rule, TokenKind};
+use tr34::{
+    ContentCipher, IssuerAndSerial, KeyKind, KrdNonce, MalformedToken, OaepHash, Rule, TokenKind,
+};
 
-use crate::world::{DAY, HEADER, Known, NOW, OTHER_HEADER, Sent, WORLD, days, header, id, revoked};
+use crate::world::{
+    DAY, HEADER, Known, NOW, OTHER_HEADER, Sent, TDEA_HEADER, WORLD, days, header, id, revoked,
+};
 
 #[test]
 fn a_good_token_passes() {
@@ -20,7 +24,7 @@ type Change = fn(&mut Sent, &mut Known);
 /// What may differ without harm.
 #[test]
 fn these_pass_too() {
-    let cases: [(&str, Change); 7] = [
+    let cases: [(&str, Change); 8] = [
         ("no list seen before", |_, known| known.last_crl = None),
         ("a newer list than seen", |sent, _| {
             sent.crl = WORLD.ca_kdh.crl(NOW, |crl| crl.number = CrlNumber(8));
@@ -41,6 +45,11 @@ fn these_pass_too() {
         }),
         ("a longer Ke than needed", |sent, _| {
             sent.cipher = ContentCipher::Aes256Cbc;
+        }),
+        ("a TDEA key under TDEA", |sent, known| {
+            sent.cipher = ContentCipher::DesEde3Cbc;
+            sent.header = header(TDEA_HEADER);
+            known.header = header(TDEA_HEADER);
         }),
         ("another header, announced", |sent, known| {
             sent.header = header(OTHER_HEADER);
@@ -294,6 +303,20 @@ fn each_is_refused_for_its_own_reason() {
             "no OAEP hash is accepted",
             |_, known| known.oaep_hashes.clear(),
             LoadRefusal::OaepHash(OaepHash::Sha256),
+        ),
+        // The cipher.
+        (
+            "an AES key under TDEA",
+            |sent, _| sent.cipher = ContentCipher::DesEde3Cbc,
+            LoadRefusal::EphemeralKeyTooWeak(KeyKind::Aes128),
+        ),
+        (
+            "an AES key under TDEA, announced as a TDEA key",
+            |sent, known| {
+                sent.cipher = ContentCipher::DesEde3Cbc;
+                known.header = header(TDEA_HEADER);
+            },
+            LoadRefusal::EphemeralKeyTooWeak(KeyKind::Aes128),
         ),
     ];
     for (case, change, refusal) in cases {

@@ -29,6 +29,7 @@ pub(crate) const DAY: Duration = Duration::DAY;
 pub(crate) const SERIAL: &str = "KRD-000001";
 pub(crate) const HEADER: &str = "D0000K0AB00E0000";
 pub(crate) const OTHER_HEADER: &str = "D0000P0AE00E0000";
+pub(crate) const TDEA_HEADER: &str = "D0000K0TB00E0000";
 pub(crate) const NONCE: [u8; NONCE_LEN] = *b"sixteen bytes ok";
 
 // ---------------------------------------------------------------- keys
@@ -367,8 +368,9 @@ impl Sent {
             self.recipient.clone(),
             self.oaep,
             vec![0xE1; 256],
-            self.cipher,
-            [0x1F; 16],
+            self.cipher
+                .with_iv(&[0x1F; 16][..self.cipher.block_len()])
+                .unwrap(),
             vec![0xC1; 144],
         )
         .unwrap();

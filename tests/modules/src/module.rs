@@ -35,6 +35,8 @@ pub struct Abilities {
     pub oaep_sha256: bool,
     /// Keys for TDEA.
     pub tdea: bool,
+    /// The ciphers under Ke.
+    pub ke: &'static [&'static str],
     /// Sealing a key that does not start and end on a block boundary, 24-byte keys among them.
     pub unaligned: bool,
 }
@@ -58,6 +60,7 @@ pub static SOFTHSM: TestModule = TestModule {
         combining: "key-wrap",
         oaep_sha256: false,
         tdea: true,
+        ke: &AES,
         unaligned: false,
     },
     kind: Kind::SoftHsm,
@@ -73,6 +76,7 @@ pub static KRYOPTIC: TestModule = TestModule {
         combining: "xor",
         oaep_sha256: true,
         tdea: false,
+        ke: &AES,
         unaligned: true,
     },
     kind: Kind::Kryoptic { denied: &[] },
@@ -88,6 +92,7 @@ pub static KRYOPTIC_BARE: TestModule = TestModule {
         combining: "key-wrap",
         oaep_sha256: true,
         tdea: false,
+        ke: &AES,
         unaligned: false,
     },
     kind: Kind::Kryoptic {
@@ -111,6 +116,7 @@ pub static KRYOPTIC_UNFIT: TestModule = TestModule {
         combining: "",
         oaep_sha256: false,
         tdea: false,
+        ke: &AES,
         unaligned: false,
     },
     kind: Kind::Kryoptic {
@@ -142,6 +148,16 @@ const SOFTHSM_LIBRARIES: [&str; 6] = [
 
 /// Says that everything is built, so that no test has to.
 const BUILT: &str = "KDH_PROGRAMS_ARE_BUILT";
+
+/// The ciphers that any module has.
+const AES: [&str; 2] = ["AES-128-CBC", "AES-256-CBC"];
+
+impl Abilities {
+    /// Sealing under a Ke for TDEA.
+    pub fn tdea_ke(&self) -> bool {
+        self.ke.contains(&"DES-EDE3-CBC")
+    }
+}
 
 impl TestModule {
     /// The module of this name.

@@ -2,8 +2,8 @@
 
 use der::{Any, Decode, Encode, Tag, TagNumber, asn1::ObjectIdentifier};
 use tr34::{
-    ContentCipher, EnvelopedKeyBlock, IssuerAndSerial, Kbh, KeyTokenDraft, KrdNonce, MAX_TOKEN_LEN,
-    MalformedToken, NONCE_LEN, OaepHash, Rule, TokenKind,
+    ContentEncryption, EnvelopedKeyBlock, IssuerAndSerial, Kbh, KeyTokenDraft, KrdNonce,
+    MAX_TOKEN_LEN, MalformedToken, NONCE_LEN, OaepHash, Rule, TokenKind,
 };
 use x509_cert::{certificate::Rfc5280, crl::CertificateList};
 
@@ -28,6 +28,7 @@ pub(crate) const SHA_1: &str = "1.3.14.3.2.26";
 pub(crate) const SHA_256: &str = "2.16.840.1.101.3.4.2.1";
 pub(crate) const SHA_384: &str = "2.16.840.1.101.3.4.2.2";
 pub(crate) const DES_EDE3_CBC: &str = "1.2.840.113549.3.7";
+pub(crate) const DES_CBC: &str = "1.3.14.3.2.7";
 pub(crate) const AES_128_CBC: &str = "2.16.840.1.101.3.4.1.2";
 pub(crate) const AES_192_CBC: &str = "2.16.840.1.101.3.4.1.22";
 
@@ -54,8 +55,7 @@ pub(crate) fn enveloped() -> EnvelopedKeyBlock {
         krd(),
         OaepHash::Sha256,
         vec![0xE1; 256],
-        ContentCipher::Aes128Cbc,
-        [0x1F; 16],
+        ContentEncryption::Aes128Cbc([0x1F; 16]),
         vec![0xC1; 144],
     )
     .unwrap()

@@ -1,6 +1,6 @@
 //! The `EnvelopedData` of a key token: each departure from the profile.
 
-use tr34::{ContentCipher, EnvelopedKeyBlock, KeyKind, OaepHash, TokenKind};
+use tr34::{ContentCipher, ContentEncryption, EnvelopedKeyBlock, KeyKind, OaepHash, TokenKind};
 
 use crate::common::*;
 
@@ -88,8 +88,7 @@ fn oaep_parameters_are_as_in_rfc_4055() {
             krd(),
             hash,
             vec![1; 256],
-            ContentCipher::Aes256Cbc,
-            [2; 16],
+            ContentEncryption::Aes256Cbc([2; 16]),
             vec![3; 16],
         )
         .unwrap()
@@ -276,9 +275,45 @@ fn each_departure_from_the_structure_is_refused() {
             content_type("encryptedContentInfo", SIGNED_DATA),
         ),
         (
-            "Triple-DES",
-            |p| p.content_encryption = algorithm(DES_EDE3_CBC, &octets(&[1; 8])),
+            "single DES",
+            |p| p.content_encryption = algorithm(DES_CBC, &octets(&[1; 8])),
             content_encryption(),
+        ),
+        (
+            "TDEA without an IV",
+            |p| p.content_encryption = algorithm(DES_EDE3_CBC, &[]),
+            content_encryption(),
+        ),
+        (
+            "TDEA with an empty IV",
+            |p| p.content_encryption = algorithm(DES_EDE3_CBC, &octets(&[])),
+            length("IV", 0),
+        ),
+        (
+            "TDEA with an IV of AES's length",
+            |p| p.content_encryption = algorithm(DES_EDE3_CBC, &octets(&[1; 16])),
+            length("IV", 16),
+        ),
+        (
+            "TDEA with an IV of a byte less",
+            |p| p.content_encryption = algorithm(DES_EDE3_CBC, &octets(&[1; 7])),
+            length("IV", 7),
+        ),
+        (
+            "TDEA and a ciphertext of no whole block",
+            |p| {
+                p.content_encryption = algorithm(DES_EDE3_CBC, &octets(&[1; 8]));
+                p.ciphertext = context(0, false, &[&[1; 140]]);
+            },
+            length("encryptedContent", 140),
+        ),
+        (
+            "TDEA and an empty ciphertext",
+            |p| {
+                p.content_encryption = algorithm(DES_EDE3_CBC, &octets(&[1; 8]));
+                p.ciphertext = context(0, false, &[]);
+            },
+            length("encryptedContent", 0),
         ),
         (
             "AES-192",
@@ -363,8 +398,7 @@ fn parts_of_wrong_length_make_no_enveloped_data() {
             krd(),
             OaepHash::Sha256,
             vec![1; encrypted_key],
-            ContentCipher::Aes128Cbc,
-            [1; 16],
+            ContentEncryption::Aes128Cbc([1; 16]),
             vec![1; ciphertext],
         );
         assert_refused("parts", result, TokenKind::EnvelopedData, &expected);
@@ -380,16 +414,88 @@ fn no_cut_extended_or_flipped_bytes_are_taken_for_others() {
     );
 }
 
+fn under_tdea() -> EnvelopedKeyBlock {
+    EnvelopedKeyBlock::new(
+        krd(),
+        OaepHash::Sha256,
+        vec![0xE1; 256],
+        ContentEncryption::DesEde3Cbc([0x1F; 8]),
+        vec![0xC1; 136],
+    )
+    .unwrap()
+}
+
+/// 136 bytes are whole blocks of TDEA, and not of AES.
+#[test]
+fn tdea_is_named_with_an_iv_of_its_block() {
+    let mut pieces = Pieces::good();
+    pieces.content_encryption = algorithm(DES_EDE3_CBC, &octets(&[0x1F; 8]));
+    pieces.ciphertext = context(0, false, &[&[0xC1; 136]]);
+    assert_eq!(under_tdea().to_der(), pieces.to_der());
+    assert_eq!(
+        EnvelopedKeyBlock::parse(&pieces.to_der()).unwrap(),
+        under_tdea()
+    );
+    let identifier = hex::decode("301406082a864886f70d0307").unwrap();
+    assert!(contains(&pieces.to_der(), &identifier));
+    assert_reads_exactly(
+        &under_tdea().to_der(),
+        EnvelopedKeyBlock::parse,
+        EnvelopedKeyBlock::to_der,
+    );
+}
+
+#[test]
+fn an_iv_has_the_length_of_its_ciphers_block() {
+    for cipher in ContentCipher::ALL {
+        for len in 0..=32 {
+            let made = cipher.with_iv(&vec![1; len]);
+            if len == cipher.block_len() {
+                let made = made.unwrap();
+                assert_eq!((made.cipher(), made.iv()), (cipher, &vec![1; len][..]));
+            } else {
+                let expected = length("IV", len);
+                assert_refused(cipher.name(), made, TokenKind::EnvelopedData, &expected);
+            }
+        }
+    }
+}
+
+#[test]
+fn padding_is_always_added() {
+    for (cipher, len, padded) in [
+        (ContentCipher::Aes128Cbc, 0, 16),
+        (ContentCipher::Aes128Cbc, 133, 144),
+        (ContentCipher::Aes256Cbc, 144, 160),
+        (ContentCipher::DesEde3Cbc, 0, 8),
+        (ContentCipher::DesEde3Cbc, 133, 136),
+        (ContentCipher::DesEde3Cbc, 136, 144),
+        (ContentCipher::DesEde3Cbc, 143, 144),
+    ] {
+        assert_eq!(cipher.padded_len(len), padded, "{cipher} {len}");
+    }
+}
+
 #[test]
 fn ke_is_at_least_as_strong_as_kn() {
-    for (kind, cipher) in [
-        (KeyKind::Tdea2, ContentCipher::Aes128Cbc),
-        (KeyKind::Tdea3, ContentCipher::Aes256Cbc),
-        (KeyKind::Aes128, ContentCipher::Aes128Cbc),
-        (KeyKind::Aes192, ContentCipher::Aes256Cbc),
-        (KeyKind::Aes256, ContentCipher::Aes256Cbc),
-    ] {
-        assert_eq!(ContentCipher::for_key(kind), cipher);
-        assert!(cipher.key_len() >= kind.key_len());
+    use ContentCipher::{Aes128Cbc, Aes256Cbc, DesEde3Cbc};
+    let cases: [(KeyKind, ContentCipher, &[ContentCipher]); 5] = [
+        (
+            KeyKind::Tdea2,
+            Aes128Cbc,
+            &[Aes128Cbc, Aes256Cbc, DesEde3Cbc],
+        ),
+        (KeyKind::Tdea3, Aes256Cbc, &[Aes256Cbc, DesEde3Cbc]),
+        (KeyKind::Aes128, Aes128Cbc, &[Aes128Cbc, Aes256Cbc]),
+        (KeyKind::Aes192, Aes256Cbc, &[Aes256Cbc]),
+        (KeyKind::Aes256, Aes256Cbc, &[Aes256Cbc]),
+    ];
+    for (kind, usual, carrying) in cases {
+        assert_eq!(ContentCipher::for_key(kind), usual);
+        assert!(usual.key_len() >= kind.key_len());
+        for cipher in ContentCipher::ALL {
+            let carries = carrying.contains(&cipher);
+            assert_eq!(cipher.carries(kind), carries, "{kind} under {cipher}");
+        }
     }
 }

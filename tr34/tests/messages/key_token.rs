@@ -4,8 +4,8 @@ use der::Decode;
 use proptest::prelude::*;
 use sha2::{Digest, Sha256};
 use tr34::{
-    ContentCipher, EnvelopedKeyBlock, IssuerAndSerial, Kbh, KbhError, KbhField, KeyToken,
-    KeyTokenDraft, KrdNonce, MAX_CRL_LEN, MAX_TOKEN_LEN, OaepHash, Rule, TokenKind,
+    ContentCipher, ContentEncryption, EnvelopedKeyBlock, IssuerAndSerial, Kbh, KbhError, KbhField,
+    KeyToken, KeyTokenDraft, KrdNonce, MAX_CRL_LEN, MAX_TOKEN_LEN, OaepHash, Rule, TokenKind,
 };
 
 use crate::common::*;
@@ -551,8 +551,7 @@ fn the_longest_list_fits_beside_the_longest_keys_and_names() {
         id(0x3B),
         OaepHash::Sha256,
         vec![0xE1; 512],
-        ContentCipher::Aes256Cbc,
-        [0x1F; 16],
+        ContentEncryption::Aes256Cbc([0x1F; 16]),
         vec![0xC1; 2048],
     )
     .unwrap();
@@ -592,15 +591,23 @@ prop_compose! {
     }
 }
 
+prop_compose! {
+    fn any_encryption()(
+        cipher in prop::sample::select(&ContentCipher::ALL[..]),
+        iv in any::<[u8; 16]>(),
+    ) -> ContentEncryption {
+        cipher.with_iv(&iv[..cipher.block_len()]).unwrap()
+    }
+}
+
 proptest! {
     #[test]
     fn tokens_round_trip(
         recipient in any_identity(),
         kdh in any_identity(),
         sha256 in any::<bool>(),
-        aes256 in any::<bool>(),
         encrypted_key in prop::collection::vec(any::<u8>(), 256..=512),
-        iv in any::<[u8; 16]>(),
+        encryption in any_encryption(),
         ciphertext in prop::collection::vec(any::<[u8; 16]>(), 1..40),
         header in "[A-D][0-9]{4}(P0|K0|B1|D0)[AT][BDENX][0-9A-Z]{2}[ENS]0000",
         nonce in any::<[u8; 16]>(),
@@ -610,8 +617,7 @@ proptest! {
             recipient,
             if sha256 { OaepHash::Sha256 } else { OaepHash::Sha1 },
             encrypted_key,
-            if aes256 { ContentCipher::Aes256Cbc } else { ContentCipher::Aes128Cbc },
-            iv,
+            encryption,
             ciphertext.concat(),
         ).unwrap();
         let header: Kbh = header.parse().unwrap();

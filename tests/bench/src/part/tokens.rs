@@ -117,12 +117,11 @@ impl Maker {
 
     fn make(&self, recipient: &Recipient) -> Result<()> {
         let kind = self.kn.kind();
-        let cipher = ContentCipher::for_key(kind);
         let frame = KeyBlockFrame::new(&self.kdh_id, &self.header, kind.key_len());
         let request = SealRequest {
             frame: &frame,
             recipient: &recipient.key,
-            cipher,
+            cipher: ContentCipher::for_key(kind),
             oaep: self.oaep,
         };
         let sealed = self.token.seal(&self.kn, &request)?;
@@ -130,8 +129,7 @@ impl Maker {
             recipient.id.clone(),
             self.oaep,
             sealed.encrypted_key,
-            cipher,
-            sealed.iv,
+            sealed.encryption,
             sealed.ciphertext,
         )?;
         let nonce = KrdNonce::from_bytes(random_bytes()?);

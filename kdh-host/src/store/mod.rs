@@ -182,7 +182,7 @@ impl Tx {
             Inner::Writing(turn) => turn.send(batch).await,
         }?;
         let last = answers.split_off(answers.len().saturating_sub(N));
-        Ok(last.try_into().map_err(|_| sqlx::Error::WorkerCrashed)?)
+        last.try_into().map_err(|_| StoreError::Damaged("answer"))
     }
 
     /// The connection, after what was put off.

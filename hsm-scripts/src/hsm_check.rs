@@ -44,6 +44,8 @@ pub struct Report {
     pub opening: Option<String>,
     /// The way in which components would be combined.
     pub combining: Option<String>,
+    /// Whether new keys are limited to the mechanisms that their role is used with.
+    pub limits_keys: bool,
     /// The hashes with which a throw-away key was sealed and opened.
     pub oaep: Vec<&'static str>,
     /// What was sealed and opened to find that out, in words.
@@ -130,6 +132,10 @@ pub fn check(module: &Path, label: &str, pin: &Pin) -> Result<Report, CeremonyEr
             found.opening.as_ref().err(),
         ),
         ("cannot combine components", found.combining.as_ref().err()),
+        (
+            "does not limit keys to mechanisms",
+            found.limiting.as_ref().err(),
+        ),
     ] {
         problems.extend(missing.map(|missing| format!("{what}: {missing}")));
     }
@@ -171,6 +177,7 @@ pub fn check(module: &Path, label: &str, pin: &Pin) -> Result<Report, CeremonyEr
             .ok()
             .and_then(|ways| Some(ways.first()?.to_string())),
         combining: found.combining.as_ref().ok().map(ToString::to_string),
+        limits_keys: found.limiting.is_ok(),
         oaep: found.oaep.iter().map(|hash| word(*hash)).collect(),
         self_test: passed.map(in_words),
         mechanisms: mechanisms(&found.mechanisms),

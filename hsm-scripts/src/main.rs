@@ -228,6 +228,8 @@ fn print_report(report: &hsm_check::Report) {
     table.add_row(["RSA-OAEP with", &report.oaep.join(", ")]);
     table.add_row(["components are combined by", &word(&report.combining)]);
     table.add_row(["a terminal opens inside by", &word(&report.opening)]);
+    let limits = if report.limits_keys { "yes" } else { "no" };
+    table.add_row(["keys are limited to mechanisms", limits]);
     let self_test = report.self_test.as_deref().unwrap_or("failed");
     table.add_row(["self-test", self_test]);
     for speed in &report.speed {

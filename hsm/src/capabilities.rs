@@ -49,6 +49,8 @@ pub struct Capabilities {
     pub oaep: Vec<OaepHash>,
     /// How components are combined.
     pub combining: Result<CombiningWay, Missing>,
+    /// Whether a key that is limited to a mechanism (`CKA_ALLOWED_MECHANISMS`) is used with no other.
+    pub limiting: Result<(), Missing>,
     /// The mechanisms that the token lists, `CKM_...`, sorted.
     pub mechanisms: Vec<String>,
 }
@@ -78,6 +80,7 @@ impl Capabilities {
         self_tests: &self_test::Sealing,
         opening: Result<Vec<OpeningWay>, Missing>,
         combining: Result<CombiningWay, Missing>,
+        limiting: Result<(), Missing>,
         mechanisms: &[MechanismType],
     ) -> Self {
         let passed = || self_tests.iter().filter_map(|(_, test)| test.as_ref().ok());
@@ -89,6 +92,7 @@ impl Capabilities {
             opening,
             oaep: passed().map(|report| report.oaep).collect(),
             combining,
+            limiting,
             mechanisms,
         }
     }

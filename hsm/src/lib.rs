@@ -22,6 +22,7 @@ mod inspect;
 mod kcv;
 mod keys;
 mod known;
+mod limit;
 mod module;
 mod name;
 mod open;

@@ -91,16 +91,14 @@ pub enum HsmError {
         label: String,
     },
     /// The key can be used or taken out in ways that its role forbids.
-    #[error("key {label} is weaker than its role: {attribute} is not {expected} ({reason})")]
+    #[error("key {label} is weaker than its role: {attribute} {how}")]
     WeakKey {
         /// The key.
         label: String,
         /// The attribute, `CKA_...`.
         attribute: &'static str,
-        /// What it should be.
-        expected: bool,
-        /// Why.
-        reason: &'static str,
+        /// What is wrong with it, and why it matters.
+        how: String,
     },
     /// The key's role does not do this.
     #[error("{operation} is not for a key of the role {role}")]
@@ -254,6 +252,18 @@ impl HsmError {
             }
             _ => false,
         }
+    }
+
+    /// Whether the module refused a template, as it does when an attribute is unknown to it or not to be
+    /// set.
+    pub(crate) fn is_refused_attribute(&self) -> bool {
+        const REFUSALS: [RvError; 4] = [
+            RvError::AttributeTypeInvalid,
+            RvError::AttributeValueInvalid,
+            RvError::AttributeReadOnly,
+            RvError::TemplateInconsistent,
+        ];
+        matches!(self, Self::Call { code, .. } if REFUSALS.map(code_name).contains(code))
     }
 
     /// Whether the module said that its device failed.

@@ -23,6 +23,7 @@ mod inspect;
 mod kcv;
 mod keys;
 mod known;
+mod limit;
 mod module;
 mod name;
 mod open;

@@ -78,6 +78,7 @@ pub struct Token {
 struct Shared {
     opening: OnceLock<Opening>,
     combining: OnceLock<Result<CombiningWay, Missing>>,
+    limiting: OnceLock<Result<(), Missing>>,
     _warden: Warden,
     pool: Arc<Pool>,
     sessions: Arc<Sessions>,
@@ -116,6 +117,7 @@ impl Token {
             shared: Arc::new(Shared {
                 opening: OnceLock::new(),
                 combining: OnceLock::new(),
+                limiting: OnceLock::new(),
                 _warden: Warden::start(&pool, &sessions).map_err(|error| not_started(&error))?,
                 pool,
                 sessions,
@@ -244,7 +246,7 @@ impl Token {
     /// # Errors
     /// The token does not answer.
     pub fn key_strengths(&self) -> Result<Vec<KeyStrength>, HsmError> {
-        self.run("list the keys", |worker| keys::strengths(&worker.session))
+        self.run("list the keys", |worker| keys::strengths(worker))
     }
 
     /// Destroys a key, both halves of a pair, and its like-named copies.
@@ -300,7 +302,8 @@ impl Token {
         records::destroy(&self.writer()?.session, label)
     }
 
-    /// What the token can do, by its list of mechanisms and by trying: sealing, opening, combining.
+    /// What the token can do, by its list of mechanisms and by trying: sealing, opening, combining,
+    /// limiting.
     /// Each is found out once, which takes a second or two.
     ///
     /// # Errors
@@ -310,6 +313,7 @@ impl Token {
             self.sealing()?,
             self.how_it_opens()?,
             self.combining()?.clone(),
+            self.limiting()?.clone(),
             self.place().mechanisms(),
         ))
     }
@@ -342,6 +346,12 @@ impl Token {
     pub(crate) fn combining(&self) -> Result<&Result<CombiningWay, Missing>, HsmError> {
         found_once(&self.shared.combining, || {
             self_test::combining(&self.writer()?)
+        })
+    }
+
+    fn limiting(&self) -> Result<&Result<(), Missing>, HsmError> {
+        found_once(&self.shared.limiting, || {
+            self_test::limiting(&self.writer()?)
         })
     }
 

@@ -16,6 +16,7 @@ use crate::{
     HsmError, KeyName, KeyRole,
     error::CallResult,
     inspect::{find_key, require_role},
+    template::Case,
 };
 
 /// What all workers of a token share.
@@ -68,6 +69,15 @@ impl Workplace {
         self.mechanisms().contains(&mechanism)
     }
 
+    /// How RSA keys sign here: what the module does not hash is hashed outside.
+    pub(crate) fn rsa(&self) -> Case {
+        if self.has(MechanismType::SHA256_RSA_PKCS) {
+            Case::HashingRsa
+        } else {
+            Case::PlainRsa
+        }
+    }
+
     /// Those of `mechanisms` that the module does not list, by name.
     pub(crate) fn lacks(&self, mechanisms: &[(MechanismType, &'static str)]) -> Vec<&'static str> {
         let missing = mechanisms.iter().filter(|(kind, _)| !self.has(*kind));
@@ -111,13 +121,7 @@ impl Worker {
             return Ok(*handle);
         }
         let handle = find_key(&self.session, role.template().class, name)?;
-        require_role(
-            &self.session,
-            handle,
-            role,
-            name,
-            self.place.accept_imported_keys,
-        )?;
+        require_role(&self.session, handle, role, name, &self.place)?;
         self.handles.insert(key, handle);
         Ok(handle)
     }

@@ -126,6 +126,7 @@ fn a_check_says_what_a_token_can_do() {
             assert!(speed["per-second"].as_f64().unwrap() > 0.0, "{speed}");
         }
         assert_eq!(report["can-serve"], true);
+        assert_eq!(report["limits-keys"], true, "{report}");
 
         let output = with(&["kdh", "--pin-file", "kdh.pin"]);
         assert_success(&output);

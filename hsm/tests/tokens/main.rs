@@ -10,6 +10,7 @@ mod software;
 mod boundary;
 mod combining;
 mod keys;
+mod limits;
 mod records;
 mod replicas;
 mod sealing;

@@ -1,7 +1,6 @@
 //! Tokens that hold the same keys, one of which is not there when it is opened.
 
 use std::{
-    path::PathBuf,
     sync::mpsc::{Receiver, channel},
     time::Duration,
 };
@@ -10,15 +9,12 @@ use hsm::{
     Failure, FoundKey, Health, HsmError, KeyName, KeyPairKind, KeyRole, Module, Pin, SealRequest,
     Token, TokenConfig, TokenGroup,
 };
-use hsm_modules::{
-    Place, WHOLE,
-    faults::{self, Faults, faulty_module},
-};
+use hsm_modules::{Place, faults::Faults};
 use tr34::{KeyKind, OaepHash};
 
 use crate::{
     combining::{combine, component},
-    common::{SO_PIN, USER_PIN, pin},
+    common::{USER_PIN, faulty, new_token_of, pin, with_faults},
     sealing::{frame, frame_with_serial, request},
     software,
 };
@@ -28,19 +24,6 @@ const HASH: OaepHash = OaepHash::Sha1;
 
 /// Far above what anything here takes.
 const LONG: Duration = Duration::from_mins(2);
-
-/// Runs the body of a test on each module as it is shipped, with the module with faults before it.
-fn with_faults<F: FnOnce(&Place)>(body: F) {
-    faulty_module().unwrap();
-    let variables = |place: &Place, child: &mut std::process::Command| {
-        child.envs(faults::variables(place.module(), &control(place)).unwrap());
-    };
-    hsm_modules::on_prepared(&WHOLE, variables, body);
-}
-
-fn control(place: &Place) -> PathBuf {
-    place.folder().join("faults")
-}
 
 fn kn() -> KeyName {
     KeyName::new("kn.acquirer").unwrap()
@@ -67,12 +50,10 @@ impl Lab {
     }
 
     fn without_keys(place: &Place) -> Self {
-        let module = Module::load(&faulty_module().unwrap()).unwrap();
+        let (module, faults) = faulty(place);
         for label in ["one", "two"] {
-            let made = module.initialize_token(label, &pin(SO_PIN), &pin(USER_PIN));
-            made.unwrap();
+            new_token_of(&module, label);
         }
-        let faults = Faults::connect(&control(place)).unwrap();
         Self { module, faults }
     }
 

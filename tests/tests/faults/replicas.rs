@@ -141,6 +141,26 @@ fn a_wrong_pin_of_one_of_two_tokens_is_refused_at_the_start() {
     assert!(error.contains("token kdh: the PIN is incorrect"), "{error}");
 }
 
+#[test]
+fn a_module_that_fails_as_a_whole_is_no_absence() {
+    let site = Fixture::new(&SOFTHSM, Topology::TwoSubCas);
+    let no_module = site.folder().join("no-module.so");
+    fs::write(&no_module, "no library").unwrap();
+    // The second one has nothing to stand in front of: it is loaded, and does not get any further.
+    for module in [no_module, faulty_module().unwrap()] {
+        let options = HostOptions {
+            replica: Some(Replica {
+                module,
+                label: "kdh",
+            }),
+            ..HostOptions::default()
+        };
+        let error = format!("{:#}", site.start_host(&options).unwrap_err());
+        assert!(error.contains("kdh-token.replicas[0]: "), "{error}");
+        assert!(!error.contains("a token is not there"), "{error}");
+    }
+}
+
 /// The token `kdh`, and a foreign one behind the same module, which is away at the start.
 fn with_foreign_token_away(site: &Site) -> HostOptions {
     bring_foreign_token(site, "foreign");

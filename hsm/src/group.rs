@@ -240,7 +240,8 @@ impl TokenGroup {
                 }
                 plan => plan?,
             };
-            let (key, signer, draft) = (key.clone(), signer.clone(), draft.clone());
+            let (key, signer) = (key.clone(), signer.private_key().clone());
+            let draft = draft.clone();
             let work = move |worker: &mut Worker| {
                 let queued = asked.elapsed();
                 let begun = Instant::now();

@@ -97,8 +97,12 @@ impl Pool {
     ) -> Result<T, HsmError> {
         let asked = Instant::now();
         let (answer, answered) = sync_channel(1);
-        self.submit_for(asked, work, move |result| {
-            answer.send(result).unwrap_or_default();
+        let deadline = self.deadline;
+        self.submit(deadline, move || {
+            if asked.elapsed() < deadline {
+                // A caller that has given up does not want the answer.
+                answer.send(work()).unwrap_or_default();
+            }
         })?;
         match answered.recv_timeout(self.deadline) {
             Ok(result) => result,
@@ -116,26 +120,16 @@ impl Pool {
     ) -> Result<T, HsmError> {
         let asked = Instant::now();
         let (answer, answered) = oneshot::channel();
-        self.submit_for(asked, work, move |result| drop(answer.send(result)))?;
+        let deadline = self.deadline;
+        self.submit(deadline, move || {
+            if asked.elapsed() < deadline && !answer.is_canceled() {
+                drop(answer.send(work()));
+            }
+        })?;
         match answered.await {
             Ok(result) => result,
             Err(oneshot::Canceled) => Err(self.unanswered(operation, asked)),
         }
-    }
-
-    /// A job whose caller may have given up by the time it is begun, or does not want the answer any more.
-    fn submit_for<T: 'static>(
-        &self,
-        asked: Instant,
-        work: impl FnOnce() -> Result<T, HsmError> + Send + 'static,
-        answer: impl FnOnce(Result<T, HsmError>) + Send + 'static,
-    ) -> Result<(), HsmError> {
-        let deadline = self.deadline;
-        self.submit(deadline, move || {
-            if asked.elapsed() < deadline {
-                answer(work());
-            }
-        })
     }
 
     /// Why there will be no answer.

@@ -32,6 +32,13 @@ const P256_SCALAR_LEN: usize = 32;
 #[derive(Clone)]
 pub struct SigningKey {
     tokens: TokenGroup,
+    key: PrivateKey,
+}
+
+/// Which private key. Unlike [`SigningKey`] it does not keep its tokens open: a thread that works for them may
+/// have it.
+#[derive(Clone)]
+pub(crate) struct PrivateKey {
     role: KeyRole,
     name: KeyName,
     public_key: PublicKey,
@@ -46,22 +53,30 @@ impl SigningKey {
     ) -> Self {
         Self {
             tokens,
-            role,
-            name,
-            public_key,
+            key: PrivateKey {
+                role,
+                name,
+                public_key,
+            },
         }
     }
 
     /// Its name in the token.
     pub const fn name(&self) -> &KeyName {
-        &self.name
+        &self.key.name
     }
 
     /// What it is for.
     pub const fn role(&self) -> KeyRole {
-        self.role
+        self.key.role
     }
 
+    pub(crate) const fn private_key(&self) -> &PrivateKey {
+        &self.key
+    }
+}
+
+impl PrivateKey {
     /// Signs in a session of one of its tokens. A signature that is not this key's, or that was disturbed while
     /// it was computed and could betray the key, does not leave.
     pub(crate) fn sign_by(&self, worker: &mut Worker, message: &[u8]) -> Result<Vec<u8>, HsmError> {
@@ -79,7 +94,7 @@ impl SigningKey {
 
 impl fmt::Debug for SigningKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "SigningKey({} in {:?})", self.name, self.tokens)
+        write!(f, "SigningKey({} in {:?})", self.key.name, self.tokens)
     }
 }
 
@@ -87,12 +102,12 @@ impl Signer for SigningKey {
     type Error = HsmError;
 
     fn public_key(&self) -> &PublicKey {
-        &self.public_key
+        &self.key.public_key
     }
 
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>, HsmError> {
         self.tokens.on_one(|token| {
-            let (key, message) = (self.clone(), message.to_vec());
+            let (key, message) = (self.key.clone(), message.to_vec());
             token.run(OPERATION, move |worker| key.sign_by(worker, &message))
         })
     }

@@ -10,9 +10,9 @@ use crate::{HostError, error::refused};
 
 /// Enrolments under way. Strangers can begin them, so they are far fewer than what the HSM's queue
 /// and the database can bear.
-const ENROLMENTS: usize = 32;
+const ENROLMENTS: u16 = 32;
 /// Deliveries under way.
-const DELIVERIES: usize = 256;
+const DELIVERIES: u16 = 256;
 
 /// The limits of a host.
 #[derive(Debug)]
@@ -48,6 +48,13 @@ impl Limits {
             })
     }
 
+    /// Waits until no call is under way of those that go on when the caller has hung up, and lets no other
+    /// begin.
+    pub(crate) async fn close(&self) {
+        self.enrolments.close().await;
+        self.deliveries.close().await;
+    }
+
     /// Forgets callers who have been quiet for so long that they may call as if for the first time.
     pub(crate) fn forget_the_quiet(&self) {
         self.calls.retain_recent();
@@ -57,11 +64,17 @@ impl Limits {
 
 /// A number of calls that may be under way.
 #[derive(Clone, Debug)]
-pub(crate) struct Places(Arc<Semaphore>);
+pub(crate) struct Places {
+    free: Arc<Semaphore>,
+    all: u16,
+}
 
 impl Places {
-    fn new(number: usize) -> Self {
-        Self(Arc::new(Semaphore::new(number)))
+    fn new(all: u16) -> Self {
+        Self {
+            free: Arc::new(Semaphore::new(usize::from(all))),
+            all,
+        }
     }
 
     /// Takes a place; it is free again when the permit is dropped.
@@ -69,9 +82,16 @@ impl Places {
     /// # Errors
     /// There is none.
     pub(crate) fn take(&self) -> Result<OwnedSemaphorePermit, HostError> {
-        Arc::clone(&self.0)
+        Arc::clone(&self.free)
             .try_acquire_owned()
             .map_err(|_| refused(Reason::Overloaded, "too many calls are under way"))
+    }
+
+    /// Waits until no call is under way, and lets no other begin.
+    pub(crate) async fn close(&self) {
+        if let Ok(all) = self.free.acquire_many(self.all.into()).await {
+            all.forget();
+        }
     }
 }
 

@@ -136,23 +136,32 @@ pub async fn serve(host: Host, stop: impl Future<Output = ()>) -> Result<(), Ser
         .set_not_serving::<KeyDistributionServer<KeyDistributionService>>()
         .await;
     stopping.send_replace(true);
-    let outcome = tokio::time::timeout(config.stop_timeout, servers).await;
+    let finish = async {
+        let outcome = servers.await;
+        // Those whose callers have hung up, too: what they have claimed is still to be settled.
+        host.limits().close().await;
+        outcome
+    };
+    let outcome = tokio::time::timeout(config.stop_timeout, finish).await;
     if outcome.is_err() {
         tracing::warn!("calls in flight were cut off");
     }
-    let stopped = host.stop();
     if let Some(failure) = failure {
-        // Whatever else fails now: how the process ends is for the HSM's failure to say.
-        match tokio::time::timeout(config.stop_timeout, stopped).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::error!(%error, "the end is not on record"),
-            Err(_) => tracing::error!("the end is not on record: the database does not answer"),
-        }
-        return Err(ServeError::Hsm(failure));
+        return Err(end_with(&host, failure).await);
     }
-    stopped.await.map_err(StartError::one)?;
+    host.stop().await.map_err(StartError::one)?;
     outcome.unwrap_or(Ok(((), ()))).map_err(StartError::one)?;
     Ok(())
+}
+
+/// Whatever else fails now: how the process ends is for the HSM's failure to say.
+async fn end_with(host: &Host, failure: Failure) -> ServeError {
+    match tokio::time::timeout(host.config().stop_timeout, host.stop()).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::error!(%error, "the end is not on record"),
+        Err(_) => tracing::error!("the end is not on record: the database does not answer"),
+    }
+    ServeError::Hsm(failure)
 }
 
 /// The host is ready when key tokens can be made.

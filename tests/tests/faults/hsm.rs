@@ -243,3 +243,29 @@ fn a_stuck_hsm_ends_the_process_by_a_signal_also_when_the_database_is_held() {
     assert!(log.contains("the end is not on record"), "{log}");
     drop(holder);
 }
+
+#[test]
+fn calls_whose_terminal_has_hung_up_are_settled_before_the_host_ends() {
+    let lab = Lab::open(&SOFTHSM, &faulty());
+    let terminal = lab.terminal("FAULT-1");
+    // More than there are threads: some wait for their turn.
+    let nonces = 1..9;
+    lab.tell("delay C_SignInit 100000");
+    let mut faults = lab.faults();
+    let before = faults.count("C_SignInit").unwrap();
+    terminal.hang_up(nonces.clone(), || {
+        while faults.count("C_SignInit").unwrap() == before {
+            std::thread::yield_now();
+        }
+    });
+    let Lab { site, host, .. } = lab;
+    host.stop().unwrap();
+
+    let lab = Lab::restart(site, &faulty());
+    let states = lab.site.deliveries("FAULT-1").unwrap();
+    let settled = states
+        .iter()
+        .all(|state| state == "ISSUED" || state == "SUPERSEDED");
+    assert!(settled && !states.is_empty(), "{states:?}");
+    lab.verify_audit().unwrap();
+}

@@ -1,6 +1,10 @@
 //! A host whose HSM fails at command, and terminals with kept connections.
 
-use std::{fs, ops::Deref, time::Duration};
+use std::{
+    fs,
+    ops::{Deref, Range},
+    time::Duration,
+};
 
 use hsm_modules::TestModule;
 use kdh_proto::{
@@ -194,6 +198,21 @@ impl Bound<'_> {
             outcome
                 .map(tonic::Response::into_inner)
                 .map_err(|status| status.reason().unwrap())
+        }
+    }
+
+    /// Asks for keys with these nonces, and hangs up as soon as `begun` is over.
+    pub(crate) fn hang_up(self, nonces: Range<u8>, begun: impl FnOnce()) {
+        let calls: Vec<_> = nonces
+            .map(|nonce| {
+                let mut client = self.client.clone();
+                let call = async move { client.request_key(request(nonce)).await };
+                self.lab.runtime.spawn(call)
+            })
+            .collect();
+        begun();
+        for call in calls {
+            call.abort();
         }
     }
 

@@ -23,7 +23,7 @@ pub enum CeremonyError {
     },
     /// The HSM.
     #[error("HSM: {0}")]
-    Hsm(#[from] HsmError),
+    Hsm(HsmError),
     /// A certificate or revocation list could not be made.
     #[error("{0}")]
     Pki(String),
@@ -51,6 +51,13 @@ pub enum CeremonyError {
         /// The acts that stand, with what they made.
         standing: Vec<String>,
     },
+}
+
+// Its message holds that of the HSM's error, which is therefore not its source.
+impl From<HsmError> for CeremonyError {
+    fn from(error: HsmError) -> Self {
+        Self::Hsm(error)
+    }
 }
 
 impl CeremonyError {

@@ -3,8 +3,7 @@
 use std::path::Path;
 
 use hsm::{
-    HsmError, KeyStrength, Missing, Module, OpeningWay, PassedWay, Pin, SelfTestReport,
-    TokenConfig, TokenInfo,
+    HsmError, KeyRole, KeyStrength, Missing, Module, OpeningWay, Pin, TokenConfig, TokenInfo,
 };
 use serde::Serialize;
 use tr34::{ContentCipher, KeyKind, OaepHash};
@@ -196,7 +195,7 @@ pub fn check(module: &Path, label: &str, pin: &Pin) -> Result<Report, CeremonyEr
         combining: found.combining.as_ref().ok().map(ToString::to_string),
         limits_keys: found.limiting.is_ok(),
         oaep: found.oaep.iter().map(|hash| word(*hash)).collect(),
-        self_test: passed.map(in_words),
+        self_test: passed.map(ToString::to_string),
         mechanisms: mechanisms(&found.mechanisms),
         can_serve: passed.is_some() && keys.iter().all(|key| key.strong),
         keys,
@@ -216,22 +215,17 @@ fn preferred(opening: &Result<Vec<OpeningWay>, Missing>) -> Option<String> {
     Some(ways.first()?.to_string())
 }
 
-fn in_words(passed: &SelfTestReport) -> String {
-    let mut ways = Vec::new();
-    for PassedWay { way, sealed, .. } in &passed.ways {
-        for cipher in ContentCipher::ALL {
-            let kinds = sealed.iter().filter(|(_, under)| *under == cipher);
-            let kinds: Vec<_> = kinds.map(|(kind, _)| kind.name()).collect();
-            if !kinds.is_empty() {
-                ways.push(format!("by {way} under {cipher}: {}", kinds.join(", ")));
-            }
-        }
+/// What a key is for does not stand in the token: keys that sign look alike.
+fn in_short(role: KeyRole) -> String {
+    match role {
+        KeyRole::RootCa
+        | KeyRole::IssuingCa
+        | KeyRole::KdhSigning
+        | KeyRole::TlsServer
+        | KeyRole::Operator
+        | KeyRole::KrdAuthentication => "signing key".to_owned(),
+        KeyRole::KrdEncryption | KeyRole::TransportKey | KeyRole::LoadedKey => role.to_string(),
     }
-    format!(
-        "throw-away keys were sealed and opened, Ke under RSA-OAEP with {}, {}",
-        word(passed.oaep),
-        ways.join("; ")
-    )
 }
 
 fn mechanisms(listed: &[String]) -> Vec<Mechanism> {
@@ -249,7 +243,7 @@ fn key(found: KeyStrength) -> Key {
         // From the token, to a screen.
         label: escaped(&found.key.label),
         kind: found.key.kind,
-        role: found.role.to_string(),
+        role: in_short(found.role),
         strong: found.weaknesses.is_empty(),
         weaknesses: found.weaknesses,
         allowed_mechanisms: found.allowed_mechanisms,

@@ -221,6 +221,7 @@ fn hsm_check(arguments: &HsmCheck) -> anyhow::Result<ExitCode> {
 fn print_report(report: &hsm_check::Report) {
     let word = |way: &Option<String>| way.clone().unwrap_or_else(|| "not possible".to_owned());
     let mut table = comfy_table::Table::new();
+    table.set_content_arrangement(comfy_table::ContentArrangement::Dynamic);
     table.add_row(["module", &report.module]);
     table.add_row(["token", &report.token]);
     table.add_row(["key tokens are sealed by", &word(&report.sealing)]);
@@ -242,6 +243,7 @@ fn print_report(report: &hsm_check::Report) {
     }
     println!("{table}");
     let mut table = comfy_table::Table::new();
+    table.set_content_arrangement(comfy_table::ContentArrangement::Dynamic);
     table.set_header(["mechanism", "listed", "for"]);
     for mechanism in &report.mechanisms {
         let listed = if mechanism.listed { "yes" } else { "no" };
@@ -250,6 +252,7 @@ fn print_report(report: &hsm_check::Report) {
     println!("{table}");
     if !report.keys.is_empty() {
         let mut table = comfy_table::Table::new();
+        table.set_content_arrangement(comfy_table::ContentArrangement::Dynamic);
         table.set_header(["key", "kind", "could be", "as strong as that", "limited to"]);
         for key in &report.keys {
             let strong = if key.strong { "yes" } else { "no" };

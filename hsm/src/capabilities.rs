@@ -154,6 +154,29 @@ impl SelfTestReport {
     }
 }
 
+impl fmt::Display for SelfTestReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let hash = match self.oaep {
+            OaepHash::Sha1 => "sha1",
+            OaepHash::Sha256 => "sha256",
+        };
+        write!(
+            f,
+            "throw-away keys were sealed and opened, Ke under RSA-OAEP with {hash}"
+        )?;
+        for PassedWay { way, sealed, .. } in &self.ways {
+            for cipher in ContentCipher::ALL {
+                let kinds = sealed.iter().filter(|(_, under)| *under == cipher);
+                let kinds: Vec<_> = kinds.map(|(kind, _)| kind.name()).collect();
+                if !kinds.is_empty() {
+                    write!(f, "; by {way} under {cipher}: {}", kinds.join(", "))?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
 impl fmt::Display for SealingWay {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -219,9 +219,9 @@ pub fn check(config: &Config, now: OffsetDateTime, with_hsm: bool) -> Result<(),
     let mut faults = certificate_faults(config, now);
     let certificates = &config.certificates;
     let kdh_credential = Credentials::new(certificates.ca_kdh.clone());
-    for (issuer, path) in [
-        (&certificates.ca_krd, &certificates.crl_ca_krd),
-        (&certificates.ca_kdh, &certificates.crl_ca_kdh),
+    for (key, issuer, path) in [
+        ("crl-ca-krd", &certificates.ca_krd, &certificates.crl_ca_krd),
+        ("crl-ca-kdh", &certificates.ca_kdh, &certificates.crl_ca_kdh),
     ] {
         let verified = std::fs::read(path)
             .map_err(|error| error.to_string())
@@ -234,11 +234,16 @@ pub fn check(config: &Config, now: OffsetDateTime, with_hsm: bool) -> Result<(),
                 faults.extend(kdh_fault(config, &kdh_credential, &crl, now));
             }
             Ok(_) => {}
-            Err(error) => faults.push(format!("revocation list {}: {error}", path.display())),
+            Err(error) => {
+                faults.push(format!("certificates.{key}: {}: {error}", path.display()));
+            }
         }
     }
-    if with_hsm && let Err(StartError(found)) = HostKeys::open(config).map(drop) {
-        faults.extend(found);
+    if with_hsm {
+        match HostKeys::open(config) {
+            Ok(keys) => faults.extend(keys.absences()),
+            Err(StartError(found)) => faults.extend(found),
+        }
     }
     if faults.is_empty() {
         Ok(())

@@ -125,7 +125,9 @@ impl HostKeys {
                 "kdh-token: this HSM cannot seal key tokens: {error}"
             ))
         })?;
-        tracing::info!(?reports, "the HSM sealed and opened a throw-away key");
+        for report in &reports {
+            tracing::info!("self-test of kdh-token: {report}");
+        }
         if config.ke_for_tdea == KeForTdea::Tdea {
             require_tdea(&reports)?;
             tracing::warn!("ke-for-tdea = \"tdea\": TDEA keys travel under a Ke for TDEA");
@@ -151,6 +153,24 @@ impl HostKeys {
     pub(crate) fn master_key(&self, label: &str) -> Result<FoundKey, HsmError> {
         self.kdh_tokens
             .secret_key(KeyRole::TransportKey, &KeyName::new(label)?)
+    }
+
+    /// Tokens without which a host would start, in words.
+    pub(crate) fn absences(&self) -> Vec<String> {
+        let groups = [
+            ("issuing-token", &self.issuing_tokens),
+            ("kdh-token", &self.kdh_tokens),
+        ];
+        let absent = |(section, tokens): (&str, &TokenGroup)| {
+            let reasons = tokens.members().iter().filter_map(|token| match token.health() {
+                Health::Lost { reason } => Some(format!(
+                    "{section}: {token:?} is not there ({reason}): a host would start without it"
+                )),
+                Health::Ready | Health::Failed(_) => None,
+            });
+            reasons.collect::<Vec<_>>()
+        };
+        groups.into_iter().flat_map(absent).collect()
     }
 
     /// Whether key tokens can be made.

@@ -133,7 +133,10 @@ fn advice(reason: Reason) -> Option<&'static str> {
             "look whether your certificate is current, an operator's, and issued by the host's \
              CA_OPS",
         ),
-        Reason::NotFound => Some("look for it with the list commands; names are case-sensitive"),
+        Reason::NotFound => Some(
+            "look for it with the list commands, for a key that is not registered yet with \
+             kdh-ceremony hsm check; names are case-sensitive",
+        ),
         Reason::AlreadyExists => Some("choose another name, or go on with what is there"),
         Reason::WrongState => Some("see its state with \"kdhctl device show\""),
         Reason::KcvMismatch => Some(

@@ -1,7 +1,7 @@
 //! Answers as people and programs read them. The JSON has the keys of the interface's messages and
 //! is stable; the text is not.
 
-use comfy_table::{LineStyle, Table, TableStyle};
+use comfy_table::{ContentArrangement, LineStyle, Table, TableStyle};
 use kdh_proto::v1::{
     ActivationCode, Assignment, AuditRecord, Delivery, Device, Key, KeyCheckValue,
     ShowDeviceResponse,
@@ -229,6 +229,7 @@ fn all<T>(items: &[T], one: fn(&T) -> Value) -> Value {
 
 fn device_text(device: &Device) -> String {
     let mut table = Table::new();
+    table.set_content_arrangement(ContentArrangement::Dynamic);
     table.load_style(TableStyle::new());
     for (name, value) in [
         ("Serial number", &device.serial_number),
@@ -288,6 +289,7 @@ fn dash(text: &str) -> String {
 
 fn table<const N: usize>(header: [&str; N], rows: impl Iterator<Item = [String; N]>) -> String {
     let mut table = Table::new();
+    table.set_content_arrangement(ContentArrangement::Dynamic);
     let line = LineStyle::none().fill('─');
     table.load_style(TableStyle::new().header_separator(line));
     table.set_header(header).add_rows(rows);

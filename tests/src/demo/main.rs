@@ -20,8 +20,9 @@ use crate::{
     narrator::{Narrator, print},
 };
 
-/// What a demonstration leaves in its folder, and the next one removes.
-const LEFT: [&str; 5] = ["site", "evidence", "host.json", "kdhctl", "krd"];
+/// What a demonstration leaves in its folder, and the next one removes. The evidence of a whole one stays
+/// until there is new evidence.
+const LEFT: [&str; 4] = ["site", "host.json", "kdhctl", "krd"];
 
 /// Shows the whole job of a key distribution host.
 #[derive(Parser)]

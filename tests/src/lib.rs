@@ -49,5 +49,8 @@ macro_rules! on_every_module {
         mod kryoptic {
             $(#[test] fn $test() { super::$test(&hsm_modules::KRYOPTIC); })+
         }
+        mod nss {
+            $(#[test] fn $test() { super::$test(&hsm_modules::NSS); })+
+        }
     };
 }

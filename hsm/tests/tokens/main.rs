@@ -10,6 +10,7 @@ mod software;
 mod boundary;
 mod combining;
 mod keys;
+mod published;
 mod records;
 mod sealing;
 mod terminal;

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use hsm::{
-    KeyStrength, Missing, Module, OpeningWay, PassedWay, Pin, SelfTestReport, TokenConfig,
-    TokenInfo,
+    HsmError, KeyStrength, Missing, Module, OpeningWay, PassedWay, Pin, SelfTestReport,
+    TokenConfig, TokenInfo,
 };
 use serde::Serialize;
 use tr34::{ContentCipher, KeyKind, OaepHash};
@@ -54,6 +54,8 @@ pub struct Report {
     pub opening_under_tdea: Option<String>,
     /// The way in which components would be combined.
     pub combining: Option<String>,
+    /// Whether new keys are limited to the mechanisms that their role is used with.
+    pub limits_keys: bool,
     /// The hashes with which a throw-away key was sealed and opened.
     pub oaep: Vec<&'static str>,
     /// What was sealed and opened to find that out, in words.
@@ -128,7 +130,9 @@ pub fn check(module: &Path, label: &str, pin: &Pin) -> Result<Report, CeremonyEr
     let mut config = TokenConfig::new(label);
     config.workers = 1;
     let token = module.open(&config, pin)?;
-    let info = token.info().clone();
+    let info = token.info().ok_or_else(|| HsmError::TokenNotFound {
+        label: label.to_owned(),
+    })?;
     let found = token.capabilities()?;
     let mut problems = Vec::new();
     for (what, missing) in [
@@ -138,6 +142,10 @@ pub fn check(module: &Path, label: &str, pin: &Pin) -> Result<Report, CeremonyEr
             found.opening.as_ref().err(),
         ),
         ("cannot combine components", found.combining.as_ref().err()),
+        (
+            "does not limit keys to mechanisms",
+            found.limiting.as_ref().err(),
+        ),
     ] {
         problems.extend(missing.map(|missing| format!("{what}: {missing}")));
     }
@@ -186,6 +194,7 @@ pub fn check(module: &Path, label: &str, pin: &Pin) -> Result<Report, CeremonyEr
         opening: preferred(&found.opening),
         opening_under_tdea: preferred(&found.opening_under_tdea),
         combining: found.combining.as_ref().ok().map(ToString::to_string),
+        limits_keys: found.limiting.is_ok(),
         oaep: found.oaep.iter().map(|hash| word(*hash)).collect(),
         self_test: passed.map(in_words),
         mechanisms: mechanisms(&found.mechanisms),

@@ -233,6 +233,8 @@ fn print_report(report: &hsm_check::Report) {
         "the same, under TDEA, by",
         &word(&report.opening_under_tdea),
     ]);
+    let limits = if report.limits_keys { "yes" } else { "no" };
+    table.add_row(["keys are limited to mechanisms", limits]);
     let self_test = report.self_test.as_deref().unwrap_or("failed");
     table.add_row(["self-test", self_test]);
     for speed in &report.speed {

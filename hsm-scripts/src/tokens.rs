@@ -62,7 +62,9 @@ pub(crate) fn open(plan: &Plan, name: &str) -> Result<Opened, CeremonyError> {
     let module = Module::load(&settings.module)?;
     let library = module.describe()?;
     let token = module.open(&config, &pin)?;
-    let info = token.info();
+    let info = token.info().ok_or_else(|| HsmError::TokenNotFound {
+        label: settings.label.clone(),
+    })?;
     let detail = json!({
         "name": name,
         "label": info.label,

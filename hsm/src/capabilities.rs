@@ -51,6 +51,8 @@ pub struct Capabilities {
     pub oaep: Vec<OaepHash>,
     /// How components are combined.
     pub combining: Result<CombiningWay, Missing>,
+    /// Whether a key that is limited to a mechanism (`CKA_ALLOWED_MECHANISMS`) is used with no other.
+    pub limiting: Result<(), Missing>,
     /// The mechanisms that the token lists, `CKM_...`, sorted.
     pub mechanisms: Vec<String>,
 }
@@ -82,6 +84,7 @@ impl Capabilities {
         self_tests: &self_test::Sealing,
         opening: &Opening,
         combining: Result<CombiningWay, Missing>,
+        limiting: Result<(), Missing>,
         mechanisms: &[MechanismType],
     ) -> Self {
         let passed = || self_tests.iter().filter_map(|(_, test)| test.as_ref().ok());
@@ -94,6 +97,7 @@ impl Capabilities {
             opening_under_tdea: opening.ways(ContentCipher::DesEde3Cbc),
             oaep: passed().map(|report| report.oaep).collect(),
             combining,
+            limiting,
             mechanisms,
         }
     }

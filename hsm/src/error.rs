@@ -91,16 +91,14 @@ pub enum HsmError {
         label: String,
     },
     /// The key can be used or taken out in ways that its role forbids.
-    #[error("key {label} is weaker than its role: {attribute} is not {expected} ({reason})")]
+    #[error("key {label} is weaker than its role: {attribute} {how}")]
     WeakKey {
         /// The key.
         label: String,
         /// The attribute, `CKA_...`.
         attribute: &'static str,
-        /// What it should be.
-        expected: bool,
-        /// Why.
-        reason: &'static str,
+        /// What is wrong with it, and why it matters.
+        how: String,
     },
     /// The key's role does not do this.
     #[error("{operation} is not for a key of the role {role}")]
@@ -241,6 +239,33 @@ impl HsmError {
             }
             other => other,
         }
+    }
+
+    /// Whether an opening that failed so may succeed when the token is back. Whatever else stops it has a
+    /// cause that somebody has to remove; and what a login says of the PIN may cost a try.
+    pub(crate) fn is_absence(&self) -> bool {
+        const GONE: [RvError; 2] = [RvError::GeneralError, RvError::FunctionFailed];
+        match self {
+            Self::TokenNotFound { .. } | Self::Unavailable { .. } => true,
+            Self::Call { code, function, .. } => {
+                GONE.map(code_name).contains(code) && function != "C_Login"
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether the module refused a template, as it does when an attribute is unknown to it or not to be
+    /// set.
+    pub(crate) fn is_refused_attribute(&self) -> bool {
+        const REFUSALS: [RvError; 5] = [
+            RvError::AttributeTypeInvalid,
+            RvError::AttributeValueInvalid,
+            RvError::AttributeReadOnly,
+            RvError::TemplateInconsistent,
+            // NSS, of an attribute for which its database has no column.
+            RvError::GeneralError,
+        ];
+        matches!(self, Self::Call { code, .. } if REFUSALS.map(code_name).contains(code))
     }
 
     /// Whether the module said that its device failed.

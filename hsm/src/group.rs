@@ -13,15 +13,15 @@ use tr34::OaepHash;
 
 use crate::{
     Failure, Health, HsmError, Kcv, KeyName, KeyRole, SealRequest, SealedKeyBlock, SecretKey,
-    SelfTestReport, SigningKey, Token, known::Known, pool::DEADLINE,
+    SelfTestReport, SigningKey, Token, known::Known, pool::DEADLINE, worker::Worker,
 };
 
 /// A token, or several in as many HSMs or slots that hold the same keys: of the same names, and the
 /// same by their public halves and check values. Clones share them.
 ///
 /// Work goes to those that are healthy, in turn. What one could not take or lost at once goes to
-/// another; what one did not answer in time has failed. One that was lost takes part again when it is back
-/// and holds the keys that the others hold.
+/// another; what one did not answer in time has failed. One that was lost, or was not there from the
+/// start, takes part when it is back and holds the keys that the others hold.
 #[derive(Clone)]
 pub struct TokenGroup {
     members: Arc<[Token]>,
@@ -43,6 +43,29 @@ pub struct SignedDraft<D> {
     pub signing: Duration,
 }
 
+/// A secret key that every healthy token was seen to hold.
+#[derive(Clone, Debug)]
+pub struct FoundKey {
+    key: SecretKey,
+    kcv: Kcv,
+    asked: Asked,
+}
+
+impl FoundKey {
+    /// The key.
+    pub const fn key(&self) -> &SecretKey {
+        &self.key
+    }
+
+    /// Its check value.
+    pub const fn kcv(&self) -> &Kcv {
+        &self.kcv
+    }
+}
+
+/// Of each token, the generation in which it was asked for a key.
+type Asked = Vec<Option<u64>>;
+
 impl From<Token> for TokenGroup {
     fn from(token: Token) -> Self {
         Self::new(token, Vec::new())
@@ -63,6 +86,12 @@ impl TokenGroup {
     /// The tokens.
     pub fn members(&self) -> &[Token] {
         &self.members
+    }
+
+    /// How long a call may take, waiting included: where they differ, the longest.
+    pub fn deadline(&self) -> Duration {
+        let deadlines = self.members().iter().map(Token::deadline);
+        deadlines.max().unwrap_or_default()
     }
 
     /// Ready if any of them is; failed if all of them are.
@@ -97,8 +126,11 @@ impl TokenGroup {
     /// In some token there is not exactly one, or it is weaker than its role, does not sign (any more),
     /// or is another one than elsewhere.
     pub fn signing_key(&self, role: KeyRole, name: &KeyName) -> Result<SigningKey, HsmError> {
-        let public_key = self.on_each(name, |token| token.public_key(role, name))?;
-        self.remember(|known| known.pair(role, name.clone(), public_key.clone()));
+        let answers = self.on_each("find a signing key", |token| token.public_key(role, name))?;
+        let (public_key, asked) = self.same(name, answers)?;
+        self.remember(&asked, |known| {
+            known.pair(role, name.clone(), public_key.clone());
+        });
         // Has turns of its own: who seals and signs by turns would have one seal and another one sign.
         let tokens = Self {
             members: Arc::clone(&self.members),
@@ -112,39 +144,50 @@ impl TokenGroup {
     /// # Errors
     /// In some token there is not exactly one, or it is weaker than its role, or another one than
     /// elsewhere; the role is not a secret key's.
-    pub fn secret_key(&self, role: KeyRole, name: &KeyName) -> Result<(SecretKey, Kcv), HsmError> {
-        self.on_each(name, |token| {
+    pub fn secret_key(&self, role: KeyRole, name: &KeyName) -> Result<FoundKey, HsmError> {
+        let answers = self.on_each("find a secret key", |token| {
             let key = token.secret_key(role, name)?;
             let kcv = token.kcv(&key)?;
             Ok((key, kcv))
-        })
+        })?;
+        let ((key, kcv), asked) = self.same(name, answers)?;
+        Ok(FoundKey { key, kcv, asked })
     }
 
-    /// A token that was lost is not back before it holds this key again, with this check value.
-    pub fn require_from_now_on(&self, key: &SecretKey, kcv: &Kcv) {
-        self.remember(|known| known.secret(key.clone(), kcv.clone()));
+    /// A token that was lost is not back before it holds this key again, with this check value, and can
+    /// serve such a request.
+    pub fn require_from_now_on(&self, found: &FoundKey, request: &SealRequest<'_>) {
+        self.remember(&found.asked, |known| {
+            known.secret(found.key.clone(), found.kcv.clone(), request);
+        });
     }
 
-    /// As [`Token::self_test`], of each.
+    /// As [`Token::self_test`], of each that is healthy. One that was not there is not back before it
+    /// has passed as well.
     ///
     /// # Errors
-    /// One of them fails.
+    /// One of them fails, or there is none.
     pub fn self_test(&self, oaep: OaepHash) -> Result<Vec<&SelfTestReport>, HsmError> {
-        let tests = self.members().iter().map(|token| token.self_test(oaep));
-        tests.collect()
+        // Those that come back meanwhile are asked below.
+        for member in self.members() {
+            member.remember(member.generation(), |known| known.self_test(oaep));
+        }
+        let answers = self.on_each("self-test", |token| token.self_test(oaep))?;
+        let reports = answers.into_iter().flatten();
+        Ok(reports.map(|(_, report)| report).collect())
     }
 
-    /// As [`Token::verify_sealable`], by each.
+    /// As [`Token::verify_sealable`], by each that is healthy.
     ///
     /// # Errors
-    /// One of them could not.
+    /// One of them could not, or there is none.
     pub fn verify_sealable(
         &self,
         key: &SecretKey,
         request: &SealRequest<'_>,
     ) -> Result<(), HsmError> {
-        let mut members = self.members().iter();
-        members.try_for_each(|token| token.verify_sealable(key, request))
+        self.on_each("seal", |token| token.verify_sealable(key, request))
+            .map(drop)
     }
 
     /// As [`Token::seal`], by one of them.
@@ -162,9 +205,12 @@ impl TokenGroup {
     /// Seals as [`Self::seal`] does and signs what `draft` makes of the key block, as one job of one token:
     /// who asks waits once. `signer` is a key of these tokens.
     ///
+    /// No thread waits with the caller, so [`Self::deadline`] is the caller's to keep: a call into the module
+    /// that never returns is awaited for ever.
+    ///
     /// # Errors
     /// As [`Token::seal`], `draft`'s own, and what signing can fail with.
-    pub fn seal_and_sign<D, E>(
+    pub async fn seal_and_sign<D, E>(
         &self,
         key: &SecretKey,
         request: &SealRequest<'_>,
@@ -175,11 +221,18 @@ impl TokenGroup {
         D: AsRef<[u8]> + Send + 'static,
         E: From<HsmError> + Send + 'static,
     {
-        self.on_one(|token| {
+        let mut failed = None;
+        for token in self.candidates() {
             let asked = Instant::now();
-            let plan = token.plan(key, request)?;
+            let plan = match token.plan(key, request) {
+                Err(error) if may_succeed_elsewhere(&error) => {
+                    failed = Some(error);
+                    continue;
+                }
+                plan => plan?,
+            };
             let (key, signer, draft) = (key.clone(), signer.clone(), draft.clone());
-            token.run("seal and sign", move |worker| {
+            let work = move |worker: &mut Worker| {
                 let queued = asked.elapsed();
                 let begun = Instant::now();
                 let kn = worker.key(key.role(), key.name())?;
@@ -198,8 +251,13 @@ impl TokenGroup {
                     sealing,
                     signing: begun.elapsed(),
                 }))
-            })
-        })?
+            };
+            match token.answer("seal and sign", work).await {
+                Err(error) if may_succeed_elsewhere(&error) => failed = Some(error),
+                outcome => return outcome?,
+            }
+        }
+        Err(failed.unwrap_or(HsmError::Busy).into())
     }
 
     /// By a healthy one, each in its turn. If there is none, one says why.
@@ -207,49 +265,90 @@ impl TokenGroup {
         &self,
         work: impl Fn(&Token) -> Result<T, HsmError>,
     ) -> Result<T, HsmError> {
-        let turn = self.turn.fetch_add(1, Ordering::Relaxed) % self.members.len();
-        let (before, from) = self.members.split_at(turn);
-        let in_turn = || from.iter().chain(before);
-        let healthy = in_turn().filter(|token| token.health().is_ready());
         let mut failed = None;
-        for token in healthy {
+        for token in self.candidates() {
             match work(token) {
                 Err(error) if may_succeed_elsewhere(&error) => failed = Some(error),
                 outcome => return outcome,
             }
         }
-        match (failed, in_turn().next()) {
-            (Some(error), _) => Err(error),
-            (None, Some(token)) => work(token),
-            (None, None) => Err(HsmError::Busy),
-        }
+        Err(failed.unwrap_or(HsmError::Busy))
     }
 
-    /// By each that is healthy, with one result. If there is none, one says why.
-    fn on_each<T: PartialEq>(
+    /// Those that are healthy, from the one whose turn it is; if none is, that one.
+    fn candidates(&self) -> impl Iterator<Item = &Token> + use<'_> {
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed) % self.members.len();
+        let (before, from) = self.members.split_at(turn);
+        let in_turn = from.iter().chain(before);
+        let none = !self.members.iter().any(|token| token.health().is_ready());
+        let first = from.iter().take(usize::from(none));
+        in_turn
+            .filter(|token| token.health().is_ready())
+            .chain(first)
+    }
+
+    /// By each that is healthy and stays so: of each what it said, and in which generation.
+    ///
+    /// # Errors
+    /// `work`'s, of any of them; [`HsmError::Unavailable`] if there is none.
+    fn on_each<'t, T>(
+        &'t self,
+        operation: &'static str,
+        work: impl Fn(&'t Token) -> Result<T, HsmError>,
+    ) -> Result<Vec<Option<(u64, T)>>, HsmError> {
+        let ask = |token: &'t Token| {
+            let Some(generation) = token.generation() else {
+                return Ok(None);
+            };
+            match work(token) {
+                Ok(answer) => Ok(Some((generation, answer))),
+                Err(_) if !token.health().is_ready() => Ok(None),
+                Err(error) => Err(error),
+            }
+        };
+        let answers: Result<Vec<_>, HsmError> = self.members().iter().map(ask).collect();
+        let answers = answers?;
+        if answers.iter().all(Option::is_none) {
+            return Err(HsmError::Unavailable {
+                operation,
+                reason: self.health().to_string(),
+            });
+        }
+        Ok(answers)
+    }
+
+    /// What all that were asked say of a key.
+    ///
+    /// # Errors
+    /// One says something else than another.
+    fn same<T: PartialEq>(
         &self,
         name: &KeyName,
-        work: impl Fn(&Token) -> Result<T, HsmError>,
-    ) -> Result<T, HsmError> {
-        let mut members = self.members().iter();
+        answers: Vec<Option<(u64, T)>>,
+    ) -> Result<(T, Asked), HsmError> {
         let mut found = None;
-        for token in members.by_ref().filter(|token| token.health().is_ready()) {
-            let this = work(token)?;
+        let mut asked = Asked::new();
+        for (token, answer) in self.members().iter().zip(answers) {
+            asked.push(answer.as_ref().map(|(generation, _)| *generation));
+            let Some((_, this)) = answer else { continue };
             if found.as_ref().is_some_and(|found| *found != this) {
                 return Err(HsmError::KeyDiffers {
                     label: name.label().to_owned(),
-                    token: format!("{} ({})", token.info().label, token.info().serial),
+                    token: token.title(),
                 });
             }
             found = Some(this);
         }
-        found.map_or_else(|| self.on_one(work), Ok)
+        let found = found.ok_or_else(|| HsmError::KeyNotFound {
+            label: name.label().to_owned(),
+        });
+        Ok((found?, asked))
     }
 
-    /// What each must hold, those that are away as well when they are back.
-    fn remember(&self, key: impl Fn(&mut Known)) {
-        for member in self.members() {
-            member.remember(&key);
+    /// What each must hold: those that were not asked before they do anything more.
+    fn remember(&self, asked: &[Option<u64>], add: impl Fn(&mut Known)) {
+        for (member, asked) in self.members().iter().zip(asked) {
+            member.remember(*asked, &add);
         }
     }
 }

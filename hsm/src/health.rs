@@ -22,8 +22,8 @@ pub enum Health {
 /// Why a token is not tried any more.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// After it came back it refused the PIN that it took before, which was tried once: another try
-    /// brings it closer to locking.
+    /// When it came back it refused the PIN, which was tried once: another try brings it closer to
+    /// locking.
     PinRefused {
         /// The token's label.
         token: String,
@@ -60,8 +60,8 @@ impl fmt::Display for Failure {
         match self {
             Self::PinRefused { token } => write!(
                 f,
-                "token {token} came back and refuses its PIN, which was tried once and will not be \
-                 tried again: put the right PIN into its file, and start anew"
+                "token {token} refuses its PIN, which was tried once and will not be tried again: put \
+                 the right PIN into its file, and start anew"
             ),
             Self::Stuck { token, calls } => write!(
                 f,

@@ -1,6 +1,6 @@
 //! Finding objects, and reading back what they are.
 
-use std::num::NonZeroUsize;
+use std::{fmt, num::NonZeroUsize};
 
 use cryptoki::{
     mechanism::Mechanism,
@@ -15,7 +15,9 @@ use crate::{
     answer::filled,
     error::CallResult,
     keys::generate_aes,
+    limit::Limit,
     template::{Flag, MEASURING_KEY, Setting},
+    worker::Workplace,
 };
 
 /// DER of the object identifier of P-256: what `CKA_EC_PARAMS` holds.
@@ -115,29 +117,53 @@ pub(crate) fn require_role(
     key: ObjectHandle,
     role: KeyRole,
     name: &KeyName,
-    accept_imported: bool,
+    place: &Workplace,
 ) -> Result<(), HsmError> {
     let label = name.label();
-    let flags = Flags::read(session, key, &Flag::ALL).with_key("read a key's attributes", label)?;
-    match weaknesses(&flags, role, accept_imported).into_iter().next() {
+    let traits = Traits {
+        flags: Flags::read(session, key, &Flag::ALL).with_key("read a key's attributes", label)?,
+        limit: Limit::read(session, key, label)?,
+    };
+    match weaknesses(&traits, role, place).into_iter().next() {
         None => Ok(()),
         Some(weakness) => Err(HsmError::WeakKey {
             label: label.to_owned(),
-            attribute: weakness.flag.name(),
-            expected: weakness.expected,
-            reason: weakness.reason,
+            attribute: weakness.attribute,
+            how: weakness.how,
         }),
     }
 }
 
-/// An attribute that is not what a key's role says.
-pub(crate) struct Weakness {
-    pub(crate) flag: Flag,
-    pub(crate) expected: bool,
-    pub(crate) reason: &'static str,
+/// What makes a key strong or weak.
+pub(crate) struct Traits {
+    pub(crate) flags: Flags,
+    pub(crate) limit: Limit,
 }
 
-pub(crate) fn weaknesses(flags: &Flags, role: KeyRole, accept_imported: bool) -> Vec<Weakness> {
+/// An attribute that is not what a key's role says.
+pub(crate) struct Weakness {
+    attribute: &'static str,
+    how: String,
+}
+
+impl Weakness {
+    fn new(flag: Flag, expected: bool, reason: &str) -> Self {
+        let is = if expected { "is not" } else { "is" };
+        Self {
+            attribute: flag.name(),
+            how: format!("{is} set ({reason})"),
+        }
+    }
+}
+
+impl fmt::Display for Weakness {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.attribute, self.how)
+    }
+}
+
+pub(crate) fn weaknesses(traits: &Traits, role: KeyRole, place: &Workplace) -> Vec<Weakness> {
+    let Traits { flags, limit } = traits;
     let mut weaknesses = Vec::new();
     for rule in role.template().rules {
         let Setting::Is(expected) = rule.setting else {
@@ -146,23 +172,22 @@ pub(crate) fn weaknesses(flags: &Flags, role: KeyRole, accept_imported: bool) ->
         // PKCS#11's defaults, at their weakest, for what the module does not give.
         let when_absent = matches!(rule.flag, Flag::Extractable | Flag::Modifiable);
         if flags.value(rule.flag).unwrap_or(when_absent) != expected {
-            weaknesses.push(Weakness {
-                flag: rule.flag,
-                expected,
-                reason: rule.reason,
-            });
+            weaknesses.push(Weakness::new(rule.flag, expected, rule.reason));
         }
     }
-    if role.is_pair() && !accept_imported {
+    if role.is_pair() && !place.accept_imported_keys {
         for flag in [Flag::AlwaysSensitive, Flag::NeverExtractable] {
             if flags.value(flag) == Some(false) {
-                weaknesses.push(Weakness {
-                    flag,
-                    expected: true,
-                    reason: "a pair is made in the token and was nowhere else",
-                });
+                let reason = "a pair is made in the token and was nowhere else";
+                weaknesses.push(Weakness::new(flag, true, reason));
             }
         }
+    }
+    if let Some(mechanism) = limit.excess(role.template(), place.rsa()) {
+        weaknesses.push(Weakness {
+            attribute: "CKA_ALLOWED_MECHANISMS",
+            how: format!("allows {mechanism}, which its role has no use for"),
+        });
     }
     weaknesses
 }

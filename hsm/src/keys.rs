@@ -13,9 +13,10 @@ use crate::{
     HsmError, KeyName, KeyPairKind, KeyRole,
     error::CallResult,
     inspect::{
-        Flags, P256_PARAMS, Weakness, find_keys, key_kind, public_key, require_free, require_role,
+        Flags, P256_PARAMS, Traits, find_keys, key_kind, public_key, require_free, require_role,
         weaknesses,
     },
+    limit::{self, Limit},
     template::{Flag, Lives, PUBLIC_HALF, Template},
     worker::{Ephemeral, Worker},
 };
@@ -110,7 +111,7 @@ pub struct KeyStrength {
     pub role: KeyRole,
     /// Each attribute that makes it weaker than that role demands, in words.
     pub weaknesses: Vec<String>,
-    /// The mechanisms that it is limited to (`CKA_ALLOWED_MECHANISMS`); `None` if to none.
+    /// The mechanisms that it is limited to (`CKA_ALLOWED_MECHANISMS`); `None` if it is not.
     pub allowed_mechanisms: Option<Vec<String>>,
 }
 
@@ -133,7 +134,8 @@ pub(crate) fn generate_key_pair(
         attributes
     };
     let mut public = named(PUBLIC_HALF.attributes(Lives::InToken));
-    let private = named(role.template().attributes(Lives::InToken));
+    let template = role.template();
+    let private = named(template.attributes(Lives::InToken));
     let mechanism = match kind {
         KeyPairKind::Rsa { bits } => {
             let bits = bits.try_into().during(operation)?;
@@ -146,13 +148,18 @@ pub(crate) fn generate_key_pair(
             Mechanism::EccKeyPairGen
         }
     };
-    let (public, private) = session
-        .generate_key_pair(&mechanism, &public, &private)
-        .with_key(operation, name.label())?;
+    let limit = limit::of_pair(template, kind, worker.place.rsa());
+    let (public, private) = limit::make(&limit, |limit| {
+        let private = [&private[..], limit.as_slice()].concat();
+        session
+            .generate_key_pair(&mechanism, &public, &private)
+            .with_key(operation, name.label())
+    })?;
 
     // Until it is known to be what was asked for, the pair goes with any error.
     let halves = [public, private].map(|half| Ephemeral::new(session, half));
-    require_role(session, private, role, name, false)?;
+    require_role(session, private, role, name, &worker.place)?;
+    limit::require(session, private, &limit, name.label())?;
     let public_key = public_key(session, private, name)?;
     for half in halves {
         half.keep();
@@ -247,24 +254,23 @@ pub(crate) fn list(session: &Session) -> Result<Vec<KeySummary>, HsmError> {
 }
 
 /// How strong each private and secret key is.
-pub(crate) fn strengths(session: &Session) -> Result<Vec<KeyStrength>, HsmError> {
-    let in_words = |weakness: &Weakness| {
-        let is = if weakness.expected { "is not" } else { "is" };
-        let name = weakness.flag.name();
-        format!("{name} {is} set ({})", weakness.reason)
-    };
+pub(crate) fn strengths(worker: &Worker) -> Result<Vec<KeyStrength>, HsmError> {
+    let session = &worker.session;
     let mut keys = Vec::new();
     for (handle, class) in all(session)? {
         let flags = Flags::read(session, handle, &Flag::ALL).during("list the keys")?;
         let Some(role) = likely_role(class, |flag| flags.value(flag) == Some(true)) else {
             continue;
         };
-        let weaknesses = weaknesses(&flags, role, false);
+        let key = summarize(session, handle, class)?;
+        let limit = Limit::read(session, handle, &key.label)?;
+        let allowed_mechanisms = limit.names();
+        let weaknesses = weaknesses(&Traits { flags, limit }, role, &worker.place);
         keys.push(KeyStrength {
-            key: summarize(session, handle, class)?,
+            key,
             role,
-            weaknesses: weaknesses.iter().map(in_words).collect(),
-            allowed_mechanisms: allowed_mechanisms(session, handle),
+            weaknesses: weaknesses.iter().map(ToString::to_string).collect(),
+            allowed_mechanisms,
         });
     }
     keys.sort_by(|a, b| (&a.key.label, &a.key.id).cmp(&(&b.key.label, &b.key.id)));
@@ -294,19 +300,6 @@ fn likely_role(class: KeyClass, set: impl Fn(Flag) -> bool) -> Option<KeyRole> {
         KeyClass::Secret if set(Flag::Unwrap) => Some(KeyRole::LoadedKey),
         KeyClass::Secret => Some(KeyRole::TransportKey),
     }
-}
-
-/// Modules that do not know the attribute limit nothing.
-fn allowed_mechanisms(session: &Session, key: ObjectHandle) -> Option<Vec<String>> {
-    let attributes = session
-        .get_attributes(key, &[AttributeType::AllowedMechanisms])
-        .ok()?;
-    attributes.iter().find_map(|attribute| match attribute {
-        Attribute::AllowedMechanisms(allowed) if !allowed.is_empty() => {
-            Some(allowed.iter().map(ToString::to_string).collect())
-        }
-        _ => None,
-    })
 }
 
 fn summarize(

@@ -24,6 +24,7 @@ mod inspect;
 mod kcv;
 mod keys;
 mod known;
+mod limit;
 mod module;
 mod name;
 mod open;
@@ -50,7 +51,7 @@ pub use capabilities::{
 };
 pub use combine::Combination;
 pub use error::HsmError;
-pub use group::{SignedDraft, TokenGroup};
+pub use group::{FoundKey, SignedDraft, TokenGroup};
 pub use health::{Failure, Health};
 pub use kcv::{Kcv, KcvError, KcvMethod};
 pub use keys::{KeyClass, KeyStrength, KeySummary, SecretKey};

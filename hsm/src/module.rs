@@ -161,8 +161,18 @@ impl Module {
     /// The token is not there, or not the only one of its label; the PIN is wrong or locked; this
     /// process has the token open already.
     pub fn open(&self, config: &TokenConfig, pin: &Pin) -> Result<Token, HsmError> {
-        let (slot, info) = self.find_token(&config.label, config.serial.as_deref())?;
-        Token::open(self, slot, info, config, pin)
+        Token::open(self, config, pin)
+    }
+
+    /// As [`Self::open`], but a token that is not there is taken for lost and not for an error: no token
+    /// of its name, a module that does not answer within the deadline, a device that fails. It is tried
+    /// again as one that was lost later is, and is back when it has passed what its [`crate::TokenGroup`]
+    /// demands by then.
+    ///
+    /// # Errors
+    /// As there, in all other cases.
+    pub fn open_or_await(&self, config: &TokenConfig, pin: &Pin) -> Result<Token, HsmError> {
+        Token::open_or_await(self, config, pin)
     }
 
     pub(crate) fn find_token(

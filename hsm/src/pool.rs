@@ -13,9 +13,15 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures_channel::oneshot;
+
 use crate::HsmError;
 
-type Job = Box<dyn FnOnce() + Send>;
+/// Something to do, and how long it may take.
+struct Job {
+    work: Box<dyn FnOnce() + Send>,
+    limit: Duration,
+}
 
 /// Threads that call into a module. They end when the pool is dropped, which waits for them: a process
 /// that ends while a thread is inside of a module takes the module apart under it. No job may own
@@ -50,16 +56,17 @@ struct Threads {
 }
 
 struct Thread {
-    /// When its present job began, if it has one.
-    began: Option<Instant>,
+    /// When its present job is given up, if it has one.
+    until: Option<Instant>,
     /// It takes no more jobs.
     ended: bool,
     handle: JoinHandle<()>,
 }
 
 impl Pool {
-    /// Starts this many threads, with room for `queue` jobs that wait. A job that takes longer than
-    /// `deadline` is given up, and up to `max_stuck` threads that are lost so are replaced.
+    /// Starts this many threads, with room for `queue` jobs that wait. A job that takes longer than its
+    /// limit is given up, which is `deadline` where somebody waits for an answer; and up to `max_stuck`
+    /// threads that are lost so are replaced.
     pub(crate) fn start(
         threads: usize,
         queue: usize,
@@ -88,49 +95,87 @@ impl Pool {
         operation: &'static str,
         work: impl FnOnce() -> Result<T, HsmError> + Send + 'static,
     ) -> Result<T, HsmError> {
-        let unavailable = |reason: &str| HsmError::Unavailable {
-            operation,
-            reason: reason.to_owned(),
-        };
         let asked = Instant::now();
-        let deadline = self.deadline;
         let (answer, answered) = sync_channel(1);
-        self.submit(move || {
-            if asked.elapsed() < deadline {
-                // A caller that has given up does not want the answer.
-                answer.send(work()).unwrap_or_default();
-            }
+        self.submit_for(asked, work, move |result| {
+            answer.send(result).unwrap_or_default();
         })?;
-        match answered.recv_timeout(deadline) {
+        match answered.recv_timeout(self.deadline) {
             Ok(result) => result,
-            Err(RecvTimeoutError::Disconnected) if asked.elapsed() < deadline => {
-                Err(unavailable("the call panicked"))
-            }
-            Err(_) => Err(unavailable(DEADLINE)),
+            Err(RecvTimeoutError::Disconnected) => Err(self.unanswered(operation, asked)),
+            Err(RecvTimeoutError::Timeout) => Err(late(operation)),
         }
     }
 
-    /// Has a thread do `work`, and waits for nothing.
-    ///
-    /// # Errors
-    /// [`HsmError::Busy`]: the queue is full.
-    pub(crate) fn submit(&self, work: impl FnOnce() + Send + 'static) -> Result<(), HsmError> {
-        let jobs = self.jobs.as_ref().ok_or(HsmError::Busy)?;
-        jobs.try_send(Box::new(work)).map_err(|error| match error {
-            // The pool itself holds the receiver.
-            TrySendError::Full(_) | TrySendError::Disconnected(_) => HsmError::Busy,
+    /// As [`Self::run`], for callers that await the answer. For how long is theirs to say: one that does not
+    /// come back is given up by [`Self::replace_stuck`] and its answer awaited still.
+    pub(crate) async fn answer<T: Send + 'static>(
+        &self,
+        operation: &'static str,
+        work: impl FnOnce() -> Result<T, HsmError> + Send + 'static,
+    ) -> Result<T, HsmError> {
+        let asked = Instant::now();
+        let (answer, answered) = oneshot::channel();
+        self.submit_for(asked, work, move |result| drop(answer.send(result)))?;
+        match answered.await {
+            Ok(result) => result,
+            Err(oneshot::Canceled) => Err(self.unanswered(operation, asked)),
+        }
+    }
+
+    /// A job whose caller may have given up by the time it is begun, or does not want the answer any more.
+    fn submit_for<T: 'static>(
+        &self,
+        asked: Instant,
+        work: impl FnOnce() -> Result<T, HsmError> + Send + 'static,
+        answer: impl FnOnce(Result<T, HsmError>) + Send + 'static,
+    ) -> Result<(), HsmError> {
+        let deadline = self.deadline;
+        self.submit(deadline, move || {
+            if asked.elapsed() < deadline {
+                answer(work());
+            }
         })
     }
 
-    /// Gives up threads that have been in one call for longer than the deadline, and starts others
-    /// in their place. One that comes back later ends then.
+    /// Why there will be no answer.
+    fn unanswered(&self, operation: &'static str, asked: Instant) -> HsmError {
+        if asked.elapsed() < self.deadline {
+            return HsmError::Unavailable {
+                operation,
+                reason: "the call panicked".to_owned(),
+            };
+        }
+        late(operation)
+    }
+
+    /// Has a thread do `work`, and waits for nothing. It is given up when it takes longer than `limit`.
+    ///
+    /// # Errors
+    /// [`HsmError::Busy`]: the queue is full.
+    pub(crate) fn submit(
+        &self,
+        limit: Duration,
+        work: impl FnOnce() + Send + 'static,
+    ) -> Result<(), HsmError> {
+        let jobs = self.jobs.as_ref().ok_or(HsmError::Busy)?;
+        let work = Box::new(work);
+        jobs.try_send(Job { work, limit })
+            .map_err(|error| match error {
+                // The pool itself holds the receiver.
+                TrySendError::Full(_) | TrySendError::Disconnected(_) => HsmError::Busy,
+            })
+    }
+
+    /// Gives up threads that have been in one job for longer than its limit, and starts others in their
+    /// place. One that comes back later ends then.
     ///
     /// # Errors
     /// [`TooManyStuck`], every time, as long as there are: nobody was started in their place.
     pub(crate) fn replace_stuck(&self) -> Result<(), TooManyStuck> {
         let mut threads = self.crew.threads();
-        let is_stuck =
-            |thread: &Thread| thread.began.is_some_and(|at| at.elapsed() > self.deadline);
+        let now = Instant::now();
+        let is_stuck = |thread: &Thread| thread.until.is_some_and(|until| now > until);
         let late = threads.at_work.extract_if(|_, thread| is_stuck(thread));
         let late = late.count();
         threads.stuck += late;
@@ -161,7 +206,7 @@ impl Pool {
             .name("hsm-worker".to_owned())
             .spawn(move || crew.work(me, &waiting))?;
         let thread = Thread {
-            began: None,
+            until: None,
             ended: false,
             handle,
         };
@@ -173,6 +218,14 @@ impl Pool {
 /// Why an answer did not come.
 pub(crate) const DEADLINE: &str = "deadline";
 
+/// No answer has come in time.
+pub(crate) fn late(operation: &'static str) -> HsmError {
+    HsmError::Unavailable {
+        operation,
+        reason: DEADLINE.to_owned(),
+    }
+}
+
 impl Crew {
     fn threads(&self) -> MutexGuard<'_, Threads> {
         self.threads.lock().unwrap_or_else(PoisonError::into_inner)
@@ -180,13 +233,13 @@ impl Crew {
 
     /// The life of a thread.
     fn work(&self, me: u64, waiting: &Mutex<Receiver<Job>>) {
-        while let Some(job) = next(waiting) {
-            self.change(me, |thread| thread.began = Some(Instant::now()));
+        while let Some(Job { work, limit }) = next(waiting) {
+            self.change(me, |thread| thread.until = Some(Instant::now() + limit));
             // Its caller learns of it: the answer's sender is gone.
-            if catch_unwind(AssertUnwindSafe(job)).is_err() {
+            if catch_unwind(AssertUnwindSafe(work)).is_err() {
                 tracing::error!("a call panicked");
             }
-            if !self.change(me, |thread| thread.began = None) {
+            if !self.change(me, |thread| thread.until = None) {
                 self.threads().stuck -= 1;
                 tracing::warn!("a call that was given up has come back");
                 return;
@@ -267,14 +320,15 @@ mod tests {
         let (finish, may_finish) = channel::<()>();
 
         // The first job occupies the thread, the second one the queue.
-        pool.submit(move || {
+        pool.submit(LONG, move || {
             begun.send(()).unwrap();
             may_finish.recv().unwrap();
         })
         .unwrap();
         has_begun.recv().unwrap();
         let (emptied, is_empty) = channel();
-        pool.submit(move || emptied.send(()).unwrap()).unwrap();
+        pool.submit(LONG, move || emptied.send(()).unwrap())
+            .unwrap();
         assert!(matches!(pool.run("test", || Ok(())), Err(HsmError::Busy)));
 
         finish.send(()).unwrap();
@@ -326,22 +380,22 @@ mod tests {
     fn threads_end_with_the_pool() {
         let pool = start(2, LONG);
         let (gone, is_gone) = channel::<()>();
-        pool.submit(move || drop(gone)).unwrap();
+        pool.submit(LONG, move || drop(gone)).unwrap();
         drop(pool);
         assert_eq!(is_gone.try_recv(), Err(TryRecvError::Disconnected));
     }
 
     /// Gives up what does not come back, once its time is over.
     fn give_up(pool: &Pool) -> Result<(), TooManyStuck> {
-        let began = |pool: &Pool| {
+        let until = |pool: &Pool| {
             let threads = pool.crew.threads();
             threads
                 .at_work
                 .values()
-                .filter_map(|thread| thread.began)
+                .filter_map(|thread| thread.until)
                 .max()
         };
-        while began(pool).is_some_and(|began| began.elapsed() <= pool.deadline) {
+        while until(pool).is_some_and(|until| Instant::now() <= until) {
             thread::yield_now();
         }
         pool.replace_stuck()
@@ -383,6 +437,22 @@ mod tests {
             thread::yield_now();
         }
         pool.run("test", || Ok(())).unwrap();
+    }
+
+    #[test]
+    fn a_job_that_may_take_longer_than_the_deadline_is_not_given_up_at_it() {
+        let pool = start(1, Duration::ZERO);
+        let (begun, has_begun) = channel();
+        let (finish, may_finish) = channel::<()>();
+        pool.submit(LONG, move || {
+            begun.send(()).unwrap();
+            may_finish.recv().unwrap_or_default();
+        })
+        .unwrap();
+        has_begun.recv().unwrap();
+        assert_eq!(pool.replace_stuck(), Ok(()));
+        assert_eq!(pool.crew.threads().stuck, 0);
+        drop(finish);
     }
 
     #[test]

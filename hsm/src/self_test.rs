@@ -3,7 +3,7 @@
 use std::fmt;
 
 use cryptoki::{
-    mechanism::Mechanism,
+    mechanism::{Mechanism, MechanismType},
     object::{Attribute, KeyType, ObjectClass},
     session::Session,
 };
@@ -19,13 +19,15 @@ use crate::{
     inspect::key_type,
     kcv::Kcv,
     keys::RSA_EXPONENT,
+    limit,
     open::{self, Encrypted, EncryptedKe, ExpectedKeyBlock, Means, Opening},
     seal::{self, Plan},
     secret::SecretTemplate,
     template::{
-        Flag, LOADING_KEY, Lives, OPENING_KEY, PUBLIC_HALF, REBUILDING_KEY, TRANSPORT_KEY,
-        TRIAL_RECIPIENT_KEY, Template,
+        Flag, LOADING_KEY, Lives, OPENING_KEY, PUBLIC_HALF, REBUILDING_KEY, SUMMING_KEY,
+        TRANSPORT_KEY, TRIAL_RECIPIENT_KEY, Template,
     },
+    token::self_test_failed,
     worker::{Ephemeral, Worker},
 };
 
@@ -69,6 +71,19 @@ pub(crate) fn sealing(worker: &Worker) -> Result<Sealing, HsmError> {
         .into_iter()
         .map(|hash| Ok((hash, sealing_with(worker, &recipient, hash)?)))
         .collect()
+}
+
+/// What passed with this hash.
+///
+/// # Errors
+/// [`HsmError::SelfTest`]: nothing did.
+pub(crate) fn passed(sealing: &Sealing, oaep: OaepHash) -> Result<&SelfTestReport, HsmError> {
+    for (hash, outcome) in sealing {
+        if *hash == oaep {
+            return outcome.as_ref().map_err(self_test_failed);
+        }
+    }
+    Err(self_test_failed(&Missing(Vec::new())))
 }
 
 /// The preferred one first.
@@ -230,7 +245,7 @@ fn opening_by(
         let ke = ke.during("self-test: generate Ke")?;
         let value = random(session, kind)?;
         let wrapped = open::rebuilding_type(kind);
-        let kn = create(session, wrapped, &REBUILDING_KEY, rebuilding, &value)?;
+        let kn = create_as(wrapped, session, kind, &REBUILDING_KEY, rebuilding, &value)?;
         let frame = frame(kind)?;
         let encryption = cipher::with_random_iv(session, cipher, "self-test: random")?;
         let ciphertext = seal::encrypt(
@@ -288,7 +303,7 @@ pub(crate) fn assembles(worker: &Worker) -> Result<bool, HsmError> {
     let lacking = seal::missing_to_encrypt(&worker.place, way, ContentCipher::for_key(kind));
     let assembled = attempt(way, way, &lacking, || {
         let value = random(session, kind)?;
-        let kn = create(session, key_type(kind), &TRANSPORT_KEY, way, &value)?;
+        let kn = create(session, kind, &TRANSPORT_KEY, way, &value)?;
         seal::try_to_assemble(session, &frame(kind)?, kn.handle())
     })?;
     Ok(assembled.is_ok())
@@ -313,8 +328,43 @@ fn combining_by(session: &Session, way: CombiningWay) -> Result<(), HsmError> {
 /// The check value of a key of this value.
 fn check_value_of(session: &Session, kind: KeyKind, value: &[u8]) -> Result<Kcv, HsmError> {
     let template = check_value::template(kind);
-    let key = create(session, key_type(kind), template, SealingWay::Splice, value)?;
+    let key = create(session, kind, template, SealingWay::Splice, value)?;
     check_value::of(&key, session, kind, Kcv::LEN)
+}
+
+/// Whether a key that is limited to a mechanism is used with that one and no other.
+///
+/// # Errors
+/// The HSM is unavailable.
+pub(crate) fn limiting(worker: &Worker) -> Result<Result<(), Missing>, HsmError> {
+    let lacking = worker.place.lacks(&[
+        (MechanismType::AES_KEY_GEN, "CKM_AES_KEY_GEN"),
+        (MechanismType::AES_ECB, "CKM_AES_ECB"),
+        (MechanismType::AES_CBC_PAD, "CKM_AES_CBC_PAD"),
+    ]);
+    let trial = || limiting_by(&worker.session);
+    let outcome = attempt("limiting", "limiting", &lacking, trial)?;
+    Ok(outcome.map_err(|why_not| Missing(vec![why_not])))
+}
+
+fn limiting_by(session: &Session) -> Result<(), HsmError> {
+    let operation = "self-test: limit a key";
+    let limit = Attribute::AllowedMechanisms(vec![MechanismType::AES_ECB]);
+    let mut attributes = SUMMING_KEY.attributes(Lives::InSession);
+    attributes.extend([Attribute::ValueLen(16.into()), limit.clone()]);
+    let key = session.generate_key(&Mechanism::AesKeyGen, &attributes);
+    let key = Ephemeral::new(session, key.during(operation)?);
+    let allowed = session
+        .get_attributes(key.handle(), &[limit.attribute_type()])
+        .during(operation)?;
+    let encrypt = |mechanism| session.encrypt(&mechanism, key.handle(), &[0; 16]);
+    encrypt(Mechanism::AesEcb).during(operation)?;
+    if allowed == [limit] && encrypt(Mechanism::AesCbcPad([0; 16])).is_err() {
+        return Ok(());
+    }
+    Err(HsmError::SelfTest {
+        what: "a limit of a key was taken, and not kept".to_owned(),
+    })
 }
 
 /// A trial of a way for which the module does not list `lacking`; `trying` is the way with how it is tried.
@@ -418,7 +468,7 @@ impl<'s> Trial<'s> {
     ) -> Result<Self, HsmError> {
         let frame = frame(kind)?;
         let value = random(session, kind)?;
-        let kn = create(session, key_type(kind), &TRANSPORT_KEY, way, &value)?;
+        let kn = create(session, kind, &TRANSPORT_KEY, way, &value)?;
         let derives = way == SealingWay::Concatenate;
         let key = SecretKey::new(name()?, KeyRole::TransportKey, kind, derives);
         let request = SealRequest {
@@ -489,7 +539,19 @@ fn random(session: &Session, kind: KeyKind) -> Result<Zeroizing<Vec<u8>>, HsmErr
 /// A key of a known value, with what sealing it this way takes.
 fn create<'s>(
     session: &'s Session,
+    kind: KeyKind,
+    template: &Template,
+    way: SealingWay,
+    value: &[u8],
+) -> Result<Ephemeral<'s>, HsmError> {
+    create_as(key_type(kind), session, kind, template, way, value)
+}
+
+/// As [`create`], of another type than keys of this kind usually are.
+fn create_as<'s>(
     key_type: KeyType,
+    session: &'s Session,
+    kind: KeyKind,
     template: &Template,
     way: SealingWay,
     value: &[u8],
@@ -497,13 +559,18 @@ fn create<'s>(
     let mut attributes = template.attributes(Lives::InSession);
     attributes.push(Attribute::Class(ObjectClass::SECRET_KEY));
     attributes.push(Attribute::KeyType(key_type));
+    let derives = way == SealingWay::Concatenate;
     if template.leaves_open(Flag::Derive) {
-        attributes.push(Flag::Derive.set(way == SealingWay::Concatenate));
+        attributes.push(Flag::Derive.set(derives));
     }
-    let template = SecretTemplate::new(attributes, value);
-    let key = session
-        .create_object(template.as_slice())
-        .during("self-test: create a key")?;
+    let limit = limit::of_secret(template, kind, derives);
+    let key = limit::make(&limit, |limit| {
+        let attributes = [&attributes[..], limit.as_slice()].concat();
+        let template = SecretTemplate::new(attributes, value);
+        session
+            .create_object(template.as_slice())
+            .during("self-test: create a key")
+    })?;
     Ok(Ephemeral::new(session, key))
 }
 

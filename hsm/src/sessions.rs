@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
@@ -15,10 +15,11 @@ use cryptoki::{
 };
 
 use crate::{
-    Failure, Health, HsmError, Module, Pin, TokenConfig,
+    Failure, Health, HsmError, Module, Pin, TokenConfig, TokenInfo,
     error::CallResult,
     health::Watchers,
     known::Known,
+    self_test::Sealing,
     worker::{Worker, Workplace},
 };
 
@@ -29,6 +30,10 @@ pub(crate) struct Sessions {
     /// To log in again after a loss.
     pin: Pin,
     place: Workplace,
+    /// As it was when it was first there.
+    info: OnceLock<TokenInfo>,
+    /// What became of the self-test.
+    sealing: OnceLock<Sealing>,
     line: Mutex<Line>,
     known: Mutex<Known>,
     reconnecting: AtomicBool,
@@ -38,10 +43,15 @@ pub(crate) struct Sessions {
 /// What a loss changes.
 struct Line {
     health: Health,
-    /// Counts the reconnects. A session of another generation is lost, and its handle may be that of
-    /// somebody else's session by now.
+    /// Counts how often it was opened. A session of another generation is lost, and its handle may be
+    /// that of somebody else's session by now.
     generation: u64,
-    slot: Slot,
+    /// Where it was last.
+    slot: Option<Slot>,
+    /// Whether a login of this process was ever ours: one that stands before that is somebody else's.
+    logged_in: bool,
+    /// Whether somebody was told that it is not there.
+    missed: bool,
     idle: Vec<Worker>,
     /// The session that logged in, for all of this process's sessions with the token.
     anchor: Option<Session>,
@@ -49,46 +59,31 @@ struct Line {
 }
 
 impl Sessions {
-    /// Logs in: one try, since every wrong PIN brings the token closer to locking.
-    pub(crate) fn open(
-        module: &Module,
-        slot: Slot,
-        config: &TokenConfig,
-        pin: &Pin,
-        place: Workplace,
-    ) -> Result<Self, HsmError> {
-        let anchor = place.session(slot)?;
-        match log_in(&anchor, pin, &config.label)? {
-            Login::New => {}
-            // Whose PIN it was we would not know.
-            Login::Standing => {
-                return Err(HsmError::TokenInUse {
-                    label: config.label.clone(),
-                });
-            }
-        }
-        let generation = 0;
-        // All that there will be, so that a token with too few shows now.
-        let idle: Result<Vec<Worker>, HsmError> = (0..config.workers.max(1))
-            .map(|_| Ok(Worker::new(place.clone(), place.session(slot)?, generation)))
-            .collect();
-        Ok(Self {
+    /// None yet: [`Self::connect`] makes them.
+    pub(crate) fn new(module: &Module, config: &TokenConfig, pin: &Pin) -> Self {
+        Self {
+            place: Workplace::new(module.pkcs11.clone(), config.accept_imported_keys),
             module: module.clone(),
             config: config.clone(),
             pin: pin.clone(),
+            info: OnceLock::new(),
+            sealing: OnceLock::new(),
             line: Mutex::new(Line {
-                health: Health::Ready,
-                generation,
-                slot,
-                idle: idle?,
-                anchor: Some(anchor),
+                health: Health::Lost {
+                    reason: "it was never open".to_owned(),
+                },
+                generation: 0,
+                slot: None,
+                logged_in: false,
+                missed: false,
+                idle: Vec::new(),
+                anchor: None,
                 last_answer: Instant::now(),
             }),
-            place,
             known: Mutex::default(),
             reconnecting: AtomicBool::new(false),
             watchers: Watchers::default(),
-        })
+        }
     }
 
     pub(crate) const fn place(&self) -> &Workplace {
@@ -99,6 +94,23 @@ impl Sessions {
         &self.config
     }
 
+    pub(crate) fn info(&self) -> Option<&TokenInfo> {
+        self.info.get()
+    }
+
+    /// Which token it is, in words.
+    pub(crate) fn title(&self) -> String {
+        let serial = self.info().map(|info| &info.serial);
+        match serial.or(self.config.serial.as_ref()) {
+            Some(serial) => format!("{} ({serial})", self.config.label),
+            None => self.config.label.clone(),
+        }
+    }
+
+    pub(crate) const fn sealing(&self) -> &OnceLock<Sealing> {
+        &self.sealing
+    }
+
     pub(crate) fn watch(&self, watcher: impl Fn() + Send + 'static) {
         self.watchers.add(watcher);
     }
@@ -107,14 +119,33 @@ impl Sessions {
         self.line().health.clone()
     }
 
+    /// Which generation of sessions there is, if there is one.
+    pub(crate) fn generation(&self) -> Option<u64> {
+        let line = self.line();
+        line.health.is_ready().then_some(line.generation)
+    }
+
     /// How long it has been since the token did what it was asked.
     pub(crate) fn quiet_for(&self) -> Duration {
         self.line().last_answer.elapsed()
     }
 
-    /// What the token must hold whenever it comes back.
+    /// What the token must be and hold whenever it comes back.
     pub(crate) fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds to what is known. If it came back without that, after it was `asked`, it has to come back
+    /// again.
+    pub(crate) fn remember(&self, asked: Option<u64>, add: impl Fn(&mut Known)) {
+        add(&mut self.known());
+        if let Some(generation) = self.generation().filter(|now| Some(*now) != asked) {
+            let unseen = HsmError::Unavailable {
+                operation: "compare keys",
+                reason: "it came back before all that it must hold was known".to_owned(),
+            };
+            self.lose(generation, &unseen);
+        }
     }
 
     /// Work in a session. What fails costs the session: an operation may be open in it, and its
@@ -224,10 +255,11 @@ impl Sessions {
         if line.generation != generation || !line.health.is_ready() {
             return;
         }
-        tracing::error!(token = self.config.label, %error, "the token is lost");
+        tracing::error!(token = self.title(), %error, "the token is lost");
         line.health = Health::Lost {
             reason: error.to_string(),
         };
+        line.missed = true;
         drop(line);
         self.watchers.tell();
     }
@@ -244,29 +276,54 @@ impl Sessions {
         self.watchers.tell();
     }
 
-    /// Tries once to have sessions again. Does nothing while another try is under way, however long
-    /// that takes: the PIN must not be tried again before it is known what became of it.
+    /// Tries again to have sessions with a token that is lost.
     pub(crate) fn reconnect(&self) {
-        if self.reconnecting.swap(true, Ordering::AcqRel) {
+        let Some(Err(error)) = self.try_connect() else {
             return;
-        }
-        let _under_way = UnderWay(&self.reconnecting);
-        match self.try_reconnect() {
-            Ok(()) => self.watchers.tell(),
-            Err(HsmError::PinIncorrect { token } | HsmError::PinLocked { token }) => {
-                self.fail(Failure::PinRefused { token });
-            }
-            Err(error) => {
-                tracing::warn!(token = self.config.label, %error, "the token is still lost");
-                let mut line = self.line();
-                if let Health::Lost { reason } = &mut line.health {
-                    *reason = error.to_string();
-                }
-            }
-        }
+        };
+        tracing::warn!(token = self.title(), %error, "the token is still lost");
+        self.miss(&error);
     }
 
-    fn try_reconnect(&self) -> Result<(), HsmError> {
+    /// Takes note that somebody learns that it is not there.
+    pub(crate) fn miss(&self, error: &HsmError) {
+        let mut line = self.line();
+        line.missed = true;
+        let now = Health::Lost {
+            reason: error.to_string(),
+        };
+        if line.health == now || !matches!(line.health, Health::Lost { .. }) {
+            return;
+        }
+        line.health = now;
+        drop(line);
+        self.watchers.tell();
+    }
+
+    /// Tries once to have sessions, whoever waits for it. Does nothing while another try is under way,
+    /// however long that takes: the PIN must not be tried again before it is known what became of it.
+    pub(crate) fn try_connect(&self) -> Option<Result<(), HsmError>> {
+        let _under_way = UnderWay::begin(&self.reconnecting)?;
+        if !matches!(self.health(), Health::Lost { .. }) {
+            return None;
+        }
+        let outcome = self.connect();
+        match &outcome {
+            Ok(()) => self.watchers.tell(),
+            Err(HsmError::PinIncorrect { token } | HsmError::PinLocked { token }) => {
+                let token = token.clone();
+                self.fail(Failure::PinRefused { token });
+            }
+            Err(_) => {}
+        }
+        Some(outcome)
+    }
+
+    /// Has new sessions. Nobody else may be trying.
+    ///
+    /// # Errors
+    /// Why there are none.
+    pub(crate) fn connect(&self) -> Result<(), HsmError> {
         let (idle, anchor, generation) = {
             let mut line = self.line();
             let idle = std::mem::take(&mut line.idle);
@@ -276,28 +333,68 @@ impl Sessions {
         drop((idle, anchor));
 
         let serial = self.config.serial.as_deref();
-        let (slot, _) = self.module.find_token(&self.config.label, serial)?;
+        let (slot, info) = self.module.find_token(&self.config.label, serial)?;
+        self.place.learn(slot)?;
         let anchor = self.place.session(slot)?;
-        // A call that is still inside of the module may have kept our login.
-        log_in(&anchor, &self.pin, &self.config.label)?;
-        let session = self.place.session(slot)?;
-        let mut worker = Worker::new(self.place.clone(), session, generation);
-        let known = self.known().copy();
-        known.require(&mut worker, &self.config.label)?;
+        self.log_in(&anchor)?;
+        let session = || -> Result<Worker, HsmError> {
+            let session = self.place.session(slot)?;
+            Ok(Worker::new(self.place.clone(), session, generation))
+        };
+        // At first all that there will be, so that a token with too few shows now.
+        let wanted = match self.info() {
+            None => self.config.workers.max(1),
+            Some(_) => 1,
+        };
+        let others: Result<Vec<Worker>, HsmError> = (1..wanted).map(|_| session()).collect();
+        let (mut idle, mut worker) = (others?, session()?);
+        loop {
+            let known = self.known().clone();
+            known.require(&mut worker, &self.title(), &self.sealing)?;
+            // Whoever adds something from here on sees that it is back.
+            let now = self.known();
+            if !now.has_more_than(&known) {
+                self.info.get_or_init(|| info);
+                idle.push(worker);
+                self.ready(generation, slot, idle, anchor);
+                return Ok(());
+            }
+        }
+    }
 
+    fn ready(&self, generation: u64, slot: Slot, idle: Vec<Worker>, anchor: Session) {
         let mut line = self.line();
         if let Health::Failed(_) = line.health {
-            return Ok(());
+            return;
         }
-        tracing::info!(token = self.config.label, "the token is back");
+        if line.missed {
+            tracing::info!(token = self.title(), "the token is back");
+        }
         *line = Line {
             health: Health::Ready,
             generation,
-            slot,
-            idle: vec![worker],
+            slot: Some(slot),
+            logged_in: true,
+            missed: false,
+            idle,
             anchor: Some(anchor),
             last_answer: Instant::now(),
         };
+    }
+
+    /// Logs in: one try, since every wrong PIN brings the token closer to locking.
+    fn log_in(&self, anchor: &Session) -> Result<(), HsmError> {
+        match log_in(anchor, &self.pin, &self.config.label)? {
+            Login::New => self.line().logged_in = true,
+            // A call that is still inside of the module may have kept our login. One that was never ours
+            // is by a PIN that we do not know.
+            Login::Standing if self.line().logged_in => {}
+            Login::Standing => {
+                return Err(HsmError::TokenInUse {
+                    label: self.config.label.clone(),
+                });
+            }
+        }
         Ok(())
     }
 
@@ -321,18 +418,25 @@ impl Drop for Sessions {
 
 impl Line {
     fn require_ready(&self, operation: &'static str) -> Result<(Slot, u64), HsmError> {
-        if self.health.is_ready() {
-            return Ok((self.slot, self.generation));
+        match self.slot {
+            Some(slot) if self.health.is_ready() => Ok((slot, self.generation)),
+            _ => Err(HsmError::Unavailable {
+                operation,
+                reason: self.health.to_string(),
+            }),
         }
-        Err(HsmError::Unavailable {
-            operation,
-            reason: self.health.to_string(),
-        })
     }
 }
 
-/// A try to reconnect, also one that panics.
+/// A try to have sessions, also one that panics.
 struct UnderWay<'s>(&'s AtomicBool);
+
+impl<'s> UnderWay<'s> {
+    /// None if there is one.
+    fn begin(flag: &'s AtomicBool) -> Option<Self> {
+        (!flag.swap(true, Ordering::AcqRel)).then_some(Self(flag))
+    }
+}
 
 impl Drop for UnderWay<'_> {
     fn drop(&mut self) {

@@ -2,17 +2,18 @@
 
 use std::fmt;
 
-use cryptoki::{
-    mechanism::{Mechanism, MechanismType},
-    object::ObjectHandle,
-};
+use cryptoki::{mechanism::Mechanism, object::ObjectHandle};
 use der::{Encode, Sequence, asn1::UintRef};
 use pki::{PublicKey, PublicKeyKind, Signer};
 use sha2::{Digest, Sha256};
 
 use crate::{
-    HsmError, KeyName, KeyRole, TokenGroup, error::CallResult, inspect::public_key, keys::may,
-    template::Flag, worker::Worker,
+    HsmError, KeyName, KeyRole, TokenGroup,
+    error::CallResult,
+    inspect::public_key,
+    keys::may,
+    template::{Case, Flag},
+    worker::Worker,
 };
 
 const OPERATION: &str = "sign";
@@ -120,7 +121,7 @@ pub(crate) fn sign_rsa(
     message: &[u8],
     bits: usize,
 ) -> Result<Vec<u8>, HsmError> {
-    let signature = if worker.place.has(MechanismType::SHA256_RSA_PKCS) {
+    let signature = if worker.place.rsa() == Case::HashingRsa {
         worker.session.sign(&Mechanism::Sha256RsaPkcs, key, message)
     } else {
         let digest_info = sha256_digest_info(message);

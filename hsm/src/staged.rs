@@ -99,7 +99,8 @@ impl StagedKey {
             .copy_object(self.key, &template)
             .with_key("commit a key", name.label())?;
         let key = Ephemeral::new(session, key);
-        require_role(session, key.handle(), KeyRole::LoadedKey, name, false)?;
+        let place = &self.worker.place;
+        require_role(session, key.handle(), KeyRole::LoadedKey, name, place)?;
         key.keep();
         Ok(SecretKey::new(
             name.clone(),

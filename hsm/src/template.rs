@@ -3,7 +3,10 @@
 //! Keys get the least usage that works, and no usage is left to a module's default. Session keys are
 //! not modifiable where they are generated; `SoftHSM` cannot unwrap or copy into keys that are not.
 
-use cryptoki::object::{Attribute, AttributeType, ObjectClass};
+use cryptoki::{
+    mechanism::MechanismType,
+    object::{Attribute, AttributeType, ObjectClass},
+};
 
 /// A yes-or-no attribute of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -108,11 +111,44 @@ pub(crate) struct Rule {
     pub(crate) reason: &'static str,
 }
 
+/// Which keys by a template a mechanism is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Case {
+    Rsa,
+    /// RSA where the module hashes what is signed.
+    HashingRsa,
+    /// RSA where it does not.
+    PlainRsa,
+    P256,
+    Aes,
+    Tdea,
+    /// From which keys are derived.
+    Derive,
+}
+
+/// A mechanism that keys may be used with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Allowance {
+    pub(crate) mechanism: MechanismType,
+    pub(crate) case: Case,
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "for readers, of this table and of the pinned one")
+    )]
+    pub(crate) reason: &'static str,
+}
+
+/// For keys that go with their session, in which each is used for one thing; or for which others have to
+/// decide.
+const UNLIMITED: &[Allowance] = &[];
+
 /// One row of the table.
 #[derive(Debug)]
 pub(crate) struct Template {
     pub(crate) class: ObjectClass,
     pub(crate) rules: &'static [Rule],
+    /// Empty if its keys are not limited.
+    pub(crate) allowances: &'static [Allowance],
 }
 
 /// Whether an object stays in the token or goes with its session.
@@ -133,6 +169,13 @@ impl Template {
             .into_iter()
             .chain(flags)
             .collect()
+    }
+
+    /// The mechanisms of some cases.
+    pub(crate) fn allowed(&self, is: impl Fn(Case) -> bool) -> Vec<MechanismType> {
+        let allowances = self.allowances.iter();
+        let allowed = allowances.filter(|allowance| is(allowance.case));
+        allowed.map(|allowance| allowance.mechanism).collect()
     }
 
     /// Whether it leaves this attribute to whoever makes the key.
@@ -182,6 +225,14 @@ const fn either(flag: Flag, reason: &'static str) -> Rule {
     }
 }
 
+const fn allow(mechanism: MechanismType, case: Case, reason: &'static str) -> Allowance {
+    Allowance {
+        mechanism,
+        case,
+        reason,
+    }
+}
+
 /// Private keys of CAs, of the KDH, and for TLS.
 pub(crate) const SIGNING_KEY: Template = Template {
     class: ObjectClass::PRIVATE_KEY,
@@ -195,6 +246,23 @@ pub(crate) const SIGNING_KEY: Template = Template {
         off(Flag::Decrypt, "one usage"),
         off(Flag::Unwrap, "one usage"),
         off(Flag::Derive, "one usage"),
+    ],
+    allowances: &[
+        allow(
+            MechanismType::SHA256_RSA_PKCS,
+            Case::HashingRsa,
+            "certificates, revocation lists, key tokens",
+        ),
+        allow(
+            MechanismType::RSA_PKCS,
+            Case::PlainRsa,
+            "the same, where the module does not hash",
+        ),
+        allow(
+            MechanismType::ECDSA,
+            Case::P256,
+            "certificates, TLS, receipts; of digests",
+        ),
     ],
 };
 
@@ -215,6 +283,19 @@ pub(crate) const KRD_ENCRYPTION_KEY: Template = Template {
         ),
         off(Flag::Derive, "never derived from"),
     ],
+    allowances: &[
+        allow(MechanismType::RSA_PKCS_OAEP, Case::Rsa, "Ke"),
+        allow(
+            MechanismType::SHA256_RSA_PKCS,
+            Case::HashingRsa,
+            "its certificate request",
+        ),
+        allow(
+            MechanismType::RSA_PKCS,
+            Case::PlainRsa,
+            "the same, where the module does not hash",
+        ),
+    ],
 };
 
 /// Public halves. The public key is used from its certificate, and from the token by nobody but the module.
@@ -232,6 +313,7 @@ pub(crate) const PUBLIC_HALF: Template = Template {
         off(Flag::Wrap, "no usage"),
         off(Flag::Derive, "no usage"),
     ],
+    allowances: UNLIMITED,
 };
 
 /// A master Kn on the host.
@@ -260,9 +342,28 @@ pub(crate) const TRANSPORT_KEY: Template = Template {
             "where the module puts the key block together inside, which takes a base key",
         ),
     ],
+    allowances: &[
+        allow(
+            MechanismType::AES_CMAC,
+            Case::Aes,
+            "its check value, on a copy, which has the same limit",
+        ),
+        allow(
+            MechanismType::DES3_ECB,
+            Case::Tdea,
+            "its check value, on a copy, which has the same limit",
+        ),
+        allow(
+            MechanismType::CONCATENATE_DATA_AND_BASE,
+            Case::Derive,
+            "where the module puts the key block together inside",
+        ),
+    ],
 };
 
 /// A Kn on the terminal.
+///
+/// Not limited: by which mechanism working keys come under it is for the payment application to say.
 pub(crate) const LOADED_KEY: Template = Template {
     class: ObjectClass::SECRET_KEY,
     rules: &[
@@ -284,6 +385,7 @@ pub(crate) const LOADED_KEY: Template = Template {
         ),
         off(Flag::Derive, "one usage"),
     ],
+    allowances: UNLIMITED,
 };
 
 /// Ke on the host, for one key token.
@@ -305,6 +407,7 @@ pub(crate) const SEALING_KEY: Template = Template {
         off(Flag::Unwrap, "would load the key block"),
         off(Flag::Derive, "no other usage"),
     ],
+    allowances: UNLIMITED,
 };
 
 /// The terminal's public key on the host, for one key token.
@@ -319,6 +422,7 @@ pub(crate) const RECIPIENT_KEY: Template = Template {
         on(Flag::Wrap, "its one usage: Ke"),
         off(Flag::Derive, "one usage"),
     ],
+    allowances: UNLIMITED,
 };
 
 /// A key block on its way to be wrapped, all but its end.
@@ -339,6 +443,7 @@ pub(crate) const KEY_BLOCK_WITHOUT_END: Template = Template {
         off(Flag::Unwrap, "one usage"),
         on(Flag::Derive, "its one usage: the end is put behind it"),
     ],
+    allowances: UNLIMITED,
 };
 
 /// A whole key block, for one wrapping.
@@ -356,6 +461,7 @@ pub(crate) const KEY_BLOCK: Template = Template {
         off(Flag::Unwrap, "may only be wrapped"),
         off(Flag::Derive, "may only be wrapped"),
     ],
+    allowances: UNLIMITED,
 };
 
 /// Ke on a terminal that opens key blocks inside its token.
@@ -373,6 +479,7 @@ pub(crate) const LOADING_KEY: Template = Template {
         on(Flag::Unwrap, "Kn goes from the key block into the token"),
         off(Flag::Derive, "no other usage"),
     ],
+    allowances: UNLIMITED,
 };
 
 /// A key block inside the terminal's token, from which Kn is extracted.
@@ -393,6 +500,7 @@ pub(crate) const OPENED_KEY_BLOCK: Template = Template {
         off(Flag::Unwrap, "one usage"),
         on(Flag::Derive, "its one usage: Kn"),
     ],
+    allowances: UNLIMITED,
 };
 
 /// Kn on the terminal while its key block is rebuilt. Destroyed before it is loaded.
@@ -413,6 +521,7 @@ pub(crate) const REBUILDING_KEY: Template = Template {
             "where the module puts the key block together inside, which takes a base key",
         ),
     ],
+    allowances: UNLIMITED,
 };
 
 /// Ke on a terminal that opens key blocks in process memory, or in a self-test.
@@ -430,6 +539,7 @@ pub(crate) const OPENING_KEY: Template = Template {
         off(Flag::Unwrap, "one usage"),
         off(Flag::Derive, "one usage"),
     ],
+    allowances: UNLIMITED,
 };
 
 /// The private key of a self-test's recipient.
@@ -446,6 +556,7 @@ pub(crate) const TRIAL_RECIPIENT_KEY: Template = Template {
         on(Flag::Unwrap, "its one usage: Ke"),
         off(Flag::Derive, "one usage"),
     ],
+    allowances: UNLIMITED,
 };
 
 /// A copy of an AES key for its check value.
@@ -463,6 +574,7 @@ pub(crate) const AES_CHECK_KEY: Template = Template {
         off(Flag::Unwrap, "one usage"),
         off(Flag::Derive, "one usage"),
     ],
+    allowances: UNLIMITED,
 };
 
 /// A copy of a TDEA key for its check value.
@@ -480,6 +592,7 @@ pub(crate) const TDEA_CHECK_KEY: Template = Template {
         off(Flag::Unwrap, "one usage"),
         off(Flag::Derive, "one usage"),
     ],
+    allowances: UNLIMITED,
 };
 
 /// A key that measures others by the length of their wrapping.
@@ -498,6 +611,7 @@ pub(crate) const MEASURING_KEY: Template = Template {
         off(Flag::Unwrap, "would load what was wrapped"),
         off(Flag::Derive, "one usage"),
     ],
+    allowances: UNLIMITED,
 };
 
 /// Ke once more, where the token states no length of a key that it unwrapped. Destroyed as soon as it is
@@ -519,6 +633,7 @@ pub(crate) const MEASURED_KEY: Template = Template {
         off(Flag::Unwrap, "may only be wrapped"),
         off(Flag::Derive, "may only be wrapped"),
     ],
+    allowances: UNLIMITED,
 };
 
 /// The key under which a sum of components is computed.
@@ -540,6 +655,7 @@ pub(crate) const SUMMING_KEY: Template = Template {
         on(Flag::Unwrap, "makes the sum a key"),
         off(Flag::Derive, "no other usage"),
     ],
+    allowances: UNLIMITED,
 };
 
 /// A part of a sum of components, 8 bytes of it, for recipes that wrap it.
@@ -560,6 +676,7 @@ pub(crate) const WRAPPED_PARTIAL_SUM: Template = Template {
         off(Flag::Unwrap, "may only be wrapped"),
         off(Flag::Derive, "may only be wrapped"),
     ],
+    allowances: UNLIMITED,
 };
 
 /// A sum of components, for modules that derive the next one from it.
@@ -583,6 +700,7 @@ pub(crate) const DERIVED_PARTIAL_SUM: Template = Template {
         off(Flag::Unwrap, "one usage"),
         on(Flag::Derive, "its one usage: the next component"),
     ],
+    allowances: UNLIMITED,
 };
 
 #[cfg(test)]
@@ -634,6 +752,12 @@ mod tests {
                 };
                 writeln!(table, "  {name:<18} {setting:<12} {reason}").unwrap();
             }
+            for allowance in template.allowances {
+                let (mechanism, case, reason) =
+                    (allowance.mechanism, allowance.case, allowance.reason);
+                let case = format!("{case:?}");
+                writeln!(table, "  allows {case:<12} {mechanism}: {reason}").unwrap();
+            }
         }
         println!("{table}");
         let pinned = include_str!("../tests/data/templates.txt");
@@ -658,6 +782,22 @@ mod tests {
             if template.class == ObjectClass::PRIVATE_KEY {
                 assert_eq!(is(Flag::Extractable), Some(Setting::Is(false)), "{name}");
             }
+        }
+    }
+
+    /// An empty limit is none to some modules, and forbids everything to others.
+    #[test]
+    fn a_limit_is_never_empty_for_a_key_that_there_can_be() {
+        let cases = [
+            (&SIGNING_KEY, Case::HashingRsa),
+            (&SIGNING_KEY, Case::PlainRsa),
+            (&SIGNING_KEY, Case::P256),
+            (&KRD_ENCRYPTION_KEY, Case::Rsa),
+            (&TRANSPORT_KEY, Case::Aes),
+            (&TRANSPORT_KEY, Case::Tdea),
+        ];
+        for (template, case) in cases {
+            assert!(!template.allowed(|other| other == case).is_empty());
         }
     }
 

@@ -2,22 +2,18 @@
 
 use std::{
     fmt,
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, OnceLock, atomic::Ordering},
     time::Duration,
 };
 
-use cryptoki::slot::Slot;
 use pki::PublicKey;
 use tr34::{ContentCipher, EnvelopedKeyBlock, KeyKind, OaepHash};
 
 use crate::{
     Capabilities, ClearKey, ClearKeyBlock, Combination, CombiningWay, DecryptionKey, Health,
     HsmError, InProcessMemoryConsent, Kcv, KeyName, KeyPairKind, KeyRole, KeyStrength, KeySummary,
-    Missing, Module, OpeningWay, Pin, SealRequest, SealedKeyBlock, SealingWay, SecretKey,
-    SelfTestReport, SigningKey, Speed, StagedKey, TokenGroup, TokenInfo, check_value,
+    Missing, Module, OpeningWay, Pin, SealRequest, SealedKeyBlock, SecretKey, SelfTestReport,
+    SigningKey, Speed, StagedKey, TokenGroup, TokenInfo, check_value,
     error::CallResult,
     keys,
     known::Known,
@@ -80,43 +76,48 @@ pub struct Token {
 
 /// The warden goes before what it looks after, and the pool before the sessions that its threads use.
 struct Shared {
-    info: TokenInfo,
-    sealing: OnceLock<self_test::Sealing>,
     opening: OnceLock<Opening>,
     combining: OnceLock<Result<CombiningWay, Missing>>,
+    limiting: OnceLock<Result<(), Missing>>,
     _warden: Warden,
     pool: Arc<Pool>,
     sessions: Arc<Sessions>,
 }
 
 impl Token {
-    pub(crate) fn open(
+    pub(crate) fn open(module: &Module, config: &TokenConfig, pin: &Pin) -> Result<Self, HsmError> {
+        let sessions = Arc::new(Sessions::new(module, config, pin));
+        sessions.connect()?;
+        let pool = start_pool(config)?;
+        Self::start(sessions, pool)
+    }
+
+    pub(crate) fn open_or_await(
         module: &Module,
-        slot: Slot,
-        info: TokenInfo,
         config: &TokenConfig,
         pin: &Pin,
     ) -> Result<Self, HsmError> {
-        let mechanisms = module
-            .pkcs11
-            .get_mechanism_list(slot)
-            .during("list the mechanisms")?;
-        let place = Workplace {
-            pkcs11: module.pkcs11.clone(),
-            mechanisms: mechanisms.into(),
-            accept_imported_keys: config.accept_imported_keys,
-            destroyed: Arc::new(AtomicU64::new(0)),
-        };
-        let sessions = Arc::new(Sessions::open(module, slot, config, pin, place)?);
-        let (threads, queue) = (config.workers, config.queue);
-        let pool = Pool::start(threads, queue, config.deadline, config.max_stuck);
-        let pool = Arc::new(pool.map_err(|error| not_started(&error))?);
+        let sessions = Arc::new(Sessions::new(module, config, pin));
+        let pool = start_pool(config)?;
+        // By a thread that may hang.
+        let trying = Arc::clone(&sessions);
+        let opened = pool.run("open the token", move || {
+            trying.try_connect().unwrap_or(Ok(()))
+        });
+        match opened {
+            Ok(()) => {}
+            Err(error) if error.is_absence() => sessions.miss(&error),
+            Err(error) => return Err(error),
+        }
+        Self::start(sessions, pool)
+    }
+
+    fn start(sessions: Arc<Sessions>, pool: Arc<Pool>) -> Result<Self, HsmError> {
         Ok(Self {
             shared: Arc::new(Shared {
-                info,
-                sealing: OnceLock::new(),
                 opening: OnceLock::new(),
                 combining: OnceLock::new(),
+                limiting: OnceLock::new(),
                 _warden: Warden::start(&pool, &sessions).map_err(|error| not_started(&error))?,
                 pool,
                 sessions,
@@ -124,9 +125,19 @@ impl Token {
         })
     }
 
-    /// What the token said about itself before the login.
-    pub fn info(&self) -> &TokenInfo {
-        &self.shared.info
+    /// What the token said about itself before the first login; none if it was never there.
+    pub fn info(&self) -> Option<&TokenInfo> {
+        self.shared.sessions.info()
+    }
+
+    /// Label and serial number, as far as they are known.
+    pub(crate) fn title(&self) -> String {
+        self.shared.sessions.title()
+    }
+
+    /// How long a call may take, waiting included.
+    pub(crate) fn deadline(&self) -> Duration {
+        self.shared.sessions.config().deadline
     }
 
     /// Whether it can be worked with. What is lost comes back by itself.
@@ -183,9 +194,15 @@ impl Token {
         })
     }
 
-    /// What it must hold whenever it comes back.
-    pub(crate) fn remember(&self, key: impl Fn(&mut Known)) {
-        key(&mut self.shared.sessions.known());
+    /// Which of its lives between losses this is; none while it is lost.
+    pub(crate) fn generation(&self) -> Option<u64> {
+        self.shared.sessions.generation()
+    }
+
+    /// What it must be and hold whenever it comes back, and if it was not `asked` in this generation,
+    /// before it does anything more.
+    pub(crate) fn remember(&self, asked: Option<u64>, add: impl Fn(&mut Known)) {
+        self.shared.sessions.remember(asked, add);
     }
 
     /// The terminal's RSA key of this name.
@@ -229,7 +246,7 @@ impl Token {
     /// # Errors
     /// The token does not answer.
     pub fn key_strengths(&self) -> Result<Vec<KeyStrength>, HsmError> {
-        self.run("list the keys", |worker| keys::strengths(&worker.session))
+        self.run("list the keys", |worker| keys::strengths(worker))
     }
 
     /// Destroys a key, both halves of a pair, and its like-named copies.
@@ -285,7 +302,8 @@ impl Token {
         records::destroy(&self.writer()?.session, label)
     }
 
-    /// What the token can do, by its list of mechanisms and by trying: sealing, opening, combining.
+    /// What the token can do, by its list of mechanisms and by trying: sealing, opening, combining,
+    /// limiting.
     /// Each is found out once, which takes a second or two.
     ///
     /// # Errors
@@ -295,7 +313,8 @@ impl Token {
             self.sealing()?,
             self.how_it_opens()?,
             self.combining()?.clone(),
-            &self.place().mechanisms,
+            self.limiting()?.clone(),
+            self.place().mechanisms(),
         ))
     }
 
@@ -305,16 +324,19 @@ impl Token {
     /// # Errors
     /// [`HsmError::SelfTest`]: do not serve.
     pub fn self_test(&self, oaep: OaepHash) -> Result<&SelfTestReport, HsmError> {
-        for (hash, outcome) in self.sealing()? {
-            if *hash == oaep {
-                return outcome.as_ref().map_err(self_test_failed);
-            }
-        }
-        Err(self_test_failed(&Missing(Vec::new())))
+        self_test::passed(self.sealing()?, oaep)
     }
 
     fn sealing(&self) -> Result<&self_test::Sealing, HsmError> {
-        found_once(&self.shared.sealing, || self_test::sealing(&self.writer()?))
+        let sessions = &self.shared.sessions;
+        found_once(sessions.sealing(), || {
+            let outcome = self_test::sealing(&self.writer()?);
+            if outcome.is_err() {
+                // If the token is gone, it is lost from here on.
+                drop(sessions.examine("self-test"));
+            }
+            outcome
+        })
     }
 
     fn how_it_opens(&self) -> Result<&Opening, HsmError> {
@@ -324,6 +346,12 @@ impl Token {
     pub(crate) fn combining(&self) -> Result<&Result<CombiningWay, Missing>, HsmError> {
         found_once(&self.shared.combining, || {
             self_test::combining(&self.writer()?)
+        })
+    }
+
+    fn limiting(&self) -> Result<&Result<(), Missing>, HsmError> {
+        found_once(&self.shared.limiting, || {
+            self_test::limiting(&self.writer()?)
         })
     }
 
@@ -385,19 +413,7 @@ impl Token {
         key: &SecretKey,
         request: &SealRequest<'_>,
     ) -> Result<seal::Plan, HsmError> {
-        let report = self.self_test(request.oaep)?;
-        let (kind, cipher) = (key.kind(), request.cipher);
-        let ways = report.ways_for(kind, cipher);
-        if !ways.is_empty() {
-            return seal::Plan::new(&ways, key, request);
-        }
-        // Whether it would be another way's in any case, or is refused by the module alone.
-        let all: Vec<SealingWay> = report.ways.iter().map(|passed| passed.way).collect();
-        seal::Plan::new(&all, key, request)?;
-        Err(HsmError::Unsupported {
-            operation: format!("sealing a key of the kind {kind} under {cipher}"),
-            missing: seal::wrapping_with(&all, cipher),
-        })
+        seal::Plan::passed(self.self_test(request.oaep)?, key, request)
     }
 
     /// Starts to combine components into a key of this kind.
@@ -472,6 +488,17 @@ impl Token {
             .run(operation, move || sessions.work(operation, work))
     }
 
+    /// As [`Self::run`], for callers that await the answer and say themselves for how long.
+    pub(crate) async fn answer<T: Send + 'static>(
+        &self,
+        operation: &'static str,
+        work: impl FnOnce(&mut Worker) -> Result<T, HsmError> + Send + 'static,
+    ) -> Result<T, HsmError> {
+        let sessions = Arc::clone(&self.shared.sessions);
+        let work = move || sessions.work(operation, work);
+        self.shared.pool.answer(operation, work).await
+    }
+
     /// Acts that change what the token holds: here and now, in a session of their own.
     pub(crate) fn writer(&self) -> Result<Worker, HsmError> {
         self.shared.sessions.writer()
@@ -480,6 +507,12 @@ impl Token {
     fn place(&self) -> &Workplace {
         self.shared.sessions.place()
     }
+}
+
+fn start_pool(config: &TokenConfig) -> Result<Arc<Pool>, HsmError> {
+    let (threads, queue) = (config.workers, config.queue);
+    let pool = Pool::start(threads, queue, config.deadline, config.max_stuck);
+    pool.map(Arc::new).map_err(|error| not_started(&error))
 }
 
 fn not_started(error: &std::io::Error) -> HsmError {
@@ -509,7 +542,6 @@ pub(crate) fn self_test_failed(missing: &Missing) -> HsmError {
 
 impl fmt::Debug for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let info = &self.shared.info;
-        write!(f, "Token({}, serial number {})", info.label, info.serial)
+        write!(f, "Token({})", self.title())
     }
 }

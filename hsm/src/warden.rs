@@ -25,6 +25,8 @@ use crate::{
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// Between tries, at the most.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// A try is given up after this: it may hold the self-test, which makes an RSA pair.
+const LONGEST_TRY: Duration = Duration::from_mins(1);
 /// How often it looks, at the least.
 const TICK: Duration = Duration::from_millis(500);
 
@@ -139,7 +141,10 @@ impl Watch {
             Health::Lost { .. } => {
                 let lost = self.lost.get_or_insert_with(|| Pauses::begin(now));
                 if lost.is_over(now) {
-                    self.have(Sessions::reconnect);
+                    self.have(
+                        LONGEST_TRY.max(self.sessions.config().deadline),
+                        Sessions::reconnect,
+                    );
                 }
             }
             Health::Failed(_) => self.lost = None,
@@ -159,7 +164,7 @@ impl Watch {
         }
         self.asked = now;
         let asking = Arc::clone(&self.asking);
-        let submitted = self.have(move |sessions| {
+        let submitted = self.have(config.deadline, move |sessions| {
             // If it does not answer, it is lost from here on.
             drop(sessions.examine("ask a quiet token"));
             asking.store(false, Ordering::Release);
@@ -168,9 +173,9 @@ impl Watch {
     }
 
     /// By a thread that may hang. If all have too much to do, there is another time.
-    fn have(&self, act: impl FnOnce(&Sessions) + Send + 'static) -> bool {
+    fn have(&self, limit: Duration, act: impl FnOnce(&Sessions) + Send + 'static) -> bool {
         let sessions = Arc::clone(&self.sessions);
-        self.pool.submit(move || act(&sessions)).is_ok()
+        self.pool.submit(limit, move || act(&sessions)).is_ok()
     }
 }
 

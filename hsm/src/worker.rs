@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -16,19 +16,45 @@ use crate::{
     HsmError, KeyName, KeyRole,
     error::CallResult,
     inspect::{find_key, require_role},
+    template::Case,
 };
 
 /// What all workers of a token share.
 #[derive(Clone)]
 pub(crate) struct Workplace {
     pub(crate) pkcs11: Pkcs11,
-    pub(crate) mechanisms: Arc<[MechanismType]>,
+    /// Known as soon as there was a session.
+    mechanisms: Arc<OnceLock<Vec<MechanismType>>>,
     pub(crate) accept_imported_keys: bool,
     /// Counts the keys that were destroyed: a handle from before may name another key now.
     pub(crate) destroyed: Arc<AtomicU64>,
 }
 
 impl Workplace {
+    pub(crate) fn new(pkcs11: Pkcs11, accept_imported_keys: bool) -> Self {
+        Self {
+            pkcs11,
+            mechanisms: Arc::default(),
+            accept_imported_keys,
+            destroyed: Arc::default(),
+        }
+    }
+
+    /// Asks the token for its mechanisms, if they are not known.
+    pub(crate) fn learn(&self, slot: Slot) -> Result<(), HsmError> {
+        if self.mechanisms.get().is_none() {
+            let mechanisms = self.pkcs11.get_mechanism_list(slot);
+            let mechanisms = mechanisms.during("list the mechanisms")?;
+            self.mechanisms.get_or_init(|| mechanisms);
+        }
+        Ok(())
+    }
+
+    /// What the token lists.
+    pub(crate) fn mechanisms(&self) -> &[MechanismType] {
+        self.mechanisms.get().map_or(&[], Vec::as_slice)
+    }
+
     /// A session that can make session objects only.
     pub(crate) fn session(&self, slot: Slot) -> Result<Session, HsmError> {
         self.pkcs11.open_ro_session(slot).during("open a session")
@@ -40,7 +66,16 @@ impl Workplace {
     }
 
     pub(crate) fn has(&self, mechanism: MechanismType) -> bool {
-        self.mechanisms.contains(&mechanism)
+        self.mechanisms().contains(&mechanism)
+    }
+
+    /// How RSA keys sign here: what the module does not hash is hashed outside.
+    pub(crate) fn rsa(&self) -> Case {
+        if self.has(MechanismType::SHA256_RSA_PKCS) {
+            Case::HashingRsa
+        } else {
+            Case::PlainRsa
+        }
     }
 
     /// Those of `mechanisms` that the module does not list, by name.
@@ -86,13 +121,7 @@ impl Worker {
             return Ok(*handle);
         }
         let handle = find_key(&self.session, role.template().class, name)?;
-        require_role(
-            &self.session,
-            handle,
-            role,
-            name,
-            self.place.accept_imported_keys,
-        )?;
+        require_role(&self.session, handle, role, name, &self.place)?;
         self.handles.insert(key, handle);
         Ok(handle)
     }

@@ -360,15 +360,16 @@ pub(crate) async fn register_key(
     .await?;
     tx.commit().await?;
     let (for_hsm, header_for_hsm) = (label.clone(), header.clone());
-    let (key_in_hsm, kcv) = host
+    let found = host
         .in_hsm(move |keys| {
-            let (key, kcv) = keys.master_key(&for_hsm).map_err(|error| match error {
+            let found = keys.master_key(&for_hsm).map_err(|error| match error {
                 HsmError::KeyNotFound { .. } => refused(Reason::NotFound, error),
                 HsmError::KeyNotUnique { .. }
                 | HsmError::WeakKey { .. }
                 | HsmError::KeyDiffers { .. } => refused(Reason::RequestInvalid, error),
                 other => other.into(),
             })?;
+            let key = found.key();
             let expected_kind = header_for_hsm
                 .key_kind(key.kind().key_len())
                 .map_err(|error| refused(Reason::RequestInvalid, error))?;
@@ -379,11 +380,11 @@ pub(crate) async fn register_key(
                 );
                 return Err(refused(Reason::RequestInvalid, cause));
             }
-            keys.verify_sealable(&key, &header_for_hsm)?;
-            Ok((key, kcv))
+            keys.verify_sealable(key, &header_for_hsm)?;
+            Ok(found)
         })
         .await?;
-    if kcv != expected {
+    if *found.kcv() != expected {
         return Err(refused(
             Reason::KcvMismatch,
             // The right one is for the ceremony's transcript to tell.
@@ -395,8 +396,8 @@ pub(crate) async fn register_key(
         name,
         hsm_label: label,
         header,
-        kind: key_in_hsm.kind().to_string(),
-        kcv,
+        kind: found.key().kind().to_string(),
+        kcv: found.kcv().clone(),
         created_at: String::new(),
     };
     if !tx.insert_key(&key).await? {
@@ -418,7 +419,7 @@ pub(crate) async fn register_key(
     .await?;
     let stored = tx.key(&key.name).await?;
     let stored = stored.ok_or_else(|| HostError::Internal("the key is gone".to_owned()))?;
-    host.keys().hold(stored.clone(), key_in_hsm);
+    host.keys().hold(stored.clone(), &found);
     tx.commit().await?;
     Ok(stored)
 }

@@ -14,7 +14,7 @@ use crate::{
     error::refused,
     names::DeviceSerial,
     state::{DeviceEvent, DeviceState},
-    store::{Actor, AuditEntry, Purpose, StoreError, StoredCertificate, Tx},
+    store::{Actor, AuditEntry, Purpose, Standing, StoreError, StoredCertificate},
 };
 
 /// A device that proved its identity by TLS, with a certificate that is good now.
@@ -22,6 +22,8 @@ use crate::{
 pub(crate) struct AuthenticatedDevice {
     serial: DeviceSerial,
     credential: Arc<VerifiedCredential>,
+    /// As the registry had it when the device was identified.
+    encryption: Option<StoredCertificate>,
 }
 
 impl AuthenticatedDevice {
@@ -47,10 +49,7 @@ pub(crate) async fn authenticate(
     let candidate = candidate.and_then(Result::ok).ok_or_else(anonymous)?;
     let certificate = candidate.certificate();
     let mut tx = host.store().ask(host.now()).await?;
-    let stored = tx
-        .issued_certificate(certificate, Purpose::Authentication)
-        .await?;
-    let stored = stored.ok_or_else(|| {
+    let caller = tx.caller(certificate).await?.ok_or_else(|| {
         refused(
             Reason::CredentialRejected,
             format!("{} is not in the registry", certificate.subject()),
@@ -58,13 +57,15 @@ pub(crate) async fn authenticate(
     })?;
     // By the certificate: whoever has the one before must not use up the calls of this one.
     host.limits().count_call(certificate.serial().to_string())?;
-    require_running(&mut tx, &stored.device).await?;
+    let serial = caller.certificate.device.clone();
+    require_running(&serial, caller.state)?;
     // A changed revocation list takes a connection of its own.
     drop(tx);
-    let credential = verify_current(host, &stored, candidate).await?;
+    let credential = verify_current(host, &caller.certificate, candidate).await?;
     Ok(AuthenticatedDevice {
-        serial: stored.device,
+        serial,
         credential,
+        encryption: caller.encryption,
     })
 }
 
@@ -94,18 +95,14 @@ async fn verify_current(
 /// The device's encryption credential, verified now. Nothing is sent to a key without this proof.
 pub(crate) async fn encryption_credential(
     host: &Host,
-    serial: &DeviceSerial,
+    device: &AuthenticatedDevice,
 ) -> Result<Arc<VerifiedCredential>, HostError> {
-    let stored = host
-        .store()
-        .ask(host.now())
-        .await?
-        .current_certificate(serial, Purpose::Encryption)
-        .await?
-        .ok_or_else(|| refused(Reason::CredentialRejected, "no current certificate"))?;
+    let stored = device.encryption.as_ref();
+    let stored =
+        stored.ok_or_else(|| refused(Reason::CredentialRejected, "no current certificate"))?;
     let candidate = host.credentials().candidate(&stored.der, Role::Krd);
     let candidate = candidate.map_err(|_| StoreError::Damaged("certificate"))?;
-    verify_current(host, &stored, candidate).await
+    verify_current(host, stored, candidate).await
 }
 
 /// Verifies both credentials of a device again, as they stand now.
@@ -124,19 +121,17 @@ pub(crate) async fn recheck(
     Ok(())
 }
 
-/// Whether both credentials are still the ones of the registry.
-pub(crate) async fn require_current(
-    tx: &mut Tx,
+/// Whether both credentials are still the ones of the registry, byte for byte.
+pub(crate) fn require_current(
+    standing: &Standing,
     device: &AuthenticatedDevice,
     encryption: &VerifiedCredential,
 ) -> Result<(), HostError> {
-    let certificates = [
-        (Purpose::Encryption, encryption.certificate()),
-        (Purpose::Authentication, device.credential().certificate()),
-    ];
-    if tx
-        .are_current_certificates(device.serial(), certificates)
-        .await?
+    let same = |stored: &Option<Vec<u8>>, certificate: &Certificate| {
+        stored.as_deref() == Some(certificate.der())
+    };
+    if same(&standing.encryption, encryption.certificate())
+        && same(&standing.authentication, device.credential().certificate())
     {
         return Ok(());
     }
@@ -146,38 +141,31 @@ pub(crate) async fn require_current(
     ))
 }
 
-/// The device's state, which must not be one that stops it.
-pub(crate) async fn require_running(
-    tx: &mut Tx,
-    serial: &DeviceSerial,
-) -> Result<DeviceState, HostError> {
-    let device = tx
-        .device(serial)
-        .await?
-        .ok_or_else(|| refused(Reason::CredentialRejected, "unknown device"))?;
-    let reason = match device.state {
-        DeviceState::Registered | DeviceState::Enrolled | DeviceState::Bound => {
-            return Ok(device.state);
-        }
+/// A device's state must not be one that stops it.
+pub(crate) fn require_running(serial: &DeviceSerial, state: DeviceState) -> Result<(), HostError> {
+    let reason = match state {
+        DeviceState::Registered | DeviceState::Enrolled | DeviceState::Bound => return Ok(()),
         DeviceState::Quarantined => Reason::DeviceQuarantined,
         DeviceState::Suspended => Reason::DeviceSuspended,
         DeviceState::Revoked => Reason::DeviceRevoked,
     };
-    Err(refused(
-        reason,
-        format!("{serial} is {}", device.state.as_str()),
-    ))
+    Err(refused(reason, format!("{serial} is {}", state.as_str())))
 }
 
-/// As [`require_running`], and bound to this host.
-pub(crate) async fn require_bound(tx: &mut Tx, serial: &DeviceSerial) -> Result<(), HostError> {
-    match require_running(tx, serial).await? {
-        DeviceState::Bound => Ok(()),
-        other => Err(refused(
-            Reason::NotBound,
-            format!("{serial} is {}", other.as_str()),
-        )),
+/// A device must not be stopped, and must be bound to this host.
+pub(crate) fn require_bound(
+    serial: &DeviceSerial,
+    standing: Option<Standing>,
+) -> Result<Standing, HostError> {
+    let standing = standing.ok_or_else(|| refused(Reason::CredentialRejected, "unknown device"))?;
+    require_running(serial, standing.state)?;
+    if standing.state == DeviceState::Bound {
+        return Ok(standing);
     }
+    Err(refused(
+        Reason::NotBound,
+        format!("{serial} is {}", standing.state.as_str()),
+    ))
 }
 
 /// Checks a terminal's credential and gives it the host's: `CT_KRD` for `CT_KDH`.
@@ -206,7 +194,7 @@ pub(crate) async fn bind(
             // Stopped by an operator since it was looked at: the next check says so properly.
             let state = stored.state.after(DeviceEvent::Bound, stored.state_before);
             let Some(state) = state else {
-                require_running(&mut tx, serial).await?;
+                require_running(serial, stored.state)?;
                 return Err(refused(
                     Reason::NotBound,
                     "the device's state does not allow it",

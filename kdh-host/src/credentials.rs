@@ -1,4 +1,4 @@
-//! Terminals' credentials that were verified in full before. What does not change between two calls of a
+//! Credentials that were verified in full before. What does not change between two calls of a
 //! terminal is not done twice: parsing, the CA's signature, the role. What may change is checked each time.
 
 use std::{

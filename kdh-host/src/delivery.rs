@@ -24,7 +24,7 @@ use crate::{
     names::{DeviceSerial, Slot},
     stages::Laps,
     state::{DeliveryState, DeviceEvent},
-    store::{Actor, Assignment, AuditEntry, Delivery, NewDelivery, Tx},
+    store::{Actor, Assignment, AuditEntry, Delivery, NewDelivery, Standing, Tx},
 };
 
 /// Bytes of randomness in a delivery's id.
@@ -70,8 +70,9 @@ pub(crate) async fn assignments(
     device: &AuthenticatedDevice,
 ) -> Result<Vec<Assignment>, HostError> {
     let mut tx = host.store().read(host.now()).await?;
-    binding::require_bound(&mut tx, device.serial()).await?;
-    let mut assignments = tx.assignments(device.serial()).await?;
+    let standing = tx.standing(device.serial(), None).await?;
+    let standing = binding::require_bound(device.serial(), standing)?;
+    let mut assignments = standing.assignments;
     assignments.retain(|assignment| assignment.meant_for_present_key);
     Ok(assignments)
 }
@@ -119,7 +120,7 @@ async fn prepare(
     laps: &mut Laps,
 ) -> Result<(Prepared, Arc<VerifiedCredential>), HostError> {
     let serial = device.serial();
-    let credential = binding::encryption_credential(host, serial).await?;
+    let credential = binding::encryption_credential(host, device).await?;
     laps.end("2 verify the credential");
     let nonce = parse_nonce(rt_krd)?;
     let slot = Slot::parse(slot).map_err(|_| nothing_assigned(serial))?;
@@ -129,10 +130,11 @@ async fn prepare(
 
     let now = host.now();
     let mut tx = host.store().write(now).await?;
-    binding::require_bound(&mut tx, serial).await?;
-    let assignment = assignment(&mut tx, serial, &slot).await?;
+    let claim = tx.claim_nonce(serial, &slot, &nonce).await?;
+    let standing = binding::require_bound(serial, claim.standing)?;
+    let assignment = assignment(standing, serial)?;
     require_strength(host, serial, &credential, &assignment)?;
-    if !tx.claim_nonce(serial, &nonce).await? {
+    if !claim.outcome {
         return Err(refused(
             Reason::NonceReused,
             format!("{serial} has used this nonce before"),
@@ -146,7 +148,7 @@ async fn prepare(
         assignment,
         expires_at: now + host.config().delivery_lifetime,
     };
-    tx.prepare_delivery(&prepared.as_new(serial)).await?;
+    tx.prepare_delivery(&prepared.as_new(serial))?;
     tx.record(AuditEntry {
         actor: &Actor::Device(serial.clone()),
         action: "delivery.intent",
@@ -186,18 +188,11 @@ fn nothing_assigned(serial: &DeviceSerial) -> HostError {
     )
 }
 
-/// What the device shall hold in a slot, if the operator who assigned it meant the encryption key that
+/// What the device shall hold in the slot that was asked for, if the operator who assigned it meant the encryption key that
 /// the device has now.
-async fn assignment(
-    tx: &mut Tx,
-    serial: &DeviceSerial,
-    slot: &Slot,
-) -> Result<Assignment, HostError> {
-    let assignments = tx.assignments(serial).await?;
-    let assignment = assignments
-        .into_iter()
-        .find(|assignment| assignment.slot == *slot)
-        .ok_or_else(|| nothing_assigned(serial))?;
+fn assignment(standing: Standing, serial: &DeviceSerial) -> Result<Assignment, HostError> {
+    let mut assignments = standing.assignments.into_iter();
+    let assignment = assignments.next().ok_or_else(|| nothing_assigned(serial))?;
     if assignment.meant_for_present_key {
         return Ok(assignment);
     }
@@ -252,7 +247,7 @@ async fn make_token(
         recipient_id: credential.id().clone(),
         crl: crl.crl().der().to_vec(),
     };
-    let made = host.in_hsm(move |keys| keys.make_token(order)).await?;
+    let made = host.keys().make_token(order).await?;
     let in_hsm = [
         ("7 queue for the HSM", made.queued),
         ("8 seal in the HSM", made.sealing),
@@ -276,18 +271,18 @@ async fn deliver(
     // Whoever was stopped, listed or enrolled anew since the intent is never sent the token.
     binding::recheck(host, device, credential).await?;
     let mut tx = host.store().write(host.now()).await?;
-    binding::require_bound(&mut tx, serial).await?;
-    binding::require_current(&mut tx, device, credential).await?;
-    let assigned = assignment(&mut tx, serial, &prepared.slot).await?;
+    let delivery = prepared.as_new(serial);
+    let issue = tx.issue_delivery(&delivery, &token_sha256).await?;
+    let standing = binding::require_bound(serial, issue.standing)?;
+    binding::require_current(&standing, device, credential)?;
+    let assigned = assignment(standing, serial)?;
     if assigned.version != prepared.assignment.version {
         return Err(refused(
             Reason::NoKeyAssigned,
             format!("{serial} has been assigned another key since the intent"),
         ));
     }
-    let superseded = tx
-        .issue_delivery(&prepared.as_new(serial), &token_sha256)
-        .await?;
+    let superseded = issue.outcome?;
     tx.record(AuditEntry {
         actor: &Actor::Device(serial.clone()),
         action: "delivery.issued",
@@ -386,7 +381,8 @@ async fn settle(
 ) -> Result<(), HostError> {
     let serial = device.serial();
     let mut tx = host.store().write(host.now()).await?;
-    binding::require_bound(&mut tx, serial).await?;
+    let standing = tx.standing(serial, None).await?;
+    binding::require_bound(serial, standing)?;
     let unknown = || {
         refused(
             Reason::DeliveryUnknown,

@@ -433,7 +433,7 @@ async fn finish(
         .await?;
     tx.set_device_state(&device, state).await?;
     // What was sent went to a key that is no more this device's.
-    let superseded = tx.supersede_deliveries(serial, None).await?;
+    let superseded = tx.supersede_deliveries(serial).await?;
     tx.record(AuditEntry {
         actor: &Actor::Device(serial.clone()),
         action: "device.enrolled",

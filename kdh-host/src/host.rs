@@ -27,7 +27,10 @@ struct Inner {
     config: Config,
     store: Store,
     keys: HostKeys,
+    /// Terminals'.
     credentials: Credentials,
+    /// The host's own.
+    kdh_credential: Credentials,
     crl_ca_krd: CrlFile,
     crl_ca_kdh: CrlFile,
     under_way: UnderWay,
@@ -62,8 +65,9 @@ impl Host {
                 faults.push(error.to_string());
             }
         }
+        let kdh_credential = Credentials::new(certificates.ca_kdh.clone());
         if let Ok(crl) = crl_ca_kdh.current(&store, now).await {
-            faults.extend(kdh_fault(&config, &crl, now));
+            faults.extend(kdh_fault(&config, &kdh_credential, &crl, now));
         }
         if !faults.is_empty() {
             return Err(StartError(faults));
@@ -75,6 +79,7 @@ impl Host {
         let limits = Limits::new(config.device_calls_per_minute);
         let host = Self(Arc::new(Inner {
             credentials: Credentials::new(config.certificates.ca_krd.clone()),
+            kdh_credential,
             config,
             store,
             keys,
@@ -182,7 +187,7 @@ impl Host {
     pub(crate) async fn crl_ca_kdh(&self) -> Result<Arc<VerifiedCrl>, HostError> {
         let now = self.now();
         let crl = self.0.crl_ca_kdh.current(self.store(), now).await?;
-        match kdh_fault(self.config(), &crl, now) {
+        match kdh_fault(self.config(), &self.0.kdh_credential, &crl, now) {
             Some(fault) => Err(HostError::Internal(fault)),
             None => Ok(crl),
         }
@@ -213,6 +218,7 @@ pub(crate) fn random<const LEN: usize>() -> Result<[u8; LEN], HostError> {
 pub fn check(config: &Config, now: OffsetDateTime, with_hsm: bool) -> Result<(), StartError> {
     let mut faults = certificate_faults(config, now);
     let certificates = &config.certificates;
+    let kdh_credential = Credentials::new(certificates.ca_kdh.clone());
     for (issuer, path) in [
         (&certificates.ca_krd, &certificates.crl_ca_krd),
         (&certificates.ca_kdh, &certificates.crl_ca_kdh),
@@ -225,7 +231,7 @@ pub fn check(config: &Config, now: OffsetDateTime, with_hsm: bool) -> Result<(),
             });
         match verified {
             Ok(crl) if path == &certificates.crl_ca_kdh => {
-                faults.extend(kdh_fault(config, &crl, now));
+                faults.extend(kdh_fault(config, &kdh_credential, &crl, now));
             }
             Ok(_) => {}
             Err(error) => faults.push(format!("revocation list {}: {error}", path.display())),
@@ -242,7 +248,12 @@ pub fn check(config: &Config, now: OffsetDateTime, with_hsm: bool) -> Result<(),
 }
 
 /// What is wrong with the KDH certificate or the list that every token carries, if anything is.
-fn kdh_fault(config: &Config, crl: &VerifiedCrl, now: OffsetDateTime) -> Option<String> {
+fn kdh_fault(
+    config: &Config,
+    credential: &Credentials,
+    crl: &VerifiedCrl,
+    now: OffsetDateTime,
+) -> Option<String> {
     let len = crl.crl().der().len();
     if len > tr34::MAX_CRL_LEN {
         return Some(format!(
@@ -250,11 +261,14 @@ fn kdh_fault(config: &Config, crl: &VerifiedCrl, now: OffsetDateTime) -> Option<
             tr34::MAX_CRL_LEN
         ));
     }
-    let certificates = &config.certificates;
-    let (kdh, ca_kdh) = (&certificates.kdh, &certificates.ca_kdh);
-    pki::verify_credential(kdh, ca_kdh, pki::Role::Kdh, crl, now)
-        .err()
-        .map(|error| format!("certificates.kdh: {error}"))
+    let fault = |error: &dyn std::fmt::Display| format!("certificates.kdh: {error}");
+    match credential.candidate(config.certificates.kdh.der(), pki::Role::Kdh) {
+        Ok(candidate) => {
+            let verified = credential.verify(candidate, crl, now);
+            verified.err().map(|error| fault(&error))
+        }
+        Err(error) => Some(fault(&error)),
+    }
 }
 
 /// Whether the certificates of the configuration fit together now.

@@ -7,7 +7,7 @@ use std::{
 };
 
 use hsm::{
-    Failure, Health, HsmError, KeyName, KeyRole, Module, Pin, SecretKey, SelfTestReport,
+    Failure, FoundKey, Health, HsmError, KeyName, KeyRole, Module, Pin, SecretKey, SelfTestReport,
     SigningKey, Token, TokenGroup,
 };
 use pki::{Certificate, PublicKey, Signer as _};
@@ -27,8 +27,8 @@ const CA_KRD: &str = "ca-krd";
 const KDH_SIGNING: &str = "kdh-signing";
 const HOST_TLS: &str = "host-tls";
 
-/// The host's keys. Calls block until the HSM has answered; [`off_the_async_threads`] moves them
-/// away.
+/// The host's keys. Calls that are not async block until the HSM has answered;
+/// [`off_the_async_threads`] moves them away.
 #[derive(Clone, Debug)]
 pub(crate) struct HostKeys {
     pub(crate) ca_krd: SigningKey,
@@ -148,7 +148,7 @@ impl HostKeys {
     }
 
     /// Finds a master key and computes its check value.
-    pub(crate) fn master_key(&self, label: &str) -> Result<(SecretKey, hsm::Kcv), HsmError> {
+    pub(crate) fn master_key(&self, label: &str) -> Result<FoundKey, HsmError> {
         self.kdh_tokens
             .secret_key(KeyRole::TransportKey, &KeyName::new(label)?)
     }
@@ -175,7 +175,8 @@ impl HostKeys {
 
     /// Whether the HSM holds a registered key, still the same one, and can seal it.
     pub(crate) fn verify_held(&self, stored: &StoredKey) -> Result<(), HostError> {
-        let (key, found) = self.master_key(&stored.hsm_label)?;
+        let found = self.master_key(&stored.hsm_label)?;
+        let key = found.key();
         if key.kind().to_string() != stored.kind {
             return Err(HostError::Internal(format!(
                 "it is {} in the HSM, and {} in the database",
@@ -183,14 +184,14 @@ impl HostKeys {
                 stored.kind
             )));
         }
-        if found != stored.kcv {
+        if *found.kcv() != stored.kcv {
             return Err(HostError::Hsm(HsmError::KcvMismatch {
                 expected: stored.kcv.clone(),
-                found,
+                found: found.kcv().clone(),
             }));
         }
-        self.verify_sealable(&key, &stored.header)?;
-        self.hold(stored.clone(), key);
+        self.verify_sealable(key, &stored.header)?;
+        self.hold(stored.clone(), &found);
         Ok(())
     }
 
@@ -199,8 +200,11 @@ impl HostKeys {
     }
 
     /// Takes note of a key that was verified while it was registered.
-    pub(crate) fn hold(&self, stored: StoredKey, key: SecretKey) {
-        self.kdh_tokens.require_from_now_on(&key, &stored.kcv);
+    pub(crate) fn hold(&self, stored: StoredKey, found: &FoundKey) {
+        let key = found.key().clone();
+        self.with_any_request(&key, &stored.header, |request| {
+            self.kdh_tokens.require_from_now_on(found, request);
+        });
         self.held()
             .insert(stored.name.clone(), Held { stored, key });
     }
@@ -218,19 +222,29 @@ impl HostKeys {
 
     /// Whether this HSM can seal a key with this header for any terminal. No key is used.
     pub(crate) fn verify_sealable(&self, key: &SecretKey, header: &Kbh) -> Result<(), HsmError> {
-        let frame = self.frame(header, key.kind().key_len());
-        let request = hsm::SealRequest {
-            frame: &frame,
+        self.with_any_request(key, header, |request| {
+            self.kdh_tokens.verify_sealable(key, request)
+        })
+    }
+
+    /// A request to seal this key with this header, for any terminal.
+    fn with_any_request<T>(
+        &self,
+        key: &SecretKey,
+        header: &Kbh,
+        act: impl FnOnce(&hsm::SealRequest<'_>) -> T,
+    ) -> T {
+        act(&hsm::SealRequest {
+            frame: &self.frame(header, key.kind().key_len()),
             // Stands for any RSA key.
             recipient: self.kdh_signing.public_key(),
             cipher: self.cipher(key.kind()),
             oaep: self.oaep,
-        };
-        self.kdh_tokens.verify_sealable(key, &request)
+        })
     }
 
     /// Makes a key token: seals Kn and signs, all in the HSM.
-    pub(crate) fn make_token(&self, order: TokenOrder) -> Result<MadeToken, HostError> {
+    pub(crate) async fn make_token(&self, order: TokenOrder) -> Result<MadeToken, HostError> {
         let key = self.require_held(&order.key)?;
         let frame = self.frame(&order.key.header, key.kind().key_len());
         let recipient = order.recipient.clone();
@@ -254,12 +268,13 @@ impl HostKeys {
             let draft = KeyTokenDraft::new(&enveloped, header, nonce, &kdh_id, &order.crl);
             draft.map(Draft).map_err(ours)
         };
-        let signed = self.kdh_tokens.seal_and_sign::<_, HostError>(
-            &key,
-            &request,
-            &self.kdh_signing,
-            draft,
-        )?;
+        let tokens = &self.kdh_tokens;
+        let signed = tokens.seal_and_sign::<_, HostError>(&key, &request, &self.kdh_signing, draft);
+        let signed = tokio::time::timeout(tokens.deadline(), signed).await;
+        let signed = signed.map_err(|_| HsmError::Unavailable {
+            operation: "seal and sign",
+            reason: "deadline".to_owned(),
+        })??;
         let Draft(draft) = signed.draft;
         Ok(MadeToken {
             kt_kdh: draft.into_token(&signed.signature).map_err(ours)?,
@@ -301,23 +316,56 @@ fn ours(error: impl std::fmt::Display) -> HostError {
 struct Opened(Vec<(TokenSettings, Token)>);
 
 impl Opened {
+    /// The tokens of a role. One that is not there is taken for lost if another one is there.
     fn group(&mut self, section: &str, settings: &TokenSettings) -> Result<TokenGroup, StartError> {
-        let token = self.token(section, settings)?;
+        let open = if settings.replicas.is_empty() {
+            Module::open
+        } else {
+            Module::open_or_await
+        };
         let replicas = settings.replicas.iter().enumerate();
-        let replicas = replicas
-            .map(|(index, replica)| self.token(&format!("{section}.replicas[{index}]"), replica));
+        let sections = replicas.map(|(index, _)| format!("{section}.replicas[{index}]"));
+        let sections: Vec<String> = [section.to_owned()].into_iter().chain(sections).collect();
+        let token = self.token(section, settings, open)?;
+        let replicas = sections[1..].iter().zip(&settings.replicas);
+        let replicas = replicas.map(|(section, replica)| self.token(section, replica, open));
         let replicas: Result<Vec<Token>, StartError> = replicas.collect();
-        Ok(TokenGroup::new(token, replicas?))
+        let group = TokenGroup::new(token, replicas?);
+        let mut faults = Vec::new();
+        for (section, token) in sections.iter().zip(group.members()) {
+            if let Health::Lost { reason } = token.health() {
+                tracing::error!(
+                    section,
+                    ?token,
+                    reason,
+                    "a token is not there: it takes part when it is back"
+                );
+                faults.push(format!("{section}: {reason}"));
+            }
+        }
+        if group.health().is_ready() {
+            return Ok(group);
+        }
+        faults.push(format!(
+            "{section}: one of its tokens has to be there: connect or insert one, or correct its label or \
+             serial number in the configuration"
+        ));
+        Err(StartError(faults))
     }
 
-    fn token(&mut self, section: &str, settings: &TokenSettings) -> Result<Token, StartError> {
+    fn token(
+        &mut self,
+        section: &str,
+        settings: &TokenSettings,
+        open: impl Fn(&Module, &hsm::TokenConfig, &Pin) -> Result<Token, HsmError>,
+    ) -> Result<Token, StartError> {
         let mut opened = self.0.iter();
         if let Some((_, token)) = opened.find(|(known, _)| known.is_same_token(settings)) {
             return Ok(token.clone());
         }
         let open = || {
             let pin = Pin::from_file(&settings.pin_file)?;
-            Module::load(&settings.module)?.open(&settings.token, &pin)
+            open(&Module::load(&settings.module)?, &settings.token, &pin)
         };
         let token =
             open().map_err(|error: HsmError| StartError::one(format!("{section}: {error}")))?;

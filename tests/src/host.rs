@@ -3,11 +3,10 @@
 use std::{fmt::Write as _, fs, path::PathBuf, process::ExitStatus};
 
 use anyhow::{Context as _, Result};
-use hsm_modules::faulty_module;
 use serde::Deserialize;
 
 use crate::{
-    faults::{self, Faults},
+    faults::{self, Faults, faulty_module},
     operator::toml_text,
     process::Background,
     site::{OPERATORS, Site},
@@ -33,6 +32,8 @@ pub struct HostOptions {
     pub ports: [u16; 2],
     /// Whether the module with faults stands in front of the real one.
     pub faulty: bool,
+    /// Its commands to start with, separated by `;`.
+    pub faults_at_start: &'static str,
     /// For a call into the HSM, in seconds.
     pub hsm_deadline: u64,
     /// Threads that are replaced when they do not come back.
@@ -60,6 +61,7 @@ impl Default for HostOptions {
             program: None,
             ports: [0, 0],
             faulty: false,
+            faults_at_start: "",
             hsm_deadline: 60,
             max_stuck: 8,
             sessions: None,
@@ -114,7 +116,9 @@ impl Site {
             self.hsm()?.program(program, &log)
         };
         if options.faulty {
-            host = host.envs(faults::variables(self.hsm_module(), &self.control())?);
+            host = host
+                .envs(faults::variables(self.hsm_module(), &self.control())?)
+                .env(faults::START, options.faults_at_start);
         }
         let host = host.arg("run").arg("--config").arg(configuration);
         let mut process = self.watch(host, "host")?.start()?;

@@ -11,7 +11,7 @@
 //! operator        kdhctl of a site
 //! terminal        krd of a site
 //! fixture         a site for each test
-//! faults          an HSM that fails at a test's command
+//! faults          an HSM that fails at a test's command, from the crate hsm-modules
 //! openssl         the independent reader
 //! hostile         a terminal with its keys in memory, which sends whatever it likes
 //! spy             what crossed between a program and its PKCS#11 module
@@ -24,7 +24,6 @@
 //! Nothing of the product depends on this crate.
 
 pub mod boundary;
-pub mod faults;
 pub mod fixture;
 pub mod host;
 pub mod hostile;
@@ -38,6 +37,8 @@ pub mod secret_file;
 pub mod site;
 pub mod spy;
 pub mod terminal;
+
+pub use hsm_modules::faults;
 
 /// Makes a test for each module out of functions of a module, named `module::function`.
 #[macro_export]

@@ -21,6 +21,7 @@ use crate::{
     error::CallResult,
     inspect::{key_type, require_free, require_role},
     keys::may,
+    limit,
     secret::SecretTemplate,
     self_test,
     template::{Flag, Lives, TRANSPORT_KEY, Template},
@@ -196,10 +197,15 @@ impl Combination {
             Attribute::Id(name.id().to_vec()),
             Flag::Derive.set(self.derives),
         ];
-        let key = self
-            .sum
-            .make(session, &TRANSPORT_KEY, Lives::InToken, &more)?;
-        require_role(session, key.handle(), KeyRole::TransportKey, name, false)?;
+        let limit = limit::of_secret(&TRANSPORT_KEY, kind, self.derives);
+        let key = limit::make(&limit, |limit| {
+            let more = [&more[..], limit.as_slice()].concat();
+            self.sum
+                .make(session, &TRANSPORT_KEY, Lives::InToken, &more)
+        })?;
+        let place = &self.worker.place;
+        require_role(session, key.handle(), KeyRole::TransportKey, name, place)?;
+        limit::require(session, key.handle(), &limit, name.label())?;
         let found = check_value::of_copy(session, key.handle(), kind, len)?;
         require_kcv(expected, found)?;
         let may_derive = may(session, key.handle(), Flag::Derive, name)?;

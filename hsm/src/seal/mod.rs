@@ -21,7 +21,7 @@ use pki::PublicKey;
 use tr34::{ContentCipher, ContentEncryption, KeyBlockFrame, OaepHash};
 
 use crate::{
-    HsmError, KeyRole, SealingWay, SecretKey,
+    HsmError, KeyRole, SealingWay, SecretKey, SelfTestReport,
     answer::wrap,
     cipher::{self, Named},
     error::CallResult,
@@ -50,6 +50,37 @@ pub struct SealRequest<'a> {
     pub oaep: OaepHash,
 }
 
+/// A request that is kept.
+#[derive(Clone)]
+pub(crate) struct OwnedRequest {
+    frame: KeyBlockFrame,
+    recipient: PublicKey,
+    cipher: ContentCipher,
+    oaep: OaepHash,
+}
+
+impl From<&SealRequest<'_>> for OwnedRequest {
+    fn from(request: &SealRequest<'_>) -> Self {
+        Self {
+            frame: request.frame.clone(),
+            recipient: request.recipient.clone(),
+            cipher: request.cipher,
+            oaep: request.oaep,
+        }
+    }
+}
+
+impl OwnedRequest {
+    pub(crate) const fn borrow(&self) -> SealRequest<'_> {
+        SealRequest {
+            frame: &self.frame,
+            recipient: &self.recipient,
+            cipher: self.cipher,
+            oaep: self.oaep,
+        }
+    }
+}
+
 /// What goes into a key token's `EnvelopedData`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SealedKeyBlock {
@@ -72,6 +103,26 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
+    /// By a way that passed the self-test with this kind of key under this cipher.
+    pub(crate) fn passed(
+        report: &SelfTestReport,
+        key: &SecretKey,
+        request: &SealRequest<'_>,
+    ) -> Result<Self, HsmError> {
+        let (kind, cipher) = (key.kind(), request.cipher);
+        let ways = report.ways_for(kind, cipher);
+        if !ways.is_empty() {
+            return Self::new(&ways, key, request);
+        }
+        // Whether it would be another way's in any case, or is refused by the module alone.
+        let all: Vec<SealingWay> = report.ways.iter().map(|passed| passed.way).collect();
+        Self::new(&all, key, request)?;
+        Err(HsmError::Unsupported {
+            operation: format!("sealing a key of the kind {kind} under {cipher}"),
+            missing: wrapping_with(&all, cipher),
+        })
+    }
+
     /// By the first of `ways` that suits key and frame; if none does, why the first one does not.
     pub(crate) fn new(
         ways: &[SealingWay],

@@ -3,7 +3,11 @@
 use std::{path::PathBuf, process::Command};
 
 use hsm::{Module, Pin, Token, TokenConfig};
-use hsm_modules::{ALL, Place, spy_variables};
+use hsm_modules::{
+    ALL, Place, WHOLE,
+    faults::{self, Faults, faulty_module},
+    spy_variables,
+};
 use tr34::KeyKind;
 
 pub(crate) const SO_PIN: &str = "12345678";
@@ -67,9 +71,32 @@ pub(crate) fn with_spy_on_every_module<F: FnOnce(&Place)>(body: F) {
     hsm_modules::on_prepared(&ALL, spy, body);
 }
 
+/// As [`on_every_module`], on each as it is shipped, with the module with faults before it.
+pub(crate) fn with_faults<F: FnOnce(&Place)>(body: F) {
+    faulty_module().unwrap();
+    let variables = |place: &Place, child: &mut Command| {
+        child.envs(faults::variables(place.module(), &control(place)).unwrap());
+    };
+    hsm_modules::on_prepared(&WHOLE, variables, body);
+}
+
+/// The module with faults, which fails at the command of the other one.
+pub(crate) fn faulty(place: &Place) -> (Module, Faults) {
+    let module = Module::load(&faulty_module().unwrap()).unwrap();
+    (module, Faults::connect(&control(place)).unwrap())
+}
+
+fn control(place: &Place) -> PathBuf {
+    place.folder().join("faults")
+}
+
 /// A new token, logged in to.
 pub(crate) fn new_token(label: &str) -> Token {
-    let module = module();
+    new_token_of(&module(), label)
+}
+
+/// The same of another module.
+pub(crate) fn new_token_of(module: &Module, label: &str) -> Token {
     module
         .initialize_token(label, &pin(SO_PIN), &pin(USER_PIN))
         .unwrap();

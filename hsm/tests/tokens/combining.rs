@@ -30,7 +30,7 @@ pub(crate) fn xor(components: &[Vec<u8>]) -> Vec<u8> {
         })
 }
 
-fn kcv_of(kind: KeyKind, key: &[u8]) -> Kcv {
+pub(crate) fn kcv_of(kind: KeyKind, key: &[u8]) -> Kcv {
     Kcv::new(KcvMethod::for_key(kind), &software::kcv(kind, key)).unwrap()
 }
 

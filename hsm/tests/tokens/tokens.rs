@@ -22,7 +22,7 @@ fn a_token_is_initialized_found_and_opened() {
         let mut config = TokenConfig::new("kdh");
         config.serial = Some(made.serial.clone());
         let token = module.open(&config, &pin(USER_PIN)).unwrap();
-        assert_eq!(token.info(), &made);
+        assert_eq!(token.info(), Some(&made));
         let random = token.random(32).unwrap();
         assert_eq!(random.len(), 32);
         assert_ne!(random, token.random(32).unwrap());
@@ -122,7 +122,7 @@ fn one_of_two_tokens_of_a_label_is_named_by_its_serial_number() {
         for serial in serials {
             config.serial = Some(serial.clone());
             let token = module.open(&config, &pin(USER_PIN)).unwrap();
-            assert_eq!(token.info().serial, serial);
+            assert_eq!(token.info().unwrap().serial, serial);
         }
     });
 }

@@ -37,7 +37,7 @@ impl Tx {
     ) -> Result<(), StoreError> {
         sqlx::query("DELETE FROM activation_codes WHERE device = $1")
             .bind(device.as_str())
-            .execute(&mut *self.inner)
+            .execute(self.connection().await?)
             .await?;
         sqlx::query(
             "INSERT INTO activation_codes (device, code_sha256, expires_at) VALUES ($1, $2, $3)",
@@ -45,7 +45,7 @@ impl Tx {
         .bind(device.as_str())
         .bind(&code_sha256[..])
         .bind(time_text(expires_at)?)
-        .execute(&mut *self.inner)
+        .execute(self.connection().await?)
         .await?;
         Ok(())
     }
@@ -56,7 +56,7 @@ impl Tx {
     ) -> Result<Option<ActivationCode>, StoreError> {
         let row = sqlx::query("SELECT * FROM activation_codes WHERE device = $1")
             .bind(device.as_str())
-            .fetch_optional(&mut *self.inner)
+            .fetch_optional(self.connection().await?)
             .await?;
         let Some(row) = row else { return Ok(None) };
         let expires_at: String = row.try_get("expires_at")?;
@@ -80,7 +80,7 @@ impl Tx {
     ) -> Result<(), StoreError> {
         sqlx::query("UPDATE activation_codes SET wrong_tries = wrong_tries + 1 WHERE device = $1")
             .bind(device.as_str())
-            .execute(&mut *self.inner)
+            .execute(self.connection().await?)
             .await?;
         Ok(())
     }
@@ -144,7 +144,7 @@ impl Tx {
         )
         .bind(device.as_str())
         .bind(claim)
-        .execute(&mut *self.inner)
+        .execute(self.connection().await?)
         .await?;
         if released.rows_affected() == 0 {
             return Ok(false);
@@ -162,7 +162,7 @@ impl Tx {
             "SELECT device, claim FROM activation_codes
              WHERE claim IS NOT NULL AND used_at IS NULL",
         )
-        .fetch_all(&mut *self.inner)
+        .fetch_all(self.connection().await?)
         .await?
         .iter()
         .map(|row| {

@@ -78,20 +78,18 @@ impl Tx {
         };
         let hash = audit_hash(&head.hash, &record);
         record.hash = to_hex(&hash);
-        sqlx::query("INSERT INTO audit VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)")
+        self.later("INSERT INTO audit VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)")
             .bind(signed(record.sequence)?)
-            .bind(&record.at)
-            .bind(&record.actor)
-            .bind(&record.action)
-            .bind(&record.device)
-            .bind(&record.outcome)
-            .bind(&record.detail)
-            .bind(&record.previous_hash)
-            .bind(&record.hash)
-            .execute(&mut *self.inner)
-            .await?;
+            .bind(record.at)
+            .bind(record.actor)
+            .bind(record.action)
+            .bind(record.device)
+            .bind(record.outcome)
+            .bind(record.detail)
+            .bind(record.previous_hash)
+            .bind(record.hash);
         self.leave_head(Head {
-            sequence: record.sequence,
+            sequence: head.sequence + 1,
             hash,
         });
         Ok(())
@@ -99,7 +97,7 @@ impl Tx {
 
     async fn read_head(&mut self) -> Result<Head, StoreError> {
         let last = sqlx::query("SELECT sequence, hash FROM audit ORDER BY sequence DESC LIMIT 1")
-            .fetch_optional(&mut *self.inner)
+            .fetch_optional(self.connection().await?)
             .await?;
         let Some(row) = last else {
             return Ok(Head {
@@ -123,7 +121,7 @@ impl Tx {
         sqlx::query("SELECT * FROM audit WHERE sequence > $1 ORDER BY sequence LIMIT $2")
             .bind(signed(after)?)
             .bind(limit)
-            .fetch_all(&mut *self.inner)
+            .fetch_all(self.connection().await?)
             .await?
             .iter()
             .map(read)

@@ -81,7 +81,7 @@ impl Tx {
         .bind(claim.purpose.as_str())
         .bind(&claim.key_sha256[..])
         .bind(&self.now)
-        .execute(&mut *self.inner)
+        .execute(self.connection().await?)
         .await?;
         Ok(inserted.rows_affected() == 1)
     }
@@ -93,7 +93,7 @@ impl Tx {
     ) -> Result<(), StoreError> {
         sqlx::query("DELETE FROM certificates WHERE device = $1 AND state = 'CLAIMED'")
             .bind(device.as_str())
-            .execute(&mut *self.inner)
+            .execute(self.connection().await?)
             .await?;
         Ok(())
     }
@@ -111,7 +111,7 @@ impl Tx {
         )
         .bind(device.as_str())
         .bind(purpose.as_str())
-        .execute(&mut *self.inner)
+        .execute(self.connection().await?)
         .await?;
         let updated = sqlx::query(
             "UPDATE certificates SET state = 'CURRENT', der = $2
@@ -119,7 +119,7 @@ impl Tx {
         )
         .bind(certificate.serial().to_string())
         .bind(certificate.der())
-        .execute(&mut *self.inner)
+        .execute(self.connection().await?)
         .await?;
         if updated.rows_affected() != 1 {
             return Err(StoreError::Damaged("certificate claim"));
@@ -138,37 +138,11 @@ impl Tx {
         )
         .bind(device.as_str())
         .bind(purpose.as_str())
-        .fetch_optional(&mut *self.inner)
+        .fetch_optional(self.connection().await?)
         .await?
         .as_ref()
         .map(read)
         .transpose()
-    }
-
-    /// Whether these are a device's current certificates, byte for byte.
-    pub(crate) async fn are_current_certificates(
-        &mut self,
-        device: &DeviceSerial,
-        certificates: [(Purpose, &Certificate); 2],
-    ) -> Result<bool, StoreError> {
-        let current = sqlx::query(
-            "SELECT purpose, der FROM certificates WHERE device = $1 AND state = 'CURRENT'",
-        )
-        .bind(device.as_str())
-        .fetch_all(&mut *self.inner)
-        .await?;
-        for (purpose, certificate) in certificates {
-            let mut found = false;
-            for row in &current {
-                let der: &[u8] = row.try_get("der")?;
-                found |= row.try_get::<&str, _>("purpose")? == purpose.as_str()
-                    && der == certificate.der();
-            }
-            if !found {
-                return Ok(false);
-            }
-        }
-        Ok(true)
     }
 
     /// A certificate that this host issued for a purpose, byte for byte.
@@ -181,7 +155,7 @@ impl Tx {
             .bind(certificate.serial().to_string())
             .bind(purpose.as_str())
             .bind(certificate.der())
-            .fetch_optional(&mut *self.inner)
+            .fetch_optional(self.connection().await?)
             .await?
             .as_ref()
             .map(read)

@@ -14,7 +14,7 @@ impl Tx {
         let number: Option<i64> =
             sqlx::query_scalar("SELECT number FROM crl_numbers WHERE issuer_sha256 = $1")
                 .bind(issuer_id(issuer))
-                .fetch_optional(&mut *self.inner)
+                .fetch_optional(self.connection().await?)
                 .await?;
         number
             .map(|number| u64::try_from(number).map(CrlNumber))
@@ -36,7 +36,7 @@ impl Tx {
         )
         .bind(issuer_id(issuer))
         .bind(number)
-        .execute(&mut *self.inner)
+        .execute(self.connection().await?)
         .await?;
         Ok(raised.rows_affected() == 1)
     }

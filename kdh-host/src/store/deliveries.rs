@@ -4,7 +4,7 @@ use sqlx::{Row, sqlite::SqliteRow};
 use time::OffsetDateTime;
 use tr34::KrdNonce;
 
-use super::{StoreError, Tx, time_text};
+use super::{Standing, StoreError, Tried, Tx, batch::Answer, time_text};
 use crate::{
     names::{DeviceSerial, KeyAlias, Slot},
     state::DeliveryState,
@@ -49,19 +49,24 @@ impl Delivery {
 }
 
 impl Tx {
-    /// Claims a nonce for a device; `false` if it was used before.
+    /// Claims a nonce for a device that asks for what it shall hold in a slot; `false` if it was used before.
     pub(crate) async fn claim_nonce(
         &mut self,
         device: &DeviceSerial,
+        slot: &Slot,
         nonce: &KrdNonce,
-    ) -> Result<bool, StoreError> {
-        let inserted = sqlx::query("INSERT INTO nonces VALUES ($1, $2, $3) ON CONFLICT DO NOTHING")
+    ) -> Result<Tried<bool>, StoreError> {
+        let now = self.now.clone();
+        self.put_off_standing(device, Some(slot));
+        self.later("INSERT INTO nonces VALUES ($1, $2, $3) ON CONFLICT DO NOTHING")
             .bind(device.as_str())
             .bind(&nonce.as_bytes()[..])
-            .bind(&self.now)
-            .execute(&mut *self.inner)
-            .await?;
-        Ok(inserted.rows_affected() == 1)
+            .bind(now);
+        let [standing, claim] = self.answers().await?;
+        Ok(Tried {
+            standing: Standing::read(&standing)?,
+            outcome: claim.changed == 1,
+        })
     }
 
     /// Gives up a delivery for which no token was made, and its nonce; `false` if it stands
@@ -78,7 +83,7 @@ impl Tx {
         )
         .bind(id)
         .bind(&self.now)
-        .execute(&mut *self.inner)
+        .execute(self.connection().await?)
         .await?;
         if abandoned.rows_affected() == 0 {
             return Ok(false);
@@ -86,17 +91,18 @@ impl Tx {
         sqlx::query("DELETE FROM nonces WHERE device = $1 AND nonce = $2")
             .bind(device.as_str())
             .bind(nonce)
-            .execute(&mut *self.inner)
+            .execute(self.connection().await?)
             .await?;
         Ok(true)
     }
 
     /// Records the intent to deliver.
-    pub(crate) async fn prepare_delivery(
+    pub(crate) fn prepare_delivery(
         &mut self,
         delivery: &NewDelivery<'_>,
     ) -> Result<(), StoreError> {
-        sqlx::query(
+        let (now, expires_at) = (self.now.clone(), time_text(delivery.expires_at)?);
+        self.later(
             "INSERT INTO deliveries (id, device, slot, version, key_name, state, nonce, expires_at,
              created_at, changed_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9)",
         )
@@ -107,51 +113,58 @@ impl Tx {
         .bind(delivery.key.as_str())
         .bind(DeliveryState::Prepared.as_str())
         .bind(&delivery.nonce.as_bytes()[..])
-        .bind(time_text(delivery.expires_at)?)
-        .bind(&self.now)
-        .execute(&mut *self.inner)
-        .await?;
+        .bind(expires_at)
+        .bind(now);
         Ok(())
     }
 
-    /// The token exists; older ones of the same slot count no more. Returns their ids.
+    /// The token exists; older ones of the same slot count no more. Returns their ids, or that the delivery
+    /// is not one that was prepared and is still to be issued.
     pub(crate) async fn issue_delivery(
         &mut self,
         delivery: &NewDelivery<'_>,
         token_sha256: &[u8; 32],
-    ) -> Result<Vec<String>, StoreError> {
-        let older = self
-            .supersede_deliveries(delivery.device, Some(delivery.slot))
-            .await?;
-        self.exactly_one(
-            sqlx::query(
-                "UPDATE deliveries SET state = 'ISSUED', token_sha256 = $2, changed_at = $3
-                 WHERE id = $1 AND state = 'PREPARED'",
-            )
-            .bind(delivery.id.to_owned())
-            .bind(token_sha256.to_vec())
-            .bind(self.now.clone()),
-            "delivery state",
+    ) -> Result<Tried<Result<Vec<String>, StoreError>>, StoreError> {
+        let now = self.now.clone();
+        self.put_off_standing(delivery.device, Some(delivery.slot));
+        self.put_off_superseding(delivery.device, Some(delivery.slot));
+        self.later(
+            "UPDATE deliveries SET state = 'ISSUED', token_sha256 = $2, changed_at = $3
+             WHERE id = $1 AND state = 'PREPARED'",
         )
-        .await?;
-        Ok(older)
+        .bind(delivery.id)
+        .bind(&token_sha256[..])
+        .bind(now);
+        let [standing, older, issued] = self.answers().await?;
+        Ok(Tried {
+            standing: Standing::read(&standing)?,
+            outcome: match issued.changed {
+                1 => ids(&older),
+                _ => Err(StoreError::Damaged("delivery state")),
+            },
+        })
     }
 
-    /// Open deliveries of a device, of one slot or of all, count no more. Returns their ids.
+    /// Open deliveries of a device count no more. Returns their ids.
     pub(crate) async fn supersede_deliveries(
         &mut self,
         device: &DeviceSerial,
-        slot: Option<&Slot>,
     ) -> Result<Vec<String>, StoreError> {
-        Ok(sqlx::query_scalar(
+        self.put_off_superseding(device, None);
+        let [superseded] = self.answers().await?;
+        ids(&superseded)
+    }
+
+    /// Of one slot or of all.
+    fn put_off_superseding(&mut self, device: &DeviceSerial, slot: Option<&Slot>) {
+        let now = self.now.clone();
+        self.later(
             "UPDATE deliveries SET state = 'SUPERSEDED', changed_at = $3
              WHERE device = $1 AND ($2 = '' OR slot = $2) AND state = 'ISSUED' RETURNING id",
         )
         .bind(device.as_str())
         .bind(slot.map_or("", Slot::as_str))
-        .bind(&self.now)
-        .fetch_all(&mut *self.inner)
-        .await?)
+        .bind(now);
     }
 
     /// Moves a delivery on.
@@ -180,7 +193,7 @@ impl Tx {
     pub(crate) async fn delivery(&mut self, id: &str) -> Result<Option<Delivery>, StoreError> {
         let row = sqlx::query("SELECT * FROM deliveries WHERE id = $1")
             .bind(id)
-            .fetch_optional(&mut *self.inner)
+            .fetch_optional(self.connection().await?)
             .await?;
         row.as_ref().map(|row| read(row, &self.now)).transpose()
     }
@@ -188,7 +201,7 @@ impl Tx {
     /// Deliveries whose token was not made, or not yet.
     pub(crate) async fn unfinished_deliveries(&mut self) -> Result<Vec<Delivery>, StoreError> {
         sqlx::query("SELECT * FROM deliveries WHERE state = 'PREPARED'")
-            .fetch_all(&mut *self.inner)
+            .fetch_all(self.connection().await?)
             .await?
             .iter()
             .map(|row| read(row, &self.now))
@@ -210,12 +223,17 @@ impl Tx {
         .bind(device.map_or("", DeviceSerial::as_str))
         .bind(before)
         .bind(limit)
-        .fetch_all(&mut *self.inner)
+        .fetch_all(self.connection().await?)
         .await?
         .iter()
         .map(|row| read(row, &self.now))
         .collect()
     }
+}
+
+fn ids(answer: &Answer) -> Result<Vec<String>, StoreError> {
+    let ids = answer.rows.iter().map(|row| row.try_get("id"));
+    Ok(ids.collect::<Result<_, _>>()?)
 }
 
 fn read(row: &SqliteRow, now: &str) -> Result<Delivery, StoreError> {

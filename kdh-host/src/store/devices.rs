@@ -34,7 +34,7 @@ impl Tx {
         .bind(model.as_str())
         .bind(DeviceState::Registered.as_str())
         .bind(&self.now)
-        .execute(&mut *self.inner)
+        .execute(self.connection().await?)
         .await?;
         Ok(inserted.rows_affected() == 1)
     }
@@ -45,7 +45,7 @@ impl Tx {
     ) -> Result<Option<Device>, StoreError> {
         sqlx::query("SELECT * FROM devices WHERE serial_number = $1")
             .bind(serial.as_str())
-            .fetch_optional(&mut *self.inner)
+            .fetch_optional(self.connection().await?)
             .await?
             .as_ref()
             .map(read)
@@ -66,7 +66,7 @@ impl Tx {
         .bind(after)
         .bind(state.map_or("", DeviceState::as_str))
         .bind(limit)
-        .fetch_all(&mut *self.inner)
+        .fetch_all(self.connection().await?)
         .await?
         .iter()
         .map(read)
@@ -88,7 +88,7 @@ impl Tx {
         .bind(state.as_str())
         .bind(before.map(DeviceState::as_str))
         .bind(&self.now)
-        .execute(&mut *self.inner)
+        .execute(self.connection().await?)
         .await?;
         Ok(())
     }

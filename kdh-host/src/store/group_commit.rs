@@ -7,15 +7,19 @@
 //!
 //! ```text
 //! BEGIN IMMEDIATE
-//!   SAVEPOINT turn  ...  RELEASE turn         one writer's changes
+//!                   ...                       one writer's changes
 //!   SAVEPOINT turn  ...  ROLLBACK TO turn     another's, who gave up
-//!   SAVEPOINT turn  ...  RELEASE turn
+//!   SAVEPOINT turn  ...  RELEASE turn         a third one's
 //! COMMIT                                      the first and the third are told
 //! ```
+//!
+//! What opens and closes a turn goes to the database together with the turn's own statements.
 
 use std::{
-    ops::{Deref, DerefMut},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -25,11 +29,19 @@ use tokio::{
     sync::{Mutex, OwnedMutexGuard, oneshot},
 };
 
-use super::{StoreError, audit::Head};
+use super::{
+    StoreError,
+    audit::Head,
+    batch::{Answer, Batch},
+};
 
 /// Those who write.
 #[derive(Clone, Debug)]
-pub(super) struct Writers(Arc<Mutex<Line>>);
+pub(super) struct Writers {
+    line: Arc<Mutex<Line>>,
+    /// How many wait for a turn.
+    queued: Arc<AtomicUsize>,
+}
 
 /// What is handed from writer to writer.
 #[derive(Debug)]
@@ -38,20 +50,31 @@ struct Line {
     connection: SqliteConnection,
     /// Nobody knows what state it is in.
     broken: bool,
-    /// Whether a transaction is open.
-    begun: bool,
-    /// Whether a turn has begun in it that was not released.
-    in_turn: bool,
+    open: Open,
     /// Whose changes are in the open transaction.
     waiting: Vec<oneshot::Sender<Result<(), String>>>,
     /// The end of the audit trail, if it is known.
     head: Option<Head>,
 }
 
+/// What is open in the database. Said before it is so: if a writer goes away in the middle, it is cleaned up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Open {
+    Nothing,
+    /// A turn that began the transaction: nobody else's changes are in it.
+    FirstTurn,
+    /// A transaction with the changes of those who wait for its commit.
+    Transaction,
+    /// Behind their changes, a turn in a savepoint.
+    LaterTurn,
+}
+
 /// A turn to write. If it is dropped, its changes were never there.
 pub(super) struct Turn {
     // The line goes first: whoever is left behind needs it.
     line: OwnedMutexGuard<Line>,
+    /// The end of the audit trail, if it is known. Forgotten with the turn if that is dropped.
+    head: Option<Head>,
     end: End,
 }
 
@@ -61,65 +84,116 @@ struct End {
     committed: bool,
 }
 
+/// One in the queue.
+struct Queued<'w>(&'w AtomicUsize);
+
 impl Writers {
     /// With a connection of their own.
     pub(super) async fn connect(options: SqliteConnectOptions) -> Result<Self, StoreError> {
-        Ok(Self(Arc::new(Mutex::new(Line {
+        let line = Line {
             connection: options.connect().await?,
             options,
             broken: false,
-            begun: false,
-            in_turn: false,
+            open: Open::Nothing,
             waiting: Vec::new(),
             head: None,
-        }))))
+        };
+        Ok(Self {
+            line: Arc::new(Mutex::new(line)),
+            queued: Arc::default(),
+        })
     }
 
     /// Waits for a turn: first come, first served.
     ///
     /// # Errors
-    /// It did not come in time; the database does not answer, or another process writes.
+    /// It did not come in time; the database does not answer.
     pub(super) async fn turn(&self, limit: Duration) -> Result<Turn, StoreError> {
-        let line = tokio::time::timeout(limit, Arc::clone(&self.0).lock_owned()).await;
-        let mut turn = Turn {
-            line: line.map_err(|_| sqlx::Error::PoolTimedOut)?,
+        let line = {
+            let _queued = Queued::new(&self.queued);
+            tokio::time::timeout(limit, Arc::clone(&self.line).lock_owned()).await
+        };
+        let mut line = line.map_err(|_| sqlx::Error::PoolTimedOut)?;
+        line.make_ready().await?;
+        Ok(Turn {
+            head: line.head.take(),
+            line,
             end: End {
                 writers: self.clone(),
                 committed: false,
             },
-        };
-        turn.line.begin().await?;
-        Ok(turn)
+        })
     }
 
     /// Leaves nothing open.
     pub(super) async fn flush(&self) {
-        let mut line = self.0.lock().await;
-        line.clean_up().await;
+        let mut line = self.line.lock().await;
+        line.clean_up(None).await;
         line.commit().await;
     }
 }
 
+impl<'w> Queued<'w> {
+    fn new(queued: &'w AtomicUsize) -> Self {
+        queued.fetch_add(1, Ordering::AcqRel);
+        Self(queued)
+    }
+}
+
+impl Drop for Queued<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
 impl Turn {
-    /// The end of the audit trail. Forgotten when a turn is taken back.
+    /// The end of the audit trail.
     pub(super) fn head(&mut self) -> &mut Option<Head> {
-        &mut self.line.head
+        &mut self.head
     }
 
-    /// Makes the changes last, together with those of whoever is in the line. Goes on to the end also
-    /// when nobody waits for it any more.
+    /// Runs these statements, in the turn.
+    ///
+    /// # Errors
+    /// One of them failed; or the turn could not begin, because another process writes, if nothing worse.
+    pub(super) async fn send(&mut self, batch: Batch) -> sqlx::Result<Vec<Answer>> {
+        self.line.send(batch).await
+    }
+
+    /// The connection, for more of the turn.
+    ///
+    /// # Errors
+    /// As for [`Self::send`].
+    pub(super) async fn connection(&mut self) -> sqlx::Result<&mut SqliteConnection> {
+        if matches!(self.line.open, Open::Nothing | Open::Transaction) {
+            self.line.send(Batch::default()).await?;
+        }
+        Ok(&mut self.line.connection)
+    }
+
+    /// Runs these statements and makes all the turn's changes last, together with those of whoever is in the
+    /// line. Goes on to the end also when nobody waits for it any more.
     ///
     /// # Errors
     /// They are not on disk.
-    pub(super) async fn commit(self) -> Result<(), StoreError> {
-        let done = tokio::spawn(self.finish()).await;
+    pub(super) async fn commit(self, last: Batch) -> Result<(), StoreError> {
+        let done = tokio::spawn(self.finish(last)).await;
         done.unwrap_or_else(|error| Err(StoreError::NotCommitted(error.to_string())))
     }
 
-    async fn finish(self) -> Result<(), StoreError> {
-        let Self { mut line, mut end } = self;
-        line.release().await?;
+    async fn finish(self, last: Batch) -> Result<(), StoreError> {
+        let Self {
+            mut line,
+            head,
+            mut end,
+        } = self;
+        let alone = end.writers.queued.load(Ordering::Acquire) == 0;
+        line.end_turn(last, alone).await?;
+        line.head = head;
         end.committed = true;
+        if alone {
+            return Ok(());
+        }
         let (tell, mut told) = oneshot::channel();
         line.waiting.push(tell);
         drop(line);
@@ -127,8 +201,8 @@ impl Turn {
         let outcome = tokio::select! {
             biased;
             outcome = &mut told => outcome,
-            mut line = end.writers.0.lock() => {
-                line.clean_up().await;
+            mut line = end.writers.line.lock() => {
+                line.clean_up(None).await;
                 line.commit().await;
                 drop(line);
                 told.await
@@ -156,67 +230,91 @@ impl Drop for End {
 }
 
 impl Line {
-    async fn begin(&mut self) -> Result<(), StoreError> {
-        self.clean_up().await;
+    /// For a turn.
+    async fn make_ready(&mut self) -> Result<(), StoreError> {
+        self.clean_up(None).await;
         if self.broken {
             self.connection = self.options.connect().await?;
             self.broken = false;
         }
-        // Said before it is so: if the writer goes away in the middle, it is cleaned up.
-        self.in_turn = true;
-        if self.begun {
-            return Ok(self.execute("SAVEPOINT turn").await?);
+        Ok(())
+    }
+
+    /// Runs statements of a turn, which begins if it has not.
+    async fn send(&mut self, batch: Batch) -> sqlx::Result<Vec<Answer>> {
+        let (opening, now) = match self.open {
+            Open::Nothing => ("BEGIN IMMEDIATE", Open::FirstTurn),
+            Open::Transaction => ("SAVEPOINT turn", Open::LaterTurn),
+            Open::FirstTurn | Open::LaterTurn => return batch.send(&mut self.connection).await,
+        };
+        self.open = now;
+        let batch = batch.behind(opening);
+        let mut answers = batch.send(&mut self.connection).await?;
+        answers.remove(0);
+        Ok(answers)
+    }
+
+    /// Ends a turn with these statements, and the transaction too if it is to be committed. If that fails, the
+    /// turn has left nothing.
+    async fn end_turn(&mut self, last: Batch, commit: bool) -> Result<(), StoreError> {
+        if last.is_empty() && matches!(self.open, Open::Nothing | Open::Transaction) {
+            // Nothing was ever done in it.
+            if commit {
+                self.commit().await;
+            }
+            return Ok(());
         }
-        self.begun = true;
-        // Together: each statement is a way to the connection's thread and back.
-        let begun = sqlx::raw_sql("BEGIN IMMEDIATE; SAVEPOINT turn")
-            .execute(&mut self.connection)
-            .await;
-        if let Err(error) = begun {
-            // Another process writes, if nothing worse.
-            self.give_up(&error).await;
+        // Behind the statements that open the turn, if there were none before.
+        let release = matches!(self.open, Open::Transaction | Open::LaterTurn);
+        let batch = match (release, commit) {
+            (true, true) => last.before("RELEASE turn; COMMIT"),
+            (true, false) => last.before("RELEASE turn"),
+            (false, true) => last.before("COMMIT"),
+            (false, false) => last,
+        };
+        if let Err(error) = self.send(batch).await {
+            self.clean_up(Some(&error)).await;
             return Err(error.into());
         }
-        Ok(())
-    }
-
-    async fn release(&mut self) -> Result<(), StoreError> {
-        self.execute("RELEASE turn").await?;
-        self.in_turn = false;
-        Ok(())
-    }
-
-    /// Takes back what a turn that was dropped has changed.
-    async fn clean_up(&mut self) {
-        if !self.in_turn {
-            return;
+        if commit {
+            self.committed();
+        } else {
+            self.open = Open::Transaction;
         }
-        self.in_turn = false;
-        self.head = None;
-        let undone = match self.execute("ROLLBACK TO turn").await {
-            Ok(()) => self.execute("RELEASE turn").await,
-            error => error,
+        Ok(())
+    }
+
+    /// Takes back what a turn that is not to be has changed.
+    async fn clean_up(&mut self, why: Option<&sqlx::Error>) {
+        let (undo, then) = match self.open {
+            Open::Nothing | Open::Transaction => return,
+            Open::FirstTurn => ("ROLLBACK", Open::Nothing),
+            Open::LaterTurn => ("ROLLBACK TO turn; RELEASE turn", Open::Transaction),
         };
-        if let Err(error) = undone {
-            // The database has taken back more than the turn; or the turn had not quite begun.
-            self.give_up(&error).await;
+        match self.execute(undo).await {
+            Ok(()) => self.open = then,
+            // The database has taken back more than the turn, or the turn had not quite begun; or it was
+            // the commit that failed.
+            Err(error) => self.give_up(why.unwrap_or(&error)).await,
         }
     }
 
     /// Puts on disk what there is, and tells those who wait for it.
     async fn commit(&mut self) {
-        if !self.begun {
+        if self.open == Open::Nothing {
             return;
         }
         match self.execute("COMMIT").await {
-            Ok(()) => {
-                self.begun = false;
-                for waiting in self.waiting.drain(..) {
-                    // Who does not want to know is not told.
-                    waiting.send(Ok(())).unwrap_or_default();
-                }
-            }
+            Ok(()) => self.committed(),
             Err(error) => self.give_up(&error).await,
+        }
+    }
+
+    fn committed(&mut self) {
+        self.open = Open::Nothing;
+        for waiting in self.waiting.drain(..) {
+            // Who does not want to know is not told.
+            waiting.send(Ok(())).unwrap_or_default();
         }
     }
 
@@ -225,33 +323,18 @@ impl Line {
         // It may be rolled back already; if not, it is when the connection is closed.
         drop(self.execute("ROLLBACK").await);
         self.broken = true;
-        self.begun = false;
-        self.in_turn = false;
+        self.open = Open::Nothing;
         self.head = None;
         for waiting in self.waiting.drain(..) {
             waiting.send(Err(error.to_string())).unwrap_or_default();
         }
     }
 
-    async fn execute(&mut self, statement: &'static str) -> sqlx::Result<()> {
-        sqlx::query(statement)
+    async fn execute(&mut self, statements: &'static str) -> sqlx::Result<()> {
+        sqlx::raw_sql(statements)
             .execute(&mut self.connection)
             .await
             .map(drop)
-    }
-}
-
-impl Deref for Turn {
-    type Target = SqliteConnection;
-
-    fn deref(&self) -> &SqliteConnection {
-        &self.line.connection
-    }
-}
-
-impl DerefMut for Turn {
-    fn deref_mut(&mut self) -> &mut SqliteConnection {
-        &mut self.line.connection
     }
 }
 
@@ -314,7 +397,7 @@ mod tests {
         async fn insert(&self, id: u32) -> Result<(), StoreError> {
             let mut turn = self.writers.turn(LIMIT).await?;
             insert(&mut turn, id).await?;
-            turn.commit().await
+            turn.commit(Batch::default()).await
         }
     }
 
@@ -329,8 +412,13 @@ mod tests {
     }
 
     async fn insert(turn: &mut Turn, id: u32) -> sqlx::Result<()> {
-        let statement = sqlx::query("INSERT INTO entries (id) VALUES ($1)").bind(id);
-        statement.execute(&mut **turn).await.map(drop)
+        turn.send(insertion(id)).await.map(drop)
+    }
+
+    fn insertion(id: u32) -> Batch {
+        let mut batch = Batch::default();
+        batch.add("INSERT INTO entries (id) VALUES ($1)").bind(id);
+        batch
     }
 
     #[tokio::test(flavor = "multi_thread")]
@@ -352,11 +440,13 @@ mod tests {
         let writers = (0..WRITERS).map(|_| async move {
             let mut turn = lab.turn().await;
             let read = sqlx::query_scalar::<_, u32>("SELECT value FROM counter");
-            let value = read.fetch_one(&mut *turn).await.unwrap();
+            let value = read.fetch_one(turn.connection().await.unwrap());
+            let value = value.await.unwrap();
             tokio::task::yield_now().await;
             let write = sqlx::query("UPDATE counter SET value = $1").bind(value + 1);
-            write.execute(&mut *turn).await.unwrap();
-            turn.commit().await.unwrap();
+            let written = write.execute(turn.connection().await.unwrap());
+            written.await.unwrap();
+            turn.commit(Batch::default()).await.unwrap();
         });
         futures_util::future::join_all(writers).await;
         let mut outside = lab.outside().await;
@@ -372,7 +462,7 @@ mod tests {
         // Queues now, before the first is done.
         let mut second = Box::pin(lab.writers.turn(LIMIT));
         assert!(futures_util::poll!(&mut second).is_pending());
-        let mut commit = Box::pin(first.commit());
+        let mut commit = Box::pin(first.commit(Batch::default()));
         assert!(futures_util::poll!(&mut commit).is_pending());
 
         let mut second = second.await.unwrap();
@@ -380,7 +470,7 @@ mod tests {
         // The first is done, and not on disk: nobody was told so.
         assert!(futures_util::poll!(&mut commit).is_pending());
         assert!(lab.entries().await.is_empty());
-        second.commit().await.unwrap();
+        second.commit(Batch::default()).await.unwrap();
         commit.await.unwrap();
         assert_eq!(lab.entries().await, [1, 2]);
     }
@@ -392,7 +482,7 @@ mod tests {
         insert(&mut first, 1).await.unwrap();
         let mut second = Box::pin(lab.writers.turn(LIMIT));
         assert!(futures_util::poll!(&mut second).is_pending());
-        let mut commit = Box::pin(first.commit());
+        let mut commit = Box::pin(first.commit(Batch::default()));
         assert!(futures_util::poll!(&mut commit).is_pending());
         let mut second = second.await.unwrap();
         insert(&mut second, 2).await.unwrap();
@@ -444,7 +534,7 @@ mod tests {
         let mut turn = lab.turn().await;
         insert(&mut turn, 1).await.unwrap();
         {
-            let mut commit = Box::pin(turn.commit());
+            let mut commit = Box::pin(turn.commit(Batch::default()));
             assert!(futures_util::poll!(&mut commit).is_pending());
         }
         // In the line behind it.
@@ -459,15 +549,14 @@ mod tests {
         insert(&mut first, 1).await.unwrap();
         let mut second = Box::pin(lab.writers.turn(LIMIT));
         assert!(futures_util::poll!(&mut second).is_pending());
-        let mut commit = Box::pin(first.commit());
+        let mut commit = Box::pin(first.commit(Batch::default()));
         assert!(futures_util::poll!(&mut commit).is_pending());
         let mut second = second.await.unwrap();
         // What is deferred is checked at the commit.
-        second
-            .execute("INSERT INTO entries VALUES (2, 17)")
-            .await
-            .unwrap();
-        let failed = second.commit().await.unwrap_err();
+        let mut orphan = Batch::default();
+        orphan.add("INSERT INTO entries VALUES (2, 17)");
+        second.send(orphan).await.unwrap();
+        let failed = second.commit(Batch::default()).await.unwrap_err();
         assert!(failed.to_string().contains("FOREIGN KEY"), "{failed}");
         assert!(matches!(commit.await, Err(StoreError::NotCommitted(_))));
         assert!(lab.entries().await.is_empty());
@@ -497,7 +586,7 @@ mod tests {
             late.err(),
             Some(StoreError::Database(sqlx::Error::PoolTimedOut))
         ));
-        turn.commit().await.unwrap();
+        turn.commit(Batch::default()).await.unwrap();
         lab.insert(1).await.unwrap();
     }
 }

@@ -61,7 +61,7 @@ impl Tx {
         .bind(method_word(key.kcv.method()))
         .bind(key.kcv.to_string())
         .bind(&self.now)
-        .execute(&mut *self.inner)
+        .execute(self.connection().await?)
         .await?;
         Ok(inserted.rows_affected() == 1)
     }
@@ -69,7 +69,7 @@ impl Tx {
     pub(crate) async fn key(&mut self, name: &KeyAlias) -> Result<Option<StoredKey>, StoreError> {
         sqlx::query("SELECT * FROM keys WHERE name = $1")
             .bind(name.as_str())
-            .fetch_optional(&mut *self.inner)
+            .fetch_optional(self.connection().await?)
             .await?
             .as_ref()
             .map(read_key)
@@ -78,7 +78,7 @@ impl Tx {
 
     pub(crate) async fn keys(&mut self) -> Result<Vec<StoredKey>, StoreError> {
         sqlx::query("SELECT * FROM keys ORDER BY name")
-            .fetch_all(&mut *self.inner)
+            .fetch_all(self.connection().await?)
             .await?
             .iter()
             .map(read_key)
@@ -103,7 +103,7 @@ impl Tx {
         .bind(slot.as_str())
         .bind(key.as_str())
         .bind(&self.now)
-        .execute(&mut *self.inner)
+        .execute(self.connection().await?)
         .await?;
         Ok(())
     }
@@ -119,34 +119,9 @@ impl Tx {
         )
         .bind(device.as_str())
         .bind(&key_sha256[..])
-        .execute(&mut *self.inner)
+        .execute(self.connection().await?)
         .await?;
         Ok(())
-    }
-
-    /// The newest assignment of each slot of a device.
-    pub(crate) async fn assignments(
-        &mut self,
-        device: &DeviceSerial,
-    ) -> Result<Vec<Assignment>, StoreError> {
-        sqlx::query(
-            "SELECT a.slot, a.version, k.*, EXISTS (
-                 SELECT 1 FROM deliveries d WHERE d.device = a.device AND d.slot = a.slot
-                 AND d.version = a.version AND d.state = 'CONFIRMED') AS confirmed,
-                 a.recipient, a.recipient IS (
-                 SELECT key_sha256 FROM certificates c WHERE c.device = a.device
-                 AND c.purpose = 'ENCRYPTION' AND c.state = 'CURRENT') AS meant_for_present_key
-             FROM assignments a JOIN keys k ON k.name = a.key_name
-             WHERE a.device = $1 AND a.version = (
-                 SELECT MAX(version) FROM assignments b WHERE b.device = a.device AND b.slot = a.slot)
-             ORDER BY a.slot",
-        )
-        .bind(device.as_str())
-        .fetch_all(&mut *self.inner)
-        .await?
-        .iter()
-        .map(read_assignment)
-        .collect()
     }
 }
 
@@ -157,7 +132,7 @@ fn method_word(method: KcvMethod) -> &'static str {
     }
 }
 
-fn read_assignment(row: &SqliteRow) -> Result<Assignment, StoreError> {
+pub(super) fn read_assignment(row: &SqliteRow) -> Result<Assignment, StoreError> {
     let damaged = || StoreError::Damaged("assignment");
     let slot: String = row.try_get("slot")?;
     let version: i64 = row.try_get("version")?;

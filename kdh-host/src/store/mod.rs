@@ -6,17 +6,18 @@
 
 mod activation;
 mod audit;
+mod batch;
 mod certificates;
 mod crls;
 mod deliveries;
 mod devices;
 mod group_commit;
 mod keys;
+mod standing;
 
 use std::{
     ffi::OsString,
     fs::{File, TryLockError},
-    ops::{Deref, DerefMut},
     path::Path,
     sync::Arc,
     time::Duration,
@@ -25,6 +26,7 @@ use std::{
 pub(crate) use activation::EnrolmentClaim;
 use audit::Head;
 pub(crate) use audit::{Actor, AuditEntry, KEY_REGISTERED};
+use batch::{Answer, Batch, Parameters};
 pub(crate) use certificates::{KeyClaim, Purpose, StoredCertificate};
 pub(crate) use deliveries::{Delivery, NewDelivery};
 pub(crate) use devices::Device;
@@ -39,6 +41,7 @@ use sqlx::{
         SqliteSynchronous,
     },
 };
+pub(crate) use standing::{Standing, Tried};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 /// How long a writer waits for another one.
@@ -80,6 +83,8 @@ pub(crate) struct Store {
 /// [`Self::commit`], it leaves nothing.
 pub(crate) struct Tx {
     inner: Inner,
+    /// Statements whose answers nobody needs. They go with the next one, or with the commit.
+    put_off: Batch,
     now: String,
 }
 
@@ -156,7 +161,40 @@ impl Store {
 impl Tx {
     fn new(inner: Inner, now: OffsetDateTime) -> Result<Self, StoreError> {
         let now = time_text(now)?;
-        Ok(Self { inner, now })
+        Ok(Self {
+            inner,
+            put_off: Batch::default(),
+            now,
+        })
+    }
+
+    /// Puts a statement off whose answer nobody needs.
+    fn later(&mut self, statement: &'static str) -> Parameters<'_> {
+        self.put_off.add(statement)
+    }
+
+    /// The answers to the last statements that were put off, which go to the database now, and all before them.
+    async fn answers<const N: usize>(&mut self) -> Result<[Answer; N], StoreError> {
+        let batch = std::mem::take(&mut self.put_off);
+        let mut answers = match &mut self.inner {
+            Inner::Asking(connection) => batch.send(connection).await,
+            Inner::Reading(tx) => batch.send(tx).await,
+            Inner::Writing(turn) => turn.send(batch).await,
+        }?;
+        let last = answers.split_off(answers.len().saturating_sub(N));
+        last.try_into().map_err(|_| StoreError::Damaged("answer"))
+    }
+
+    /// The connection, after what was put off.
+    async fn connection(&mut self) -> Result<&mut SqliteConnection, StoreError> {
+        if !self.put_off.is_empty() {
+            let [] = self.answers().await?;
+        }
+        Ok(match &mut self.inner {
+            Inner::Asking(connection) => connection,
+            Inner::Reading(tx) => tx,
+            Inner::Writing(turn) => turn.connection().await?,
+        })
     }
 
     /// Runs a statement that has to change one row: `what`, as it was when it was read.
@@ -165,7 +203,7 @@ impl Tx {
         statement: Query<'_, Sqlite, SqliteArguments>,
         what: &'static str,
     ) -> Result<(), StoreError> {
-        let done = statement.execute(&mut *self.inner).await?;
+        let done = statement.execute(self.connection().await?).await?;
         if done.rows_affected() == 1 {
             Ok(())
         } else {
@@ -190,32 +228,14 @@ impl Tx {
     /// Makes it so: returns when it is on disk.
     pub(crate) async fn commit(self) -> Result<(), StoreError> {
         match self.inner {
-            Inner::Asking(_) => Ok(()),
-            Inner::Reading(tx) => Ok(tx.commit().await?),
-            Inner::Writing(turn) => turn.commit().await,
+            Inner::Asking(mut connection) => self.put_off.send(&mut connection).await.map(drop)?,
+            Inner::Reading(mut tx) => {
+                self.put_off.send(&mut tx).await?;
+                tx.commit().await?;
+            }
+            Inner::Writing(turn) => turn.commit(self.put_off).await?,
         }
-    }
-}
-
-impl Deref for Inner {
-    type Target = SqliteConnection;
-
-    fn deref(&self) -> &SqliteConnection {
-        match self {
-            Self::Asking(connection) => connection,
-            Self::Reading(tx) => tx,
-            Self::Writing(turn) => turn,
-        }
-    }
-}
-
-impl DerefMut for Inner {
-    fn deref_mut(&mut self) -> &mut SqliteConnection {
-        match self {
-            Self::Asking(connection) => connection,
-            Self::Reading(tx) => tx,
-            Self::Writing(turn) => turn,
-        }
+        Ok(())
     }
 }
 

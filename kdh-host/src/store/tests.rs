@@ -90,6 +90,15 @@ fn nonce(byte: u8) -> KrdNonce {
     KrdNonce::from_bytes([byte; 16])
 }
 
+fn slot() -> Slot {
+    Slot::parse("tmk").unwrap()
+}
+
+async fn claim(tx: &mut Tx, device: &DeviceSerial, nonce: &KrdNonce) -> bool {
+    let claim = tx.claim_nonce(device, &slot(), nonce).await.unwrap();
+    claim.outcome
+}
+
 #[tokio::test]
 async fn the_file_is_durable_and_its_references_hold() {
     let database = Database::new().await;
@@ -109,7 +118,7 @@ async fn the_file_is_durable_and_its_references_hold() {
     let orphan = database
         .tx()
         .await
-        .claim_nonce(&device("NOBODY"), &nonce(1))
+        .claim_nonce(&device("NOBODY"), &slot(), &nonce(1))
         .await;
     assert!(orphan.is_err(), "a nonce of no device");
 }
@@ -118,12 +127,12 @@ async fn the_file_is_durable_and_its_references_hold() {
 async fn what_is_not_committed_is_not_there() {
     let database = Database::with_devices(&["A"]).await;
     let mut tx = database.tx().await;
-    assert!(tx.claim_nonce(&device("A"), &nonce(1)).await.unwrap());
+    assert!(claim(&mut tx, &device("A"), &nonce(1)).await);
     tx.record(entry(&Actor::Host)).await.unwrap();
     drop(tx);
     assert_eq!(verify(&database.store).await.unwrap(), Ok(0));
     let mut tx = database.tx().await;
-    assert!(tx.claim_nonce(&device("A"), &nonce(1)).await.unwrap());
+    assert!(claim(&mut tx, &device("A"), &nonce(1)).await);
 }
 
 #[tokio::test]
@@ -237,7 +246,7 @@ async fn writers_follow_one_another() {
             let database = Arc::clone(&database);
             tokio::spawn(async move {
                 let mut tx = database.tx().await;
-                let first = tx.claim_nonce(&device("A"), &nonce(7)).await.unwrap();
+                let first = claim(&mut tx, &device("A"), &nonce(7)).await;
                 if first {
                     tx.record(entry(&Actor::Device(device("A")))).await.unwrap();
                 } else {
@@ -263,26 +272,26 @@ async fn writers_follow_one_another() {
 async fn a_nonce_is_unique_for_its_device_until_it_is_given_back() {
     let database = Database::with_devices(&["A", "B"]).await;
     let mut tx = database.tx().await;
-    assert!(tx.claim_nonce(&device("A"), &nonce(1)).await.unwrap());
-    assert!(!tx.claim_nonce(&device("A"), &nonce(1)).await.unwrap());
-    assert!(tx.claim_nonce(&device("A"), &nonce(2)).await.unwrap());
-    assert!(tx.claim_nonce(&device("B"), &nonce(1)).await.unwrap());
+    assert!(claim(&mut tx, &device("A"), &nonce(1)).await);
+    assert!(!claim(&mut tx, &device("A"), &nonce(1)).await);
+    assert!(claim(&mut tx, &device("A"), &nonce(2)).await);
+    assert!(claim(&mut tx, &device("B"), &nonce(1)).await);
 
     let key = stored_key();
     tx.insert_key(&key).await.unwrap();
     let (a, slot, nonce) = (device("A"), Slot::parse("tmk").unwrap(), nonce(1));
     let delivery = delivery("1", &a, &slot, &key.name, &nonce);
-    tx.prepare_delivery(&delivery).await.unwrap();
+    tx.prepare_delivery(&delivery).unwrap();
     let unfinished = tx.unfinished_deliveries().await.unwrap();
     assert_eq!(unfinished.len(), 1);
     let bytes = nonce.as_bytes();
     assert!(tx.abandon_delivery(&a, "1", bytes).await.unwrap());
     assert!(tx.unfinished_deliveries().await.unwrap().is_empty());
-    assert!(tx.claim_nonce(&a, &nonce).await.unwrap());
-    assert!(!tx.claim_nonce(&device("B"), &nonce).await.unwrap());
+    assert!(claim(&mut tx, &a, &nonce).await);
+    assert!(!claim(&mut tx, &device("B"), &nonce).await);
     assert!(!tx.abandon_delivery(&a, "1", bytes).await.unwrap());
     assert!(
-        !tx.claim_nonce(&a, &nonce).await.unwrap(),
+        !claim(&mut tx, &a, &nonce).await,
         "what was abandoned before gives nothing back"
     );
 }
@@ -295,7 +304,7 @@ async fn a_delivery_goes_on_from_where_it_is_believed_to_be_or_not_at_all() {
     tx.insert_key(&key).await.unwrap();
     let (a, slot, nonce) = (device("A"), Slot::parse("tmk").unwrap(), nonce(1));
     let delivery = delivery("1", &a, &slot, &key.name, &nonce);
-    tx.prepare_delivery(&delivery).await.unwrap();
+    tx.prepare_delivery(&delivery).unwrap();
     assert!(
         tx.abandon_delivery(&a, "1", nonce.as_bytes())
             .await
@@ -304,9 +313,47 @@ async fn a_delivery_goes_on_from_where_it_is_believed_to_be_or_not_at_all() {
     let (from, to) = (DeliveryState::Issued, DeliveryState::Confirmed);
     tx.set_delivery_state("1", from, to).await.unwrap_err();
     tx.set_delivery_state("2", from, to).await.unwrap_err();
-    tx.issue_delivery(&delivery, &[1; 32]).await.unwrap_err();
+    let issue = tx.issue_delivery(&delivery, &[1; 32]).await.unwrap();
+    issue.outcome.unwrap_err();
     let stored = tx.delivery("1").await.unwrap().unwrap();
     assert_eq!(stored.state, DeliveryState::Abandoned);
+}
+
+#[tokio::test]
+async fn how_a_device_stands_is_of_one_moment_and_of_the_slot_that_was_asked_for() {
+    let database = Database::with_devices(&["A", "B"]).await;
+    let mut tx = database.tx().await;
+    let key = stored_key();
+    tx.insert_key(&key).await.unwrap();
+    let (a, b) = (device("A"), device("B"));
+    let pin = Slot::parse("pin").unwrap();
+    for (device, slot) in [(&a, &slot()), (&a, &pin), (&a, &pin), (&b, &pin)] {
+        tx.assign_key(device, slot, &key.name).await.unwrap();
+    }
+    let slots = |standing: &Standing| -> Vec<(String, u32)> {
+        let assignments = standing.assignments.iter();
+        let slots = assignments.map(|found| (found.slot.to_string(), found.version));
+        slots.collect()
+    };
+    let all = tx.standing(&a, None).await.unwrap().unwrap();
+    assert_eq!(slots(&all), [("pin".to_owned(), 2), ("tmk".to_owned(), 1)]);
+    assert_eq!(all.state, DeviceState::Registered);
+    assert_eq!((all.encryption, all.authentication), (None, None));
+    let one = tx.standing(&a, Some(&pin)).await.unwrap().unwrap();
+    assert_eq!(slots(&one), [("pin".to_owned(), 2)]);
+    let none = tx.standing(&b, Some(&slot())).await.unwrap().unwrap();
+    assert!(none.assignments.is_empty());
+    assert!(tx.standing(&device("C"), None).await.unwrap().is_none());
+
+    // Together with a claim it is the same.
+    let claim = tx.claim_nonce(&a, &pin, &nonce(1)).await.unwrap();
+    assert_eq!(slots(&claim.standing.unwrap()), slots(&one));
+    let stored = tx.device(&a).await.unwrap().unwrap();
+    tx.set_device_state(&stored, DeviceState::Suspended)
+        .await
+        .unwrap();
+    let claim = tx.claim_nonce(&a, &pin, &nonce(2)).await.unwrap();
+    assert_eq!(claim.standing.unwrap().state, DeviceState::Suspended);
 }
 
 #[tokio::test]
@@ -347,7 +394,7 @@ async fn an_assignment_is_meant_for_one_key_of_its_device() {
     let anew = expected(&[("early", false), ("late", true)]);
     assert_eq!(meant(&mut tx, &a).await, anew);
     sqlx::query("UPDATE assignments SET recipient = NULL")
-        .execute(&mut *tx.inner)
+        .execute(tx.connection().await.unwrap())
         .await
         .unwrap();
     let unnamed = expected(&[("early", false), ("late", false)]);
@@ -372,7 +419,7 @@ async fn enrol(tx: &mut Tx, device: &DeviceSerial, number: u8) {
         "UPDATE certificates SET state = 'CURRENT' WHERE state = 'CLAIMED'",
     ] {
         sqlx::query(statement)
-            .execute(&mut *tx.inner)
+            .execute(tx.connection().await.unwrap())
             .await
             .unwrap();
     }
@@ -608,11 +655,9 @@ async fn versions_rise_and_a_newer_token_supersedes_the_one_before() {
         delivery("4", &a, &slot, &alias, &nonces[3]),
     ];
     for (delivery, superseded) in deliveries.iter().zip([&[][..], &[], &[], &["1"]]) {
-        tx.prepare_delivery(delivery).await.unwrap();
-        assert_eq!(
-            tx.issue_delivery(delivery, &[1; 32]).await.unwrap(),
-            superseded
-        );
+        tx.prepare_delivery(delivery).unwrap();
+        let issue = tx.issue_delivery(delivery, &[1; 32]).await.unwrap();
+        assert_eq!(issue.outcome.unwrap(), superseded);
     }
     let mut later = database.store.read(NOW + Duration::SECOND).await.unwrap();
     assert!(

@@ -41,6 +41,8 @@ pub(crate) struct Report {
     pub(crate) latency_ms: Latency,
     /// By function.
     pub(crate) pkcs11_calls_per_delivery: BTreeMap<String, f64>,
+    /// By function, in the module, when nothing else is under way.
+    pub(crate) pkcs11_ms_per_delivery: BTreeMap<String, f64>,
     pub(crate) memory_kib: Memory,
     pub(crate) bytes_per_delivery: Bytes,
     pub(crate) network_hsm: Vec<NetworkPoint>,
@@ -239,10 +241,17 @@ impl Report {
         table.title("One delivery");
         table.line("bytes sent", self.bytes_per_delivery.sent, "");
         table.line("bytes received", self.bytes_per_delivery.received, "");
+        let times = &self.pkcs11_ms_per_delivery;
         for (function, calls) in &self.pkcs11_calls_per_delivery {
-            table.line(function, *calls, "calls");
+            let time = times.get(function).copied().unwrap_or_default();
+            table.line(function, *calls, &format!("calls {time:7.3} ms"));
         }
-        table.line("all calls of PKCS#11", self.calls(), "");
+        let time: f64 = times.values().sum();
+        table.line(
+            "all calls of PKCS#11",
+            self.calls(),
+            &format!("calls {time:7.3} ms"),
+        );
 
         let memory = &self.memory_kib;
         table.title("Memory of the host");

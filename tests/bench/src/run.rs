@@ -167,6 +167,7 @@ impl<'a> Run<'a> {
                 count: latencies.count,
             },
             pkcs11_calls_per_delivery: counted.calls,
+            pkcs11_ms_per_delivery: counted.call_ms,
             memory_kib: load.memory,
             bytes_per_delivery: Bytes {
                 sent: counted.bytes_sent,

@@ -40,6 +40,8 @@ pub(crate) enum Command {
     Count(Target),
     /// `counts`: `C_Login=1 C_Sign=3`, those above zero in the order of PKCS#11.
     Counts,
+    /// `times`: `C_Login=1234 C_Sign=5678`, microseconds in the real module since the process started.
+    Times,
     /// `clear`: ends all delays, faults and removals, and releases what hangs.
     Clear,
 }
@@ -138,6 +140,7 @@ impl Command {
             ("heal-token", _) => Self::HealToken(label(rest)?),
             ("count", [function]) => Self::Count(target(function)?),
             ("counts", []) => Self::Counts,
+            ("times", []) => Self::Times,
             ("clear", []) => Self::Clear,
             _ => return Err(format!("not a command: {line:?}")),
         };
@@ -277,6 +280,7 @@ mod tests {
             ("heal-token kdh", Command::HealToken("kdh".to_owned())),
             ("count *", Command::Count(Target::All)),
             ("counts", Command::Counts),
+            ("times", Command::Times),
             ("clear", Command::Clear),
         ];
         for (line, command) in cases {
@@ -331,6 +335,7 @@ mod tests {
             "count",
             "count C_Sign C_Login",
             "counts C_Sign",
+            "times C_Sign",
             "clear all",
         ];
         for line in cases {

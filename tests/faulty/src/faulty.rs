@@ -2,9 +2,10 @@
 
 use std::{
     env,
+    fmt::Display,
     path::Path,
     sync::{Mutex, MutexGuard, OnceLock, PoisonError, RwLock},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use cryptoki_sys::{CK_RV, CK_SLOT_ID, CKR_GENERAL_ERROR};
@@ -68,7 +69,12 @@ impl Faulty {
         let call = || {
             let passed = self.tokens().pass(function, subject);
             match passed {
-                Ok(()) => forward(real),
+                Ok(()) => {
+                    let begun = Instant::now();
+                    let code = forward(real);
+                    self.gate.took(function, begun.elapsed());
+                    code
+                }
                 Err(code) => code,
             }
         };
@@ -166,10 +172,11 @@ impl Faulty {
             })?,
             Command::HealToken(label) => self.tokens().heal(&label)?,
             Command::Count(target) => return Ok(self.gate.count(target).to_string()),
-            Command::Counts => {
-                let counts = self.gate.counts().into_iter();
-                let counts = counts.map(|(function, count)| format!("{}={count}", function.name()));
-                return Ok(counts.collect::<Vec<_>>().join(" "));
+            Command::Counts => return Ok(by_function(self.gate.counts())),
+            Command::Times => {
+                let times = self.gate.times().into_iter();
+                let times = times.map(|(function, time)| (function, time.as_micros()));
+                return Ok(by_function(times));
             }
             Command::Clear => {
                 self.tokens().clear();
@@ -212,6 +219,13 @@ impl Faulty {
         let _alone = self.traffic.write().unwrap_or_else(PoisonError::into_inner);
         act(real)
     }
+}
+
+/// As `C_Login=1 C_Sign=3`.
+fn by_function(figures: impl IntoIterator<Item = (Function, impl Display)>) -> String {
+    let figures = figures.into_iter();
+    let figures = figures.map(|(function, figure)| format!("{}={figure}", function.name()));
+    figures.collect::<Vec<_>>().join(" ")
 }
 
 pub(crate) fn complain(text: &str) {

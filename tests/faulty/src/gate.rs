@@ -1,5 +1,5 @@
-//! What a call goes through before it is forwarded, whatever it is about. No PKCS#11 here, and no
-//! tokens.
+//! What a call goes through before it is forwarded, whatever it is about, and what is noted of it. No
+//! PKCS#11 here, and no tokens.
 
 use std::{
     collections::BTreeMap,
@@ -24,6 +24,8 @@ pub(crate) struct Gate {
 
 struct State {
     counts: [u64; Function::ALL.len()],
+    /// Spent in the real module.
+    times: [Duration; Function::ALL.len()],
     delays: BTreeMap<Target, Duration>,
     faults: Vec<Fault>,
     /// Calls that hang and are not released.
@@ -49,6 +51,7 @@ impl Gate {
         Self {
             state: Mutex::new(State {
                 counts: [0; Function::ALL.len()],
+                times: [Duration::ZERO; Function::ALL.len()],
                 delays: BTreeMap::new(),
                 faults: Vec::new(),
                 hanging: 0,
@@ -140,6 +143,18 @@ impl Gate {
         all.filter(|(_, count)| *count > 0).collect()
     }
 
+    /// Takes note of how long a call was in the real module.
+    pub(crate) fn took(&self, function: Function, time: Duration) {
+        self.lock().times[function as usize] += time;
+    }
+
+    /// The functions that were forwarded, with the time in the real module.
+    pub(crate) fn times(&self) -> Vec<(Function, Duration)> {
+        let times = self.lock().times;
+        let all = Function::ALL.iter().copied().zip(times);
+        all.filter(|(_, time)| !time.is_zero()).collect()
+    }
+
     pub(crate) fn clear(&self) {
         let mut state = self.lock();
         state.delays.clear();
@@ -212,6 +227,18 @@ mod tests {
             gate.counts(),
             [(Function::C_Login, 1), (Function::C_Sign, 6)]
         );
+    }
+
+    #[test]
+    fn times_add_up_by_function() {
+        let gate = Gate::new();
+        assert!(gate.times().is_empty());
+        gate.took(Function::C_Sign, Duration::from_micros(3));
+        gate.took(Function::C_Login, Duration::from_micros(2));
+        gate.took(Function::C_Sign, Duration::from_micros(4));
+        let expected = [(Function::C_Login, 2), (Function::C_Sign, 7)];
+        let expected = expected.map(|(function, time)| (function, Duration::from_micros(time)));
+        assert_eq!(gate.times(), expected);
     }
 
     #[test]

@@ -14,6 +14,7 @@
 
 mod alone;
 mod build;
+pub mod faults;
 mod module;
 mod place;
 mod spy;
@@ -21,8 +22,8 @@ mod spy;
 pub use alone::{library, on, on_prepared};
 pub use build::{build_folder, cargo_build, workspace};
 pub use module::{
-    ALL, Abilities, KRYOPTIC, KRYOPTIC_BARE, KRYOPTIC_UNFIT, NSS, Peculiarity, SOFTHSM, TERMINALS,
-    TestModule, WHOLE, faulty_module,
+    ALL, Abilities, KRYOPTIC, KRYOPTIC_BARE, KRYOPTIC_UNFIT, LIMITING, NSS, Peculiarity, SOFTHSM,
+    TERMINALS, TestModule, WHOLE,
 };
 pub use place::Place;
 pub use spy::{spy, spy_variables};

@@ -44,6 +44,8 @@ pub struct Abilities {
 pub enum Peculiarity {
     /// It has a token keep no data, so that no terminal can have its memory there.
     NoData,
+    /// It keeps no key that is limited to mechanisms.
+    NoLimits,
     /// Of the keys of one class and id it keeps the last.
     OneKeyPerId,
     /// It gives TDEA keys odd parity when they are brought in.
@@ -159,6 +161,7 @@ pub static NSS: TestModule = TestModule {
         unaligned: true,
         peculiar: &[
             Peculiarity::NoData,
+            Peculiarity::NoLimits,
             Peculiarity::OneKeyPerId,
             Peculiarity::SetsParity,
         ],
@@ -171,6 +174,9 @@ pub static WHOLE: [&TestModule; 3] = [&SOFTHSM, &KRYOPTIC, &NSS];
 
 /// Every module on which the host runs.
 pub static ALL: [&TestModule; 4] = [&SOFTHSM, &KRYOPTIC, &KRYOPTIC_BARE, &NSS];
+
+/// Every module that limits keys to mechanisms.
+pub static LIMITING: [&TestModule; 3] = [&SOFTHSM, &KRYOPTIC, &KRYOPTIC_BARE];
 
 /// Every module on which the terminal runs, which keeps its memory in its token.
 pub static TERMINALS: [&TestModule; 3] = [&SOFTHSM, &KRYOPTIC, &KRYOPTIC_BARE];

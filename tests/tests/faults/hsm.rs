@@ -167,7 +167,7 @@ fn a_pin_that_is_refused_after_a_loss_is_not_tried_again() {
     assert_eq!(status.code(), Some(1));
     let log = fs::read_to_string(site.log("kdh-host")).unwrap();
     assert!(
-        log.contains("token kdh came back and refuses its PIN"),
+        log.contains("token kdh refuses its PIN, which was tried once"),
         "{log}"
     );
 }

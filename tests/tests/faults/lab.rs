@@ -1,6 +1,6 @@
 //! A host whose HSM fails at command, and terminals with kept connections.
 
-use std::{fs, ops::Deref};
+use std::{fs, ops::Deref, time::Duration};
 
 use hsm_modules::TestModule;
 use kdh_proto::{
@@ -15,6 +15,7 @@ use system_tests::{
     fixture::Fixture,
     host::{Host, HostOptions},
     hostile::{SoftTerminal, connect, load_certificate, open_channel},
+    process::poll,
     site::Topology,
 };
 use tokio::runtime::Runtime;
@@ -26,6 +27,9 @@ use tonic_health::pb::{
 use tr34::{KrdNonce, RandomToken};
 
 pub(crate) const SLOT: &str = "tmk";
+
+/// Far above what anything here takes.
+const LONG: Duration = Duration::from_mins(2);
 
 pub(crate) struct Lab {
     pub(crate) site: Fixture,
@@ -129,6 +133,11 @@ impl Lab {
     /// The host's log so far.
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.site.log("kdh-host")).unwrap()
+    }
+
+    pub(crate) fn wait_for_log(&self, words: &str) {
+        let said = || Ok(self.log().contains(words).then_some(()));
+        poll(LONG, said).unwrap_or_else(|_| panic!("not in the log: {words}\n{}", self.log()));
     }
 }
 

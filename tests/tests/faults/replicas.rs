@@ -4,7 +4,7 @@ use std::fs;
 
 use hsm_modules::SOFTHSM;
 use system_tests::{
-    faults::twin,
+    faults::{faulty_module, twin},
     fixture::Fixture,
     host::{HostOptions, Replica},
     site::{Site, Topology},
@@ -72,6 +72,137 @@ fn a_call_that_one_fails_at_once_is_made_by_the_other() {
         terminal.request_key(nonce).unwrap();
     }
     assert_eq!(terminal.deliveries().len(), 4, "none was abandoned");
+}
+
+#[test]
+fn a_host_starts_without_its_first_token_and_takes_it_in_when_it_is_there() {
+    let site = Fixture::new(&SOFTHSM, Topology::TwoSubCas);
+    let options = HostOptions {
+        faults_at_start: "remove kdh",
+        ..two(&site)
+    };
+    let lab = Lab::of(site, &options);
+    let log = lab.log();
+    assert!(
+        log.contains("a token is not there") && log.contains("section=\"kdh-token\""),
+        "{log}"
+    );
+    let terminal = lab.terminal("LATE-1");
+    terminal.readiness().rises();
+    terminal.request_key(0).unwrap();
+    let mut faults = lab.faults();
+    // Nothing but the self-test wraps keys there until it takes part.
+    assert_eq!(faults.count("C_WrapKey").unwrap(), 0);
+
+    lab.tell("insert kdh");
+    lab.wait_for_log("the token is back");
+    let after_the_self_test = faults.count("C_WrapKey").unwrap();
+    assert!(after_the_self_test > 0);
+    for nonce in 1..=4 {
+        terminal.request_key(nonce).unwrap();
+    }
+    assert!(faults.count("C_WrapKey").unwrap() > after_the_self_test);
+    assert_eq!(terminal.deliveries().len(), 5, "none was abandoned");
+    lab.verify_audit().unwrap();
+}
+
+#[test]
+fn a_host_does_not_start_without_any_of_its_tokens() {
+    let site = Fixture::new(&SOFTHSM, Topology::TwoSubCas);
+    let options = HostOptions {
+        faults_at_start: "remove kdh",
+        replica: Some(Replica {
+            module: faulty_module().unwrap(),
+            label: "issuing-2",
+        }),
+        ..two(&site)
+    };
+    fs::copy(
+        site.hsm().unwrap().pin_file("issuing"),
+        site.hsm().unwrap().pin_file("issuing-2"),
+    )
+    .unwrap();
+    let error = format!("{:#}", site.start_host(&options).unwrap_err());
+    for words in [
+        "kdh-token: no token is called kdh",
+        "kdh-token.replicas[0]: no token is called issuing-2",
+        "kdh-token: one of its tokens has to be there",
+    ] {
+        assert!(error.contains(words), "{error}");
+    }
+}
+
+#[test]
+fn a_wrong_pin_of_one_of_two_tokens_is_refused_at_the_start() {
+    let site = Fixture::new(&SOFTHSM, Topology::TwoSubCas);
+    let options = two(&site);
+    fs::write(site.hsm().unwrap().pin_file("kdh"), "not-the-pin\n").unwrap();
+    let error = format!("{:#}", site.start_host(&options).unwrap_err());
+    assert!(error.contains("token kdh: the PIN is incorrect"), "{error}");
+}
+
+#[test]
+fn a_module_that_fails_as_a_whole_is_no_absence() {
+    let site = Fixture::new(&SOFTHSM, Topology::TwoSubCas);
+    let no_module = site.folder().join("no-module.so");
+    fs::write(&no_module, "no library").unwrap();
+    // The second one has nothing to stand in front of: it is loaded, and does not get any further.
+    for module in [no_module, faulty_module().unwrap()] {
+        let options = HostOptions {
+            replica: Some(Replica {
+                module,
+                label: "kdh",
+            }),
+            ..HostOptions::default()
+        };
+        let error = format!("{:#}", site.start_host(&options).unwrap_err());
+        assert!(error.contains("kdh-token.replicas[0]: "), "{error}");
+        assert!(!error.contains("a token is not there"), "{error}");
+    }
+}
+
+/// The token `kdh`, and a foreign one behind the same module, which is away at the start.
+fn with_foreign_token_away(site: &Site) -> HostOptions {
+    bring_foreign_token(site, "foreign");
+    HostOptions {
+        faulty: true,
+        faults_at_start: "remove foreign",
+        replica: Some(Replica {
+            module: faulty_module().unwrap(),
+            label: "foreign",
+        }),
+        ..HostOptions::default()
+    }
+}
+
+#[test]
+fn a_token_that_comes_late_with_other_keys_takes_no_part() {
+    let site = Fixture::new(&SOFTHSM, Topology::TwoSubCas);
+    let options = with_foreign_token_away(&site);
+    let lab = Lab::of(site, &options);
+    let terminal = lab.terminal("LATE-1");
+    lab.tell("insert foreign");
+    lab.wait_for_log("is another one in token foreign");
+    for nonce in 0..4 {
+        terminal.request_key(nonce).unwrap();
+    }
+    assert!(!lab.log().contains("the token is back"));
+}
+
+#[test]
+fn a_token_that_comes_late_and_refuses_its_pin_is_not_tried_again() {
+    let site = Fixture::new(&SOFTHSM, Topology::TwoSubCas);
+    let options = with_foreign_token_away(&site);
+    fs::write(site.hsm().unwrap().pin_file("foreign"), "not-the-pin\n").unwrap();
+    let lab = Lab::of(site, &options);
+    let terminal = lab.terminal("LATE-1");
+    let logins = lab.faults().count("C_Login").unwrap();
+    lab.tell("insert foreign");
+    lab.wait_for_log("token foreign refuses its PIN, which was tried once");
+    for nonce in 0..4 {
+        terminal.request_key(nonce).unwrap();
+    }
+    assert_eq!(lab.faults().count("C_Login").unwrap(), logins + 1);
 }
 
 /// Another bank's token `kdh`, with keys of the same names, in this site's HSM and under another label.

@@ -1,4 +1,4 @@
-//! What one delivery takes that can be counted: calls of PKCS#11, and bytes on the wire.
+//! What one delivery takes that can be counted: calls of PKCS#11 with their time, and bytes on the wire.
 
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -30,6 +30,8 @@ pub(crate) struct Count {
 pub(crate) struct Counted {
     /// By function, those without any left out.
     pub(crate) calls: BTreeMap<String, f64>,
+    /// Milliseconds in the module, by function.
+    pub(crate) call_ms: BTreeMap<String, f64>,
     /// That the terminal sent, TLS included.
     pub(crate) bytes_sent: f64,
     /// That it received.
@@ -49,16 +51,18 @@ impl Measure for Count {
             for _ in 0..FIRST {
                 opened.deliver(&mut client).await?;
             }
-            let (calls_before, bytes_before) = (faults.counts()?, counters.read());
+            let (calls_before, times_before) = (faults.counts()?, faults.times()?);
+            let bytes_before = counters.read();
             let mut signed_len = 0;
             for _ in 0..DELIVERIES {
                 let (_, token) = opened.deliver(&mut client).await?;
                 signed_len = token.signed_bytes().len();
             }
-            let (calls, bytes) = (faults.counts()?, counters.read());
+            let (calls, times, bytes) = (faults.counts()?, faults.times()?, counters.read());
             let [sent, received] = [0, 1].map(|at| each(bytes[at] - bytes_before[at]));
             Ok(Counted {
                 calls: more(&calls_before, &calls),
+                call_ms: milliseconds(more(&times_before, &times)),
                 bytes_sent: sent?,
                 bytes_received: received?,
                 signed_len,
@@ -80,6 +84,13 @@ fn more(before: &BTreeMap<String, u64>, after: &BTreeMap<String, u64>) -> BTreeM
         Some((function.clone(), calls))
     });
     calls.collect()
+}
+
+fn milliseconds(mut micros: BTreeMap<String, f64>) -> BTreeMap<String, f64> {
+    for time in micros.values_mut() {
+        *time /= 1000.0;
+    }
+    micros
 }
 
 #[cfg(test)]

@@ -10,16 +10,18 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use hsm_modules::TestModule;
+
+use crate::TestModule;
+pub use crate::module::faulty_module;
+
+/// The variable with its commands to start with, separated by `;`.
+pub const START: &str = "FAULTY_START";
 
 /// The variables that tell it what it stands in front of, and where its control is.
 ///
 /// # Errors
 /// The real one is not installed.
-pub(crate) fn variables(
-    module: &TestModule,
-    control: &Path,
-) -> Result<[(&'static str, PathBuf); 2]> {
+pub fn variables(module: &TestModule, control: &Path) -> Result<[(&'static str, PathBuf); 2]> {
     Ok([
         ("FAULTY_MODULE", module.library()?),
         ("FAULTY_CONTROL", control.to_owned()),
@@ -75,12 +77,24 @@ impl Faults {
     /// # Errors
     /// The module does not answer in its language.
     pub fn counts(&mut self) -> Result<BTreeMap<String, u64>> {
-        let answer = self.ask("counts")?;
-        let counts = answer.split_whitespace().map(|count| {
-            let (function, number) = count.split_once('=').with_context(|| answer.clone())?;
+        self.by_function("counts")
+    }
+
+    /// Microseconds that calls were in the real module, by function.
+    ///
+    /// # Errors
+    /// As for [`Self::counts`].
+    pub fn times(&mut self) -> Result<BTreeMap<String, u64>> {
+        self.by_function("times")
+    }
+
+    fn by_function(&mut self, command: &str) -> Result<BTreeMap<String, u64>> {
+        let answer = self.ask(command)?;
+        let figures = answer.split_whitespace().map(|figure| {
+            let (function, number) = figure.split_once('=').with_context(|| answer.clone())?;
             Ok((function.to_owned(), number.parse()?))
         });
-        counts.collect()
+        figures.collect()
     }
 
     fn ask(&mut self, command: &str) -> Result<String> {

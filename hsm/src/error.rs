@@ -268,6 +268,15 @@ impl HsmError {
         matches!(self, Self::Call { code, .. } if REFUSALS.map(code_name).contains(code))
     }
 
+    /// Whether the token has no more sessions to give.
+    pub(crate) fn is_session_limit(&self) -> bool {
+        match self {
+            Self::Call { code, .. } => *code == code_name(RvError::SessionCount),
+            Self::Unavailable { reason, .. } => *reason == code_name(RvError::SessionCount),
+            _ => false,
+        }
+    }
+
     /// Whether the module said that its device failed.
     pub(crate) fn is_device_error(&self) -> bool {
         matches!(self, Self::Unavailable { reason, .. } if *reason == code_name(RvError::DeviceError))

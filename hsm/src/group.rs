@@ -102,7 +102,9 @@ impl TokenGroup {
             match member.health() {
                 Health::Ready => return Health::Ready,
                 Health::Lost { reason } => lost = Some(Health::Lost { reason }),
-                Health::Failed(failure) => failed = Some(failure),
+                // Where both are, only a new process is rid of what is stuck.
+                Health::Failed(failure @ Failure::Stuck { .. }) => failed = Some(failure),
+                Health::Failed(failure) => failed = failed.or(Some(failure)),
             }
         }
         match (lost, failed) {
@@ -160,6 +162,13 @@ impl TokenGroup {
         self.remember(&found.asked, |known| {
             known.secret(found.key.clone(), found.kcv.clone(), request);
         });
+    }
+
+    /// Takes back what [`Self::require_from_now_on`] demanded.
+    pub fn require_no_more(&self, key: &SecretKey) {
+        for member in self.members() {
+            member.forget(key.name());
+        }
     }
 
     /// As [`Token::self_test`], of each that is healthy. One that was not there is not back before it

@@ -65,7 +65,7 @@ impl fmt::Display for Failure {
             ),
             Self::Stuck { token, calls } => write!(
                 f,
-                "token {token}: {calls} calls do not come back from the PKCS#11 module, more than are \
+                "token {token}: {calls} call(s) did not come back from the PKCS#11 module, more than can be \
                  replaced: only a new process is rid of them"
             ),
         }

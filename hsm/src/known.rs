@@ -3,6 +3,7 @@
 
 use std::{collections::HashMap, sync::OnceLock};
 
+use cryptoki::object::ObjectHandle;
 use pki::PublicKey;
 use tr34::OaepHash;
 
@@ -25,15 +26,16 @@ pub(crate) struct Known {
     additions: u64,
 }
 
+/// A key that is known.
 #[derive(Clone)]
-enum Key {
+pub(crate) enum Key {
     Pair(KeyRole, PublicKey),
     Secret(Box<Sealable>),
 }
 
 /// A secret key, and what it must be possible to seal it into.
 #[derive(Clone)]
-struct Sealable {
+pub(crate) struct Sealable {
     key: SecretKey,
     kcv: Kcv,
     request: OwnedRequest,
@@ -60,6 +62,10 @@ impl Known {
         self.additions += 1;
     }
 
+    pub(crate) fn key(&self, name: &KeyName) -> Option<Key> {
+        self.keys.get(name).cloned()
+    }
+
     pub(crate) fn forget(&mut self, name: &KeyName) {
         self.keys.remove(name);
     }
@@ -77,7 +83,6 @@ impl Known {
     pub(crate) fn require(
         &self,
         worker: &mut Worker,
-        token: &str,
         sealing: &OnceLock<Sealing>,
     ) -> Result<(), HsmError> {
         if let Some(oaep) = self.self_test {
@@ -90,39 +95,54 @@ impl Known {
             }
         }
         for (name, key) in &self.keys {
-            let same = match key {
-                Key::Pair(role, known) => {
-                    let found = worker.key(*role, name)?;
-                    public_key(&worker.session, found, name)? == *known
+            match key {
+                // The worker compares what it finds.
+                Key::Pair(role, _) => drop(worker.key(*role, name)?),
+                Key::Secret(known) => {
+                    if keys::secret_key(worker, known.key.role(), name)? != known.key {
+                        return Err(differs(worker, name));
+                    }
+                    if let Some(sealing) = sealing.get() {
+                        known.require_plan(sealing)?;
+                    }
                 }
-                Key::Secret(known) => known.is_held(worker)?,
-            };
-            if !same {
-                return Err(HsmError::KeyDiffers {
-                    label: name.label().to_owned(),
-                    token: token.to_owned(),
-                });
-            }
-            if let (Key::Secret(known), Some(sealing)) = (key, sealing.get()) {
-                known.require_plan(sealing)?;
             }
         }
         Ok(())
     }
 }
 
-impl Sealable {
-    fn is_held(&self, worker: &mut Worker) -> Result<bool, HsmError> {
-        let (role, name) = (self.key.role(), self.key.name());
-        if keys::secret_key(worker, role, name)? != self.key {
-            return Ok(false);
-        }
-        let found = worker.key(role, name)?;
-        let len = self.kcv.value().len();
-        let kcv = check_value::of_copy(&worker.session, found, self.key.kind(), len)?;
-        Ok(kcv == self.kcv)
+impl Key {
+    /// Whether a key that was found by this name is this one.
+    ///
+    /// # Errors
+    /// It is another one; or a call failed.
+    pub(crate) fn require_same(
+        &self,
+        worker: &Worker,
+        found: ObjectHandle,
+        name: &KeyName,
+    ) -> Result<(), HsmError> {
+        let same = match self {
+            Self::Pair(_, known) => public_key(&worker.session, found, name)? == *known,
+            Self::Secret(known) => {
+                let (kind, len) = (known.key.kind(), known.kcv.value().len());
+                check_value::of_copy(&worker.session, found, kind, len)? == known.kcv
+            }
+        };
+        same.then_some(()).ok_or_else(|| differs(worker, name))
     }
+}
 
+/// The token holds another key by this name than it did, or than others do.
+pub(crate) fn differs(worker: &Worker, name: &KeyName) -> HsmError {
+    HsmError::KeyDiffers {
+        label: name.label().to_owned(),
+        token: worker.place.label.to_string(),
+    }
+}
+
+impl Sealable {
     fn require_plan(&self, sealing: &Sealing) -> Result<(), HsmError> {
         let request = self.request.borrow();
         let report = self_test::passed(sealing, request.oaep)?;

@@ -1,10 +1,7 @@
 //! The sessions with a token, the login that they live by, and how both come back after a loss.
 
 use std::{
-    sync::{
-        Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -35,8 +32,8 @@ pub(crate) struct Sessions {
     /// What became of the self-test.
     sealing: OnceLock<Sealing>,
     line: Mutex<Line>,
-    known: Mutex<Known>,
-    reconnecting: AtomicBool,
+    /// Since when somebody has been trying to have sessions.
+    trying: Mutex<Option<Instant>>,
     watchers: Watchers,
 }
 
@@ -62,7 +59,11 @@ impl Sessions {
     /// None yet: [`Self::connect`] makes them.
     pub(crate) fn new(module: &Module, config: &TokenConfig, pin: &Pin) -> Self {
         Self {
-            place: Workplace::new(module.pkcs11.clone(), config.accept_imported_keys),
+            place: Workplace::new(
+                module.pkcs11.clone(),
+                &config.label,
+                config.accept_imported_keys,
+            ),
             module: module.clone(),
             config: config.clone(),
             pin: pin.clone(),
@@ -80,8 +81,7 @@ impl Sessions {
                 anchor: None,
                 last_answer: Instant::now(),
             }),
-            known: Mutex::default(),
-            reconnecting: AtomicBool::new(false),
+            trying: Mutex::default(),
             watchers: Watchers::default(),
         }
     }
@@ -132,7 +132,7 @@ impl Sessions {
 
     /// What the token must be and hold whenever it comes back.
     pub(crate) fn known(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        self.place.known()
     }
 
     /// Adds to what is known. If it came back without that, after it was `asked`, it has to come back
@@ -149,7 +149,8 @@ impl Sessions {
     }
 
     /// Work in a session. What fails costs the session: an operation may be open in it, and its
-    /// handles may be what was wrong. If no other can be had, the token is lost.
+    /// handles may be what was wrong. If no other can be had, or if it holds other keys than it did, the token
+    /// is lost.
     ///
     /// # Errors
     /// The work's; [`HsmError::Unavailable`] if it failed because the token is lost, or because the module
@@ -160,14 +161,28 @@ impl Sessions {
         work: impl FnOnce(&mut Worker) -> Result<T, HsmError>,
     ) -> Result<T, HsmError> {
         let taken = self.take(operation);
-        let outcome = taken.and_then(|mut worker| match work(&mut worker) {
-            Ok(done) => {
-                self.give_back(worker);
-                Ok(done)
-            }
-            Err(error) => {
-                self.close(worker);
-                Err(error)
+        let outcome = taken.and_then(|mut worker| {
+            let generation = worker.generation;
+            match work(&mut worker) {
+                Ok(done) if self.is_present(generation) => {
+                    self.give_back(worker);
+                    Ok(done)
+                }
+                // What its handles stood for meanwhile nobody knows.
+                Ok(_) => {
+                    self.close(worker);
+                    Err(HsmError::Unavailable {
+                        operation,
+                        reason: "the token was lost meanwhile".to_owned(),
+                    })
+                }
+                Err(error) => {
+                    self.close(worker);
+                    if matches!(error, HsmError::KeyDiffers { .. }) {
+                        self.lose(generation, &error);
+                    }
+                    Err(error)
+                }
             }
         });
         outcome.map_err(|error| match self.examine(operation) {
@@ -193,11 +208,18 @@ impl Sessions {
                 self.give_back(Worker::new(self.place.clone(), session, generation));
                 Ok(())
             }
+            // It is there, and others have what we were to have.
+            Err(error) if error.is_session_limit() => Ok(()),
             Err(error) => {
                 self.lose(generation, &error);
                 Err(error)
             }
         }
+    }
+
+    /// Whether the token has not been lost since this generation began.
+    fn is_present(&self, generation: u64) -> bool {
+        self.generation() == Some(generation)
     }
 
     fn logged_in_session(&self, slot: Slot) -> Result<Session, HsmError> {
@@ -303,7 +325,7 @@ impl Sessions {
     /// Tries once to have sessions, whoever waits for it. Does nothing while another try is under way,
     /// however long that takes: the PIN must not be tried again before it is known what became of it.
     pub(crate) fn try_connect(&self) -> Option<Result<(), HsmError>> {
-        let _under_way = UnderWay::begin(&self.reconnecting)?;
+        let _under_way = UnderWay::begin(&self.trying)?;
         if !matches!(self.health(), Health::Lost { .. }) {
             return None;
         }
@@ -317,6 +339,12 @@ impl Sessions {
             Err(_) => {}
         }
         Some(outcome)
+    }
+
+    /// For how long somebody has been trying, if anybody is.
+    pub(crate) fn trying_for(&self) -> Option<Duration> {
+        let trying = self.trying.lock().unwrap_or_else(PoisonError::into_inner);
+        trying.map(|since| since.elapsed())
     }
 
     /// Has new sessions. Nobody else may be trying.
@@ -350,7 +378,7 @@ impl Sessions {
         let (mut idle, mut worker) = (others?, session()?);
         loop {
             let known = self.known().clone();
-            known.require(&mut worker, &self.title(), &self.sealing)?;
+            known.require(&mut worker, &self.sealing)?;
             // Whoever adds something from here on sees that it is back.
             let now = self.known();
             if !now.has_more_than(&known) {
@@ -429,18 +457,23 @@ impl Line {
 }
 
 /// A try to have sessions, also one that panics.
-struct UnderWay<'s>(&'s AtomicBool);
+struct UnderWay<'s>(&'s Mutex<Option<Instant>>);
 
 impl<'s> UnderWay<'s> {
     /// None if there is one.
-    fn begin(flag: &'s AtomicBool) -> Option<Self> {
-        (!flag.swap(true, Ordering::AcqRel)).then_some(Self(flag))
+    fn begin(trying: &'s Mutex<Option<Instant>>) -> Option<Self> {
+        let mut since = trying.lock().unwrap_or_else(PoisonError::into_inner);
+        if since.is_some() {
+            return None;
+        }
+        *since = Some(Instant::now());
+        Some(Self(trying))
     }
 }
 
 impl Drop for UnderWay<'_> {
     fn drop(&mut self) {
-        self.0.store(false, Ordering::Release);
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 }
 

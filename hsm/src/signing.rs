@@ -12,6 +12,7 @@ use crate::{
     error::CallResult,
     inspect::public_key,
     keys::may,
+    known::differs,
     template::{Case, Flag},
     worker::Worker,
 };
@@ -61,12 +62,17 @@ impl SigningKey {
         self.role
     }
 
-    /// Signs in a session of one of its tokens.
+    /// Signs in a session of one of its tokens. A signature that is not this key's, or that was disturbed while
+    /// it was computed and could betray the key, does not leave.
     pub(crate) fn sign_by(&self, worker: &mut Worker, message: &[u8]) -> Result<Vec<u8>, HsmError> {
         let key = worker.key(self.role, &self.name)?;
-        match self.public_key.kind() {
+        let signature = match self.public_key.kind() {
             PublicKeyKind::Rsa { bits } => sign_rsa(worker, key, &self.name, message, bits),
             PublicKeyKind::P256 => sign_p256(worker, key, &self.name, message),
+        }?;
+        match self.public_key.verify(message, &signature) {
+            Ok(()) => Ok(signature),
+            Err(_) => Err(differs(worker, &self.name)),
         }
     }
 }

@@ -43,6 +43,9 @@ pub struct TokenConfig {
     /// A token from which nothing was heard for this long is asked whether it is there, for a process that
     /// others rely on. Others see it when they want something.
     pub probe_after: Option<Duration>,
+    /// How long it may take to open the token again after a loss, self-test included, which makes an RSA pair.
+    /// A token that takes longer fails.
+    pub longest_try: Duration,
     /// Threads that are replaced when a call does not come back to them. Past that the token fails.
     pub max_stuck: usize,
     /// Whether key pairs that were made outside of the token are accepted. Never on a host: such a
@@ -51,7 +54,8 @@ pub struct TokenConfig {
 }
 
 impl TokenConfig {
-    /// The token called `label`, with the defaults: 4 threads, 64 calls, 10 seconds, 8 replacements.
+    /// The token called `label`, with the defaults: 4 threads, 64 calls, 10 seconds (a minute to open it
+    /// again), 8 replacements.
     pub fn new(label: &str) -> Self {
         Self {
             label: label.to_owned(),
@@ -60,6 +64,7 @@ impl TokenConfig {
             queue: 64,
             deadline: Duration::from_secs(10),
             probe_after: None,
+            longest_try: Duration::from_mins(1),
             max_stuck: 8,
             accept_imported_keys: false,
         }
@@ -205,6 +210,11 @@ impl Token {
         self.shared.sessions.remember(asked, add);
     }
 
+    /// It need not hold this key any more.
+    pub(crate) fn forget(&self, name: &KeyName) {
+        self.shared.sessions.known().forget(name);
+    }
+
     /// The terminal's RSA key of this name.
     ///
     /// # Errors
@@ -256,7 +266,7 @@ impl Token {
     pub fn destroy_key(&self, name: &KeyName) -> Result<(), HsmError> {
         let destroyed = keys::destroy(&self.writer()?.session, name);
         self.place().destroyed.fetch_add(1, Ordering::Release);
-        self.shared.sessions.known().forget(name);
+        self.forget(name);
         destroyed
     }
 

@@ -25,8 +25,6 @@ use crate::{
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// Between tries, at the most.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
-/// A try is given up after this: it may hold the self-test, which makes an RSA pair.
-const LONGEST_TRY: Duration = Duration::from_mins(1);
 /// How often it looks, at the least.
 const TICK: Duration = Duration::from_millis(500);
 
@@ -139,12 +137,17 @@ impl Watch {
                 self.ask_if_quiet(now);
             }
             Health::Lost { .. } => {
+                let config = self.sessions.config();
+                let limit = config.longest_try.max(config.deadline);
+                // Nobody may try while another try is under way, and this one is for ever.
+                if self.sessions.trying_for().is_some_and(|time| time > limit) {
+                    let token = config.label.clone();
+                    self.sessions.fail(Failure::Stuck { token, calls: 1 });
+                    return;
+                }
                 let lost = self.lost.get_or_insert_with(|| Pauses::begin(now));
                 if lost.is_over(now) {
-                    self.have(
-                        LONGEST_TRY.max(self.sessions.config().deadline),
-                        Sessions::reconnect,
-                    );
+                    self.have(limit, Sessions::reconnect);
                 }
             }
             Health::Failed(_) => self.lost = None,

@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc, OnceLock,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -16,6 +16,7 @@ use crate::{
     HsmError, KeyName, KeyRole,
     error::CallResult,
     inspect::{find_key, require_role},
+    known::Known,
     template::Case,
 };
 
@@ -23,6 +24,9 @@ use crate::{
 #[derive(Clone)]
 pub(crate) struct Workplace {
     pub(crate) pkcs11: Pkcs11,
+    /// The token's label.
+    pub(crate) label: Arc<str>,
+    known: Arc<Mutex<Known>>,
     /// Known as soon as there was a session.
     mechanisms: Arc<OnceLock<Vec<MechanismType>>>,
     pub(crate) accept_imported_keys: bool,
@@ -31,9 +35,11 @@ pub(crate) struct Workplace {
 }
 
 impl Workplace {
-    pub(crate) fn new(pkcs11: Pkcs11, accept_imported_keys: bool) -> Self {
+    pub(crate) fn new(pkcs11: Pkcs11, label: &str, accept_imported_keys: bool) -> Self {
         Self {
             pkcs11,
+            label: label.into(),
+            known: Arc::default(),
             mechanisms: Arc::default(),
             accept_imported_keys,
             destroyed: Arc::default(),
@@ -48,6 +54,11 @@ impl Workplace {
             self.mechanisms.get_or_init(|| mechanisms);
         }
         Ok(())
+    }
+
+    /// What the token must be and hold.
+    pub(crate) fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What the token lists.
@@ -106,10 +117,11 @@ impl Worker {
         }
     }
 
-    /// The private or secret key of this name, which is not weaker than its role.
+    /// The private or secret key of this name, which is not weaker than its role, and the one that is known by
+    /// this name if one is.
     ///
     /// # Errors
-    /// There is not exactly one, or it is weaker.
+    /// There is not exactly one, it is weaker, or another one.
     pub(crate) fn key(&mut self, role: KeyRole, name: &KeyName) -> Result<ObjectHandle, HsmError> {
         let destroyed = self.place.destroyed.load(Ordering::Acquire);
         if destroyed != self.destroyed_seen {
@@ -122,6 +134,10 @@ impl Worker {
         }
         let handle = find_key(&self.session, role.template().class, name)?;
         require_role(&self.session, handle, role, name, &self.place)?;
+        let known = self.place.known().key(name);
+        if let Some(known) = known {
+            known.require_same(self, handle, name)?;
+        }
         self.handles.insert(key, handle);
         Ok(handle)
     }

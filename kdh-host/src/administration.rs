@@ -419,8 +419,12 @@ pub(crate) async fn register_key(
     .await?;
     let stored = tx.key(&key.name).await?;
     let stored = stored.ok_or_else(|| HostError::Internal("the key is gone".to_owned()))?;
+    // Before anyone can ask for it.
     host.keys().hold(stored.clone(), &found);
-    tx.commit().await?;
+    if let Err(error) = tx.commit().await {
+        host.keys().release(&stored.name, found.key());
+        return Err(error.into());
+    }
     Ok(stored)
 }
 

@@ -297,8 +297,35 @@ async fn deliver(
     .await?;
     laps.end("A check again and record");
     tx.commit().await?;
+    // The commit may have had to wait, and a revocation list may have come meanwhile.
+    if let Err(error) = binding::recheck(host, device, credential).await {
+        withhold(host, serial, prepared, &error).await?;
+        return Err(error);
+    }
     laps.end("B commit the issue");
     Ok(kt_kdh)
+}
+
+/// A token that is on record does not leave. Its nonce stays used.
+async fn withhold(
+    host: &Host,
+    serial: &DeviceSerial,
+    prepared: &Prepared,
+    error: &HostError,
+) -> Result<(), HostError> {
+    let mut tx = host.store().write(host.now()).await?;
+    let (issued, abandoned) = (DeliveryState::Issued, DeliveryState::Abandoned);
+    tx.set_delivery_state(&prepared.id, issued, abandoned)
+        .await?;
+    tx.record(AuditEntry {
+        actor: &Actor::Host,
+        action: "delivery.withheld",
+        device: Some(serial),
+        outcome: error.reason().as_str(),
+        detail: json!({"delivery": prepared.id}),
+    })
+    .await?;
+    Ok(tx.commit().await?)
 }
 
 /// No token left: the nonce is given back, on the record. Should the database not answer, the claim is

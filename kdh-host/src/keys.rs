@@ -209,6 +209,12 @@ impl HostKeys {
             .insert(stored.name.clone(), Held { stored, key });
     }
 
+    /// Takes note that a key was not registered after all.
+    pub(crate) fn release(&self, name: &KeyAlias, key: &SecretKey) {
+        self.kdh_tokens.require_no_more(key);
+        self.held().remove(name);
+    }
+
     /// The key of a row, if the row is what it was when the key was verified.
     fn require_held(&self, stored: &StoredKey) -> Result<SecretKey, HostError> {
         match self.held().get(&stored.name) {

@@ -1,12 +1,15 @@
 //! `kdh-host`: the key distribution host.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{Parser, Subcommand, ValueEnum};
 use hsm::Failure;
 use kdh_host::{Clock as _, Host, ServeError, StartError, SystemClock, config::Config, serve};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
+
+/// A start that takes longer hangs: self-tests, and reading the audit trail, take seconds.
+const START: Duration = Duration::from_mins(10);
 
 /// Delivers secret keys to payment terminals, out of an HSM, by TR-34.
 #[derive(Parser)]
@@ -99,7 +102,15 @@ fn run(command: Command) -> Result<(), StartError> {
                 .map_err(StartError::one)?
                 .block_on(async {
                     let stop = stop_signal()?;
-                    let host = Host::start(config, Box::new(SystemClock)).await?;
+                    let host = Host::start(config, Box::new(SystemClock));
+                    let Ok(host) = tokio::time::timeout(START, host).await else {
+                        tracing::error!(
+                            "not started after {START:?}: the HSM or the disk does not answer"
+                        );
+                        // As below.
+                        std::process::abort()
+                    };
+                    let host = host?;
                     match Box::pin(serve(host, stop)).await {
                         Ok(()) => Ok(()),
                         Err(ServeError::Faults(faults)) => Err(faults),

@@ -140,10 +140,17 @@ pub async fn serve(host: Host, stop: impl Future<Output = ()>) -> Result<(), Ser
     if outcome.is_err() {
         tracing::warn!("calls in flight were cut off");
     }
-    host.stop().await.map_err(StartError::one)?;
+    let stopped = host.stop();
     if let Some(failure) = failure {
+        // Whatever else fails now: how the process ends is for the HSM's failure to say.
+        match tokio::time::timeout(config.stop_timeout, stopped).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(%error, "the end is not on record"),
+            Err(_) => tracing::error!("the end is not on record: the database does not answer"),
+        }
         return Err(ServeError::Hsm(failure));
     }
+    stopped.await.map_err(StartError::one)?;
     outcome.unwrap_or(Ok(((), ()))).map_err(StartError::one)?;
     Ok(())
 }

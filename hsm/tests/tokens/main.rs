@@ -9,6 +9,7 @@ mod software;
 
 mod boundary;
 mod combining;
+mod exchanged;
 mod keys;
 mod limits;
 mod published;

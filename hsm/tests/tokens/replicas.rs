@@ -435,3 +435,71 @@ fn if_none_is_there_nothing_is_found() {
         );
     });
 }
+
+#[test]
+fn a_login_that_never_returns_is_not_waited_for_without_end() {
+    with_faults(|place| {
+        let mut lab = Lab::new(place);
+        let mut config = TokenConfig::new("one");
+        config.deadline = Duration::from_secs(1);
+        config.longest_try = Duration::from_secs(1);
+        let one = lab.module.open(&config, &pin(USER_PIN)).unwrap();
+        let news = News::of(&one);
+        let logins = lab.count("C_Login");
+        lab.tell("hang C_Login 1");
+        lab.tell("lose-sessions one");
+        // Not by random bytes, which NSS gives to sessions that it closed.
+        one.list_keys().unwrap_err();
+        lab.tell("wait-hanging 1");
+        let failed = news.wait_for(|health| matches!(health, Health::Failed(_)));
+        let token = "one".to_owned();
+        assert_eq!(failed, Health::Failed(Failure::Stuck { token, calls: 1 }));
+        assert_eq!(lab.count("C_Login"), logins + 1, "the PIN is tried once");
+        lab.tell("release");
+    });
+}
+
+#[test]
+fn a_token_without_a_session_to_spare_is_not_taken_for_lost() {
+    with_faults(|place| {
+        let mut lab = Lab::new(place);
+        let mut config = TokenConfig::new("one");
+        config.probe_after = Some(Duration::from_millis(1));
+        let one = lab.module.open(&config, &pin(USER_PIN)).unwrap();
+        // CKR_SESSION_COUNT.
+        lab.tell("fail C_OpenSession 0xB1 1 forever");
+        let asked = lab.count("C_OpenSession");
+        while lab.count("C_OpenSession") < asked + 2 {
+            std::thread::yield_now();
+        }
+        assert!(one.health().is_ready());
+        one.random(8).unwrap();
+    });
+}
+
+#[test]
+fn what_only_a_new_process_is_rid_of_counts_more_than_a_wrong_pin() {
+    with_faults(|place| {
+        let mut lab = Lab::new(place);
+        let mut config = TokenConfig::new("one");
+        config.deadline = Duration::from_secs(1);
+        config.max_stuck = 0;
+        let one = lab.module.open(&config, &pin(USER_PIN)).unwrap();
+        let two = lab.present("two");
+        let (stuck, refused) = (News::of(&one), News::of(&two));
+        lab.tell("hang C_GenerateRandom 1");
+        one.random(8).unwrap_err();
+        let stuck = stuck.wait_for(|health| matches!(health, Health::Failed(_)));
+        // CKR_PIN_INCORRECT.
+        lab.tell("fail C_Login 0xA0 1 forever");
+        lab.tell("remove two");
+        lab.tell("insert two");
+        two.list_keys().unwrap_err();
+        refused.wait_for(|health| matches!(health, Health::Failed(_)));
+        for (first, second) in [(&one, &two), (&two, &one)] {
+            let group = TokenGroup::new(first.clone(), vec![second.clone()]);
+            assert_eq!(group.health(), stuck);
+        }
+        lab.tell("release");
+    });
+}

@@ -62,7 +62,7 @@ pub(crate) fn import(token: &Token, label: &str, kind: KeyKind, value: &[u8]) ->
     token.secret_key(KeyRole::TransportKey, &name).unwrap()
 }
 
-fn import_raw(name: &KeyName, kind: KeyKind, value: &[u8], changes: &[Attribute]) {
+pub(crate) fn import_raw(name: &KeyName, kind: KeyKind, value: &[u8], changes: &[Attribute]) {
     let key_type = match kind {
         KeyKind::Tdea2 => KeyType::DES2,
         KeyKind::Tdea3 => KeyType::DES3,
@@ -74,7 +74,7 @@ fn import_raw(name: &KeyName, kind: KeyKind, value: &[u8], changes: &[Attribute]
     raw::session().create_object(&template).unwrap();
 }
 
-fn value(kind: KeyKind) -> Vec<u8> {
+pub(crate) fn value(kind: KeyKind) -> Vec<u8> {
     (0..kind.key_len())
         .map(|position| u8::try_from(position * 7 + 1).unwrap())
         .collect()

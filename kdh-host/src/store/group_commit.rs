@@ -114,7 +114,16 @@ impl Writers {
             tokio::time::timeout(limit, Arc::clone(&self.line).lock_owned()).await
         };
         let mut line = line.map_err(|_| sqlx::Error::PoolTimedOut)?;
-        line.make_ready().await?;
+        if !line.is_ready() {
+            // To the end, also when nobody waits for the turn any more: others' changes depend on it.
+            let readied = tokio::spawn(async move {
+                line.make_ready().await?;
+                Ok(line)
+            });
+            line = readied
+                .await
+                .unwrap_or_else(|error| Err(StoreError::NotCommitted(error.to_string())))?;
+        }
         Ok(Turn {
             head: line.head.take(),
             line,
@@ -165,7 +174,7 @@ impl Turn {
     /// # Errors
     /// As for [`Self::send`].
     pub(super) async fn connection(&mut self) -> sqlx::Result<&mut SqliteConnection> {
-        if matches!(self.line.open, Open::Nothing | Open::Transaction) {
+        if self.line.is_ready() {
             self.line.send(Batch::default()).await?;
         }
         Ok(&mut self.line.connection)
@@ -187,6 +196,12 @@ impl Turn {
             head,
             mut end,
         } = self;
+        if last.is_empty() && line.is_ready() {
+            // Nothing was done in it.
+            line.head = head;
+            end.committed = true;
+            return Ok(());
+        }
         let alone = end.writers.queued.load(Ordering::Acquire) == 0;
         line.end_turn(last, alone).await?;
         line.head = head;
@@ -230,6 +245,11 @@ impl Drop for End {
 }
 
 impl Line {
+    /// Whether a turn can begin.
+    const fn is_ready(&self) -> bool {
+        !self.broken && matches!(self.open, Open::Nothing | Open::Transaction)
+    }
+
     /// For a turn.
     async fn make_ready(&mut self) -> Result<(), StoreError> {
         self.clean_up(None).await;
@@ -257,13 +277,6 @@ impl Line {
     /// Ends a turn with these statements, and the transaction too if it is to be committed. If that fails, the
     /// turn has left nothing.
     async fn end_turn(&mut self, last: Batch, commit: bool) -> Result<(), StoreError> {
-        if last.is_empty() && matches!(self.open, Open::Nothing | Open::Transaction) {
-            // Nothing was ever done in it.
-            if commit {
-                self.commit().await;
-            }
-            return Ok(());
-        }
         // Behind the statements that open the turn, if there were none before.
         let release = matches!(self.open, Open::Transaction | Open::LaterTurn);
         let batch = match (release, commit) {
@@ -575,6 +588,48 @@ mod tests {
         lab.insert(1).await.unwrap();
         assert_eq!(lab.entries().await, [1]);
         outside.close().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_turn_in_which_nothing_is_done_holds_nobody_up_and_is_not_held_up() {
+        let lab = Lab::new().await;
+        let idle = lab.turn().await;
+        let mut next = Box::pin(lab.writers.turn(LIMIT));
+        assert!(futures_util::poll!(&mut next).is_pending());
+        let mut end = Box::pin(idle.commit(Batch::default()));
+        assert!(futures_util::poll!(&mut end).is_pending());
+        drop(next);
+        end.await.unwrap();
+        lab.insert(1).await.unwrap();
+        assert_eq!(lab.entries().await, [1]);
+    }
+
+    #[tokio::test]
+    async fn a_clean_up_that_nobody_waits_for_costs_nobody_their_changes() {
+        // However far it has come when it is cut off.
+        for polls in 0..12 {
+            let lab = Lab::new().await;
+            let mut first = lab.turn().await;
+            insert(&mut first, 1).await.unwrap();
+            let mut second = Box::pin(lab.writers.turn(LIMIT));
+            assert!(futures_util::poll!(&mut second).is_pending());
+            let mut commit = Box::pin(first.commit(Batch::default()));
+            assert!(futures_util::poll!(&mut commit).is_pending());
+            let mut second = second.await.unwrap();
+            insert(&mut second, 2).await.unwrap();
+            let mut third = Box::pin(lab.writers.turn(LIMIT));
+            assert!(futures_util::poll!(&mut third).is_pending());
+            drop(second);
+            for _ in 0..polls {
+                if futures_util::poll!(&mut third).is_ready() {
+                    break;
+                }
+                tokio::task::yield_now().await;
+            }
+            drop(third);
+            commit.await.unwrap();
+            assert_eq!(lab.entries().await, [1], "{polls}");
+        }
     }
 
     #[tokio::test]

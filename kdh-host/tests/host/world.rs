@@ -12,7 +12,10 @@ use std::{
     time::Duration,
 };
 
-use hsm::{KeyName, KeyPairKind, KeyRole, Module, Pin, SigningKey, Token, TokenConfig};
+use hsm::{
+    ClearKey, Kcv, KcvMethod, KeyName, KeyPairKind, KeyRole, Module, Pin, SigningKey, Token,
+    TokenConfig,
+};
 use kdh_host::{Clock, Host, ServeError, StartError, SystemClock, config::Config, serve};
 use kdh_proto::v1::{
     AddDeviceRequest, EnrollRequest, EnrollResponse, IssueActivationCodeRequest,
@@ -25,6 +28,7 @@ use time::OffsetDateTime;
 use token_tls::TlsIdentity;
 use tokio::{sync::oneshot, task::JoinHandle};
 use tonic::transport::Channel;
+use tr34::KeyKind;
 
 const PIN: &str = "1234";
 const SO_PIN: &str = "12345678";
@@ -101,6 +105,10 @@ impl<'a> World<'a> {
             pki::aligned_serial_length(ca_kdh.certificate.subject(), &[16, 32], 16, 16).unwrap();
         kdh_subject.serial = serial(serial_len);
         let tls = pair(&kdh, KeyRole::TlsServer, "host-tls", KeyPairKind::P256);
+        let module = hsm_modules::Place::of_this_process().unwrap().module();
+        if !module.can.combining.is_empty() {
+            bring_master_key(&kdh);
+        }
         let mut tls_subject = ca_ops.subject(Role::HostTls, "kdh.example", &tls);
         tls_subject.hosts = vec!["kdh.example".to_owned()];
 
@@ -383,6 +391,22 @@ fn token(label: &str) -> Token {
         .initialize_token(label, &pin(SO_PIN), &pin(PIN))
         .unwrap();
     module.open(&TokenConfig::new(label), &pin(PIN)).unwrap()
+}
+
+/// The label of the master key in the host's token.
+pub(crate) const MASTER_KEY: &str = "kn.test";
+
+/// As OpenSSL computes it of `MASTER_KEY`, 16 bytes of 0x43.
+pub(crate) const MASTER_KEY_KCV: [u8; 3] = [0x96, 0x3f, 0x27];
+
+fn bring_master_key(token: &Token) {
+    let mut combination = token.combine_components(KeyKind::Aes128).unwrap();
+    for byte in [0x01, 0x42] {
+        combination.add(ClearKey::copy_from(&[byte; 16])).unwrap();
+    }
+    let kcv = Kcv::new(KcvMethod::AesCmac, &MASTER_KEY_KCV).unwrap();
+    let name = KeyName::new(MASTER_KEY).unwrap();
+    combination.finish(&name, &kcv).unwrap();
 }
 
 fn pair(token: &Token, role: KeyRole, label: &str, kind: KeyPairKind) -> SigningKey {

@@ -276,7 +276,9 @@ impl Loader<'_> {
                     let cannot_open = KrdError::CannotOpen {
                         missing: missing.to_string(),
                     };
-                    self.open_in_process_memory(token, consent.ok_or(cannot_open)?)
+                    let consent = consent.ok_or(cannot_open)?;
+                    tracing::warn!(%missing, "this key block is opened in process memory (open-in-process-memory)");
+                    self.open_in_process_memory(token, consent)
                 }
                 opened => opened,
             },

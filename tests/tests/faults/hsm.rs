@@ -214,10 +214,32 @@ fn a_call_that_never_returns_stops_no_other_and_too_many_end_the_process() {
     assert_eq!(host.ended().unwrap().signal(), Some(6), "SIGABRT");
     let log = fs::read_to_string(site.log("kdh-host")).unwrap();
     assert!(
-        log.contains("calls do not come back from the PKCS#11 module"),
+        log.contains("did not come back from the PKCS#11 module"),
         "{log}"
     );
     // And is as good as new.
     let lab = Lab::restart(site, &faulty());
     lab.verify_audit().unwrap();
+}
+
+#[test]
+fn a_stuck_hsm_ends_the_process_by_a_signal_also_when_the_database_is_held() {
+    let options = HostOptions {
+        hsm_deadline: 1,
+        max_stuck: 0,
+        ..faulty()
+    };
+    let lab = Lab::open(&SOFTHSM, &options);
+    let terminal = lab.terminal("FAULT-1");
+    lab.tell("hang C_SignInit 1");
+    let hanging = terminal.begin_request(1);
+    lab.tell("wait-hanging 1");
+    let holder = lab.hold_database();
+    assert!(hanging().is_err());
+    drop(terminal);
+    let Lab { site, host, .. } = lab;
+    assert_eq!(host.ended().unwrap().signal(), Some(6), "SIGABRT");
+    let log = fs::read_to_string(site.log("kdh-host")).unwrap();
+    assert!(log.contains("the end is not on record"), "{log}");
+    drop(holder);
 }

@@ -10,6 +10,7 @@ use kdh_proto::{
         key_distribution_client::KeyDistributionClient,
     },
 };
+use sqlx::{Connection as _, Executor as _, SqliteConnection};
 use system_tests::{
     faults::Faults,
     fixture::Fixture,
@@ -128,6 +129,17 @@ impl Lab {
 
     pub(crate) fn wait_for<T>(&self, what: impl Future<Output = T>) -> T {
         self.runtime.block_on(what)
+    }
+
+    /// Another process that writes, as good as: for as long as the connection is open.
+    pub(crate) fn hold_database(&self) -> SqliteConnection {
+        let path = self.folder().join("host").join("kdh.sqlite");
+        let url = format!("sqlite://{}", path.display());
+        self.wait_for(async {
+            let mut holder = SqliteConnection::connect(&url).await.unwrap();
+            holder.execute("BEGIN EXCLUSIVE").await.unwrap();
+            holder
+        })
     }
 
     /// The host's log so far.

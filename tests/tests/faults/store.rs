@@ -80,13 +80,7 @@ fn a_claim_that_cannot_be_given_back_at_once_is_given_back_later() {
 fn a_database_that_another_process_holds_fails_the_delivery() {
     let lab = Lab::open(&SOFTHSM, &HostOptions::default());
     let terminal = lab.terminal("STORE-1");
-    let path = lab.folder().join("host").join("kdh.sqlite");
-    let url = format!("sqlite://{}", path.display());
-    let holder = lab.wait_for(async {
-        let mut holder = SqliteConnection::connect(&url).await.unwrap();
-        holder.execute("BEGIN EXCLUSIVE").await.unwrap();
-        holder
-    });
+    let holder = lab.hold_database();
     assert_eq!(
         terminal.request_key(1).unwrap_err(),
         Reason::StoreUnavailable

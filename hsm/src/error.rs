@@ -257,11 +257,13 @@ impl HsmError {
     /// Whether the module refused a template, as it does when an attribute is unknown to it or not to be
     /// set.
     pub(crate) fn is_refused_attribute(&self) -> bool {
-        const REFUSALS: [RvError; 4] = [
+        const REFUSALS: [RvError; 5] = [
             RvError::AttributeTypeInvalid,
             RvError::AttributeValueInvalid,
             RvError::AttributeReadOnly,
             RvError::TemplateInconsistent,
+            // NSS, of an attribute for which its database has no column.
+            RvError::GeneralError,
         ];
         matches!(self, Self::Call { code, .. } if REFUSALS.map(code_name).contains(code))
     }

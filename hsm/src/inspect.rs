@@ -12,6 +12,7 @@ use tr34::KeyKind;
 
 use crate::{
     HsmError, KeyName, KeyRole,
+    answer::filled,
     error::CallResult,
     keys::generate_aes,
     limit::Limit,
@@ -23,7 +24,7 @@ use crate::{
 pub(crate) const P256_PARAMS: [u8; 10] =
     [0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
 
-/// RFC 3394: a wrapped key is this much longer.
+/// RFC 3394: a wrapped key is this much longer, and made of pieces of this length.
 const KEY_WRAP_OVERHEAD: usize = 8;
 
 /// What a token key is found by. Copies in sessions carry the same name and are left out.
@@ -315,7 +316,9 @@ pub(crate) fn measure(
     let wrapped = session
         .wrap_key(&Mechanism::AesKeyWrap, measuring.handle(), key)
         .with_key(operation, label)?;
-    Ok(wrapped.len().saturating_sub(KEY_WRAP_OVERHEAD))
+    // Whole pieces; a module may have asked for more room than it filled.
+    let len = filled(&wrapped).next_multiple_of(KEY_WRAP_OVERHEAD);
+    Ok(len.saturating_sub(KEY_WRAP_OVERHEAD))
 }
 
 /// The length of a secret key to be derived, where its type leaves it open.

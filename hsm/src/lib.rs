@@ -12,6 +12,7 @@
 //! what a token holds run on the caller's thread, in a session of their own and without a
 //! deadline: giving up halfway would leave it open what the token holds.
 
+mod answer;
 mod capabilities;
 mod check_value;
 mod cipher;

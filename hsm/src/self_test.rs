@@ -130,18 +130,16 @@ fn sealing_by(
     };
     for (kind, cipher) in trials() {
         let lacking = seal::missing(&worker.place, way, cipher);
-        if !lacking.is_empty() {
-            let why = needs(format_args!("under {cipher}"), &lacking);
-            passed.refused.push((kind, cipher, why));
-            continue;
-        }
         match round_trip(worker, recipient, way, (kind, cipher), oaep) {
             Ok(()) => passed.sealed.push((kind, cipher)),
+            Err(error) if INDISPENSABLE.contains(&kind) => return Err(error),
+            Err(_) if !lacking.is_empty() => {
+                let why = needs(format_args!("under {cipher}"), &lacking);
+                passed.refused.push((kind, cipher, why));
+            }
             // One that the module refuses is not offered. One that comes out as another is the end of
             // the way.
-            Err(error @ (HsmError::Call { .. } | HsmError::Unsupported { .. }))
-                if !INDISPENSABLE.contains(&kind) =>
-            {
+            Err(error @ (HsmError::Call { .. } | HsmError::Unsupported { .. })) => {
                 let wrapping = seal::wrapping_with(&[way], cipher).join("");
                 let why = format!("under {cipher} failed, with {wrapping}: {error}");
                 passed.refused.push((kind, cipher, why));
@@ -188,17 +186,11 @@ fn opening_of(
     let mut why_not = Vec::new();
     for way in open::LADDER {
         let lacking = lacking_of(trials, |cipher| open::missing(place, way, cipher));
-        if !lacking.is_empty() {
-            why_not.push(needs(way, &lacking));
-            continue;
-        }
         for rebuilding in seal::LADDER {
-            let lacking = |cipher| seal::missing_to_encrypt(place, rebuilding, cipher);
-            if !lacking_of(trials, lacking).is_empty() {
-                continue;
-            }
+            let missing = |cipher| seal::missing_to_encrypt(place, rebuilding, cipher);
+            let lacking = [&lacking[..], &lacking_of(trials, missing)].concat();
             let trying = format!("{way}, rebuilding by {rebuilding},");
-            match attempt(way, trying, &[], || {
+            match attempt(way, trying, &lacking, || {
                 opening_by(&worker.session, way, rebuilding, trials)
             })? {
                 Ok(()) => {
@@ -209,8 +201,12 @@ fn opening_of(
                         means.sealing.push(rebuilding);
                     }
                 }
-                Err(reason) => why_not.push(reason),
+                Err(reason) if lacking.is_empty() => why_not.push(reason),
+                Err(_) => {}
             }
+        }
+        if !lacking.is_empty() && !means.opening.contains(&way) {
+            why_not.push(needs(way, &lacking));
         }
     }
     Ok(if means.opening.is_empty() {
@@ -297,6 +293,22 @@ pub(crate) fn combining(worker: &Worker) -> Result<Result<CombiningWay, Missing>
     Ok(Err(Missing(why_not)))
 }
 
+/// Whether the module puts a key block together inside, which takes a key that may be derived from. A key
+/// is brought in where nobody may ask yet how it will be sealed, so nothing is sealed here.
+///
+/// # Errors
+/// The HSM is unavailable.
+pub(crate) fn assembles(worker: &Worker) -> Result<bool, HsmError> {
+    let (session, kind, way) = (&worker.session, KeyKind::Aes128, SealingWay::Concatenate);
+    let lacking = seal::missing_to_encrypt(&worker.place, way, ContentCipher::for_key(kind));
+    let assembled = attempt(way, way, &lacking, || {
+        let value = random(session, kind)?;
+        let kn = create(session, kind, &TRANSPORT_KEY, way, &value)?;
+        seal::try_to_assemble(session, &frame(kind)?, kn.handle())
+    })?;
+    Ok(assembled.is_ok())
+}
+
 fn combining_by(session: &Session, way: CombiningWay) -> Result<(), HsmError> {
     for kind in INDISPENSABLE {
         let components = [random(session, kind)?, random(session, kind)?];
@@ -355,8 +367,9 @@ fn limiting_by(session: &Session) -> Result<(), HsmError> {
     })
 }
 
-/// A trial of a way for which the module lists everything but `lacking`; `trying` is the way with how it
-/// is tried. Why it is not possible is in the answer.
+/// A trial of a way for which the module does not list `lacking`; `trying` is the way with how it is tried.
+/// Tried it is in any case: NSS lists less for a slot than works there. Why it is not possible is in the
+/// answer.
 ///
 /// # Errors
 /// The HSM is unavailable, which says nothing of what it can do.
@@ -366,11 +379,10 @@ fn attempt<T>(
     lacking: &[&str],
     trial: impl FnOnce() -> Result<T, HsmError>,
 ) -> Result<Result<T, String>, HsmError> {
-    if !lacking.is_empty() {
-        return Ok(Err(needs(way, lacking)));
-    }
     match trial() {
         Ok(passed) => Ok(Ok(passed)),
+        // Whatever a module answers to a mechanism that it does not have.
+        Err(_) if !lacking.is_empty() => Ok(Err(needs(way, lacking))),
         Err(lost @ HsmError::Unavailable { .. }) => Err(lost),
         Err(error) => Ok(Err(format!("{trying} failed: {error}"))),
     }

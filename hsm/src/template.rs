@@ -298,14 +298,17 @@ pub(crate) const KRD_ENCRYPTION_KEY: Template = Template {
     ],
 };
 
-/// Public halves. The public key is used from its certificate, never from the token.
+/// Public halves. The public key is used from its certificate, and from the token by nobody but the module.
 pub(crate) const PUBLIC_HALF: Template = Template {
     class: ObjectClass::PUBLIC_KEY,
     rules: &[
         off(Flag::Private, "public"),
         off(Flag::Modifiable, "nothing about it ever changes"),
         off(Flag::Encrypt, "no usage"),
-        off(Flag::Verify, "no usage"),
+        on(
+            Flag::Verify,
+            "modules that try a new pair sign and verify with it",
+        ),
         off(Flag::VerifyRecover, "no usage"),
         off(Flag::Wrap, "no usage"),
         off(Flag::Derive, "no usage"),

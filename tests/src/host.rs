@@ -149,9 +149,10 @@ impl Site {
         serde_json::from_str(&text).context("the addresses do not parse")
     }
 
-    /// The strongest hash that the module has.
-    pub(crate) const fn oaep_hash(&self) -> &'static str {
-        if self.hsm_module().can.oaep_sha256 {
+    /// The strongest hash that host and terminals have.
+    pub(crate) fn oaep_hash(&self) -> &'static str {
+        let modules = [self.hsm_module(), self.terminal_module()];
+        if modules.iter().all(|module| module.can.oaep_sha256) {
             "sha256"
         } else {
             "sha1"
@@ -179,10 +180,15 @@ impl Site {
         let [terminals, administration] = options.ports;
         let mut text = format!(
             "store = \"kdh.sqlite\"\naddresses-file = \"addresses.json\"\n\
-             oaep-hash = \"{}\"\nkey-strength = \"{}\"\n\n\
+             oaep-hash = \"{}\"\nke-for-tdea = \"{}\"\nkey-strength = \"{}\"\n\n\
              [terminals]\naddress = \"127.0.0.1:{terminals}\"\n\n\
              [administration]\naddress = \"127.0.0.1:{administration}\"\n",
             self.oaep_hash(),
+            if self.hsm_module().can.tdea_ke() {
+                "tdea"
+            } else {
+                "aes"
+            },
             options.key_strength
         );
         for token in ["issuing", "kdh"] {

@@ -50,5 +50,8 @@ macro_rules! on_every_module {
         mod kryoptic {
             $(#[test] fn $test() { super::$test(&hsm_modules::KRYOPTIC); })+
         }
+        mod nss {
+            $(#[test] fn $test() { super::$test(&hsm_modules::NSS); })+
+        }
     };
 }

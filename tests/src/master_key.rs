@@ -7,6 +7,7 @@ use aes::{
 use anyhow::{Result, anyhow};
 use cmac::{Cmac, Mac};
 use des::{TdesEde2, TdesEde3};
+use hsm_modules::TestModule;
 use tr34::KeyKind;
 
 use crate::secret_file::random_bytes;
@@ -53,6 +54,14 @@ impl MasterKey {
     pub fn value(&self) -> Vec<u8> {
         let [first, second] = &self.components;
         first.iter().zip(second).map(|(a, b)| a ^ b).collect()
+    }
+
+    /// The same as an HSM of this module has it.
+    pub fn held_by(&self, module: &TestModule) -> Vec<u8> {
+        match self.kind {
+            KeyKind::Tdea2 | KeyKind::Tdea3 => module.can.tdea_key(&self.value()),
+            KeyKind::Aes128 | KeyKind::Aes192 | KeyKind::Aes256 => self.value(),
+        }
     }
 
     /// Its check value, as it came with the components, hex.

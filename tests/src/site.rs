@@ -207,6 +207,11 @@ impl Site {
         self.module
     }
 
+    /// What terminals' tokens are tokens of.
+    pub fn terminal_module(&self) -> &'static TestModule {
+        self.module.of_terminals()
+    }
+
     /// The module's library, or the spy in front of it, for the host and for ceremonies.
     ///
     /// # Errors

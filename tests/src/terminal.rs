@@ -67,11 +67,14 @@ impl Site {
         let folder = self.folder().join("terminals").join(serial);
         let terminal = Terminal {
             serial: serial.to_owned(),
-            place: Place::at(self.hsm_module(), &folder)?,
+            place: Place::at(self.terminal_module(), &folder)?,
             programs: self.programs().clone(),
             log: self.log(&format!("krd-{serial}")),
             spied: if options.spied {
-                Some(spy_variables(self.hsm_module(), &folder.join(SPY_LOG))?)
+                Some(spy_variables(
+                    self.terminal_module(),
+                    &folder.join(SPY_LOG),
+                )?)
             } else {
                 None
             },
@@ -94,7 +97,7 @@ impl Site {
         } else {
             "refused"
         };
-        let in_process_memory = if self.hsm_module().can.opening.is_empty() {
+        let in_process_memory = if self.terminal_module().can.opening.is_empty() {
             "accepted"
         } else {
             "refused"
@@ -102,7 +105,7 @@ impl Site {
         let library = if options.spied {
             spy()?
         } else {
-            self.hsm_module().library()?
+            self.terminal_module().library()?
         };
         let text = format!(
             "serial-number = \"{}\"\nhost = \"{}\"\nserver-name = \"localhost\"\nrsa-bits = {}\n\

@@ -34,7 +34,8 @@ const DEVICE: &str = "SN-1";
 
 /// What the terminal learned, and what anybody could see.
 struct Delivery {
-    kn: Vec<u8>,
+    /// As the HSM has it, and as its components make it.
+    kn: [Vec<u8>; 2],
     ke: Vec<u8>,
     encrypted_key: Vec<u8>,
     ciphertext: Vec<u8>,
@@ -92,14 +93,14 @@ async fn load(site: &Fixture, code: &str, keys: &[&MasterKey]) -> Vec<Delivery> 
         let block = open(enveloped, &ke);
         assert_eq!(
             KeyBlock::parse(&block).unwrap().expose_clear(),
-            key.value(),
+            key.held_by(site.hsm_module()),
             "this Ke opens to this Kn"
         );
         let receipt = terminal.receipt(&terminal.statement(&key.name, key.header(), &issued));
         let receipt = Some(receipt);
         client.confirm(ConfirmRequest { receipt }).await.unwrap();
         delivered.push(Delivery {
-            kn: key.value(),
+            kn: [key.held_by(site.hsm_module()), key.value()],
             ke,
             encrypted_key: enveloped.encrypted_key().to_vec(),
             ciphertext: enveloped.ciphertext().to_vec(),
@@ -129,8 +130,10 @@ fn secrets(delivered: &[Delivery]) -> Vec<Secret> {
     delivered
         .iter()
         .flat_map(|delivery| {
+            let [held, sum] = &delivery.kn;
             [
-                Secret::new("Kn", &delivery.kn),
+                Secret::new("Kn", held),
+                Secret::new("Kn", sum),
                 Secret::new("Ke", &delivery.ke),
             ]
         })
@@ -251,14 +254,15 @@ fn what_crosses_on_a_terminal(module: &'static TestModule) {
         let token = fs::read(terminal.evidence().join("kt-kdh.der")).unwrap();
         let token = KeyToken::parse(&token).unwrap();
         let ke = unwrap_ke(&private, &token).unwrap();
-        let secrets = [Secret::new("Kn", &key.value()), Secret::new("Ke", &ke)];
+        let kn = key.held_by(module);
+        let secrets = [Secret::new("Kn", &kn), Secret::new("Ke", &ke)];
 
         let log = fs::read_to_string(terminal.spy_log()).unwrap();
         let calls = parse_log(&log).unwrap();
         let found = crossings(&calls, &secrets);
         let encrypted_key = token.enveloped().encrypted_key();
         assert!(crossed(&calls, encrypted_key), "the token went in");
-        if module.can.opening.is_empty() {
+        if site.terminal_module().can.opening.is_empty() {
             // Opened in process memory, as the configuration accepts: Kn comes out and goes in again.
             let kn = found.iter().filter(|breach| {
                 matches!(&breach.kind, BreachKind::Crossed { secret, .. } if secret == "Kn")

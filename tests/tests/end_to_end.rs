@@ -108,7 +108,7 @@ fn a_loaded_key_cannot_leave_the_terminals_token(module: &'static TestModule) {
     let pin_file = terminal.place().pin_file(terminal.token_label());
     let pin = std::fs::read_to_string(pin_file).unwrap();
     let tool = |arguments: &[&str]| {
-        let library = module.library().unwrap();
+        let library = module.of_terminals().library().unwrap();
         let tool = terminal.place().program("pkcs11-tool", terminal.log());
         let tool = tool
             .arg("--module")

@@ -224,7 +224,7 @@ fn openssl_reads_everything(module: &'static TestModule, topology: Topology) {
     for key in reader.site.keys.deliverable(module) {
         let block = reader.open_token(&reader.token_of(key));
         let parsed = reader.openssl(&["asn1parse", "-inform", "DER", "-in", &text(&block)]);
-        let kn = format!("[HEX DUMP]:{}", hex::encode_upper(key.value()));
+        let kn = format!("[HEX DUMP]:{}", hex::encode_upper(key.held_by(module)));
         assert!(
             parsed.contains(&kn),
             "{}: the key is in its block",

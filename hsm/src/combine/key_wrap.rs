@@ -16,7 +16,7 @@ use zeroize::{Zeroize, Zeroizing};
 
 use super::PIECE_LEN;
 use crate::{
-    ClearKey, HsmError,
+    ClearKey, HsmError, answer,
     error::CallResult,
     keys::generate_aes,
     secret::SecretTemplate,
@@ -178,12 +178,12 @@ fn wrap(
     iv[PIECE_LEN..].copy_from_slice(mask);
     let mut mechanism = Mechanism::AesCbc(iv);
     iv.zeroize();
-    let block = session.wrap_key(&mechanism, key.handle(), part);
+    let block = answer::wrap(session, &mechanism, key.handle(), part, BLOCK, OPERATION);
     // The mask is a piece of a component.
     if let Mechanism::AesCbc(iv) = &mut mechanism {
         iv.zeroize();
     }
-    require_block(&block.during(OPERATION)?)
+    require_block(&block?)
 }
 
 fn require_block(answer: &[u8]) -> Result<[u8; BLOCK], HsmError> {

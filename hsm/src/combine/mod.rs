@@ -13,17 +13,17 @@ use cryptoki::{
 };
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
-use tr34::{ContentCipher, KeyKind};
+use tr34::KeyKind;
 use zeroize::Zeroizing;
 
 use crate::{
-    ClearKey, CombiningWay, HsmError, Kcv, KeyName, KeyRole, SealingWay, SecretKey, Token,
-    check_value,
+    ClearKey, CombiningWay, HsmError, Kcv, KeyName, KeyRole, SecretKey, Token, check_value,
     error::CallResult,
     inspect::{key_type, require_free, require_role},
     keys::may,
-    limit, seal,
+    limit,
     secret::SecretTemplate,
+    self_test,
     template::{Flag, Lives, TRANSPORT_KEY, Template},
     token::self_test_failed,
     worker::{Ephemeral, Worker, Workplace},
@@ -41,7 +41,7 @@ pub struct Combination {
     /// The partial sum lives in a session of its own, and goes with it.
     worker: Worker,
     sum: Sum,
-    /// Whether the module lists what it takes to seal by deriving from the key.
+    /// Whether the key may be derived from, for a module that seals that way.
     derives: bool,
     /// Of the components so far: what tells that one comes a second time.
     digests: Vec<[u8; 32]>,
@@ -134,8 +134,7 @@ impl Combination {
     pub(crate) fn start(token: Token, kind: KeyKind) -> Result<Self, HsmError> {
         let way = *token.combining()?.as_ref().map_err(self_test_failed)?;
         let worker = token.writer()?;
-        let cipher = ContentCipher::for_key(kind);
-        let derives = seal::missing(&worker.place, SealingWay::Concatenate, cipher).is_empty();
+        let derives = self_test::assembles(&worker)?;
         Ok(Self {
             worker,
             sum: Sum::new(way, kind),

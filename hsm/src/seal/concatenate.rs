@@ -10,9 +10,10 @@ use cryptoki::{
 };
 use tr34::{ContentEncryption, KeyBlockFrame};
 
-use super::require_len;
 use crate::{
-    HsmError, cipher,
+    HsmError,
+    answer::wrap,
+    cipher,
     error::CallResult,
     template::{KEY_BLOCK, KEY_BLOCK_WITHOUT_END, Lives, Template},
     worker::Ephemeral,
@@ -36,18 +37,27 @@ pub(super) fn encrypt(
     frame: &KeyBlockFrame,
     kn: ObjectHandle,
 ) -> Result<Vec<u8>, HsmError> {
+    let block = assemble(session, frame, kn)?;
+    wrap(
+        session,
+        &cipher::padded(encryption),
+        ke,
+        block.handle(),
+        encryption.cipher().padded_len(frame.total_len()),
+        "seal: wrap the key block",
+    )
+}
+
+/// The key block.
+pub(super) fn assemble<'s>(
+    session: &'s Session,
+    frame: &KeyBlockFrame,
+    kn: ObjectHandle,
+) -> Result<Ephemeral<'s>, HsmError> {
     let prefix = Mechanism::ConcatenateDataAndBase(KeyDerivationStringData::new(frame.prefix()));
     let without_end = derive(session, &prefix, kn, &KEY_BLOCK_WITHOUT_END)?;
     let suffix = Mechanism::ConcatenateBaseAndData(KeyDerivationStringData::new(frame.suffix()));
-    let block = derive(session, &suffix, without_end.handle(), &KEY_BLOCK)?;
-
-    let operation = "seal: wrap the key block";
-    let ciphertext = session
-        .wrap_key(&cipher::padded(encryption), ke, block.handle())
-        .during(operation)?;
-    let expected = encryption.cipher().padded_len(frame.total_len());
-    require_len(&ciphertext, expected, operation)?;
-    Ok(ciphertext)
+    derive(session, &suffix, without_end.handle(), &KEY_BLOCK)
 }
 
 fn derive<'s>(

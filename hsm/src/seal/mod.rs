@@ -22,6 +22,7 @@ use tr34::{ContentCipher, ContentEncryption, KeyBlockFrame, OaepHash};
 
 use crate::{
     HsmError, KeyRole, SealingWay, SecretKey, SelfTestReport,
+    answer::wrap,
     cipher::{self, Named},
     error::CallResult,
     template::{Flag, Lives, RECIPIENT_KEY, SEALING_KEY},
@@ -191,12 +192,14 @@ impl Plan {
             .create_object(&template)
             .during("seal: import the recipient's key")?;
         let recipient = Ephemeral::new(session, recipient);
-        let operation = "seal: wrap Ke";
-        let wrapped = session
-            .wrap_key(&oaep(self.oaep), recipient.handle(), ke.handle())
-            .during(operation)?;
-        require_len(&wrapped, self.modulus.len(), operation)?;
-        Ok(wrapped)
+        wrap(
+            session,
+            &oaep(self.oaep),
+            recipient.handle(),
+            ke.handle(),
+            self.modulus.len(),
+            "seal: wrap Ke",
+        )
     }
 }
 
@@ -280,6 +283,15 @@ pub(crate) fn encrypt(
     }
 }
 
+/// Puts a key block together inside, and destroys it: whether the module can.
+pub(crate) fn try_to_assemble(
+    session: &Session,
+    frame: &KeyBlockFrame,
+    kn: ObjectHandle,
+) -> Result<(), HsmError> {
+    concatenate::assemble(session, frame, kn).map(drop)
+}
+
 /// Whether a way can seal into the frame.
 pub(crate) fn fits(way: SealingWay, frame: &KeyBlockFrame, cipher: ContentCipher) -> bool {
     match way {
@@ -300,15 +312,4 @@ pub(crate) fn oaep(hash: OaepHash) -> Mechanism<'static> {
         OaepHash::Sha256 => (MechanismType::SHA256, PkcsMgfType::MGF1_SHA256),
     };
     Mechanism::RsaPkcsOaep(PkcsOaepParams::new(hash, mask, PkcsOaepSource::empty()))
-}
-
-/// The binding returns the module's buffer as it is, so what comes back is measured.
-fn require_len(answer: &[u8], expected: usize, operation: &'static str) -> Result<(), HsmError> {
-    if answer.len() == expected {
-        return Ok(());
-    }
-    Err(HsmError::BadAnswer {
-        operation,
-        what: format!("{} bytes, not {expected}", answer.len()),
-    })
 }

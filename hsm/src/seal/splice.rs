@@ -8,8 +8,13 @@
 use cryptoki::{object::ObjectHandle, session::Session};
 use tr34::{ContentCipher, ContentEncryption, KeyBlockFrame};
 
-use super::{concatenate, require_len};
-use crate::{HsmError, cipher, error::CallResult};
+use super::concatenate;
+use crate::{
+    HsmError,
+    answer::{require_len, wrap},
+    cipher,
+    error::CallResult,
+};
 
 /// Refuses a frame in which Kn does not start and end on a block boundary.
 pub(super) fn require_aligned(
@@ -47,11 +52,15 @@ pub(super) fn encrypt(
 
     let operation = "seal: wrap Kn";
     let chain = cipher::chained(encryption.cipher(), &ciphertext, operation)?;
-    let wrapped = session
-        .wrap_key(&cipher::blocks(&chain), ke, kn)
-        .during(operation)?;
-    require_len(&wrapped, frame.key_len(), operation)?;
-    ciphertext.extend(wrapped);
+    let mechanism = cipher::blocks(&chain);
+    ciphertext.extend(wrap(
+        session,
+        &mechanism,
+        ke,
+        kn,
+        frame.key_len(),
+        operation,
+    )?);
 
     let operation = "seal: encrypt the suffix";
     let chain = cipher::chained(encryption.cipher(), &ciphertext, operation)?;

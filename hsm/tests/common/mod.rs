@@ -34,6 +34,14 @@ pub(crate) fn sealable_kinds(place: &Place) -> Vec<KeyKind> {
     kinds
 }
 
+/// What the module has of a key that was brought in as `value`.
+pub(crate) fn as_held(place: &Place, kind: KeyKind, value: &[u8]) -> Vec<u8> {
+    match kind {
+        KeyKind::Tdea2 | KeyKind::Tdea3 => place.module().can.tdea_key(value),
+        KeyKind::Aes128 | KeyKind::Aes192 | KeyKind::Aes256 => value.to_vec(),
+    }
+}
+
 /// Without what a key's past says: modules differ in what they keep of it for keys that were derived.
 pub(crate) fn without_history(attributes: &[&'static str]) -> Vec<&'static str> {
     let history = ["CKA_ALWAYS_SENSITIVE", "CKA_NEVER_EXTRACTABLE"];

@@ -8,7 +8,7 @@ use tr34::{KeyKind, OaepHash};
 
 use crate::{
     combining::{combine, component, xor},
-    common::{SO_PIN, USER_PIN, pin, spy_log, with_spy_on_every_module},
+    common::{SO_PIN, USER_PIN, as_held, pin, spy_log, with_spy_on_every_module},
     sealing::{frame, request},
     software,
     terminal::{in_software, terminal},
@@ -124,7 +124,7 @@ fn neither_kn_nor_ke_crosses_when_components_become_a_sealed_key() {
             token.destroy_key(&name).unwrap();
 
             let (ke, block) = software::open(&recipient, &sealed);
-            let kn = xor(&components);
+            let kn = as_held(place, kind, &xor(&components));
             assert!(block.windows(kn.len()).any(|window| window == kn));
 
             let (strings, log) = crossed(place);

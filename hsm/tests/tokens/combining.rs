@@ -4,7 +4,7 @@ use hsm::{ClearKey, HsmError, Kcv, KcvMethod, KeyName, KeyRole, Token};
 use tr34::{KeyKind, OaepHash};
 
 use crate::{
-    common::{kinds, new_token, on_every_module, sealable_kinds, without_history},
+    common::{as_held, kinds, new_token, on_every_module, sealable_kinds, without_history},
     raw,
     sealing::{frame, request},
     software,
@@ -85,7 +85,8 @@ fn a_combined_key_is_the_xor_of_its_components() {
                         )
                         .unwrap();
                     let (_, block) = software::open(&recipient, &sealed);
-                    let expected = [frame.prefix(), &xor(&components), frame.suffix()].concat();
+                    let kn = as_held(place, kind, &xor(&components));
+                    let expected = [frame.prefix(), &kn, frame.suffix()].concat();
                     assert_eq!(block, expected);
                 }
                 token.destroy_key(&name()).unwrap();

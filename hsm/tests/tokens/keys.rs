@@ -5,11 +5,12 @@ use cryptoki::{
     object::{Attribute, AttributeType, ObjectClass},
 };
 use hsm::{HsmError, KeyClass, KeyName, KeyPairKind, KeyRole, Token, TokenConfig};
+use hsm_modules::Peculiarity;
 use pki::{PublicKey, PublicKeyKind, Signer};
 
 use crate::{
-    common::{USER_PIN, module, new_token, on_every_module, pin},
-    raw,
+    common::{USER_PIN, module, new_token, on_every_module, pin, without_history},
+    raw, software,
 };
 
 const RSA_2048: KeyPairKind = KeyPairKind::Rsa { bits: 2048 };
@@ -19,7 +20,7 @@ fn name() -> KeyName {
 }
 
 /// A pair with `changes` to what the crate would ask for.
-fn generate_raw(name: &KeyName, changes: &[Attribute]) {
+fn generate_raw(name: &KeyName, changes: &[Attribute]) -> cryptoki::error::Result<()> {
     let public = [
         raw::named(name),
         vec![
@@ -31,7 +32,7 @@ fn generate_raw(name: &KeyName, changes: &[Attribute]) {
     let private = raw::changed(raw::signing_attributes(name), changes);
     raw::session()
         .generate_key_pair(&Mechanism::RsaPkcsKeyPairGen, &public, &private)
-        .unwrap();
+        .map(drop)
 }
 
 #[test]
@@ -107,7 +108,8 @@ fn key_pairs_have_the_attributes_of_their_role() {
             [&guarded[..], &["CKA_MODIFIABLE", "CKA_SIGN", "CKA_UNWRAP"]].concat()
         );
         for name in [&name(), &krd] {
-            assert!(attributes(name, KeyClass::Public).is_empty());
+            let public = attributes(name, KeyClass::Public);
+            assert_eq!(without_history(&public), ["CKA_VERIFY"]);
         }
     });
 }
@@ -155,7 +157,7 @@ fn a_name_is_given_once() {
 
 #[test]
 fn exactly_one_key_is_found() {
-    on_every_module(|_| {
+    on_every_module(|place| {
         let token = new_token("kdh");
         let find = || token.signing_key(KeyRole::KdhSigning, &name());
         assert!(matches!(find(), Err(HsmError::KeyNotFound { label }) if label == "kdh-signing"));
@@ -167,9 +169,13 @@ fn exactly_one_key_is_found() {
             .unwrap();
         assert!(matches!(find(), Err(HsmError::KeyNotFound { .. })));
 
-        generate_raw(&name(), &[]);
+        generate_raw(&name(), &[]).unwrap();
         find().unwrap();
-        generate_raw(&name(), &[]);
+        generate_raw(&name(), &[]).unwrap();
+        if place.module().can.is(Peculiarity::OneKeyPerId) {
+            find().unwrap();
+            return;
+        }
         // What was found once is not taken for granted by another session.
         let config = TokenConfig::new("kdh");
         drop(token);
@@ -199,7 +205,11 @@ fn a_key_weaker_than_its_role_is_refused() {
         ];
         for (number, (change, attribute)) in cases.into_iter().enumerate() {
             let name = KeyName::new(&format!("weak-{number}")).unwrap();
-            generate_raw(&name, &[change]);
+            // NSS makes no RSA key that may be derived from.
+            if generate_raw(&name, &[change]).is_err() {
+                assert_eq!(attribute, "CKA_DERIVE");
+                continue;
+            }
             assert_eq!(
                 weakness(token.signing_key(KeyRole::KdhSigning, &name)),
                 attribute
@@ -219,7 +229,7 @@ fn weakness<T: std::fmt::Debug>(result: Result<T, HsmError>) -> &'static str {
 fn a_key_that_was_outside_is_refused_unless_that_is_accepted() {
     on_every_module(|_| {
         let token = new_token("kdh");
-        import_software_key(&name());
+        raw::import_rsa(&raw::signing_attributes(&name()), &software::recipient());
         let imported = token.signing_key(KeyRole::KdhSigning, &name());
         assert_eq!(weakness(imported), "CKA_ALWAYS_SENSITIVE");
 
@@ -231,26 +241,6 @@ fn a_key_that_was_outside_is_refused_unless_that_is_accepted() {
         let signature = key.sign(b"message").unwrap();
         key.public_key().verify(b"message", &signature).unwrap();
     });
-}
-
-fn import_software_key(name: &KeyName) {
-    use rsa::traits::{PrivateKeyParts, PublicKeyParts};
-    let key = crate::software::recipient();
-    let bytes = |number: &rsa::BoxedUint| number.to_be_bytes_trimmed_vartime().to_vec();
-    let mut template = raw::signing_attributes(name);
-    template.extend([
-        Attribute::Class(ObjectClass::PRIVATE_KEY),
-        Attribute::KeyType(cryptoki::object::KeyType::RSA),
-        Attribute::Modulus(key.n_bytes().to_vec()),
-        Attribute::PublicExponent(key.e_bytes().to_vec()),
-        Attribute::PrivateExponent(bytes(key.d())),
-        Attribute::Prime1(bytes(&key.primes()[0])),
-        Attribute::Prime2(bytes(&key.primes()[1])),
-        Attribute::Exponent1(bytes(key.dp().unwrap())),
-        Attribute::Exponent2(bytes(key.dq().unwrap())),
-        Attribute::Coefficient(bytes(&key.crt_coefficient().unwrap())),
-    ]);
-    raw::session().create_object(&template).unwrap();
 }
 
 #[test]
@@ -290,7 +280,12 @@ fn a_terminals_key_is_retired_from_signing() {
                 label,
             } => {
                 assert_eq!((operation, function.as_str()), ("sign", "C_SignInit"));
-                assert_eq!(code, "CKR_KEY_FUNCTION_NOT_PERMITTED");
+                // The other is what NSS says of whatever a key may not do.
+                let codes = [
+                    "CKR_KEY_FUNCTION_NOT_PERMITTED",
+                    "CKR_KEY_TYPE_INCONSISTENT",
+                ];
+                assert!(codes.contains(&code.as_str()), "{code}");
                 assert_eq!(label.as_deref(), Some("krd-encryption"));
             }
             other => panic!("{other:?}"),
@@ -452,7 +447,7 @@ fn an_imported_terminal_key_is_found_only_where_that_is_accepted() {
         let key = token.decryption_key(&name).unwrap();
         assert_eq!(
             *key.public_key(),
-            crate::software::public_half(&crate::software::recipient())
+            software::public_half(&software::recipient())
         );
         assert!(token.retire_signing(&name).unwrap());
     });

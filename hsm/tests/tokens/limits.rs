@@ -6,12 +6,13 @@ use cryptoki::{
     session::Session,
 };
 use hsm::{ClearKey, HsmError, KeyName, KeyPairKind, KeyRole, Token};
+use hsm_modules::{LIMITING, NSS};
 use pki::Signer;
 use tr34::{KeyKind, OaepHash};
 
 use crate::{
     combining::{combine, component, kcv_of, xor},
-    common::{faulty, kinds, new_token, new_token_of, on_every_module, with_faults},
+    common::{faulty, kinds, new_token, new_token_of, with_faults},
     raw,
 };
 
@@ -41,7 +42,7 @@ fn sorted(mut mechanisms: Vec<MechanismType>) -> Vec<u64> {
 
 #[test]
 fn pairs_are_limited_to_what_their_role_uses() {
-    on_every_module(|_| {
+    hsm_modules::on(&LIMITING, |_| {
         let token = new_token("kdh");
         let sha256_rsa = MechanismType::SHA256_RSA_PKCS;
         let cases = [
@@ -83,7 +84,7 @@ fn pairs_are_limited_to_what_their_role_uses() {
 
 #[test]
 fn a_signing_key_signs_nothing_but_its_digests() {
-    on_every_module(|_| {
+    hsm_modules::on(&LIMITING, |_| {
         let token = new_token("kdh");
         let name = name("kdh-signing");
         token
@@ -116,7 +117,7 @@ fn combined(token: &Token, kind: KeyKind, label: &str) -> Vec<MechanismType> {
 
 #[test]
 fn master_keys_are_limited_to_their_check_value_and_to_sealing() {
-    on_every_module(|place| {
+    hsm_modules::on(&LIMITING, |place| {
         let token = new_token("kdh");
         for kind in kinds(place) {
             let label = format!("kn.{}", kind.to_string().to_lowercase());
@@ -168,7 +169,7 @@ fn require_excess<T: std::fmt::Debug>(found: Result<T, HsmError>, mechanism: &st
 
 #[test]
 fn a_signing_key_that_allows_more_than_its_role_is_refused() {
-    on_every_module(|_| {
+    hsm_modules::on(&LIMITING, |_| {
         let token = new_token("kdh");
         let vendors = MechanismType::new_vendor_defined(0x8000_0001).unwrap();
         let cases = [
@@ -199,7 +200,7 @@ fn a_signing_key_that_allows_more_than_its_role_is_refused() {
 
 #[test]
 fn a_signing_key_that_allows_no_more_or_is_not_limited_is_accepted() {
-    on_every_module(|_| {
+    hsm_modules::on(&LIMITING, |_| {
         let token = new_token("kdh");
         let exact = vec![MechanismType::SHA256_RSA_PKCS];
         for (label, changes) in [
@@ -217,7 +218,7 @@ fn a_signing_key_that_allows_no_more_or_is_not_limited_is_accepted() {
 
 #[test]
 fn a_terminals_key_that_allows_more_than_its_role_is_refused() {
-    on_every_module(|_| {
+    hsm_modules::on(&LIMITING, |_| {
         let token = new_token("krd");
         for (number, more) in [MechanismType::RSA_PKCS, MechanismType::RSA_X_509]
             .into_iter()
@@ -240,7 +241,7 @@ fn a_terminals_key_that_allows_more_than_its_role_is_refused() {
 
 #[test]
 fn a_master_key_that_allows_more_than_its_role_is_refused() {
-    on_every_module(|_| {
+    hsm_modules::on(&LIMITING, |_| {
         let token = new_token("kdh");
         for (number, more) in [
             MechanismType::AES_ECB,
@@ -267,8 +268,8 @@ fn a_master_key_that_allows_more_than_its_role_is_refused() {
 }
 
 /// `CKR_ATTRIBUTE_TYPE_INVALID`, `CKR_ATTRIBUTE_VALUE_INVALID`, `CKR_ATTRIBUTE_READ_ONLY`,
-/// `CKR_TEMPLATE_INCONSISTENT`.
-const REFUSALS: [&str; 4] = ["0x12", "0x13", "0x10", "0xD1"];
+/// `CKR_TEMPLATE_INCONSISTENT`, `CKR_GENERAL_ERROR`.
+const REFUSALS: [&str; 5] = ["0x12", "0x13", "0x10", "0xD1", "0x5"];
 
 #[test]
 fn a_module_that_does_not_know_limits_makes_keys_without() {
@@ -306,6 +307,30 @@ fn a_module_that_does_not_know_limits_makes_keys_without() {
             assert_eq!(key.allowed_mechanisms, None, "{key:?}");
             assert!(key.weaknesses.is_empty(), "{key:?}");
         }
+    });
+}
+
+/// By itself, without a fault.
+#[test]
+fn a_module_that_keeps_no_limits_keeps_keys_without() {
+    hsm_modules::on(&[&NSS], |_| {
+        let token = new_token("kdh");
+        let pair = name("kdh-signing");
+        token
+            .generate_key_pair(KeyRole::KdhSigning, &pair, RSA_2048)
+            .unwrap();
+        for kind in [KeyKind::Aes128, KeyKind::Tdea3] {
+            let label = format!("kn.{}", kind.to_string().to_lowercase());
+            assert_eq!(combined(&token, kind, &label), []);
+        }
+        let strengths = token.key_strengths().unwrap();
+        assert_eq!(strengths.len(), 3);
+        for key in strengths {
+            assert_eq!(key.allowed_mechanisms, None, "{key:?}");
+            assert!(key.weaknesses.is_empty(), "{key:?}");
+        }
+        let why_not = token.capabilities().unwrap().limiting.unwrap_err();
+        assert!(why_not.to_string().contains("limit"), "{why_not}");
     });
 }
 

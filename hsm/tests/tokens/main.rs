@@ -12,6 +12,7 @@ mod combining;
 mod exchanged;
 mod keys;
 mod limits;
+mod published;
 mod records;
 mod replicas;
 mod sealing;

@@ -2,12 +2,12 @@
 
 use cryptoki::{
     context::Pkcs11,
-    object::{Attribute, ObjectClass, ObjectHandle},
+    object::{Attribute, KeyType, ObjectClass, ObjectHandle},
     session::Session,
 };
 use hsm::KeyName;
-
 use hsm_modules::Place;
+use rsa::traits::{PrivateKeyParts as _, PublicKeyParts as _};
 
 /// A session with the only initialized token. The crate under test has logged in to it.
 pub(crate) fn session() -> Session {
@@ -66,6 +66,25 @@ pub(crate) fn signing_attributes(name: &KeyName) -> Vec<Attribute> {
         Attribute::Derive(false),
     ]);
     template
+}
+
+/// Brings an RSA key in from outside, with these attributes.
+pub(crate) fn import_rsa(attributes: &[Attribute], key: &rsa::PrivateKey) {
+    let bytes = |number: &rsa::BoxedUint| number.to_be_bytes_trimmed_vartime().to_vec();
+    let numbers = [
+        Attribute::Class(ObjectClass::PRIVATE_KEY),
+        Attribute::KeyType(KeyType::RSA),
+        Attribute::Modulus(key.n_bytes().to_vec()),
+        Attribute::PublicExponent(key.e_bytes().to_vec()),
+        Attribute::PrivateExponent(bytes(key.d())),
+        Attribute::Prime1(bytes(&key.primes()[0])),
+        Attribute::Prime2(bytes(&key.primes()[1])),
+        Attribute::Exponent1(bytes(key.dp().unwrap())),
+        Attribute::Exponent2(bytes(key.dq().unwrap())),
+        Attribute::Coefficient(bytes(&key.crt_coefficient().unwrap())),
+    ];
+    let template = [attributes, &numbers].concat();
+    session().create_object(&template).unwrap();
 }
 
 /// A secret key's attributes as the crate would set them, for being wrapped.

@@ -2,15 +2,13 @@
 
 use cryptoki::object::{Attribute, ObjectClass};
 use hsm::HsmError;
+use hsm_modules::{NSS, TERMINALS};
 
-use crate::{
-    common::{new_token, on_every_module},
-    raw,
-};
+use crate::{common::new_token, raw};
 
 #[test]
 fn a_record_is_written_replaced_and_destroyed() {
-    on_every_module(|_| {
+    hsm_modules::on(&TERMINALS, |_| {
         let token = new_token("krd");
         assert_eq!(token.load_record("crl").unwrap(), None);
         token.store_record("crl", b"one").unwrap();
@@ -31,7 +29,7 @@ fn a_record_is_written_replaced_and_destroyed() {
 
 #[test]
 fn records_are_listed_by_prefix() {
-    on_every_module(|_| {
+    hsm_modules::on(&TERMINALS, |_| {
         let token = new_token("krd");
         for label in ["slot.b", "slot.a", "kdh", "slot"] {
             token.store_record(label, b"x").unwrap();
@@ -46,7 +44,7 @@ fn records_are_listed_by_prefix() {
 /// What a crash between writing the new and destroying the old one leaves.
 #[test]
 fn of_two_records_the_newer_is_read_whichever_was_written_first() {
-    on_every_module(|_| {
+    hsm_modules::on(&TERMINALS, |_| {
         let token = new_token("krd");
         let session = raw::session();
         let write = |number: u64, content: &[u8]| {
@@ -68,7 +66,7 @@ fn of_two_records_the_newer_is_read_whichever_was_written_first() {
 
 #[test]
 fn what_is_no_record_is_told_and_kept() {
-    on_every_module(|_| {
+    hsm_modules::on(&TERMINALS, |_| {
         let token = new_token("krd");
         let session = raw::session();
         session.create_object(&record("crl", vec![0; 7])).unwrap();
@@ -87,7 +85,7 @@ fn what_is_no_record_is_told_and_kept() {
 
 #[test]
 fn data_of_other_programs_is_left_alone() {
-    on_every_module(|_| {
+    hsm_modules::on(&TERMINALS, |_| {
         let token = new_token("krd");
         let other = raw::changed(
             record("crl", vec![0; 20]),
@@ -103,7 +101,7 @@ fn data_of_other_programs_is_left_alone() {
 
 #[test]
 fn labels_outside_of_the_scheme_are_refused() {
-    on_every_module(|_| {
+    hsm_modules::on(&TERMINALS, |_| {
         let token = new_token("krd");
         for label in ["", "A", "a b", "ä", &"a".repeat(65)] {
             for result in [
@@ -130,4 +128,28 @@ fn record(label: &str, value: Vec<u8>) -> Vec<Attribute> {
         Attribute::Label(label.into()),
         Attribute::Value(value),
     ]
+}
+
+#[test]
+fn a_token_that_keeps_no_data_says_so() {
+    hsm_modules::on(&[&NSS], |_| {
+        let token = new_token("krd");
+        assert_eq!(token.load_record("crl").unwrap(), None);
+        match token.store_record("crl", b"one") {
+            Err(HsmError::Call {
+                operation,
+                function,
+                code,
+                ..
+            }) => {
+                assert_eq!(
+                    (operation, &*function),
+                    ("store a record", "C_CreateObject")
+                );
+                assert_eq!(code, "CKR_ATTRIBUTE_VALUE_INVALID");
+            }
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(raw::count_objects(), 0);
+    });
 }

@@ -2,12 +2,12 @@
 
 use cryptoki::object::{Attribute, KeyType};
 use hsm::{HsmError, KeyName, KeyPairKind, KeyRole, SealRequest, SecretKey, Token};
-use hsm_modules::{KRYOPTIC, KRYOPTIC_UNFIT, SOFTHSM};
+use hsm_modules::{KRYOPTIC, KRYOPTIC_UNFIT, NSS, SOFTHSM};
 use pki::PublicKey;
 use tr34::{ContentCipher, IssuerAndSerial, Kbh, KeyBlockFrame, KeyKind, OaepHash};
 
 use crate::{
-    common::{kinds, new_token, on_every_module, sealable_kinds},
+    common::{as_held, kinds, new_token, on_every_module, sealable_kinds},
     raw, software,
 };
 
@@ -113,10 +113,8 @@ fn what_is_sealed_opens_in_independent_software() {
                     .unwrap();
                 let (ke, block) = software::open(&recipient, &sealed);
                 assert_eq!(ke.len(), cipher.key_len());
-                assert_eq!(
-                    block,
-                    [frame.prefix(), &value(kind), frame.suffix()].concat()
-                );
+                let kn = as_held(place, kind, &value(kind));
+                assert_eq!(block, [frame.prefix(), &kn, frame.suffix()].concat());
                 kes.push((ke, sealed.encryption));
             }
             assert_eq!(
@@ -162,7 +160,8 @@ fn keys_and_frames_off_the_block_boundary_are_sealed_or_refused_by_name() {
                     Ok(sealed) => {
                         assert!(place.module().can.unaligned);
                         let (_, block) = software::open(&recipient, &sealed);
-                        let expected = [frame.prefix(), &value(kind), frame.suffix()].concat();
+                        let kn = as_held(place, kind, &value(kind));
+                        let expected = [frame.prefix(), &kn, frame.suffix()].concat();
                         assert_eq!(block, expected);
                     }
                     Err(HsmError::Unsupported { missing, .. }) => {
@@ -181,36 +180,51 @@ fn keys_and_frames_off_the_block_boundary_are_sealed_or_refused_by_name() {
 /// `CKA_DERIVE`.
 #[test]
 fn a_key_that_may_not_be_derived_from_is_spliced_or_refused_by_name() {
-    hsm_modules::on(&[&KRYOPTIC], |_| {
+    hsm_modules::on(&[&KRYOPTIC, &NSS], |place| {
         let token = new_token("kdh");
         let recipient = software::recipient();
-        let kind = KeyKind::Aes128;
-        let name = KeyName::new("kn.old").unwrap();
-        import_raw(&name, kind, &value(kind), &[Attribute::Derive(false)]);
-        let key = token.secret_key(KeyRole::TransportKey, &name).unwrap();
-        for serial_len in 1..=20 {
-            let frame = frame_with_serial(kind, serial_len);
-            let result = token.seal(
-                &key,
-                &request(
-                    kind,
-                    &frame,
-                    &software::public_half(&recipient),
-                    OaepHash::Sha256,
-                ),
-            );
-            if frame.prefix().len().is_multiple_of(16) {
-                result.unwrap();
-            } else {
-                let refused = matches!(
-                    &result,
-                    Err(HsmError::UsageNotAllowed {
-                        usage: "CKA_DERIVE",
-                        ..
-                    })
+        let mut cases = vec![(KeyKind::Aes128, ContentCipher::Aes128Cbc)];
+        if place.module().can.tdea_ke() {
+            // Of 24 bytes, too: they are whole blocks of TDEA.
+            cases.extend([
+                (KeyKind::Tdea2, ContentCipher::DesEde3Cbc),
+                (KeyKind::Tdea3, ContentCipher::DesEde3Cbc),
+            ]);
+        }
+        for (kind, cipher) in cases {
+            let name = KeyName::new("kn.old").unwrap();
+            import_raw(&name, kind, &value(kind), &[Attribute::Derive(false)]);
+            let key = token.secret_key(KeyRole::TransportKey, &name).unwrap();
+            let mut spliced = 0;
+            for serial_len in 1..=20 {
+                let frame = frame_with_serial(kind, serial_len);
+                let result = token.seal(
+                    &key,
+                    &SealRequest {
+                        frame: &frame,
+                        recipient: &software::public_half(&recipient),
+                        cipher,
+                        oaep: OaepHash::Sha1,
+                    },
                 );
-                assert!(refused, "{result:?}");
+                if frame.prefix().len().is_multiple_of(cipher.block_len()) {
+                    let (_, block) = software::open(&recipient, &result.unwrap());
+                    let kn = as_held(place, kind, &value(kind));
+                    assert_eq!(block, [frame.prefix(), &kn, frame.suffix()].concat());
+                    spliced += 1;
+                } else {
+                    let refused = matches!(
+                        &result,
+                        Err(HsmError::UsageNotAllowed {
+                            usage: "CKA_DERIVE",
+                            ..
+                        })
+                    );
+                    assert!(refused, "{result:?}");
+                }
             }
+            assert!(spliced >= 20 / cipher.block_len(), "{kind}: {spliced}");
+            token.destroy_key(&name).unwrap();
         }
     });
 }

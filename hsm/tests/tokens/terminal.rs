@@ -4,7 +4,7 @@ use hsm::{
     ClearKey, DecryptionKey, ExpectedKeyBlock, HsmError, InProcessMemoryConsent, Kcv, KcvMethod,
     KeyName, KeyPairKind, KeyRole, SealRequest, Token,
 };
-use hsm_modules::{KRYOPTIC, KRYOPTIC_BARE, TestModule};
+use hsm_modules::{KRYOPTIC, KRYOPTIC_BARE, NSS, TestModule};
 use tr34::{
     ContentCipher, ContentEncryption, EnvelopedKeyBlock, IssuerAndSerial, KeyBlock, KeyBlockFrame,
     KeyKind, OaepHash,
@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// The modules that open key blocks inside.
-static INSIDE: [&TestModule; 2] = [&KRYOPTIC, &KRYOPTIC_BARE];
+static INSIDE: [&TestModule; 3] = [&KRYOPTIC, &KRYOPTIC_BARE, &NSS];
 
 fn flip(bytes: &[u8], position: usize) -> Vec<u8> {
     let mut bytes = bytes.to_vec();
@@ -461,7 +461,7 @@ fn a_key_opened_inside_is_like_any_loaded_one() {
 /// The first of what the block may be that it is.
 #[test]
 fn the_kind_of_a_key_is_found_out_by_rebuilding() {
-    hsm_modules::on(&[&KRYOPTIC], |_| {
+    hsm_modules::on(&[&KRYOPTIC, &NSS], |_| {
         let token = new_token("krd");
         let key = terminal(&token);
         for serial_len in 1..=20 {
@@ -678,11 +678,16 @@ fn a_key_block_under_tdea_opens_inside_or_is_refused_by_name() {
                         *envelope.encryption(),
                         ciphertext,
                     );
-                    let failed = token.open_inside(&key, &flipped, &[expect(kind, &frame)]);
-                    assert!(
-                        matches!(failed, Err(HsmError::OpeningFailed)),
-                        "byte {position}: {failed:?}"
-                    );
+                    match token.open_inside(&key, &flipped, &[expect(kind, &frame)]) {
+                        Err(HsmError::OpeningFailed) => {}
+                        // Kn has more blocks than one, and CBC lets who flips a bit of one change it and
+                        // the next: that is for the token's signature to find, and for the check value.
+                        Ok(other) => {
+                            let kcv = software::kcv(kind, &kn);
+                            assert_ne!(other.kcv().unwrap().value(), kcv, "byte {position}");
+                        }
+                        other => panic!("byte {position}: {other:?}"),
+                    }
                 }
             } else {
                 let what = match result {

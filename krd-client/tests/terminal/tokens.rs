@@ -1,16 +1,16 @@
 //! Tests on real tokens, each in a process of its own.
 
 use hsm::{Module, Pin, Token, TokenConfig};
-use hsm_modules::{ALL, Place};
+use hsm_modules::{Place, TERMINALS};
 
 use crate::world::{KEYS, WORLD};
 
 pub(crate) const PIN: &str = "1234";
 
-/// Runs the body of a test for each module, each time with no token yet.
+/// Runs the body of a test for each module that a terminal can have, each time with no token yet.
 pub(crate) fn on_every_module<F: FnOnce(&Place)>(body: F) {
     hsm_modules::on_prepared(
-        &ALL,
+        &TERMINALS,
         |place, child| {
             WORLD.keep_keys(place.folder());
             child.env(KEYS, place.folder());

@@ -15,6 +15,7 @@ use crate::{
     control::Control,
     functions::{Function, Subject},
     gate::{Effect, Gate},
+    nss::nss,
     real::Real,
     tokens::Tokens,
 };
@@ -131,7 +132,8 @@ impl Faulty {
 
     fn real(&self) -> Option<&Real> {
         let load = || {
-            let Some(path) = env::var_os(MODULE) else {
+            let named = nss().map(|nss| nss.library.clone());
+            let Some(path) = named.or_else(|| env::var_os(MODULE)) else {
                 complain(&format!("{MODULE} is not set"));
                 return None;
             };

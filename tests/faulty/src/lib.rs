@@ -3,8 +3,8 @@
 //!
 //! Variables say what it does, once per process:
 //! - `FAULTY_MODULE`: the library of the module that it forwards to.
-//! - `FAULTY_INITIALIZE`: text that `C_Initialize` hands that module as `pReserved`; NSS softoken is
-//!   configured this way.
+//! - `FAULTY_NSS`: a file with the library of NSS softoken, which is forwarded to instead, and the folders of
+//!   its tokens. `nss.rs` has its form.
 //! - `FAULTY_CONTROL`: path of a Unix socket on which it takes commands (`command.rs` has their
 //!   language), a line each, from the first `C_Initialize` on. It answers each with one line, and only
 //!   after it has taken effect: `ok`, `error: ...`, or what was asked for. New clients are accepted
@@ -19,6 +19,7 @@ mod control;
 mod faulty;
 mod functions;
 mod gate;
+mod nss;
 mod real;
 mod special;
 mod tokens;

@@ -7,6 +7,8 @@ use cryptoki_sys::{
     CKR_FUNCTION_NOT_SUPPORTED, CKR_OK, Pkcs11,
 };
 
+use crate::nss::nss;
+
 /// The real module, from its loading to the end of the process.
 pub(crate) struct Real {
     functions: &'static CK_FUNCTION_LIST,
@@ -97,6 +99,9 @@ impl Real {
         let mut info = CK_TOKEN_INFO::default();
         // SAFETY: a place for what it writes.
         let code = unsafe { token_info(slot, &raw mut info) };
+        if let Some(nss) = nss() {
+            nss.name(slot, &mut info);
+        }
         let label = str::from_utf8(&info.label).ok()?;
         (code == CKR_OK).then(|| label.trim_end().to_owned())
     }

@@ -1,23 +1,23 @@
 //! The functions that are not just forwarded, once they are through the gate. Each stands for the
 //! function of the table that names it, and wants what that wants.
 
-use std::{env, ffi::CString, os::unix::ffi::OsStringExt, ptr};
+use std::ptr;
 
 use cryptoki_sys::{
     CK_BBOOL, CK_C_INITIALIZE_ARGS, CK_FALSE, CK_FLAGS, CK_FUNCTION_LIST_PTR_PTR, CK_NOTIFY, CK_RV,
     CK_SESSION_HANDLE, CK_SESSION_HANDLE_PTR, CK_SLOT_ID, CK_SLOT_ID_PTR, CK_SLOT_INFO_PTR,
-    CK_ULONG, CK_ULONG_PTR, CK_VOID_PTR, CKF_TOKEN_PRESENT, CKR_ARGUMENTS_BAD,
-    CKR_BUFFER_TOO_SMALL, CKR_FUNCTION_NOT_SUPPORTED, CKR_GENERAL_ERROR, CKR_OK,
+    CK_TOKEN_INFO, CK_TOKEN_INFO_PTR, CK_ULONG, CK_ULONG_PTR, CK_USER_TYPE, CK_UTF8CHAR_PTR,
+    CK_VOID_PTR, CKF_TOKEN_PRESENT, CKF_USER_PIN_INITIALIZED, CKR_ARGUMENTS_BAD,
+    CKR_BUFFER_TOO_SMALL, CKR_DEVICE_ERROR, CKR_FUNCTION_NOT_SUPPORTED, CKR_GENERAL_ERROR, CKR_OK,
+    CKU_SO,
 };
 
 use crate::{
     faulty::{FAULTY, complain},
     functions::LIST,
+    nss::{Label, nss},
     real::Real,
 };
-
-/// What `pReserved` is to be.
-const INITIALIZE: &str = "FAULTY_INITIALIZE";
 
 /// Calls the real module's function.
 macro_rules! call {
@@ -62,10 +62,10 @@ unsafe fn initialize_real(real: &Real, arguments: CK_VOID_PTR) -> CK_RV {
         behind: CK_VOID_PTR,
     }
 
-    let Some(text) = env::var_os(INITIALIZE) else {
+    let Some(nss) = nss() else {
         return call!(real.C_Initialize(arguments));
     };
-    let Ok(text) = CString::new(text.into_vec()) else {
+    let Some(parameters) = nss.parameters() else {
         return CKR_ARGUMENTS_BAD;
     };
     // SAFETY: the caller's promise: none, or arguments of this form.
@@ -74,12 +74,59 @@ unsafe fn initialize_real(real: &Real, arguments: CK_VOID_PTR) -> CK_RV {
         standard: standard.copied().unwrap_or_default(),
         behind: ptr::null_mut(),
     };
-    let text = text.into_raw();
-    arguments.standard.pReserved = text.cast();
-    let code = call!(real.C_Initialize((&raw mut arguments).cast()));
-    // SAFETY: it came from a CString, and C_Initialize keeps nothing of its arguments.
-    drop(unsafe { CString::from_raw(text) });
+    // It keeps nothing of its arguments.
+    arguments.standard.pReserved = parameters.as_ptr().cast_mut().cast();
+    call!(real.C_Initialize((&raw mut arguments).cast()))
+}
+
+pub(crate) unsafe fn token_info(real: &Real, slot: CK_SLOT_ID, info: CK_TOKEN_INFO_PTR) -> CK_RV {
+    let code = call!(real.C_GetTokenInfo(slot, info));
+    // SAFETY: the caller's promise.
+    let info = unsafe { info.as_mut() };
+    if let (CKR_OK, Some(info), Some(nss)) = (code, info, nss()) {
+        nss.name(slot, info);
+    }
     code
+}
+
+pub(crate) unsafe fn init_token(
+    real: &Real,
+    slot: CK_SLOT_ID,
+    pin: CK_UTF8CHAR_PTR,
+    pin_len: CK_ULONG,
+    label: CK_UTF8CHAR_PTR,
+) -> CK_RV {
+    let Some(nss) = nss() else {
+        return call!(real.C_InitToken(slot, pin, pin_len, label));
+    };
+    // SAFETY: PKCS#11 has labels of this length.
+    let Some(label) = (unsafe { label.cast::<Label>().as_ref() }) else {
+        return CKR_ARGUMENTS_BAD;
+    };
+    let code = call!(real.C_InitToken(slot, ptr::null_mut(), 0, ptr::null_mut()));
+    if code == CKR_OK && !nss.rename(slot, label) {
+        return CKR_DEVICE_ERROR;
+    }
+    code
+}
+
+/// The security officer of an NSS token has no PIN before the user has one, and nothing to do afterwards.
+pub(crate) unsafe fn login(
+    real: &Real,
+    session: CK_SESSION_HANDLE,
+    user: CK_USER_TYPE,
+    pin: CK_UTF8CHAR_PTR,
+    pin_len: CK_ULONG,
+) -> CK_RV {
+    let slot = FAULTY.tokens().slot_of(session);
+    if let (CKU_SO, Some(_), Some(slot)) = (user, nss(), slot) {
+        let mut info = CK_TOKEN_INFO::default();
+        let code = call!(real.C_GetTokenInfo(slot, &raw mut info));
+        if code == CKR_OK && info.flags & CKF_USER_PIN_INITIALIZED == 0 {
+            return call!(real.C_Login(session, user, ptr::null_mut(), 0));
+        }
+    }
+    call!(real.C_Login(session, user, pin, pin_len))
 }
 
 pub(crate) unsafe fn finalize(real: &Real, reserved: CK_VOID_PTR) -> CK_RV {

@@ -63,6 +63,10 @@ impl Tokens {
         self.sessions.insert(session, slot);
     }
 
+    pub(crate) fn slot_of(&self, session: CK_SESSION_HANDLE) -> Option<CK_SLOT_ID> {
+        self.sessions.get(&session).copied()
+    }
+
     pub(crate) fn closed(&mut self, session: CK_SESSION_HANDLE) {
         self.sessions.remove(&session);
     }

@@ -19,7 +19,7 @@ use cryptoki::{
     slot::Slot,
     types::AuthPin,
 };
-use hsm_modules::{Place, SOFTHSM, build_folder, cargo_build};
+use hsm_modules::{NSS, Place, SOFTHSM, build_folder, cargo_build};
 
 const SO_PIN: &str = "12345678";
 const USER_PIN: &str = "1234";
@@ -361,5 +361,34 @@ fn two_processes_cannot_share_a_socket() {
         assert!(printed.contains("FAULTY_CONTROL="), "{printed}");
         module.finalize().unwrap();
         assert!(!path.exists());
+    });
+}
+
+/// What it does to NSS, no other module needs.
+#[test]
+fn an_nss_token_is_initialized_as_pkcs11_has_it() {
+    hsm_modules::on(&[&NSS], |_| {
+        let module = initialized();
+        let slots = module.get_slots_with_token().unwrap();
+        let info = |slot| module.get_token_info(slot).unwrap();
+        assert!(slots.iter().all(|slot| !info(*slot).token_initialized()));
+        for (slot, label) in slots.iter().zip([OURS, OTHER]) {
+            module.init_token(*slot, &pin(SO_PIN), label).unwrap();
+            assert_eq!(info(*slot).label(), label);
+            assert!(info(*slot).token_initialized() && !info(*slot).user_pin_initialized());
+        }
+        let session = module.open_rw_session(slots[0]).unwrap();
+        session.login(UserType::So, Some(&pin(SO_PIN))).unwrap();
+        session.init_pin(&pin(USER_PIN)).unwrap();
+        session.logout().unwrap();
+        assert!(info(slots[0]).user_pin_initialized());
+        let refused = |user| code(session.login(user, Some(&pin(SO_PIN)))).unwrap_err();
+        assert_eq!(refused(UserType::User), RvError::PinIncorrect);
+        // Its security officer has done his work.
+        assert_eq!(refused(UserType::So), RvError::UserTypeInvalid);
+        session.login(UserType::User, Some(&pin(USER_PIN))).unwrap();
+        assert!(!info(slots[2]).token_initialized());
+        let labels = slots[..2].iter().map(|slot| info(*slot).label().to_owned());
+        assert_eq!(labels.collect::<Vec<_>>(), [OURS, OTHER]);
     });
 }

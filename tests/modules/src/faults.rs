@@ -7,29 +7,15 @@ use std::{
     io::{BufRead as _, BufReader, Write as _},
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
-    sync::OnceLock,
 };
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::{TestModule, build_folder, cargo_build};
+use crate::TestModule;
+pub use crate::module::faulty_module;
 
 /// The variable with its commands to start with, separated by `;`.
 pub const START: &str = "FAULTY_START";
-
-/// The module with faults, built once in a process.
-///
-/// # Errors
-/// It does not build.
-pub fn faulty_module() -> Result<PathBuf> {
-    static BUILT: OnceLock<Result<(), String>> = OnceLock::new();
-    let built = BUILT.get_or_init(|| {
-        let arguments = ["--package", "faulty-module"];
-        cargo_build(&arguments).map_err(|error| error.to_string())
-    });
-    built.clone().map_err(anyhow::Error::msg)?;
-    Ok(build_folder()?.join("libfaulty_module.so"))
-}
 
 /// The variables that tell it what it stands in front of, and where its control is.
 ///

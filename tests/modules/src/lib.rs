@@ -22,7 +22,8 @@ mod spy;
 pub use alone::{library, on, on_prepared};
 pub use build::{build_folder, cargo_build, workspace};
 pub use module::{
-    ALL, Abilities, KRYOPTIC, KRYOPTIC_BARE, KRYOPTIC_UNFIT, SOFTHSM, TestModule, WHOLE,
+    ALL, Abilities, KRYOPTIC, KRYOPTIC_BARE, KRYOPTIC_UNFIT, LIMITING, NSS, Peculiarity, SOFTHSM,
+    TERMINALS, TestModule, WHOLE,
 };
 pub use place::Place;
 pub use spy::{spy, spy_variables};

@@ -1,10 +1,6 @@
 //! The table of modules.
 
-use std::{
-    env,
-    path::{Path, PathBuf},
-    sync::OnceLock,
-};
+use std::{env, path::PathBuf, sync::OnceLock};
 
 use anyhow::{Context as _, Result, ensure};
 
@@ -39,11 +35,28 @@ pub struct Abilities {
     pub ke: &'static [&'static str],
     /// Sealing a key that does not start and end on a block boundary, 24-byte keys among them.
     pub unaligned: bool,
+    /// What tests have to bear with.
+    pub peculiar: &'static [Peculiarity],
+}
+
+/// Something in which a module differs from the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Peculiarity {
+    /// It has a token keep no data, so that no terminal can have its memory there.
+    NoData,
+    /// It keeps no key that is limited to mechanisms.
+    NoLimits,
+    /// Of the keys of one class and id it keeps the last.
+    OneKeyPerId,
+    /// It gives TDEA keys odd parity when they are brought in.
+    SetsParity,
 }
 
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     SoftHsm,
+    /// Behind the module with faults, which sets it up as PKCS#11 has it.
+    Nss,
     /// With the mechanisms that it does as if it had not.
     Kryoptic {
         denied: &'static [&'static str],
@@ -62,6 +75,7 @@ pub static SOFTHSM: TestModule = TestModule {
         tdea: true,
         ke: &AES,
         unaligned: false,
+        peculiar: &[],
     },
     kind: Kind::SoftHsm,
 };
@@ -78,6 +92,7 @@ pub static KRYOPTIC: TestModule = TestModule {
         tdea: false,
         ke: &AES,
         unaligned: true,
+        peculiar: &[],
     },
     kind: Kind::Kryoptic { denied: &[] },
 };
@@ -94,6 +109,7 @@ pub static KRYOPTIC_BARE: TestModule = TestModule {
         tdea: false,
         ke: &AES,
         unaligned: false,
+        peculiar: &[],
     },
     kind: Kind::Kryoptic {
         denied: &[
@@ -118,6 +134,7 @@ pub static KRYOPTIC_UNFIT: TestModule = TestModule {
         tdea: false,
         ke: &AES,
         unaligned: false,
+        peculiar: &[],
     },
     kind: Kind::Kryoptic {
         denied: &[
@@ -130,11 +147,39 @@ pub static KRYOPTIC_UNFIT: TestModule = TestModule {
     },
 };
 
-/// The modules as their makers ship them.
-pub static WHOLE: [&TestModule; 2] = [&SOFTHSM, &KRYOPTIC];
+/// What browsers keep their keys in: all of it, TDEA too.
+pub static NSS: TestModule = TestModule {
+    name: "nss",
+    title: "NSS softoken",
+    can: Abilities {
+        sealing: "concatenate",
+        opening: &["aligned", "extract"],
+        combining: "xor",
+        oaep_sha256: true,
+        tdea: true,
+        ke: &["AES-128-CBC", "AES-256-CBC", "DES-EDE3-CBC"],
+        unaligned: true,
+        peculiar: &[
+            Peculiarity::NoData,
+            Peculiarity::NoLimits,
+            Peculiarity::OneKeyPerId,
+            Peculiarity::SetsParity,
+        ],
+    },
+    kind: Kind::Nss,
+};
 
-/// Every module on which the product runs.
-pub static ALL: [&TestModule; 3] = [&SOFTHSM, &KRYOPTIC, &KRYOPTIC_BARE];
+/// The modules as their makers ship them.
+pub static WHOLE: [&TestModule; 3] = [&SOFTHSM, &KRYOPTIC, &NSS];
+
+/// Every module on which the host runs.
+pub static ALL: [&TestModule; 4] = [&SOFTHSM, &KRYOPTIC, &KRYOPTIC_BARE, &NSS];
+
+/// Every module that limits keys to mechanisms.
+pub static LIMITING: [&TestModule; 3] = [&SOFTHSM, &KRYOPTIC, &KRYOPTIC_BARE];
+
+/// Every module on which the terminal runs, which keeps its memory in its token.
+pub static TERMINALS: [&TestModule; 3] = [&SOFTHSM, &KRYOPTIC, &KRYOPTIC_BARE];
 
 /// Where distributions put SoftHSM.
 const SOFTHSM_LIBRARIES: [&str; 6] = [
@@ -146,6 +191,16 @@ const SOFTHSM_LIBRARIES: [&str; 6] = [
     "/usr/local/lib/softhsm/libsofthsm2.so",
 ];
 
+/// Where distributions put NSS.
+const NSS_LIBRARIES: [&str; 6] = [
+    "/usr/lib/x86_64-linux-gnu/libsoftokn3.so",
+    "/usr/lib/aarch64-linux-gnu/libsoftokn3.so",
+    "/usr/lib/x86_64-linux-gnu/nss/libsoftokn3.so",
+    "/usr/lib/aarch64-linux-gnu/nss/libsoftokn3.so",
+    "/usr/lib64/libsoftokn3.so",
+    "/usr/lib/libsoftokn3.so",
+];
+
 /// Says that everything is built, so that no test has to.
 const BUILT: &str = "KDH_PROGRAMS_ARE_BUILT";
 
@@ -153,6 +208,21 @@ const BUILT: &str = "KDH_PROGRAMS_ARE_BUILT";
 const AES: [&str; 2] = ["AES-128-CBC", "AES-256-CBC"];
 
 impl Abilities {
+    /// Whether tests have to bear with this.
+    pub fn is(&self, peculiarity: Peculiarity) -> bool {
+        self.peculiar.contains(&peculiarity)
+    }
+
+    /// A TDEA key as the module has it when it was brought in as `value`.
+    pub fn tdea_key(&self, value: &[u8]) -> Vec<u8> {
+        let odd = |byte: &u8| byte ^ u8::from(byte.count_ones().is_multiple_of(2));
+        if self.is(Peculiarity::SetsParity) {
+            value.iter().map(odd).collect()
+        } else {
+            value.to_vec()
+        }
+    }
+
     /// Sealing under a Ke for TDEA.
     pub fn tdea_ke(&self) -> bool {
         self.ke.contains(&"DES-EDE3-CBC")
@@ -173,35 +243,68 @@ impl TestModule {
         })
     }
 
+    /// The module of terminals whose host has this one.
+    pub fn of_terminals(&'static self) -> &'static Self {
+        if self.can.is(Peculiarity::NoData) {
+            &SOFTHSM
+        } else {
+            self
+        }
+    }
+
     /// Its library. Kryoptic's is built if need be.
     ///
     /// # Errors
     /// It is not installed, or does not build.
     pub fn library(&self) -> Result<PathBuf> {
         match self.kind {
-            Kind::SoftHsm => SOFTHSM_LIBRARIES
-                .into_iter()
-                .find(|path| Path::new(path).is_file())
-                .map(PathBuf::from)
-                .context("SoftHSM is not installed (package softhsm2)"),
+            Kind::SoftHsm => {
+                installed(&SOFTHSM_LIBRARIES).context("SoftHSM is not installed (package softhsm2)")
+            }
             Kind::Kryoptic { .. } => kryoptic(),
+            Kind::Nss => faulty_module(),
         }
     }
 }
 
+/// Of the places where distributions put a library, the one where it is.
+fn installed(libraries: &[&str]) -> Option<PathBuf> {
+    let mut libraries = libraries.iter().map(PathBuf::from);
+    libraries.find(|path| path.is_file())
+}
+
+/// The library of NSS itself.
+pub(crate) fn softoken() -> Result<PathBuf> {
+    installed(&NSS_LIBRARIES).context("NSS is not installed (package libnss3)")
+}
+
 fn kryoptic() -> Result<PathBuf> {
-    static BUILDING: OnceLock<Result<(), String>> = OnceLock::new();
-    let built = BUILDING.get_or_init(|| match env::var_os(BUILT) {
+    static BUILDING: Building = Building::new();
+    built("kryoptic-module", &BUILDING)
+}
+
+/// The module with faults, which is in front of another one. Built if need be.
+///
+/// # Errors
+/// It does not build.
+pub fn faulty_module() -> Result<PathBuf> {
+    static BUILDING: Building = Building::new();
+    built("faulty-module", &BUILDING)
+}
+
+/// What came of it, once in a process.
+type Building = OnceLock<Result<(), String>>;
+
+fn built(package: &str, building: &Building) -> Result<PathBuf> {
+    let built = building.get_or_init(|| match env::var_os(BUILT) {
         Some(_) => Ok(()),
-        None => cargo_build(&["--package", "kryoptic-module"]).map_err(|error| error.to_string()),
+        None => cargo_build(&["--package", package]).map_err(|error| error.to_string()),
     });
-    if let Err(error) = built {
-        anyhow::bail!("{error}");
-    }
-    let library = build_folder()?.join("libkryoptic_module.so");
+    built.clone().map_err(anyhow::Error::msg)?;
+    let library = build_folder()?.join(format!("lib{}.so", package.replace('-', "_")));
     ensure!(
         library.is_file(),
-        "{} is missing: cargo build --package kryoptic-module",
+        "{} is missing: cargo build --package {package}",
         library.display()
     );
     Ok(library)

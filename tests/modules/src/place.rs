@@ -8,10 +8,13 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::{TestModule, module::Kind};
+use crate::{
+    TestModule,
+    module::{Kind, softoken},
+};
 
-/// Room for tokens that are initialized by a program that knows nothing of files. Kryoptic's slots
-/// are configured.
+/// Room for tokens that are initialized by a program that knows nothing of files. Kryoptic's slots and
+/// NSS's are configured.
 const SPARE_SLOTS: usize = 6;
 
 /// A folder with tokens, and the configuration with which their module finds them.
@@ -51,6 +54,7 @@ impl Place {
         let name = match self.module.kind {
             Kind::SoftHsm => "SOFTHSM2_CONF",
             Kind::Kryoptic { .. } => "KRYOPTIC_CONF",
+            Kind::Nss => "FAULTY_NSS",
         };
         (name, self.configuration())
     }
@@ -62,12 +66,13 @@ impl Place {
     pub fn carry_token(&self, label: &str, to: &Self) -> Result<()> {
         let token = self.token(label)?;
         let name = token.file_name().context("a token without a name")?;
-        let mut target = to.tokens().join(name);
-        if self.module.kind != Kind::SoftHsm {
-            // Slots have the same names everywhere.
-            target = to.tokens().join(format!("{label}.sql"));
-        }
-        fs::rename(&token, target)?;
+        // Slots have the same names everywhere.
+        let name = match self.module.kind {
+            Kind::SoftHsm => name.to_owned(),
+            Kind::Kryoptic { .. } => format!("{label}.sql").into(),
+            Kind::Nss => label.into(),
+        };
+        fs::rename(&token, to.tokens().join(name))?;
         self.configure()?;
         to.configure()
     }
@@ -89,6 +94,7 @@ impl Place {
                 tokens.display()
             ),
             Kind::Kryoptic { denied } => kryoptic_slots(&tokens, denied)?,
+            Kind::Nss => nss_slots(&tokens)?,
         };
         fs::write(self.configuration(), text)?;
         Ok(())
@@ -99,6 +105,7 @@ impl Place {
         let (inner, label) = match self.module.kind {
             Kind::SoftHsm => ("token.object", format!("{label:32}")),
             Kind::Kryoptic { .. } => ("", label.to_owned()),
+            Kind::Nss => ("label", format!("{label:32}")),
         };
         let mut found = Vec::new();
         for entry in fs::read_dir(self.tokens())? {
@@ -156,4 +163,19 @@ fn kryoptic_slots(tokens: &Path, denied: &[&str]) -> Result<String> {
         )
     });
     Ok(slots.collect())
+}
+
+/// A folder for each token that is there, and spare ones.
+fn nss_slots(tokens: &Path) -> Result<String> {
+    let spare = (0..SPARE_SLOTS).map(|number| tokens.join(format!("slot-{number}")));
+    for folder in spare {
+        fs::create_dir_all(folder)?;
+    }
+    let mut lines = vec![softoken()?];
+    for entry in fs::read_dir(tokens)? {
+        lines.push(entry?.path());
+    }
+    lines[1..].sort();
+    let lines = lines.iter().map(|path| format!("{}\n", path.display()));
+    Ok(lines.collect())
 }

@@ -168,7 +168,7 @@ pub(crate) fn deliver(narrator: &mut Narrator, site: &Site, key: &MasterKey) -> 
          The terminal checked revocation list, signature, random number, names and header,\n\
          loaded Kn, and sent its check value in a signed receipt. This took {}.\n{}",
         narrator.took(),
-        match site.hsm_module().can.opening {
+        match site.terminal_module().can.opening {
             [] => {
                 "This token cannot open the key block inside: as its configuration accepts, Kn was in\n\
                  the memory of krd for a moment (open-in-process-memory)."

@@ -11,13 +11,15 @@ use kdh_proto::{
     Reason, ReasonedStatus,
     v1::{
         AssignKeyRequest, BindRequest, KeyCheckValue, ListAssignmentsRequest, RegisterKeyRequest,
-        RequestKeyRequest, key_check_value::Method,
+        RequestKeyRequest, administration_client::AdministrationClient, key_check_value::Method,
+        key_distribution_client::KeyDistributionClient,
     },
 };
 use time::OffsetDateTime;
+use tonic::transport::Channel;
 use tr34::{KrdNonce, RandomToken};
 
-use crate::world::{MASTER_KEY, MASTER_KEY_KCV, World};
+use crate::world::{MASTER_KEY, MASTER_KEY_KCV, Running, World};
 
 /// The system's clock, put forward.
 #[derive(Clone, Default)]
@@ -29,6 +31,22 @@ impl Clock for Forward {
     }
 }
 
+/// The terminal SN-1, added, enrolled and bound.
+async fn bound(
+    world: &World<'_>,
+    host: &Running,
+    operator: &mut AdministrationClient<Channel>,
+) -> KeyDistributionClient<Channel> {
+    let code = world.added(operator, "SN-1").await;
+    let enrollment = world.enrollment("SN-1", &code);
+    let mut stranger = world.terminal(host).await;
+    let enrolled = stranger.enroll(enrollment).await.unwrap().into_inner();
+    let mut terminal = world.enrolled(host, "SN-1", &enrolled).await;
+    let ct_krd = enrolled.ct_krd;
+    terminal.bind(BindRequest { ct_krd }).await.unwrap();
+    terminal
+}
+
 #[test]
 fn a_certificate_is_refused_once_it_has_expired() {
     hsm_modules::on(&hsm_modules::WHOLE, |place| {
@@ -37,13 +55,8 @@ fn a_certificate_is_refused_once_it_has_expired() {
         runtime.block_on(async {
             let clock = Forward::default();
             let host = world.serve_by(clock.clone()).await;
-            let code = world.added(&mut world.operator(&host).await, "SN-1").await;
-            let enrollment = world.enrollment("SN-1", &code);
-            let mut stranger = world.terminal(&host).await;
-            let enrolled = stranger.enroll(enrollment).await.unwrap().into_inner();
-            let mut terminal = world.enrolled(&host, "SN-1", &enrolled).await;
-            let ct_krd = enrolled.ct_krd;
-            terminal.bind(BindRequest { ct_krd }).await.unwrap();
+            let mut operator = world.operator(&host).await;
+            let mut terminal = bound(&world, &host, &mut operator).await;
             let list = ListAssignmentsRequest {};
             terminal.list_assignments(list).await.unwrap();
 
@@ -99,7 +112,7 @@ fn no_key_token_leaves_once_the_certificate_has_expired_however_late_that_is() {
             let clock = Jumping::never();
             let host = world.serve_by(clock.clone()).await;
             let mut operator = world.operator(&host).await;
-            let code = world.added(&mut operator, "SN-1").await;
+            let mut terminal = bound(&world, &host, &mut operator).await;
             let key = RegisterKeyRequest {
                 name: "key".to_owned(),
                 hsm_label: MASTER_KEY.to_owned(),
@@ -117,12 +130,6 @@ fn no_key_token_leaves_once_the_certificate_has_expired_however_late_that_is() {
                 encryption_key_sha256: String::new(),
             };
             operator.assign_key(assignment).await.unwrap();
-            let enrollment = world.enrollment("SN-1", &code);
-            let mut stranger = world.terminal(&host).await;
-            let enrolled = stranger.enroll(enrollment).await.unwrap().into_inner();
-            let mut terminal = world.enrolled(&host, "SN-1", &enrolled).await;
-            let ct_krd = enrolled.ct_krd;
-            terminal.bind(BindRequest { ct_krd }).await.unwrap();
 
             let mut nonces = 0_u8..;
             let mut request = || {

@@ -76,7 +76,8 @@ impl Known {
     }
 
     /// Whether the token of this worker is and holds all of it. What became of the self-test is in
-    /// `sealing`, or is found out and kept there if it passes.
+    /// `sealing`, or is found out, and kept there if all of it is as it has to be: what a token could not do for
+    /// a moment is tried again with the next.
     ///
     /// # Errors
     /// It does not; or a call failed.
@@ -85,13 +86,13 @@ impl Known {
         worker: &mut Worker,
         sealing: &OnceLock<Sealing>,
     ) -> Result<(), HsmError> {
+        let mut fresh = None;
         if let Some(oaep) = self.self_test {
-            if let Some(outcome) = sealing.get() {
+            if sealing.get().is_none() {
+                fresh = Some(self_test::sealing(worker)?);
+            }
+            if let Some(outcome) = sealing.get().or(fresh.as_ref()) {
                 self_test::passed(outcome, oaep)?;
-            } else {
-                let outcome = self_test::sealing(worker)?;
-                self_test::passed(&outcome, oaep)?;
-                sealing.get_or_init(|| outcome);
             }
         }
         for (name, key) in &self.keys {
@@ -102,11 +103,14 @@ impl Known {
                     if keys::secret_key(worker, known.key.role(), name)? != known.key {
                         return Err(differs(worker, name));
                     }
-                    if let Some(sealing) = sealing.get() {
-                        known.require_plan(sealing)?;
+                    if let Some(outcome) = sealing.get().or(fresh.as_ref()) {
+                        known.require_plan(outcome)?;
                     }
                 }
             }
+        }
+        if let Some(fresh) = fresh {
+            sealing.get_or_init(|| fresh);
         }
         Ok(())
     }

@@ -24,7 +24,7 @@ use crate::{
     names::{DeviceSerial, Slot},
     stages::Laps,
     state::{DeliveryState, DeviceEvent},
-    store::{Actor, Assignment, AuditEntry, Delivery, NewDelivery, Standing, Tx},
+    store::{Actor, Assignment, AuditEntry, Delivery, NewDelivery, Standing, StoreError, Tx},
 };
 
 /// Bytes of randomness in a delivery's id.
@@ -315,8 +315,11 @@ async fn withhold(
 ) -> Result<(), HostError> {
     let mut tx = host.store().write(host.now()).await?;
     let (issued, abandoned) = (DeliveryState::Issued, DeliveryState::Abandoned);
-    tx.set_delivery_state(&prepared.id, issued, abandoned)
-        .await?;
+    match tx.set_delivery_state(&prepared.id, issued, abandoned).await {
+        // Superseded meanwhile: it counts no more either way.
+        Ok(()) | Err(StoreError::Damaged(_)) => {}
+        Err(error) => return Err(error.into()),
+    }
     tx.record(AuditEntry {
         actor: &Actor::Host,
         action: "delivery.withheld",

@@ -13,8 +13,13 @@ use crate::{
     keys,
     seal::{OwnedRequest, Plan},
     self_test::{self, Sealing},
+    signing::PrivateKey,
+    template::Flag,
     worker::Worker,
 };
+
+/// What a pair signs to show that it is one. Nothing that anybody would take for a message.
+const PROOF: &[u8] = b"key distribution host: a pair is one";
 
 /// What is demanded of a token.
 #[derive(Clone, Default)]
@@ -97,8 +102,14 @@ impl Known {
         }
         for (name, key) in &self.keys {
             match key {
-                // The worker compares what it finds.
-                Key::Pair(role, _) => drop(worker.key(*role, name)?),
+                Key::Pair(role, public_key) => {
+                    // The worker compares the public halves, which say nothing of what is beside them.
+                    let found = worker.key(*role, name)?;
+                    if keys::may(&worker.session, found, Flag::Sign, name)? {
+                        let key = PrivateKey::new(*role, name.clone(), public_key.clone());
+                        key.sign_by(worker, PROOF)?;
+                    }
+                }
                 Key::Secret(known) => {
                     if keys::secret_key(worker, known.key.role(), name)? != known.key {
                         return Err(differs(worker, name));

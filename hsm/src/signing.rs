@@ -53,11 +53,7 @@ impl SigningKey {
     ) -> Self {
         Self {
             tokens,
-            key: PrivateKey {
-                role,
-                name,
-                public_key,
-            },
+            key: PrivateKey::new(role, name, public_key),
         }
     }
 
@@ -77,6 +73,14 @@ impl SigningKey {
 }
 
 impl PrivateKey {
+    pub(crate) const fn new(role: KeyRole, name: KeyName, public_key: PublicKey) -> Self {
+        Self {
+            role,
+            name,
+            public_key,
+        }
+    }
+
     /// Signs in a session of one of its tokens. A signature that is not this key's, or that was disturbed while
     /// it was computed and could betray the key, does not leave.
     pub(crate) fn sign_by(&self, worker: &mut Worker, message: &[u8]) -> Result<Vec<u8>, HsmError> {

@@ -1,6 +1,6 @@
 //! Finding objects, and reading back what they are.
 
-use std::{fmt, num::NonZeroUsize};
+use std::{fmt, num::NonZeroUsize, thread, time::Duration};
 
 use cryptoki::{
     mechanism::Mechanism,
@@ -48,26 +48,38 @@ pub(crate) fn find_keys(
         .with_key("find a key", name.label())
 }
 
+/// How often it is looked again whether two keys of one name are two, and the pause between.
+const LOOKS: usize = 100;
+const PAUSE: Duration = Duration::from_millis(5);
+
 /// The one token key of this class and name.
+///
+/// While another session makes a copy of it, `SoftHSM` shows the copy as one more key of the token, until it has
+/// taken from it what the copy is not to have. So two are looked at again.
 pub(crate) fn find_key(
     session: &Session,
     class: ObjectClass,
     name: &KeyName,
 ) -> Result<ObjectHandle, HsmError> {
     const TWO: NonZeroUsize = NonZeroUsize::MIN.saturating_add(1);
-    let found: Result<Vec<_>, _> = session
-        .iter_objects_with_cache_size(&key_template(class, name), TWO)
-        .and_then(|objects| objects.take(TWO.get()).collect());
     let label = name.label();
-    match found.with_key("find a key", label)?.as_slice() {
-        [] => Err(HsmError::KeyNotFound {
-            label: label.to_owned(),
-        }),
-        [one] => Ok(*one),
-        _ => Err(HsmError::KeyNotUnique {
-            label: label.to_owned(),
-        }),
+    for _ in 0..LOOKS {
+        let found: Result<Vec<_>, _> = session
+            .iter_objects_with_cache_size(&key_template(class, name), TWO)
+            .and_then(|objects| objects.take(TWO.get()).collect());
+        match found.with_key("find a key", label)?.as_slice() {
+            [] => {
+                return Err(HsmError::KeyNotFound {
+                    label: label.to_owned(),
+                });
+            }
+            [one] => return Ok(*one),
+            _ => thread::sleep(PAUSE),
+        }
     }
+    Err(HsmError::KeyNotUnique {
+        label: label.to_owned(),
+    })
 }
 
 /// Refuses a name that any key has.

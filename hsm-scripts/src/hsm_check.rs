@@ -194,7 +194,7 @@ pub fn check(module: &Path, label: &str, pin: &Pin) -> Result<Report, CeremonyEr
         opening_under_tdea: preferred(&found.opening_under_tdea),
         combining: found.combining.as_ref().ok().map(ToString::to_string),
         limits_keys: found.limiting.is_ok(),
-        oaep: found.oaep.iter().map(|hash| word(*hash)).collect(),
+        oaep: found.oaep.iter().map(|hash| hash.name()).collect(),
         self_test: passed.map(ToString::to_string),
         mechanisms: mechanisms(&found.mechanisms),
         can_serve: passed.is_some() && keys.iter().all(|key| key.strong),
@@ -247,12 +247,5 @@ fn key(found: KeyStrength) -> Key {
         strong: found.weaknesses.is_empty(),
         weaknesses: found.weaknesses,
         allowed_mechanisms: found.allowed_mechanisms,
-    }
-}
-
-const fn word(hash: OaepHash) -> &'static str {
-    match hash {
-        OaepHash::Sha1 => "sha1",
-        OaepHash::Sha256 => "sha256",
     }
 }

@@ -156,10 +156,7 @@ impl SelfTestReport {
 
 impl fmt::Display for SelfTestReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let hash = match self.oaep {
-            OaepHash::Sha1 => "sha1",
-            OaepHash::Sha256 => "sha256",
-        };
+        let hash = self.oaep.name();
         write!(
             f,
             "throw-away keys were sealed and opened, Ke under RSA-OAEP with {hash}"

@@ -151,6 +151,14 @@ pub enum OaepHash {
 }
 
 impl OaepHash {
+    /// As configurations and reports spell it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Sha1 => "sha1",
+            Self::Sha256 => "sha256",
+        }
+    }
+
     /// Bytes of the digest.
     pub const fn output_len(self) -> usize {
         match self {

@@ -9,7 +9,7 @@ use cryptoki::{
 };
 use pki::PublicKey;
 use subtle::ConstantTimeEq;
-use tr34::{ContentCipher, IssuerAndSerial, Kbh, KeyBlockFrame, KeyKind, OaepHash};
+use tr34::{ContentCipher, IssuerAndSerial, Kbh, KeyBlockFrame, KeyKind, OaepHash, Profile};
 use zeroize::Zeroizing;
 
 use crate::{
@@ -596,7 +596,7 @@ fn frame_with(kind: KeyKind, key_version: &str) -> Result<KeyBlockFrame, HsmErro
     for serial_len in 1..=20 {
         let kdh = IssuerAndSerial::new(&ISSUER, &[1; 20][..serial_len])
             .map_err(|error| failed(error.to_string()))?;
-        let frame = KeyBlockFrame::new(&kdh, &header, kind.key_len());
+        let frame = KeyBlockFrame::new(Profile::X9_2019, &kdh, &header, kind.key_len());
         if frame.prefix().len().is_multiple_of(16) {
             return Ok(frame);
         }

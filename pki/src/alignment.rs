@@ -2,7 +2,7 @@
 //! whole blocks can seal a key block (see the decision records, number 1).
 
 use der::{Decode, asn1::AnyRef};
-use tr34::key_offset;
+use tr34::{Profile, key_offset};
 
 use crate::{Name, serial::ISSUED_LEN};
 
@@ -10,7 +10,8 @@ use crate::{Name, serial::ISSUED_LEN};
 ///
 /// The key block in which Kn stands names the KDH certificate by issuer and serial number; the
 /// issuer's name is given, the length is free between 8 and 20 bytes. `None` if no length fits: then
-/// the CA needs another name, before it is made.
+/// the CA needs another name, before it is made. The key block is that of every profile but
+/// `x9-2019-annex-d`, whose Kn may stand a byte off.
 pub fn aligned_serial_length(
     issuer: &Name,
     key_lengths: &[usize],
@@ -21,7 +22,14 @@ pub fn aligned_serial_length(
     let mut lengths = ISSUED_LEN;
     lengths.find(|&serial_len| {
         key_lengths.iter().all(|&key_len| {
-            key_offset(issuer_len, serial_len, key_len, header_len).is_multiple_of(block)
+            key_offset(
+                Profile::X9_2019,
+                issuer_len,
+                serial_len,
+                key_len,
+                header_len,
+            )
+            .is_multiple_of(block)
         })
     })
 }

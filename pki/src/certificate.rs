@@ -111,7 +111,7 @@ impl Certificate {
         }
         let serial = tbs.serial_number().to_der()?;
         let serial = der::asn1::AnyRef::from_der(&serial)?;
-        Ok(Self {
+        let certificate = Self {
             subject: Name::from_x509(tbs.subject().clone())?,
             issuer: Name::from_x509(tbs.issuer().clone())?,
             serial: SerialNumber::from_content(serial.value())?,
@@ -133,7 +133,10 @@ impl Certificate {
                 .get_extension::<SubjectAltName>()?
                 .is_some_and(|(_critical, names)| !names.0.is_empty()),
             der: der.to_vec(),
-        })
+        };
+        // Whatever is a certificate here, messages can carry and name.
+        IssuerAndSerial::of_certificate(der).map_err(|_| CertificateError::Malformed)?;
+        Ok(certificate)
     }
 
     /// From PEM: exactly one block.

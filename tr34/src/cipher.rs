@@ -151,6 +151,9 @@ pub enum OaepHash {
 }
 
 impl OaepHash {
+    /// Every one.
+    pub const ALL: [Self; 2] = [Self::Sha256, Self::Sha1];
+
     /// As configurations and reports spell it.
     pub const fn name(self) -> &'static str {
         match self {

@@ -5,8 +5,15 @@
 
 use der::asn1::ObjectIdentifier;
 
+use crate::{
+    Profile, oid,
+    profile::{Embedding, SignatureAlgorithm},
+};
+
 pub(crate) const INTEGER: u8 = 0x02;
 pub(crate) const OCTET_STRING: u8 = 0x04;
+pub(crate) const UTC_TIME: u8 = 0x17;
+pub(crate) const GENERALIZED_TIME: u8 = 0x18;
 pub(crate) const SEQUENCE: u8 = 0x30;
 pub(crate) const SET: u8 = 0x31;
 /// `[0]`, primitive: the ciphertext's implicit tag.
@@ -90,4 +97,21 @@ pub(crate) fn content_info(content_type: ObjectIdentifier, content: &[u8]) -> Ve
         &object_identifier(content_type),
         &element(CONTEXT_0, &[content]),
     ])
+}
+
+/// What names the signature in this profile.
+pub(crate) fn signature_algorithm(profile: Profile) -> Vec<u8> {
+    let oid = match profile.layout().signature_algorithm {
+        SignatureAlgorithm::RsaEncryption => oid::RSA_ENCRYPTION,
+        SignatureAlgorithm::Sha256WithRsaEncryption => oid::SHA_256_WITH_RSA_ENCRYPTION,
+    };
+    algorithm(oid, NULL)
+}
+
+/// A SEQUENCE of these parts, as it stands inside an OCTET STRING.
+pub(crate) fn embedded(embedding: Embedding, parts: &[&[u8]]) -> Vec<u8> {
+    match embedding {
+        Embedding::Element => sequence(parts),
+        Embedding::Content => parts.concat(),
+    }
 }

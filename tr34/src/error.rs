@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use der::asn1::ObjectIdentifier;
+use der::{Tag, asn1::ObjectIdentifier};
 
 use crate::{KbhError, MAX_TOKEN_LEN};
 
@@ -17,6 +17,14 @@ pub enum TokenKind {
     KdhCredential,
     /// `KT_KDH`, outside its `EnvelopedData`.
     KeyToken,
+    /// `UBT_KDH`.
+    KdhUnbind,
+    /// `RBT_KDH`.
+    KdhRebind,
+    /// `UBT_CA`.
+    CaUnbind,
+    /// `RBT_CA`.
+    CaRebind,
     /// The `EnvelopedData` of a `KT_KDH`.
     EnvelopedData,
     /// The clear key block.
@@ -32,6 +40,10 @@ impl fmt::Display for TokenKind {
             Self::KrdCredential => "CT_KRD",
             Self::KdhCredential => "CT_KDH",
             Self::KeyToken => "KT_KDH",
+            Self::KdhUnbind => "UBT_KDH",
+            Self::KdhRebind => "RBT_KDH",
+            Self::CaUnbind => "UBT_CA",
+            Self::CaRebind => "RBT_CA",
             Self::EnvelopedData => "EnvelopedData",
             Self::KeyBlock => "key block",
             Self::Identity => "IssuerAndSerialNumber",
@@ -41,18 +53,46 @@ impl fmt::Display for TokenKind {
 
 /// Bytes that are not a token of this profile, or parts that cannot make one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{token}: {rule}")]
+#[error("{token}{at}: {rule}", at = At(.offset))]
 pub struct MalformedToken {
     /// What was being read or built.
     pub token: TokenKind,
+    /// Where in the bytes that were given, when they were read.
+    pub offset: Option<usize>,
     /// The rule that was broken.
     pub rule: Rule,
 }
 
+impl MalformedToken {
+    /// About a part that was given by itself, where offsets are not those of the token.
+    pub(crate) const fn of_part(self) -> Self {
+        Self {
+            offset: None,
+            ..self
+        }
+    }
+}
+
+/// An offset in a message.
+struct At<'a>(&'a Option<usize>);
+
+impl fmt::Display for At<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(offset) => write!(f, ", at byte {offset}"),
+            None => Ok(()),
+        }
+    }
+}
+
 impl TokenKind {
-    /// For `map_err`.
+    /// For `map_err`, where a token is built.
     pub(crate) fn breaks(self) -> impl Fn(Rule) -> MalformedToken {
-        move |rule| MalformedToken { token: self, rule }
+        move |rule| MalformedToken {
+            token: self,
+            offset: None,
+            rule,
+        }
     }
 }
 
@@ -66,13 +106,52 @@ pub enum Rule {
         /// Bytes.
         found: usize,
     },
-    /// A token is DER, has the fields of its type in their order, and ends where it ends.
-    #[error("not the DER expected: {0}")]
-    Der(#[from] der::Error),
+    /// A token is DER.
+    #[error("{field} is not the DER expected: {error}")]
+    Der {
+        /// What should stand here.
+        field: &'static str,
+        /// What is wrong with it.
+        error: der::ErrorKind,
+    },
+    /// A structure has all its fields.
+    #[error("{field} expected, and nothing follows")]
+    Missing {
+        /// What should stand here.
+        field: &'static str,
+    },
+    /// A structure has its fields in their order, each of its type.
+    #[error("{field} expected, of type {expected}, and {found} found")]
+    Tag {
+        /// What should stand here.
+        field: &'static str,
+        /// Its tag.
+        expected: Tag,
+        /// The tag that stands here.
+        found: Tag,
+    },
+    /// A structure ends where it ends.
+    #[error("nothing more expected in {field}")]
+    Surplus {
+        /// The structure.
+        field: &'static str,
+    },
     /// A name is written as DER would write it, sets in order.
     #[error("{field} is not in its DER form")]
     NotCanonical {
         /// What is not.
+        field: &'static str,
+    },
+    /// A name is made of sets with attributes.
+    #[error("{field} has a set without attributes")]
+    EmptySet {
+        /// Whose name it is.
+        field: &'static str,
+    },
+    /// A name's values are text, in a string type that every reader knows.
+    #[error("{field} has a value that is no text")]
+    NotText {
+        /// Whose name it is.
         field: &'static str,
     },
     /// Each structure has one version.
@@ -111,15 +190,23 @@ pub enum Rule {
         /// The field.
         field: &'static str,
     },
-    /// The signed attributes are the four of a two-pass token.
+    /// Each token has its signed attributes and no others.
     #[error("an attribute of type {found} is not for this token")]
     UnknownAttribute {
         /// The attribute's type.
         found: ObjectIdentifier,
     },
-    /// The signed attributes are in DER's order for a SET OF.
-    #[error("signedAttrs are not in DER order")]
-    AttributesUnsorted,
+    /// The signed attributes are in the order of the profile, which is DER's for a SET OF or the printed
+    /// one.
+    #[error("signedAttrs are not in the order of this profile")]
+    AttributeOrder,
+    /// A signing time is a `UTCTime` to 2049 and a `GeneralizedTime` after (RFC 5652 11.3), in whole
+    /// seconds.
+    #[error("signingTime is not written as RFC 5652 has it")]
+    SigningTime,
+    /// A rebind token leads to another KDH than the one that it names.
+    #[error("the new KDH is the old one")]
+    SameKdh,
     /// Byte strings have the lengths that their algorithms give them.
     #[error("{field} has {found} bytes")]
     Length {

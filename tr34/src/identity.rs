@@ -1,9 +1,13 @@
 //! Whose certificate is meant: issuer and serial number (RFC 5652 10.2.4).
 
-use der::{AnyRef, Encode, Tag, Tagged};
-use x509_cert::{Certificate, name::Name};
+use der::{Decode, Encode, Tag};
+use x509_cert::name::Name;
 
-use crate::{MalformedToken, Rule, TokenKind, encode, wire};
+use crate::{
+    MalformedToken, Rule, TokenKind, encode,
+    read::{Element, Fields},
+    sound::require_name,
+};
 
 /// RFC 5280 4.1.2.2.
 const MAX_SERIAL_LEN: usize = 20;
@@ -30,9 +34,9 @@ impl IssuerAndSerial {
     /// # Errors
     /// As [`Self::new`]; the bytes are not that structure and nothing else.
     pub fn parse(der: &[u8]) -> Result<Self, MalformedToken> {
-        wire::decode(der)
-            .and_then(|fields| Self::of_wire(&fields))
-            .map_err(TokenKind::Identity.breaks())
+        Fields::of_token(TokenKind::Identity, der, |fields| {
+            Self::read(fields.next("IssuerAndSerialNumber", Tag::Sequence)?)
+        })
     }
 
     /// The identity that a certificate, in DER, gives its holder.
@@ -40,14 +44,16 @@ impl IssuerAndSerial {
     /// # Errors
     /// As [`Self::new`]; the bytes are not a certificate and nothing else.
     pub fn of_certificate(certificate_der: &[u8]) -> Result<Self, MalformedToken> {
-        let read = || {
-            let certificate: Certificate = wire::decode(certificate_der)?;
+        Fields::of_token(TokenKind::Identity, certificate_der, |fields| {
+            let element = fields.any("certificate")?;
+            let certificate = element.as_certificate()?;
             let tbs = certificate.tbs_certificate();
-            let issuer = tbs.issuer().to_der()?;
-            let serial = tbs.serial_number().to_der()?;
-            Self::of_wire(&wire::decode(&encode::sequence(&[&issuer, &serial]))?)
-        };
-        read().map_err(TokenKind::Identity.breaks())
+            let parts = || {
+                let issuer = tbs.issuer().to_der().map_err(name_error)?;
+                Self::of_parts(&issuer, tbs.serial_number().as_bytes())
+            };
+            element.check(parts())
+        })
     }
 
     /// The DER of the `IssuerAndSerialNumber`.
@@ -68,29 +74,29 @@ impl IssuerAndSerial {
         &self.serial
     }
 
-    /// From an element of a larger structure.
-    pub(crate) fn of_element(element: AnyRef<'_>) -> Result<Self, Rule> {
-        Self::of_wire(&element.decode_as()?)
-    }
-
-    fn of_wire(fields: &wire::IssuerAndSerialNumber<'_>) -> Result<Self, Rule> {
-        fields.serial_number.tag().assert_eq(Tag::Integer)?;
-        Self::of_parts(
-            &wire::received(fields.issuer)?,
-            fields.serial_number.value(),
-        )
+    /// From its SEQUENCE in a larger structure.
+    pub(crate) fn read(element: Element<'_>) -> Result<Self, MalformedToken> {
+        let mut fields = element.fields();
+        let issuer = fields.any("issuer")?;
+        let serial = fields.next("serialNumber", Tag::Integer)?;
+        fields.end()?;
+        element.check(Self::of_parts(issuer.whole(), serial.content()))
     }
 
     fn of_parts(issuer: &[u8], serial: &[u8]) -> Result<Self, Rule> {
-        let name: Name = wire::decode(issuer)?;
+        let name = Name::from_der(issuer).map_err(name_error)?;
         if name.is_empty() {
             return Err(Rule::Length {
                 field: "issuer",
                 found: 0,
             });
         }
+        require_name("issuer", &name)?;
+        let values = Fields::of_part(TokenKind::Identity, "issuer", issuer);
+        let sound = values.require_sound_values();
+        sound.map_err(|error| error.rule)?;
         // Decoding sorts a name's sets, whatever order they came in.
-        if name.to_der()? != issuer {
+        if name.to_der().map_err(name_error)? != issuer {
             return Err(Rule::NotCanonical { field: "issuer" });
         }
         if !is_positive_integer(serial) || serial.len() > MAX_SERIAL_LEN {
@@ -100,6 +106,13 @@ impl IssuerAndSerial {
             issuer: issuer.to_vec(),
             serial: serial.to_vec(),
         })
+    }
+}
+
+fn name_error(error: der::Error) -> Rule {
+    Rule::Der {
+        field: "issuer",
+        error: error.kind(),
     }
 }
 

@@ -5,35 +5,106 @@
 
 use std::{fmt, str::FromStr};
 
-use der::asn1::OctetStringRef;
-
-use crate::{KeyKind, Rule, encode, oid, wire};
+use crate::{KeyKind, MalformedToken, Rule, encode, oid, read::Element};
 
 /// Characters of a header without optional blocks.
 const HEADER_LEN: usize = 16;
 
+/// A value of a field, and what it means.
+type Word = (&'static str, &'static str);
+
 /// ANSI X9.143 table 2, without the numeric values that are left to proprietary use.
-const KEY_USAGES: &[&str] = &[
-    "B0", "B1", "B2", "B3", // base derivation keys, initial DUKPT keys, other derivation keys
-    "C0", // card verification
-    "D0", "D1", "D2", "D3", // data encryption
-    "E0", "E1", "E2", "E3", "E4", "E5", "E6", "E7", // EMV issuer master keys, chip key pairs
-    "I0", // initialization vector
-    "K0", "K1", "K2", "K3", "K4", // key encryption, wrapping and agreement
-    "M0", "M1", "M2", "M3", "M4", "M5", "M6", "M7", "M8", // message authentication
-    "P0", "P1", // PIN encryption, PIN generation
-    "S0", "S1", "S2", // asymmetric signatures
-    "V0", "V1", "V2", "V3", "V4", "V5", // PIN verification
+const KEY_USAGES: &[Word] = &[
+    ("B0", "base derivation key"),
+    ("B1", "initial DUKPT key"),
+    ("B2", "base key variant key"),
+    ("B3", "key derivation key"),
+    ("C0", "card verification key"),
+    ("D0", "data encryption key"),
+    ("D1", "asymmetric key for data encryption"),
+    ("D2", "data encryption key for decimalization tables"),
+    ("D3", "data encryption key for sensitive data"),
+    ("E0", "EMV issuer master key: application cryptograms"),
+    (
+        "E1",
+        "EMV issuer master key: secure messaging for confidentiality",
+    ),
+    (
+        "E2",
+        "EMV issuer master key: secure messaging for integrity",
+    ),
+    ("E3", "EMV issuer master key: data authentication code"),
+    ("E4", "EMV issuer master key: dynamic numbers"),
+    ("E5", "EMV issuer master key: card personalization"),
+    ("E6", "EMV issuer master key: other"),
+    ("E7", "EMV key pair of the chip"),
+    ("I0", "initialization vector"),
+    ("K0", "key encryption or wrapping"),
+    ("K1", "TR-31 key block protection key"),
+    ("K2", "TR-34 asymmetric key"),
+    ("K3", "asymmetric key for key agreement or wrapping"),
+    ("K4", "ISO 20038 key block protection key"),
+    ("M0", "ISO 16609 MAC algorithm 1"),
+    ("M1", "ISO 9797-1 MAC algorithm 1"),
+    ("M2", "ISO 9797-1 MAC algorithm 2"),
+    ("M3", "ISO 9797-1 MAC algorithm 3"),
+    ("M4", "ISO 9797-1 MAC algorithm 4"),
+    ("M5", "ISO 9797-1:1999 MAC algorithm 5"),
+    ("M6", "ISO 9797-1:2011 MAC algorithm 5, CMAC"),
+    ("M7", "HMAC"),
+    ("M8", "ISO 9797-1:2011 MAC algorithm 6"),
+    ("P0", "PIN encryption"),
+    ("P1", "PIN generation"),
+    ("S0", "key pair for digital signatures"),
+    ("S1", "key pair of a certification authority"),
+    ("S2", "key pair for other uses"),
+    ("V0", "PIN verification, other algorithm"),
+    ("V1", "PIN verification, IBM 3624"),
+    ("V2", "PIN verification, Visa PVV"),
+    ("V3", "PIN verification, ANSI X9.132 algorithm 1"),
+    ("V4", "PIN verification, ANSI X9.132 algorithm 2"),
+    ("V5", "PIN verification, ANSI X9.132 algorithm 3"),
 ];
 
 /// TR-31 key block versions.
 const VERSION_IDS: &str = "ABCD";
 
 /// ANSI X9.143 table 4, with TR-31's `T`.
-const MODES_OF_USE: &str = "BCDEGNSTVXY";
+const MODES_OF_USE: &[Word] = &[
+    ("B", "encrypt and decrypt, wrap and unwrap"),
+    ("C", "generate and verify"),
+    ("D", "decrypt or unwrap only"),
+    ("E", "encrypt or wrap only"),
+    ("G", "generate only"),
+    ("N", "no restriction"),
+    ("S", "sign only"),
+    ("T", "sign and decrypt"),
+    ("V", "verify only"),
+    ("X", "derive other keys"),
+    ("Y", "make key variants"),
+];
 
 /// ANSI X9.143 table 6.
-const EXPORTABILITIES: &str = "ENS";
+const EXPORTABILITIES: &[Word] = &[
+    ("E", "exportable under a key encryption key, in a key block"),
+    ("N", "not exportable"),
+    (
+        "S",
+        "sensitive: exportable under a key encryption key, in other forms too",
+    ),
+];
+
+/// What a value means; nothing for one that the standard does not define.
+fn words(table: &[Word], value: &str) -> &'static str {
+    table
+        .iter()
+        .find(|(known, _)| *known == value)
+        .map_or("", |(_, words)| words)
+}
+
+fn knows(table: &[Word], value: &str) -> bool {
+    table.iter().any(|(known, _)| *known == value)
+}
 
 /// A checked header of 16 ASCII characters.
 ///
@@ -73,14 +144,14 @@ impl Kbh {
 
         expect(KbhField::VersionId, VERSION_IDS.contains(&text[..1]))?;
         expect(KbhField::BlockLength, digits)?;
-        expect(KbhField::KeyUsage, KEY_USAGES.contains(&&text[5..7]))?;
+        expect(KbhField::KeyUsage, knows(KEY_USAGES, &text[5..7]))?;
         let algorithm = KeyAlgorithm::of_character(&text[7..8])
             .ok_or(KbhError::UnknownValue(KbhField::Algorithm))?;
-        expect(KbhField::ModeOfUse, MODES_OF_USE.contains(&text[8..9]))?;
+        expect(KbhField::ModeOfUse, knows(MODES_OF_USE, &text[8..9]))?;
         expect(KbhField::KeyVersion, key_version)?;
         expect(
             KbhField::Exportability,
-            EXPORTABILITIES.contains(&text[11..12]),
+            knows(EXPORTABILITIES, &text[11..12]),
         )?;
         expect(KbhField::OptionalBlocks, &text[12..14] == "00")?;
         expect(KbhField::Reserved, &text[14..] == "00")?;
@@ -96,9 +167,19 @@ impl Kbh {
         self.text.as_bytes()
     }
 
+    /// Key block version, `A` to `D`.
+    pub fn version(&self) -> &str {
+        &self.text[..1]
+    }
+
     /// Key usage, two characters.
     pub fn usage(&self) -> &str {
         &self.text[5..7]
+    }
+
+    /// What the key usage means.
+    pub fn usage_words(&self) -> &'static str {
+        words(KEY_USAGES, self.usage())
     }
 
     /// Algorithm.
@@ -111,9 +192,19 @@ impl Kbh {
         &self.text[8..9]
     }
 
+    /// What the mode of use means.
+    pub fn mode_words(&self) -> &'static str {
+        words(MODES_OF_USE, self.mode())
+    }
+
     /// Exportability, one character.
     pub fn exportability(&self) -> &str {
         &self.text[11..12]
+    }
+
+    /// What the exportability means.
+    pub fn exportability_words(&self) -> &'static str {
+        words(EXPORTABILITIES, self.exportability())
     }
 
     /// The kind of a key of `key_len` bytes under this header.
@@ -144,10 +235,9 @@ impl Kbh {
         )
     }
 
-    pub(crate) fn of_attribute(attribute: &wire::Attribute<'_>) -> Result<Self, Rule> {
-        let value: &OctetStringRef =
-            attribute.value_of(oid::KEY_BLOCK_HEADER, "key block header")?;
-        Ok(Self::parse(value.as_bytes())?)
+    /// From the OCTET STRING in that attribute, or in a key block of Annex D.
+    pub(crate) fn read(octets: Element<'_>) -> Result<Self, MalformedToken> {
+        octets.check(Self::parse(octets.content()).map_err(Rule::Header))
     }
 }
 

@@ -5,9 +5,28 @@
 
 use std::fmt;
 
-use crate::{IssuerAndSerial, Kbh, MalformedToken, Rule, TokenKind, encode, expect, oid, wire};
+use der::Tag;
 
-const VERSION: u8 = 1;
+use crate::{
+    IssuerAndSerial, Kbh, MalformedToken, Profile, TokenKind, attribute::Attribute, encode, oid,
+    profile::KeyBlockForm, read::Fields,
+};
+
+impl KeyBlockForm {
+    const fn version(self) -> u8 {
+        match self {
+            Self::Attribute => 1,
+            Self::OctetString => 0,
+        }
+    }
+
+    fn header(self, header: &Kbh) -> Vec<u8> {
+        match self {
+            Self::Attribute => header.to_attribute(),
+            Self::OctetString => encode::octet_string(header.as_bytes()),
+        }
+    }
+}
 
 /// Where the key starts in its block.
 ///
@@ -15,16 +34,23 @@ const VERSION: u8 = 1;
 /// of the key, and of the header. An issuing CA that chooses the serial number's length chooses the
 /// offset, and so can put the key on a cipher block boundary.
 pub fn key_offset(
+    profile: Profile,
     issuer_content_len: usize,
     serial_content_len: usize,
     key_len: usize,
     header_len: usize,
 ) -> usize {
     let element_len = |content_len| encode::header_len(content_len) + content_len;
-    let version = encode::version(VERSION).len();
+    let form = profile.layout().key_block;
+    let version = encode::version(form.version()).len();
     let kdh = element_len(element_len(issuer_content_len) + element_len(serial_content_len));
-    let header_oid = element_len(oid::KEY_BLOCK_HEADER.as_bytes().len());
-    let header = element_len(header_oid + element_len(element_len(header_len)));
+    let header = match form {
+        KeyBlockForm::OctetString => element_len(header_len),
+        KeyBlockForm::Attribute => {
+            let header_oid = element_len(oid::KEY_BLOCK_HEADER.as_bytes().len());
+            element_len(header_oid + element_len(element_len(header_len)))
+        }
+    };
     let content_len = version + kdh + element_len(key_len) + header;
     encode::header_len(content_len) + version + kdh + encode::header_len(key_len)
 }
@@ -39,14 +65,15 @@ pub struct KeyBlockFrame {
 
 impl KeyBlockFrame {
     /// The frame round a key of `key_len` bytes, from the KDH that `kdh` names.
-    pub fn new(kdh: &IssuerAndSerial, header: &Kbh, key_len: usize) -> Self {
+    pub fn new(profile: Profile, kdh: &IssuerAndSerial, header: &Kbh, key_len: usize) -> Self {
+        let form = profile.layout().key_block;
         let before_key = [
-            &encode::version(VERSION)[..],
+            &encode::version(form.version())[..],
             &kdh.to_der(),
             &encode::header(encode::OCTET_STRING, key_len),
         ]
         .concat();
-        let suffix = header.to_attribute();
+        let suffix = form.header(header);
         let content_len = before_key.len() + key_len + suffix.len();
         Self {
             prefix: [encode::header(encode::SEQUENCE, content_len), before_key].concat(),
@@ -90,18 +117,28 @@ impl<'a> KeyBlock<'a> {
     /// Whether the key's length fits the header is for [`Kbh::key_kind`] to say.
     ///
     /// # Errors
-    /// The bytes are not one key block of version 1 with an acceptable header.
-    pub fn parse(der: &'a [u8]) -> Result<Self, MalformedToken> {
-        let read = || -> Result<Self, Rule> {
-            let block: wire::KeyBlock<'a> = wire::decode(der)?;
-            expect::version("key block", block.version, VERSION)?;
+    /// The bytes are not one key block of this profile with an acceptable header.
+    pub fn parse(profile: Profile, der: &'a [u8]) -> Result<Self, MalformedToken> {
+        let form = profile.layout().key_block;
+        Fields::of_token(TokenKind::KeyBlock, der, |fields| {
+            let mut block = fields.sequence("key block")?;
+            block.version(form.version())?;
+            let kdh = IssuerAndSerial::read(block.next("idKDH", Tag::Sequence)?)?;
+            let key = block.octets("clearKey")?.content();
+            let field = "key block header";
+            let header = match form {
+                KeyBlockForm::OctetString => block.octets(field)?,
+                KeyBlockForm::Attribute => {
+                    Attribute::next(&mut block, field, oid::KEY_BLOCK_HEADER)?.octets(field)?
+                }
+            };
+            block.end()?;
             Ok(Self {
-                kdh: IssuerAndSerial::of_element(block.kdh)?,
-                key: block.key.as_bytes(),
-                header: Kbh::of_attribute(&block.header)?,
+                kdh,
+                key,
+                header: Kbh::read(header)?,
             })
-        };
-        read().map_err(TokenKind::KeyBlock.breaks())
+        })
     }
 
     /// Who made the block.

@@ -1,64 +1,76 @@
-//! RSAES-OAEP's parameters (RFC 4055 4.1).
+//! RSAES-OAEP's parameters (RFC 4055 4.1), of which each profile has a few forms and reads no others.
+//!
+//! They are compared, not interpreted: a library that is handed untagged ones may fall back to
+//! PKCS#1 v1.5.
 
-use der::{AnyRef, Sequence};
-use spki::{AlgorithmIdentifier, AlgorithmIdentifierRef};
+use crate::{
+    MalformedToken, OaepHash, Profile, Rule, encode, oid, profile::OaepForm, read::Element,
+};
 
-use crate::{OaepHash, Rule, encode, oid};
-
-/// The explicit tags are what tells these parameters from those printed in TR-34's samples. A
-/// library that is handed untagged ones may fall back to PKCS#1 v1.5, so they are refused here.
-/// The third field is not declared: its only allowed value is the default, which DER leaves out.
-#[derive(Sequence)]
-struct Parameters<'a> {
-    #[asn1(context_specific = "0", tag_mode = "EXPLICIT", optional = "true")]
-    hash: Option<AlgorithmIdentifierRef<'a>>,
-    #[asn1(context_specific = "1", tag_mode = "EXPLICIT", optional = "true")]
-    mask: Option<AlgorithmIdentifier<AlgorithmIdentifierRef<'a>>>,
-}
+const NOT_OF_PROFILE: Rule = Rule::Algorithm {
+    field: "keyEncryptionAlgorithm",
+};
 
 /// `AlgorithmIdentifier` of RSAES-OAEP with this hash, in MGF1 as well, and the empty label.
 ///
-/// As in the published samples the hash has a NULL and the hash of MGF1 has not.
-pub(crate) fn algorithm(hash: OaepHash) -> Vec<u8> {
-    let parameters = match hash {
-        OaepHash::Sha1 => encode::sequence(&[]),
-        OaepHash::Sha256 => {
-            let hash = encode::algorithm(oid::SHA_256, encode::NULL);
-            let mask = encode::algorithm(oid::MGF1, &encode::algorithm(oid::SHA_256, &[]));
-            encode::sequence(&[
-                &encode::element(encode::CONTEXT_0, &[&hash]),
-                &encode::element(encode::CONTEXT_1, &[&mask]),
-            ])
-        }
-    };
-    encode::algorithm(oid::RSAES_OAEP, &parameters)
+/// # Errors
+/// The profile has no form for this hash.
+pub(crate) fn algorithm(profile: Profile, hash: OaepHash) -> Result<Vec<u8>, Rule> {
+    forms(profile, hash)
+        .into_iter()
+        .next()
+        .ok_or(NOT_OF_PROFILE)
 }
 
 /// The hash that both the label and MGF1 use.
-pub(crate) fn parse(algorithm: AlgorithmIdentifierRef<'_>) -> Result<OaepHash, Rule> {
-    let refused = Rule::Algorithm {
-        field: "keyEncryptionAlgorithm",
-    };
-    let (oid::RSAES_OAEP, Some(parameters)) = (algorithm.oid, algorithm.parameters) else {
-        return Err(refused);
-    };
-    let Ok(parameters) = parameters.decode_as::<Parameters<'_>>() else {
-        return Err(refused);
-    };
-    match (parameters.hash, parameters.mask) {
-        (None, None) => Ok(OaepHash::Sha1),
-        (Some(hash), Some(mask))
-            if is_sha256(hash)
-                && mask.oid == oid::MGF1
-                && mask.parameters.is_some_and(is_sha256) =>
-        {
-            Ok(OaepHash::Sha256)
-        }
-        _ => Err(refused),
-    }
+pub(crate) fn read(profile: Profile, algorithm: Element<'_>) -> Result<OaepHash, MalformedToken> {
+    OaepHash::ALL
+        .into_iter()
+        .find(|hash| {
+            let mut forms = forms(profile, *hash).into_iter();
+            forms.any(|form| form == algorithm.whole())
+        })
+        .ok_or_else(|| algorithm.refused(NOT_OF_PROFILE))
 }
 
-/// RFC 4055 2.1: absent parameters and NULL are both legal and mean the same.
-fn is_sha256(algorithm: AlgorithmIdentifierRef<'_>) -> bool {
-    algorithm.oid == oid::SHA_256 && algorithm.parameters.is_none_or(AnyRef::is_null)
+/// The ways of writing it. The first is what is written.
+fn forms(profile: Profile, hash: OaepHash) -> Vec<Vec<u8>> {
+    let parameters = match (profile.layout().oaep, hash) {
+        // Every parameter is the default then, and DER leaves it out.
+        (OaepForm::Tagged | OaepForm::TaggedWithNull, OaepHash::Sha1) => {
+            vec![encode::sequence(&[])]
+        }
+        // RFC 4055 2.1: absent parameters and NULL are both legal and mean the same.
+        (OaepForm::Tagged, OaepHash::Sha256) => vec![
+            tagged(encode::NULL, &[]),
+            tagged(encode::NULL, encode::NULL),
+            tagged(&[], &[]),
+            tagged(&[], encode::NULL),
+        ],
+        (OaepForm::TaggedWithNull, OaepHash::Sha256) => vec![tagged(encode::NULL, encode::NULL)],
+        (OaepForm::Untagged, OaepHash::Sha256) => vec![encode::sequence(&[
+            &sha256(encode::NULL),
+            &mgf1(&[]),
+            &encode::algorithm(oid::P_SPECIFIED, &encode::octet_string(&[])),
+        ])],
+        (OaepForm::Untagged, OaepHash::Sha1) => Vec::new(),
+    };
+    let with_oid = |parameters: Vec<u8>| encode::algorithm(oid::RSAES_OAEP, &parameters);
+    parameters.into_iter().map(with_oid).collect()
+}
+
+/// Under explicit tags, with these parameters of SHA-256 for the label and in MGF1.
+fn tagged(label: &[u8], mask: &[u8]) -> Vec<u8> {
+    encode::sequence(&[
+        &encode::element(encode::CONTEXT_0, &[&sha256(label)]),
+        &encode::element(encode::CONTEXT_1, &[&mgf1(mask)]),
+    ])
+}
+
+fn sha256(parameters: &[u8]) -> Vec<u8> {
+    encode::algorithm(oid::SHA_256, parameters)
+}
+
+fn mgf1(hash_parameters: &[u8]) -> Vec<u8> {
+    encode::algorithm(oid::MGF1, &sha256(hash_parameters))
 }

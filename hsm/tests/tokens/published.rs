@@ -10,7 +10,7 @@ use hsm::{ExpectedKeyBlock, InProcessMemoryConsent};
 use hsm_modules::{NSS, SOFTHSM};
 use tr34::{
     ContentCipher, EnvelopedKeyBlock, IssuerAndSerial, Kbh, KeyBlock, KeyBlockFrame, KeyKind,
-    OaepHash,
+    OaepHash, Profile,
 };
 
 use crate::{common::new_token, software, terminal::terminal};
@@ -62,12 +62,14 @@ fn the_key_block_under_tdea_opens_to_the_printed_one() {
         if place.module().can.opening.is_empty() {
             return;
         }
-        let kn = KeyBlock::parse(&printed).unwrap().expose_clear();
+        let kn = KeyBlock::parse(Profile::X9_2019, &printed)
+            .unwrap()
+            .expose_clear();
         let header = Kbh::parse(b"A0256K0TB00E0000").unwrap();
         let open_as = |kdh: &str| {
             let expected = ExpectedKeyBlock {
                 kind: KeyKind::Tdea2,
-                frame: KeyBlockFrame::new(&id(kdh), &header, kn.len()),
+                frame: KeyBlockFrame::new(Profile::X9_2019, &id(kdh), &header, kn.len()),
             };
             token.open_inside(&key, &envelope, &[expected])
         };

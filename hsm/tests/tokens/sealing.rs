@@ -4,7 +4,7 @@ use cryptoki::object::{Attribute, KeyType};
 use hsm::{HsmError, KeyName, KeyPairKind, KeyRole, SealRequest, SecretKey, Token};
 use hsm_modules::{KRYOPTIC, KRYOPTIC_UNFIT, NSS, SOFTHSM};
 use pki::PublicKey;
-use tr34::{ContentCipher, IssuerAndSerial, Kbh, KeyBlockFrame, KeyKind, OaepHash};
+use tr34::{ContentCipher, IssuerAndSerial, Kbh, KeyBlockFrame, KeyKind, OaepHash, Profile};
 
 use crate::{
     common::{as_held, kinds, new_token, on_every_module, sealable_kinds},
@@ -29,7 +29,7 @@ pub(crate) fn header_of(kind: KeyKind) -> Kbh {
 
 pub(crate) fn frame_with_serial(kind: KeyKind, serial_len: usize) -> KeyBlockFrame {
     let kdh = IssuerAndSerial::new(&ISSUER, &vec![0x11; serial_len]).unwrap();
-    KeyBlockFrame::new(&kdh, &header_of(kind), kind.key_len())
+    KeyBlockFrame::new(Profile::X9_2019, &kdh, &header_of(kind), kind.key_len())
 }
 
 /// A frame in which the key is aligned.

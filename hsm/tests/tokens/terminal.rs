@@ -7,7 +7,7 @@ use hsm::{
 use hsm_modules::{KRYOPTIC, KRYOPTIC_BARE, NSS, TestModule};
 use tr34::{
     ContentCipher, ContentEncryption, EnvelopedKeyBlock, IssuerAndSerial, KeyBlock, KeyBlockFrame,
-    KeyKind, OaepHash,
+    KeyKind, OaepHash, Profile,
 };
 
 use crate::{
@@ -97,7 +97,7 @@ fn what_is_sealed_for_a_terminal_it_opens() {
             [frame.prefix(), &kn, frame.suffix()].concat()
         );
         assert_eq!(
-            KeyBlock::parse(block.expose_clear())
+            KeyBlock::parse(Profile::X9_2019, block.expose_clear())
                 .unwrap()
                 .expose_clear(),
             kn
@@ -232,7 +232,7 @@ fn a_flipped_bit_inside_opens_to_another_block() {
             .open_in_process_memory(&key, &envelope, consent())
             .unwrap();
         assert_ne!(block.expose_clear(), [1; 40]);
-        KeyBlock::parse(block.expose_clear()).unwrap_err();
+        KeyBlock::parse(Profile::X9_2019, block.expose_clear()).unwrap_err();
     });
 }
 
@@ -552,7 +552,7 @@ fn a_key_block_that_is_another_does_not_open_inside() {
             let len = frame.prefix()[2 + 3 + 2 + ISSUER.len() + 1];
             let other = vec![0x12; usize::from(len)];
             let kdh = IssuerAndSerial::new(&ISSUER, &other).unwrap();
-            KeyBlockFrame::new(&kdh, &header_of(kind), kind.key_len())
+            KeyBlockFrame::new(Profile::X9_2019, &kdh, &header_of(kind), kind.key_len())
         };
         assert_eq!(other_frame.prefix().len(), frame.prefix().len());
         for (what, expected) in [
@@ -591,7 +591,7 @@ fn a_key_block_under_tdea_opens_in_process_memory_or_does_not_open() {
             |envelope: &EnvelopedKeyBlock| token.open_in_process_memory(&key, envelope, consent());
         if place.module().can.tdea {
             let block = open(&envelope).unwrap();
-            let block = KeyBlock::parse(block.expose_clear()).unwrap();
+            let block = KeyBlock::parse(Profile::X9_2019, block.expose_clear()).unwrap();
             assert_eq!(block.expose_clear(), kn, "parity as it came");
         }
 

@@ -1,7 +1,7 @@
 //! Serial numbers, and the length that puts Kn on a block boundary.
 
 use pki::{SerialError, SerialNumber, aligned_serial_length};
-use tr34::key_offset;
+use tr34::{Profile, key_offset};
 
 use crate::common::{name, serial};
 
@@ -24,7 +24,8 @@ fn the_smallest_length_on_a_block_boundary_is_chosen() {
         ] {
             let fits = |serial_len: usize| {
                 lengths.iter().all(|len| {
-                    key_offset(issuer_len, serial_len, *len, header).is_multiple_of(block)
+                    key_offset(Profile::X9_2019, issuer_len, serial_len, *len, header)
+                        .is_multiple_of(block)
                 })
             };
             let expected = (8..=20).find(|len| fits(*len));

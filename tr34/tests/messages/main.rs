@@ -1,10 +1,6 @@
-//! The messages, each in its good form and in every bad one.
+//! The messages: what they are built from, and what they are read as.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a test fails by panicking"
-)]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
 mod credential_token;
@@ -14,4 +10,5 @@ mod kbh;
 mod key_block;
 mod key_token;
 mod openssl;
+mod profile;
 mod random_token;

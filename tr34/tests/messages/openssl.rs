@@ -5,7 +5,8 @@ use std::{fs, path::Path, process::Command};
 
 use der::{Any, Decode, Sequence, asn1::ObjectIdentifier};
 use tr34::{
-    ContentCipher, EnvelopedKeyBlock, KdhCredentialToken, KrdCredentialToken, OaepHash, RandomToken,
+    ContentCipher, EnvelopedKeyBlock, IssuerAndSerial, KdhCredentialToken, KrdCredentialToken,
+    OaepHash, RandomToken,
 };
 
 use crate::common::*;
@@ -37,8 +38,8 @@ fn write(folder: &Path, file: &str, bytes: &[u8]) -> String {
 #[test]
 fn openssl_reads_what_is_built() {
     let folder = tempfile::tempdir().unwrap();
-    let ct_krd = KrdCredentialToken::new(CERTIFICATE).unwrap().to_der();
-    let ct_kdh = KdhCredentialToken::new(CERTIFICATE, CRL).unwrap().to_der();
+    let ct_krd = KrdCredentialToken::new(CERTIFICATE).unwrap().to_der(P);
+    let ct_kdh = KdhCredentialToken::new(CERTIFICATE, CRL).unwrap().to_der(P);
     for (file, der, words) in [
         ("ct-krd", &ct_krd, &["CN=Example KDH"][..]),
         (
@@ -48,7 +49,7 @@ fn openssl_reads_what_is_built() {
         ),
         (
             "kt-kdh",
-            &key_token(),
+            &good(Kind::TwoPassKey),
             &[
                 "version: 3",
                 "pkcs7-envelopedData",
@@ -76,7 +77,7 @@ fn openssl_reads_what_is_built() {
     }
     for (file, der) in [
         ("rt-krd", RandomToken::new(nonce()).to_der()),
-        ("enveloped", enveloped().to_der()),
+        ("enveloped", enveloped().to_der(P).unwrap()),
         ("identity", kdh().to_der()),
     ] {
         let path = write(folder.path(), file, &der);
@@ -103,6 +104,7 @@ fn what_openssl_envelopes_is_read() {
     if openssl(&to_pem).is_none() {
         return;
     }
+    let recipient = IssuerAndSerial::of_certificate(CERTIFICATE).unwrap();
     for (md, hash) in [("sha1", OaepHash::Sha1), ("sha256", OaepHash::Sha256)] {
         for (name, cipher) in [
             ("-aes-128-cbc", ContentCipher::Aes128Cbc),
@@ -130,8 +132,8 @@ fn what_openssl_envelopes_is_read() {
             ]);
             let info = ContentInfo::from_der(&fs::read(&written).unwrap()).unwrap();
             let der = der::Encode::to_der(&info.content).unwrap();
-            let enveloped = EnvelopedKeyBlock::parse(&der).unwrap();
-            assert_eq!(enveloped.recipient(), &kdh());
+            let enveloped = EnvelopedKeyBlock::parse(P, &der).unwrap();
+            assert_eq!(enveloped.recipient(), &recipient);
             assert_eq!(enveloped.oaep_hash(), hash);
             assert_eq!(enveloped.cipher(), cipher);
             assert_eq!(enveloped.encrypted_key().len(), 256);

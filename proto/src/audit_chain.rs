@@ -75,6 +75,11 @@ impl Default for ChainVerifier {
 }
 
 impl ChainVerifier {
+    /// In the middle of the trail, behind a record with this hash.
+    pub const fn behind(sequence: u64, head: [u8; 32]) -> Self {
+        Self { sequence, head }
+    }
+
     /// Checks the next record.
     ///
     /// # Errors

@@ -9,7 +9,7 @@ mod receipt;
 
 pub use audit_chain::{BrokenChain, ChainVerifier, FIRST_PREVIOUS_HASH, audit_hash, to_hex};
 pub use reason::{Reason, ReasonedStatus};
-pub use receipt::RECEIPT_CONTEXT;
+pub use receipt::{BINDING_CONTEXT, RECEIPT_CONTEXT};
 
 /// Messages and services of the package `kdh.v1`.
 pub mod v1 {

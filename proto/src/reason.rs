@@ -55,13 +55,19 @@ reasons! {
     NotBound = "NOT_BOUND", FailedPrecondition;
     /// This device has used this nonce before.
     NonceReused = "NONCE_REUSED", FailedPrecondition;
-    /// The nonce is not 16 bytes long.
+    /// The nonce has not the length that the terminal's profile says: 16 bytes in the default one.
     NonceInvalid = "NONCE_INVALID", InvalidArgument;
     /// Nothing is assigned to this slot.
     NoKeyAssigned = "NO_KEY_ASSIGNED", NotFound;
+    /// No operator has ordered this of the device, or what is ordered cannot be done now.
+    NotOrdered = "NOT_ORDERED", FailedPrecondition;
+    /// Nothing is signed for the device by the authority over terminals.
+    NoAuthorityToken = "NO_AUTHORITY_TOKEN", NotFound;
+    /// This device got no token with the named digest.
+    TokenUnknown = "TOKEN_UNKNOWN", NotFound;
     /// The named delivery is not this device's, or not open any more.
     DeliveryUnknown = "DELIVERY_UNKNOWN", NotFound;
-    /// The receipt does not verify or does not fit the delivery.
+    /// The receipt does not verify or does not fit the delivery or the token.
     ReceiptInvalid = "RECEIPT_INVALID", InvalidArgument;
     /// The terminal loaded something else than what was sent.
     KcvMismatch = "KCV_MISMATCH", FailedPrecondition;
@@ -77,6 +83,8 @@ reasons! {
     StoreUnavailable = "STORE_UNAVAILABLE", Unavailable;
     /// The operator has no role that allows this.
     RoleMissing = "ROLE_MISSING", PermissionDenied;
+    /// It takes two operators, and this one has asked for it.
+    SameOperator = "SAME_OPERATOR", PermissionDenied;
     /// An administrative request is not acceptable as it stands; the message says why.
     RequestInvalid = "REQUEST_INVALID", InvalidArgument;
     /// The named device, key or delivery does not exist.

@@ -17,10 +17,12 @@ use crate::{
     enrolment::hash_code,
     error::refused,
     host::random,
+    mirror,
     names::{DeviceSerial, KeyAlias, Model, Slot, Why},
     state::{DeviceEvent, DeviceState},
     store::{
-        Actor, Assignment, AuditEntry, Delivery, Device, KEY_REGISTERED, Purpose, StoredKey, Tx,
+        Actor, Assignment, AuditEntry, BindingOrder, Delivery, Device, KEY_REGISTERED, Purpose,
+        StoredKey, Tx,
     },
 };
 
@@ -41,7 +43,12 @@ pub(crate) struct Operator {
 }
 
 impl Operator {
-    fn actor(&self) -> Actor {
+    /// The common name in the certificate.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(crate) fn actor(&self) -> Actor {
         Actor::Operator(self.name.clone())
     }
 }
@@ -69,7 +76,11 @@ pub(crate) async fn authenticate(
         Some(listed) if allowed.iter().any(|role| listed.roles.contains(role)) => {
             return Ok(operator);
         }
-        Some(_) => format!("{} has no role for {call}", operator.name),
+        Some(_) => {
+            let allowed: Vec<_> = allowed.iter().map(|role| role.as_str()).collect();
+            let needed = allowed.join(" or ");
+            format!("{}: {call} takes the role {needed}", operator.name)
+        }
         None => format!(
             "this certificate of {}, serial number {}, is not in the host's configuration",
             operator.name,
@@ -128,7 +139,11 @@ fn unknown_device(serial: &DeviceSerial) -> HostError {
     refused(Reason::NotFound, format!("there is no device {serial}"))
 }
 
-async fn require_device(tx: &mut Tx, serial: &DeviceSerial) -> Result<Device, HostError> {
+/// A device that an operator names.
+pub(crate) async fn require_device(
+    tx: &mut Tx,
+    serial: &DeviceSerial,
+) -> Result<Device, HostError> {
     tx.device(serial)
         .await?
         .ok_or_else(|| unknown_device(serial))
@@ -193,6 +208,7 @@ pub(crate) struct DeviceDetails {
     pub(crate) device: Device,
     pub(crate) certificate: Option<Certificate>,
     pub(crate) assignments: Vec<Assignment>,
+    pub(crate) order: Option<BindingOrder>,
 }
 
 /// Shows a device.
@@ -207,6 +223,7 @@ pub(crate) async fn show_device(host: &Host, serial: &str) -> Result<DeviceDetai
             .map(|stored| stored.certificate())
             .transpose()?,
         assignments: tx.assignments(&serial).await?,
+        order: tx.open_order(&serial).await?,
     })
 }
 
@@ -241,7 +258,12 @@ pub(crate) async fn move_device(
             DeviceEvent::Suspended => "device.suspended",
             DeviceEvent::Resumed => "device.resumed",
             DeviceEvent::Revoked => "device.revoked",
-            DeviceEvent::Enrolled | DeviceEvent::Bound | DeviceEvent::WrongKcv => "device.moved",
+            DeviceEvent::Enrolled
+            | DeviceEvent::Bound
+            | DeviceEvent::WrongKcv
+            | DeviceEvent::Unbound
+            | DeviceEvent::Rebound
+            | DeviceEvent::StillBound => "device.moved",
         },
         device: Some(&serial),
         outcome: "ok",
@@ -252,6 +274,9 @@ pub(crate) async fn move_device(
         }),
     })
     .await?;
+    if event == DeviceEvent::Revoked {
+        mirror::record_retirement(host, &mut tx, &device).await?;
+    }
     let device = require_device(&mut tx, &serial).await?;
     tx.commit().await?;
     Ok(device)

@@ -4,24 +4,29 @@
 use std::sync::Arc;
 
 use kdh_proto::Reason;
-use pki::{Certificate, CredentialError, Role, VerifiedCredential, verify_credential};
+use pki::{Certificate, CredentialError, Role, VerifiedCredential, VerifiedCrl, verify_credential};
 use serde_json::json;
-use tr34::{KdhCredentialToken, KrdCredentialToken};
+use tr34::{IssuerAndSerial, KdhCredentialToken, KrdCredentialToken, Profile};
 
 use crate::{
     Host, HostError,
+    administration::require_device,
     credentials::Candidate,
     error::refused,
+    kdh::Kdh,
+    mirror,
     names::DeviceSerial,
-    state::{DeviceEvent, DeviceState},
-    store::{Actor, AuditEntry, Purpose, Standing, StoreError, StoredCertificate},
+    state::DeviceState,
+    store::{Actor, AuditEntry, Device, Purpose, Standing, StoreError, StoredCertificate},
 };
 
-/// A device that proved its identity by TLS, with a certificate that is good now.
+/// A device whose TLS certificate is good now: it has proved its identity by it, or an operator has named it.
 #[derive(Debug)]
 pub(crate) struct AuthenticatedDevice {
     serial: DeviceSerial,
     credential: Arc<VerifiedCredential>,
+    /// In which its tokens are written, both ways.
+    profile: Profile,
     /// As the registry had it when the device was identified.
     encryption: Option<StoredCertificate>,
 }
@@ -29,6 +34,11 @@ pub(crate) struct AuthenticatedDevice {
 impl AuthenticatedDevice {
     pub(crate) const fn serial(&self) -> &DeviceSerial {
         &self.serial
+    }
+
+    /// In which form of TR-34 the device speaks.
+    pub(crate) const fn profile(&self) -> Profile {
+        self.profile
     }
 
     /// The credential whose key signs the device's receipts.
@@ -65,7 +75,36 @@ pub(crate) async fn authenticate(
     Ok(AuthenticatedDevice {
         serial,
         credential,
+        profile: host.config().profiles.of(&caller.model),
         encryption: caller.encryption,
+    })
+}
+
+/// A device that an operator names, as the registry has it: with certificates, good now, and not stopped.
+pub(crate) async fn of_registry(
+    host: &Host,
+    serial: &DeviceSerial,
+) -> Result<AuthenticatedDevice, HostError> {
+    let mut tx = host.store().read(host.now()).await?;
+    let device = require_device(&mut tx, serial).await?;
+    let authentication = tx
+        .current_certificate(serial, Purpose::Authentication)
+        .await?;
+    let encryption = tx.current_certificate(serial, Purpose::Encryption).await?;
+    drop(tx);
+    require_running(serial, device.state)?;
+    let none = || {
+        let cause = format!("{serial} has not enrolled");
+        refused(Reason::WrongState, cause)
+    };
+    let stored = authentication.ok_or_else(none)?;
+    let candidate = host.credentials().candidate(&stored.der, Role::KrdTls);
+    let candidate = candidate.map_err(|_| StoreError::Damaged("certificate"))?;
+    Ok(AuthenticatedDevice {
+        serial: serial.clone(),
+        credential: verify_current(host, &stored, candidate).await?,
+        profile: host.config().profiles.of(&device.model),
+        encryption,
     })
 }
 
@@ -144,7 +183,11 @@ pub(crate) fn require_current(
 /// A device's state must not be one that stops it.
 pub(crate) fn require_running(serial: &DeviceSerial, state: DeviceState) -> Result<(), HostError> {
     let reason = match state {
-        DeviceState::Registered | DeviceState::Enrolled | DeviceState::Bound => return Ok(()),
+        DeviceState::Registered
+        | DeviceState::Enrolled
+        | DeviceState::Bound
+        | DeviceState::Unbound
+        | DeviceState::Rebound => return Ok(()),
         DeviceState::Quarantined => Reason::DeviceQuarantined,
         DeviceState::Suspended => Reason::DeviceSuspended,
         DeviceState::Revoked => Reason::DeviceRevoked,
@@ -157,9 +200,41 @@ pub(crate) fn require_bound(
     serial: &DeviceSerial,
     standing: Option<Standing>,
 ) -> Result<Standing, HostError> {
+    require_state(serial, standing, &[DeviceState::Bound])
+}
+
+/// A device must not be stopped, and must be bound to this host, or have been told to let go: whether it
+/// did is not known.
+pub(crate) fn require_maybe_bound(
+    serial: &DeviceSerial,
+    standing: Option<Standing>,
+) -> Result<Standing, HostError> {
+    use DeviceState::{Bound, Rebound, Unbound};
+    require_state(serial, standing, &[Bound, Unbound, Rebound])
+}
+
+/// The KDH of this host to which a device is bound.
+pub(crate) fn kdh_of<'h>(
+    host: &'h Host,
+    serial: &DeviceSerial,
+    standing: &Standing,
+) -> Result<&'h Kdh, HostError> {
+    let kdhs = host.keys().kdhs();
+    let kdh = standing.bound_kdh.as_ref().and_then(|id| kdhs.find(id));
+    kdh.ok_or_else(|| {
+        let cause = format!("{serial} is bound to a KDH that this host is not configured for");
+        refused(Reason::NotBound, cause)
+    })
+}
+
+fn require_state(
+    serial: &DeviceSerial,
+    standing: Option<Standing>,
+    allowed: &[DeviceState],
+) -> Result<Standing, HostError> {
     let standing = standing.ok_or_else(|| refused(Reason::CredentialRejected, "unknown device"))?;
     require_running(serial, standing.state)?;
-    if standing.state == DeviceState::Bound {
+    if allowed.contains(&standing.state) {
         return Ok(standing);
     }
     Err(refused(
@@ -185,24 +260,30 @@ pub(crate) async fn bind(
         outcome: "ok",
         detail: json!({}),
     };
+    let mut before = None;
     match &outcome {
-        Ok((credential, _)) => {
+        Ok(exchanged) => {
             let stored = tx
                 .device(serial)
                 .await?
                 .ok_or_else(|| HostError::Internal("the device is gone".to_owned()))?;
-            // Stopped by an operator since it was looked at: the next check says so properly.
-            let state = stored.state.after(DeviceEvent::Bound, stored.state_before);
-            let Some(state) = state else {
-                require_running(serial, stored.state)?;
-                return Err(refused(
-                    Reason::NotBound,
-                    "the device's state does not allow it",
-                ));
+            // It may have been stopped by an operator since it was looked at, or have enrolled anew.
+            require_running(serial, stored.state)?;
+            let standing = tx.standing(serial, None).await?;
+            let standing =
+                standing.ok_or_else(|| HostError::Internal("the device is gone".to_owned()))?;
+            require_current(&standing, device, &exchanged.credential)?;
+            let mut detail = if binds(&stored, &exchanged.kdh) {
+                mirror::bind(&mut tx, &stored, &exchanged.kdh).await?
+            } else {
+                entry.action = "device.credential-given";
+                json!({})
             };
-            tx.set_device_state(&stored, state).await?;
-            let certificate = credential.certificate().serial().to_string();
-            entry.detail = json!({"certificate": certificate});
+            let certificate = exchanged.credential.certificate();
+            detail["certificate"] = certificate.serial().to_string().into();
+            detail["kdh"] = hex::encode_upper(exchanged.kdh.serial_bytes()).into();
+            entry.detail = detail;
+            before = Some(stored);
         }
         Err(error) => {
             entry.action = "device.bind";
@@ -210,16 +291,59 @@ pub(crate) async fn bind(
         }
     }
     tx.record(entry).await?;
+    if let Some(before) = before {
+        mirror::record_retirement(host, &mut tx, &before).await?;
+    }
     tx.commit().await?;
-    outcome.map(|(_, ct_kdh)| ct_kdh)
+    outcome.map(|exchanged| exchanged.ct_kdh)
+}
+
+/// The credentials of both sides.
+struct Exchanged {
+    /// The terminal's.
+    credential: VerifiedCredential,
+    kdh: IssuerAndSerial,
+    ct_kdh: Vec<u8>,
+}
+
+/// A KDH, and the list of its CA that goes with its credential.
+struct Given<'h> {
+    kdh: &'h Kdh,
+    crl: Arc<VerifiedCrl>,
+}
+
+/// The KDH whose credential a device is given: its own as long as that is good, since it takes no other by
+/// this way and is handed over with a rebind token. The present one otherwise, at least for the list.
+async fn kdh_to_give<'h>(host: &'h Host, serial: &DeviceSerial) -> Result<Given<'h>, HostError> {
+    let kdhs = host.keys().kdhs();
+    let stored = host.store().read(host.now()).await?.device(serial).await?;
+    let bound = stored.and_then(|device| kdhs.find(device.bound_kdh.as_ref()?));
+    if let Some(kdh) = bound {
+        match host.crl_ca_kdh(kdh).await {
+            Ok(crl) => return Ok(Given { kdh, crl }),
+            // It was revoked, or has expired.
+            Err(HostError::Refused { cause, .. }) => tracing::info!(%serial, cause, "lost KDH"),
+            Err(error) => return Err(error),
+        }
+    }
+    let kdh = &kdhs.present;
+    let crl = host.crl_ca_kdh(kdh).await?;
+    Ok(Given { kdh, crl })
+}
+
+/// Whether a device that is given the credential of this KDH is bound to it then. One that is bound to
+/// another one takes nothing but the list.
+fn binds(device: &Device, kdh: &IssuerAndSerial) -> bool {
+    device.state != DeviceState::Bound || device.bound_kdh.as_ref() == Some(kdh)
 }
 
 async fn exchange(
     host: &Host,
     device: &AuthenticatedDevice,
     ct_krd: &[u8],
-) -> Result<(VerifiedCredential, Vec<u8>), HostError> {
-    let token = KrdCredentialToken::parse(ct_krd)
+) -> Result<Exchanged, HostError> {
+    let profile = device.profile();
+    let token = KrdCredentialToken::parse(profile, ct_krd)
         .map_err(|error| refused(Reason::TokenMalformed, error))?;
     let rejected = |cause: String| refused(Reason::CredentialRejected, cause);
     let certificate =
@@ -249,9 +373,12 @@ async fn exchange(
     if !stored.current {
         return Err(rejected("the certificate was superseded".to_owned()));
     }
-    let crl = host.crl_ca_kdh().await?;
-    let kdh = &host.config().certificates.kdh;
-    let ct_kdh = KdhCredentialToken::new(kdh.der(), crl.crl().der())
+    let Given { kdh, crl } = kdh_to_give(host, device.serial()).await?;
+    let ct_kdh = KdhCredentialToken::new(kdh.certificate.der(), crl.crl().der())
         .map_err(|error| HostError::Internal(error.to_string()))?;
-    Ok((credential, ct_kdh.to_der()))
+    Ok(Exchanged {
+        credential,
+        kdh: kdh.id.clone(),
+        ct_kdh: ct_kdh.to_der(profile),
+    })
 }

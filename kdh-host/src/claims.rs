@@ -12,9 +12,9 @@ use std::{
 use serde_json::json;
 
 use crate::{
-    Host, HostError,
+    Host, HostError, authority,
     names::DeviceSerial,
-    store::{Actor, AuditEntry, Delivery, Tx},
+    store::{Actor, AuditEntry, AuthorityRequest, BindingToken, Delivery, Tx},
 };
 
 /// The claims that calls are working on.
@@ -58,6 +58,8 @@ impl Drop for Working {
 struct Leftovers {
     enrolments: Vec<(DeviceSerial, String)>,
     deliveries: Vec<Delivery>,
+    binding_tokens: Vec<BindingToken>,
+    approvals: Vec<AuthorityRequest>,
 }
 
 impl Leftovers {
@@ -66,14 +68,23 @@ impl Leftovers {
         enrolments.retain(|(_, claim)| !host.under_way().contains(claim));
         let mut deliveries = tx.unfinished_deliveries().await?;
         deliveries.retain(|delivery| !host.under_way().contains(&delivery.id));
+        let mut binding_tokens = tx.unfinished_binding_tokens().await?;
+        binding_tokens.retain(|token| !host.under_way().contains(&token.id));
+        let mut approvals = tx.unfinished_approvals().await?;
+        approvals.retain(|request| !host.under_way().contains(&request.id));
         Ok(Self {
             enrolments,
             deliveries,
+            binding_tokens,
+            approvals,
         })
     }
 
     const fn is_empty(&self) -> bool {
-        self.enrolments.is_empty() && self.deliveries.is_empty()
+        self.enrolments.is_empty()
+            && self.deliveries.is_empty()
+            && self.binding_tokens.is_empty()
+            && self.approvals.is_empty()
     }
 }
 
@@ -104,6 +115,25 @@ pub(crate) async fn give_back_leftovers(host: &Host) -> Result<(), HostError> {
             }),
         })
         .await?;
+    }
+    for token in &leftovers.binding_tokens {
+        let nonce = token.nonce.as_deref().unwrap_or_default();
+        tx.abandon_binding_token(&token.device, &token.id, nonce)
+            .await?;
+        tx.record(AuditEntry {
+            actor: &Actor::Host,
+            action: "binding.abandoned",
+            device: Some(&token.device),
+            outcome: "ok",
+            detail: json!({
+                "token": token.id,
+                "why": "the call ended before the token was recorded",
+            }),
+        })
+        .await?;
+    }
+    for request in &leftovers.approvals {
+        authority::release(&mut tx, request, "ok").await?;
     }
     Ok(tx.commit().await?)
 }

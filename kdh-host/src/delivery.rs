@@ -1,34 +1,30 @@
 //! From a nonce to a key token, and from a receipt to a confirmed key.
 
-use std::sync::Arc;
-
 use hsm::{Kcv, KcvMethod};
 use kdh_proto::{
-    RECEIPT_CONTEXT, Reason,
+    Reason,
     v1::{KeyCheckValue, Receipt, ReceiptStatement, key_check_value::Method},
 };
 use pki::{PublicKeyKind, VerifiedCredential};
-use prost::Message as _;
-use serde_json::json;
-use sha2::{Digest, Sha256};
-use tr34::{KrdNonce, RandomToken, Rule};
+use serde_json::{Value, json};
+use time::OffsetDateTime;
+use tr34::{Freshness, IssuerAndSerial, Kbh, KrdNonce};
 
 use crate::{
     Host, HostError,
+    administration::Operator,
     binding::{self, AuthenticatedDevice},
-    claims::Working,
     config::{KeyStrength, RSA_BITS_FOR_AES_128},
     error::refused,
-    host::random,
     keys::TokenOrder,
     names::{DeviceSerial, Slot},
+    orders,
+    receipt::SignedStatement,
     stages::Laps,
-    state::{DeliveryState, DeviceEvent},
+    state::{DeliveryState, DeviceEvent, DeviceState, EndOfBinding},
     store::{Actor, Assignment, AuditEntry, Delivery, NewDelivery, Standing, StoreError, Tx},
+    transport::{self, Asked, Claim, Steps, Transport, record_refusal},
 };
-
-/// Bytes of randomness in a delivery's id.
-const ID_LEN: usize = 16;
 
 /// What a terminal gets for its nonce.
 #[derive(Debug)]
@@ -36,45 +32,41 @@ pub(crate) struct Issued {
     pub(crate) kt_kdh: Vec<u8>,
     pub(crate) delivery_id: String,
     pub(crate) version: u32,
+    pub(crate) header: Kbh,
     pub(crate) kcv: Kcv,
+    pub(crate) expires_at: OffsetDateTime,
 }
 
-/// A nonce that is this device's alone, and the delivery that was recorded with it. Ends in
-/// [`deliver`] or [`abandon`].
-struct Prepared {
-    _working: Working,
-    id: String,
-    nonce: KrdNonce,
-    slot: Slot,
-    assignment: Assignment,
-    expires_at: time::OffsetDateTime,
+/// What a terminal finds when it asks what to do.
+#[derive(Debug)]
+pub(crate) struct ToDo {
+    pub(crate) assignments: Vec<Assignment>,
+    /// What the device shall ask for before anything else.
+    pub(crate) order: Option<EndOfBinding>,
 }
 
-impl Prepared {
-    fn as_new<'a>(&'a self, device: &'a DeviceSerial) -> NewDelivery<'a> {
-        NewDelivery {
-            id: &self.id,
-            device,
-            slot: &self.slot,
-            version: self.assignment.version,
-            key: &self.assignment.key.name,
-            nonce: &self.nonce,
-            expires_at: self.expires_at,
-        }
-    }
-}
-
-/// What the device shall hold. What was meant for another key than its present one is left out.
-pub(crate) async fn assignments(
-    host: &Host,
-    device: &AuthenticatedDevice,
-) -> Result<Vec<Assignment>, HostError> {
+/// What the device shall hold, and what is ordered of it. What was meant for another key than its present
+/// one is left out. A device that may have obeyed an order already is told of the order alone, as long as it
+/// has not acknowledged it: the token may not have arrived.
+pub(crate) async fn to_do(host: &Host, device: &AuthenticatedDevice) -> Result<ToDo, HostError> {
+    let serial = device.serial();
     let mut tx = host.store().read(host.now()).await?;
-    let standing = tx.standing(device.serial(), None).await?;
-    let standing = binding::require_bound(device.serial(), standing)?;
-    let mut assignments = standing.assignments;
-    assignments.retain(|assignment| assignment.meant_for_present_key);
-    Ok(assignments)
+    let standing = tx.standing(serial, None).await?;
+    let order = match &standing {
+        Some(standing) => orders::open_order(host, &mut tx, serial, standing).await?,
+        None => None,
+    };
+    let order = order.map(|order| order.change.kind());
+    let mut standing = if order.is_some() {
+        binding::require_maybe_bound(serial, standing)?
+    } else {
+        binding::require_bound(serial, standing)?
+    };
+    let bound = standing.state == DeviceState::Bound;
+    let mut assignments = std::mem::take(&mut standing.assignments);
+    assignments.retain(|assignment| bound && assignment.meant_for_present_key);
+    let order = order.or_else(|| orders::standing_order(host, &standing));
+    Ok(ToDo { assignments, order })
 }
 
 /// Exchanges a random-number token for a key token.
@@ -85,100 +77,232 @@ pub(crate) async fn request_key(
     rt_krd: &[u8],
     mut laps: Laps,
 ) -> Result<Issued, HostError> {
-    let serial = device.serial();
-    let prepared = match prepare(host, device, slot, rt_krd, &mut laps).await {
-        Ok(prepared) => prepared,
-        Err(error) => {
-            audit_refusal(host, serial, "delivery.request", &error).await?;
-            return Err(error);
-        }
-    };
-    let (prepared, credential) = prepared;
-    match deliver(host, device, &prepared, &credential, &mut laps).await {
-        Ok(kt_kdh) => {
-            host.stages().add(&laps);
-            Ok(Issued {
-                kt_kdh,
-                delivery_id: prepared.id,
-                version: prepared.assignment.version,
-                kcv: prepared.assignment.key.kcv,
-            })
-        }
-        Err(error) => {
-            abandon(host, serial, &prepared, &error).await?;
-            Err(error)
-        }
-    }
+    let issued = deliver(host, device, Asked::ByDevice(rt_krd), slot, &mut laps).await?;
+    host.stages().add(&laps);
+    Ok(issued)
 }
 
-/// All checks again, then the guard: the nonce and the intent are in the database, or nothing is.
-async fn prepare(
+/// Makes a key token that nobody asked for, to be brought to the device. The time in it is later than in
+/// every one before, and the device takes no other.
+pub(crate) async fn make_one_pass(
+    host: &Host,
+    operator: &Operator,
+    serial: &str,
+    slot: &str,
+) -> Result<Issued, HostError> {
+    let serial = DeviceSerial::parse(serial)?;
+    let device = binding::of_registry(host, &serial).await?;
+    let asked = Asked::ByOperator(operator);
+    deliver(host, &device, asked, slot, &mut Laps::begin()).await
+}
+
+async fn deliver(
     host: &Host,
     device: &AuthenticatedDevice,
+    asked: Asked<'_>,
     slot: &str,
-    rt_krd: &[u8],
     laps: &mut Laps,
-) -> Result<(Prepared, Arc<VerifiedCredential>), HostError> {
-    let serial = device.serial();
-    let credential = binding::encryption_credential(host, device).await?;
-    laps.end("2 verify the credential");
-    let nonce = parse_nonce(rt_krd)?;
-    let slot = Slot::parse(slot).map_err(|_| nothing_assigned(serial))?;
-    let id = hex::encode(random::<ID_LEN>()?);
-    laps.end("3 parse");
-    let working = host.under_way().begin(id.clone());
-
-    let now = host.now();
-    let mut tx = host.store().write(now).await?;
-    let claim = tx.claim_nonce(serial, &slot, &nonce).await?;
-    let standing = binding::require_bound(serial, claim.standing)?;
-    let assignment = assignment(standing, serial)?;
-    require_strength(host, serial, &credential, &assignment)?;
-    if !claim.outcome {
-        return Err(refused(
-            Reason::NonceReused,
-            format!("{serial} has used this nonce before"),
-        ));
-    }
-    let prepared = Prepared {
-        _working: working,
-        id,
-        nonce,
-        slot,
-        assignment,
-        expires_at: now + host.config().delivery_lifetime,
-    };
-    tx.prepare_delivery(&prepared.as_new(serial))?;
-    tx.record(AuditEntry {
-        actor: &Actor::Device(serial.clone()),
-        action: "delivery.intent",
-        device: Some(serial),
-        outcome: "ok",
-        detail: json!({
-            "delivery": prepared.id,
-            "slot": prepared.slot.as_str(),
-            "version": prepared.assignment.version,
-            "key": prepared.assignment.key.name.as_str(),
-            "certificate": credential.certificate().serial().to_string(),
-        }),
+) -> Result<Issued, HostError> {
+    let transport = KeyTransport { slot };
+    let (claim, due, kt_kdh) = transport::carry(host, device, asked, &transport, laps).await?;
+    Ok(Issued {
+        kt_kdh,
+        delivery_id: claim.id,
+        version: due.assignment.version,
+        header: due.assignment.key.header,
+        kcv: due.assignment.key.kcv,
+        expires_at: due.expires_at,
     })
-    .await?;
-    laps.end("4 check and claim");
-    tx.commit().await?;
-    laps.end("5 commit the intent");
-    Ok((prepared, credential))
 }
 
-fn parse_nonce(rt_krd: &[u8]) -> Result<KrdNonce, HostError> {
-    RandomToken::parse(rt_krd)
-        .map(|token| token.nonce().clone())
-        .map_err(|error| {
-            let reason = match error.rule {
-                Rule::Length { .. } => Reason::NonceInvalid,
-                _ => Reason::TokenMalformed,
-            };
-            refused(reason, error)
-        })
+/// A signing time is at most this far ahead of the clock: whoever asks for tokens faster than one a second
+/// has to wait.
+const MAX_AHEAD: u64 = 60;
+
+/// What the device will know its token as fresh by, claimed for it alone.
+async fn claim_freshness(
+    host: &Host,
+    tx: &mut Tx,
+    claim: &Claim<'_>,
+    slot: &Slot,
+) -> Result<(Standing, Freshness), HostError> {
+    let serial = claim.serial();
+    if let Some(nonce) = claim.nonce() {
+        let tried = tx.claim_nonce(serial, Some(slot), nonce).await?;
+        let standing = binding::require_bound(serial, tried.standing)?;
+        transport::require_fresh(tried.outcome, serial)?;
+        return Ok((standing, Freshness::Nonce(nonce.clone())));
+    }
+    let standing = tx.standing(serial, Some(slot)).await?;
+    let standing = binding::require_bound(serial, standing)?;
+    let now = host.signing_time()?;
+    let time = tx.claim_signing_time(serial, now).await?;
+    if time.unix_seconds() > now.unix_seconds() + MAX_AHEAD {
+        let cause = format!(
+            "the last one-pass token for {serial} is from {time}, which this host's clock has not reached"
+        );
+        return Err(refused(Reason::WrongState, cause));
+    }
+    Ok((standing, Freshness::SigningTime(time)))
+}
+
+/// The transport of what a device shall hold in a slot.
+struct KeyTransport<'r> {
+    slot: &'r str,
+}
+
+/// A delivery that is on record.
+struct DueKey {
+    /// Who signs: the one to which the device is bound.
+    kdh: IssuerAndSerial,
+    freshness: Freshness,
+    slot: Slot,
+    assignment: Assignment,
+    expires_at: OffsetDateTime,
+}
+
+impl DueKey {
+    /// Of a token that nobody asked for.
+    fn signing_time(&self) -> Option<String> {
+        match &self.freshness {
+            Freshness::Nonce(_) => None,
+            Freshness::SigningTime(time) => Some(time.to_string()),
+        }
+    }
+
+    fn as_new<'a>(&'a self, claim: &'a Claim<'_>) -> NewDelivery<'a> {
+        NewDelivery {
+            id: &claim.id,
+            device: claim.serial(),
+            slot: &self.slot,
+            version: self.assignment.version,
+            key: &self.assignment.key.name,
+            freshness: &self.freshness,
+            expires_at: self.expires_at,
+        }
+    }
+}
+
+impl Transport for KeyTransport<'_> {
+    const STEPS: Steps = Steps {
+        request: "delivery.request",
+        intent: "delivery.intent",
+        issued: "delivery.issued",
+        withheld: "delivery.withheld",
+        abandoned: "delivery.abandoned",
+        id: "delivery",
+    };
+
+    type Due = DueKey;
+
+    async fn prepare(
+        &self,
+        host: &Host,
+        tx: &mut Tx,
+        claim: &Claim<'_>,
+    ) -> Result<(DueKey, Value), HostError> {
+        let serial = claim.serial();
+        let slot = Slot::parse(self.slot).map_err(|_| nothing_assigned(serial))?;
+        let (mut standing, freshness) = claim_freshness(host, tx, claim, &slot).await?;
+        let kdh = binding::kdh_of(host, serial, &standing)?.id.clone();
+        let assignment = assignment(&mut standing, serial)?;
+        require_strength(host, serial, &claim.credential, &assignment)?;
+        let lifetime = match freshness {
+            Freshness::Nonce(_) => host.config().delivery_lifetime,
+            Freshness::SigningTime(_) => host.config().one_pass_lifetime,
+        };
+        let due = DueKey {
+            kdh,
+            freshness,
+            slot,
+            assignment,
+            expires_at: host.now() + lifetime,
+        };
+        tx.prepare_delivery(&due.as_new(claim))?;
+        let detail = json!({
+            "delivery": claim.id,
+            "slot": due.slot.as_str(),
+            "version": due.assignment.version,
+            "key": due.assignment.key.name.as_str(),
+            "certificate": claim.credential.certificate().serial().to_string(),
+            "signing-time": due.signing_time(),
+        });
+        Ok((due, detail))
+    }
+
+    async fn make(
+        &self,
+        host: &Host,
+        claim: &Claim<'_>,
+        due: &DueKey,
+        laps: &mut Laps,
+    ) -> Result<Vec<u8>, HostError> {
+        let crl = host.crl_ca_kdh(host.keys().kdh(&due.kdh)?).await?;
+        let order = TokenOrder {
+            profile: claim.device.profile(),
+            kdh: due.kdh.clone(),
+            key: due.assignment.key.clone(),
+            freshness: due.freshness.clone(),
+            now: host.signing_time()?,
+            recipient: claim.credential.public_key().clone(),
+            recipient_id: claim.credential.id().clone(),
+            crl: crl.crl().der().to_vec(),
+        };
+        let made = host.keys().make_token(order).await?;
+        let in_hsm = [
+            ("7 queue for the HSM", made.queued),
+            ("8 seal in the HSM", made.sealing),
+            ("9 sign in the HSM", made.signing),
+        ];
+        laps.end_with("6 encode and hand over", &in_hsm);
+        Ok(made.kt_kdh)
+    }
+
+    async fn issue(
+        &self,
+        _: &Host,
+        tx: &mut Tx,
+        claim: &Claim<'_>,
+        due: &DueKey,
+        token_sha256: &[u8; 32],
+    ) -> Result<(Standing, Value), HostError> {
+        let serial = claim.serial();
+        let issue = tx.issue_delivery(&due.as_new(claim), token_sha256).await?;
+        let mut standing = binding::require_bound(serial, issue.standing)?;
+        if standing.bound_kdh.as_ref() != Some(&due.kdh) {
+            let cause = format!("{serial} has gone over to another KDH since the intent");
+            return Err(refused(Reason::NotBound, cause));
+        }
+        let assigned = assignment(&mut standing, serial)?;
+        if assigned.version != due.assignment.version {
+            return Err(refused(
+                Reason::NoKeyAssigned,
+                format!("{serial} has been assigned another key since the intent"),
+            ));
+        }
+        let detail = json!({
+            "delivery": claim.id,
+            "token-sha256": hex::encode(token_sha256),
+            "superseded": issue.outcome?,
+        });
+        Ok((standing, detail))
+    }
+
+    async fn withhold(&self, tx: &mut Tx, claim: &Claim<'_>, _: &DueKey) -> Result<(), HostError> {
+        let (issued, abandoned) = (DeliveryState::Issued, DeliveryState::Abandoned);
+        match tx.set_delivery_state(&claim.id, issued, abandoned).await {
+            // Superseded meanwhile: it counts no more either way.
+            Ok(()) | Err(StoreError::Damaged(_)) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn abandon(&self, tx: &mut Tx, claim: &Claim<'_>) -> Result<bool, HostError> {
+        let nonce = claim.nonce().map_or(&[][..], KrdNonce::as_bytes);
+        Ok(tx
+            .abandon_delivery(claim.serial(), &claim.id, nonce)
+            .await?)
+    }
 }
 
 fn nothing_assigned(serial: &DeviceSerial) -> HostError {
@@ -190,9 +314,9 @@ fn nothing_assigned(serial: &DeviceSerial) -> HostError {
 
 /// What the device shall hold in the slot that was asked for, if the operator who assigned it meant the encryption key that
 /// the device has now.
-fn assignment(standing: Standing, serial: &DeviceSerial) -> Result<Assignment, HostError> {
-    let mut assignments = standing.assignments.into_iter();
-    let assignment = assignments.next().ok_or_else(|| nothing_assigned(serial))?;
+fn assignment(standing: &mut Standing, serial: &DeviceSerial) -> Result<Assignment, HostError> {
+    let assignment = standing.assignments.pop();
+    let assignment = assignment.ok_or_else(|| nothing_assigned(serial))?;
     if assignment.meant_for_present_key {
         return Ok(assignment);
     }
@@ -233,158 +357,6 @@ fn require_strength(
     }
 }
 
-async fn make_token(
-    host: &Host,
-    prepared: &Prepared,
-    credential: &VerifiedCredential,
-    laps: &mut Laps,
-) -> Result<Vec<u8>, HostError> {
-    let crl = host.crl_ca_kdh().await?;
-    let order = TokenOrder {
-        key: prepared.assignment.key.clone(),
-        nonce: prepared.nonce.clone(),
-        recipient: credential.public_key().clone(),
-        recipient_id: credential.id().clone(),
-        crl: crl.crl().der().to_vec(),
-    };
-    let made = host.keys().make_token(order).await?;
-    let in_hsm = [
-        ("7 queue for the HSM", made.queued),
-        ("8 seal in the HSM", made.sealing),
-        ("9 sign in the HSM", made.signing),
-    ];
-    laps.end_with("6 encode and hand over", &in_hsm);
-    Ok(made.kt_kdh)
-}
-
-/// From a prepared delivery to a key token that is on record, and only then may leave.
-async fn deliver(
-    host: &Host,
-    device: &AuthenticatedDevice,
-    prepared: &Prepared,
-    credential: &VerifiedCredential,
-    laps: &mut Laps,
-) -> Result<Vec<u8>, HostError> {
-    let serial = device.serial();
-    let kt_kdh = make_token(host, prepared, credential, laps).await?;
-    let token_sha256: [u8; 32] = Sha256::digest(&kt_kdh).into();
-    // Whoever was stopped, listed or enrolled anew since the intent is never sent the token.
-    binding::recheck(host, device, credential).await?;
-    let mut tx = host.store().write(host.now()).await?;
-    let delivery = prepared.as_new(serial);
-    let issue = tx.issue_delivery(&delivery, &token_sha256).await?;
-    let standing = binding::require_bound(serial, issue.standing)?;
-    binding::require_current(&standing, device, credential)?;
-    let assigned = assignment(standing, serial)?;
-    if assigned.version != prepared.assignment.version {
-        return Err(refused(
-            Reason::NoKeyAssigned,
-            format!("{serial} has been assigned another key since the intent"),
-        ));
-    }
-    let superseded = issue.outcome?;
-    tx.record(AuditEntry {
-        actor: &Actor::Device(serial.clone()),
-        action: "delivery.issued",
-        device: Some(serial),
-        outcome: "ok",
-        detail: json!({
-            "delivery": prepared.id,
-            "token-sha256": hex::encode(token_sha256),
-            "superseded": superseded,
-        }),
-    })
-    .await?;
-    laps.end("A check again and record");
-    tx.commit().await?;
-    // The commit may have had to wait, and a revocation list may have come meanwhile.
-    if let Err(error) = binding::recheck(host, device, credential).await {
-        withhold(host, serial, prepared, &error).await?;
-        return Err(error);
-    }
-    laps.end("B commit the issue");
-    Ok(kt_kdh)
-}
-
-/// A token that is on record does not leave. Its nonce stays used.
-async fn withhold(
-    host: &Host,
-    serial: &DeviceSerial,
-    prepared: &Prepared,
-    error: &HostError,
-) -> Result<(), HostError> {
-    let mut tx = host.store().write(host.now()).await?;
-    let (issued, abandoned) = (DeliveryState::Issued, DeliveryState::Abandoned);
-    match tx.set_delivery_state(&prepared.id, issued, abandoned).await {
-        // Superseded meanwhile: it counts no more either way.
-        Ok(()) | Err(StoreError::Damaged(_)) => {}
-        Err(error) => return Err(error.into()),
-    }
-    tx.record(AuditEntry {
-        actor: &Actor::Host,
-        action: "delivery.withheld",
-        device: Some(serial),
-        outcome: error.reason().as_str(),
-        detail: json!({"delivery": prepared.id}),
-    })
-    .await?;
-    Ok(tx.commit().await?)
-}
-
-/// No token left: the nonce is given back, on the record. Should the database not answer, the claim is
-/// nobody's from here on, and is given back soon.
-async fn abandon(
-    host: &Host,
-    serial: &DeviceSerial,
-    prepared: &Prepared,
-    error: &HostError,
-) -> Result<(), HostError> {
-    let mut tx = host.store().write(host.now()).await?;
-    if !tx
-        .abandon_delivery(serial, &prepared.id, prepared.nonce.as_bytes())
-        .await?
-    {
-        return Ok(());
-    }
-    tx.record(AuditEntry {
-        actor: &Actor::Device(serial.clone()),
-        action: "delivery.abandoned",
-        device: Some(serial),
-        outcome: error.reason().as_str(),
-        detail: json!({"delivery": prepared.id}),
-    })
-    .await?;
-    Ok(tx.commit().await?)
-}
-
-/// A receipt whose signature is the device's, over the bytes that were received.
-struct SignedStatement(ReceiptStatement);
-
-impl SignedStatement {
-    fn verify(device: &AuthenticatedDevice, receipt: &Receipt) -> Result<Self, HostError> {
-        let invalid = |cause: &str| {
-            refused(
-                Reason::ReceiptInvalid,
-                format!("{}: {cause}", device.serial()),
-            )
-        };
-        device
-            .credential()
-            .public_key()
-            .verify(&receipt.statement, &receipt.signature)
-            .map_err(|_| invalid("the signature does not verify"))?;
-        let statement = ReceiptStatement::decode(&receipt.statement[..])
-            .map_err(|_| invalid("the statement does not decode"))?;
-        if statement.context != RECEIPT_CONTEXT {
-            return Err(invalid("the statement is of another context"));
-        }
-        if statement.serial_number != device.serial().as_str() {
-            return Err(invalid("the statement is about another device"));
-        }
-        Ok(Self(statement))
-    }
-}
-
 /// Takes a receipt: the delivery is confirmed, or the device quarantined.
 pub(crate) async fn confirm(
     host: &Host,
@@ -392,13 +364,13 @@ pub(crate) async fn confirm(
     receipt: &Receipt,
 ) -> Result<(), HostError> {
     let outcome = match SignedStatement::verify(device, receipt) {
-        Ok(statement) => settle(host, device, &statement.0).await,
+        Ok(statement) => settle(host, device, statement.statement()).await,
         Err(error) => Err(error),
     };
     if let Err(error) = &outcome {
         // A mismatch was recorded with what it changed.
         if error.reason() != Reason::KcvMismatch {
-            audit_refusal(host, device.serial(), "delivery.confirm", error).await?;
+            record_refusal(host, device.serial(), "delivery.confirm", error).await?;
         }
     }
     outcome
@@ -426,17 +398,7 @@ async fn settle(
         .ok_or_else(unknown)?;
     match delivery.state {
         DeliveryState::Issued if delivery.expired => {
-            tx.set_delivery_state(&delivery.id, delivery.state, DeliveryState::Expired)
-                .await?;
-            tx.record(AuditEntry {
-                actor: &Actor::Host,
-                action: "delivery.expired",
-                device: Some(serial),
-                outcome: "ok",
-                detail: json!({"delivery": delivery.id}),
-            })
-            .await?;
-            tx.commit().await?;
+            expire(tx, &delivery).await?;
             return Err(unknown());
         }
         // The answer to a receipt may have been lost, so the same one is taken again.
@@ -445,6 +407,7 @@ async fn settle(
         | DeliveryState::Mismatch
         | DeliveryState::Superseded
         | DeliveryState::Expired
+        | DeliveryState::Ended
         | DeliveryState::Abandoned => return Err(unknown()),
     }
     let key = key_of(&mut tx, &delivery).await?;
@@ -510,6 +473,21 @@ async fn settle(
     }
 }
 
+/// Puts down that a delivery has expired.
+async fn expire(mut tx: Tx, delivery: &Delivery) -> Result<(), HostError> {
+    tx.set_delivery_state(&delivery.id, delivery.state, DeliveryState::Expired)
+        .await?;
+    tx.record(AuditEntry {
+        actor: &Actor::Host,
+        action: "delivery.expired",
+        device: Some(&delivery.device),
+        outcome: "ok",
+        detail: json!({"delivery": delivery.id}),
+    })
+    .await?;
+    Ok(tx.commit().await?)
+}
+
 async fn key_of(tx: &mut Tx, delivery: &Delivery) -> Result<crate::store::StoredKey, HostError> {
     let gone = || HostError::Internal(format!("the key of delivery {} is gone", delivery.id));
     let name = crate::names::KeyAlias::parse(&delivery.key_name).map_err(|_| gone())?;
@@ -537,22 +515,4 @@ pub(crate) fn kcv_message(kcv: &Kcv) -> KeyCheckValue {
         method: method.into(),
         value: kcv.value().to_vec(),
     }
-}
-
-async fn audit_refusal(
-    host: &Host,
-    serial: &DeviceSerial,
-    action: &'static str,
-    error: &HostError,
-) -> Result<(), HostError> {
-    let mut tx = host.store().write(host.now()).await?;
-    tx.record(AuditEntry {
-        actor: &Actor::Device(serial.clone()),
-        action,
-        device: Some(serial),
-        outcome: error.reason().as_str(),
-        detail: json!({}),
-    })
-    .await?;
-    Ok(tx.commit().await?)
 }

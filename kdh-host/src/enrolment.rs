@@ -10,13 +10,14 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use time::OffsetDateTime;
 use tokio::time::Instant;
-use tr34::KrdCredentialToken;
+use tr34::{KrdCredentialToken, Profile};
 
 use crate::{
     Host, HostError,
     claims::{self, Working},
     error::refused,
     host::random,
+    mirror,
     names::DeviceSerial,
     state::DeviceEvent,
     store::{Actor, AuditEntry, Device, EnrolmentClaim, KeyClaim, Purpose, Tx},
@@ -138,9 +139,10 @@ pub(crate) async fn enrol(host: &Host, request: Request<'_>) -> Result<Enrolled,
             return Err(error);
         }
     };
+    let profile = host.config().profiles.of(&device.model);
     let claim = claim(host, tx, device, keys).await?;
     match certify(host, &claim).await {
-        Ok((encryption, authentication)) => answer(host, &encryption, &authentication),
+        Ok((encryption, authentication)) => answer(host, profile, &encryption, &authentication),
         Err(error) => {
             release(host, &claim, &error).await?;
             Err(error)
@@ -259,15 +261,15 @@ fn is_same_enrolment(claim: &EnrolmentClaim, keys: Option<&Keys>) -> bool {
 /// Gives the answer that was lost. Only a device in good standing gets it.
 async fn repeat(host: &Host, tx: &mut Tx, serial: &DeviceSerial) -> Result<Enrolled, HostError> {
     let device = tx.device(serial).await?;
-    let allowed =
-        device.is_some_and(|device| device.state.after(DeviceEvent::Bound, None).is_some());
+    let device = device.filter(|device| device.state.after(DeviceEvent::Bound, None).is_some());
     let encryption = tx.current_certificate(serial, Purpose::Encryption).await?;
     let authentication = tx
         .current_certificate(serial, Purpose::Authentication)
         .await?;
-    match (allowed, encryption, authentication) {
-        (true, Some(encryption), Some(authentication)) => answer(
+    match (device, encryption, authentication) {
+        (Some(device), Some(encryption), Some(authentication)) => answer(
             host,
+            host.config().profiles.of(&device.model),
             &encryption.certificate()?,
             &authentication.certificate()?,
         ),
@@ -432,6 +434,8 @@ async fn finish(
     tx.spend_activation_code(serial, &claim.encryption_serial)
         .await?;
     tx.set_device_state(&device, state).await?;
+    // It has to bind again; what became of its old keys stays as it was.
+    tx.set_binding(serial, None, device.keys_fate).await?;
     // What was sent went to a key that is no more this device's.
     let superseded = tx.supersede_deliveries(serial).await?;
     tx.record(AuditEntry {
@@ -448,6 +452,7 @@ async fn finish(
         }),
     })
     .await?;
+    mirror::record_retirement(host, &mut tx, &device).await?;
     Ok(tx.commit().await?)
 }
 
@@ -472,13 +477,14 @@ async fn release(host: &Host, claim: &Claim, error: &HostError) -> Result<(), Ho
 
 fn answer(
     host: &Host,
+    profile: Profile,
     encryption: &Certificate,
     authentication: &Certificate,
 ) -> Result<Enrolled, HostError> {
     let ct_krd = KrdCredentialToken::new(encryption.der())
         .map_err(|error| HostError::Internal(error.to_string()))?;
     Ok(Enrolled {
-        ct_krd: ct_krd.to_der(),
+        ct_krd: ct_krd.to_der(profile),
         authentication_certificate: authentication.der().to_vec(),
         chain: vec![host.config().certificates.ca_krd.der().to_vec()],
     })

@@ -2,16 +2,19 @@
 
 use std::sync::Arc;
 
-use pki::{CredentialError, VerifiedCrl, verify_sub_ca};
+use kdh_proto::Reason;
+use pki::{Certificate, CredentialError, VerifiedCrl, verify_sub_ca};
 use serde_json::json;
 use time::OffsetDateTime;
+use tr34::SigningTime;
 
 use crate::{
     claims::{UnderWay, give_back_leftovers},
     clock::Clock,
     config::Config,
     credentials::Credentials,
-    error::{HostError, StartError},
+    error::{HostError, StartError, refused},
+    kdh::{self, Kdh, KdhState},
     keys::{HostKeys, off_the_async_threads},
     limits::Limits,
     stages::Stages,
@@ -67,7 +70,12 @@ impl Host {
         }
         let kdh_credential = Credentials::new(certificates.ca_kdh.clone());
         if let Ok(crl) = crl_ca_kdh.current(&store, now).await {
-            faults.extend(kdh_fault(&config, &kdh_credential, &crl, now));
+            faults.extend(kdh_fault(
+                &config.certificates.kdh,
+                &kdh_credential,
+                &crl,
+                now,
+            ));
         }
         if !faults.is_empty() {
             return Err(StartError(faults));
@@ -95,6 +103,7 @@ impl Host {
             return Err(StartError(key_faults));
         }
         host.begin().await.map_err(StartError::one)?;
+        host.warn_of_lost_kdhs().await.map_err(StartError::one)?;
         Ok(host)
     }
 
@@ -112,10 +121,46 @@ impl Host {
         .await
     }
 
+    /// Says which KDHs have terminals that this host cannot serve any more.
+    async fn warn_of_lost_kdhs(&self) -> Result<(), HostError> {
+        for kdh in &self.keys().kdhs().retiring {
+            if let Err(error) = self.crl_ca_kdh(kdh).await {
+                tracing::warn!(%error, "a retiring KDH hands no terminal over");
+            }
+        }
+        for kdh in kdh::list(self).await? {
+            if kdh.state == KdhState::Absent {
+                tracing::warn!(
+                    kdh = hex::encode_upper(kdh.id.serial_bytes()),
+                    devices = kdh.devices,
+                    "terminals are bound to a KDH that the configuration lacks: they get nothing"
+                );
+            }
+        }
+        Ok(())
+    }
+
     /// Puts in order what a crash may have left, and writes the beginning to the trail.
     async fn begin(&self) -> Result<(), HostError> {
         give_back_leftovers(self).await?;
         let mut tx = self.store().write(self.now()).await?;
+        // The oldest one: there was no other, unless it was changed together with this program.
+        let kdhs = self.keys().kdhs();
+        let oldest = kdhs.all().last().unwrap_or(&kdhs.present);
+        let completed = tx.complete_bindings(&oldest.id).await?;
+        if completed > 0 {
+            tx.record(AuditEntry {
+                actor: &Actor::Host,
+                action: "host.bindings-completed",
+                device: None,
+                outcome: "ok",
+                detail: json!({
+                    "devices": completed,
+                    "why": "they bound before it was put down to which KDH",
+                }),
+            })
+            .await?;
+        }
         tx.record(AuditEntry {
             actor: &Actor::Host,
             action: "host.started",
@@ -178,16 +223,33 @@ impl Host {
         self.0.clock.now()
     }
 
+    /// Now, as a token states it.
+    pub(crate) fn signing_time(&self) -> Result<SigningTime, HostError> {
+        let seconds = u64::try_from(self.now().unix_timestamp());
+        let time = SigningTime::from_unix_seconds(seconds.unwrap_or_default());
+        time.map_err(|error| HostError::Internal(error.to_string()))
+    }
+
     /// `CA_KRD`'s revocation list, good now.
     pub(crate) async fn crl_ca_krd(&self) -> Result<Arc<VerifiedCrl>, HostError> {
         self.0.crl_ca_krd.current(self.store(), self.now()).await
     }
 
-    /// `CA_KDH`'s revocation list, good now, by which this host's own certificate is good too.
-    pub(crate) async fn crl_ca_kdh(&self) -> Result<Arc<VerifiedCrl>, HostError> {
-        let now = self.now();
-        let crl = self.0.crl_ca_kdh.current(self.store(), now).await?;
-        match kdh_fault(self.config(), &self.0.kdh_credential, &crl, now) {
+    /// `CA_KDH`'s revocation list, good now, whatever it says of this host's own KDHs.
+    pub(crate) async fn list_of_ca_kdh(&self) -> Result<Arc<VerifiedCrl>, HostError> {
+        self.0.crl_ca_kdh.current(self.store(), self.now()).await
+    }
+
+    /// `CA_KDH`'s revocation list, good now, by which the certificate of this KDH is good too.
+    ///
+    /// # Errors
+    /// It is not. A retiring KDH then serves nobody any more: its terminals have to be taken from it.
+    pub(crate) async fn crl_ca_kdh(&self, kdh: &Kdh) -> Result<Arc<VerifiedCrl>, HostError> {
+        let crl = self.list_of_ca_kdh().await?;
+        match kdh_fault(&kdh.certificate, &self.0.kdh_credential, &crl, self.now()) {
+            Some(fault) if self.keys().kdhs().is_retiring(&kdh.id) => {
+                Err(refused(Reason::NotBound, fault))
+            }
             Some(fault) => Err(HostError::Internal(fault)),
             None => Ok(crl),
         }
@@ -231,7 +293,7 @@ pub fn check(config: &Config, now: OffsetDateTime, with_hsm: bool) -> Result<(),
             });
         match verified {
             Ok(crl) if path == &certificates.crl_ca_kdh => {
-                faults.extend(kdh_fault(config, &kdh_credential, &crl, now));
+                faults.extend(kdh_fault(&certificates.kdh, &kdh_credential, &crl, now));
             }
             Ok(_) => {}
             Err(error) => {
@@ -254,7 +316,7 @@ pub fn check(config: &Config, now: OffsetDateTime, with_hsm: bool) -> Result<(),
 
 /// What is wrong with the KDH certificate or the list that every token carries, if anything is.
 fn kdh_fault(
-    config: &Config,
+    kdh: &Certificate,
     credential: &Credentials,
     crl: &VerifiedCrl,
     now: OffsetDateTime,
@@ -267,7 +329,7 @@ fn kdh_fault(
         ));
     }
     let fault = |error: &dyn std::fmt::Display| format!("certificates.kdh: {error}");
-    match credential.candidate(config.certificates.kdh.der(), pki::Role::Kdh) {
+    match credential.candidate(kdh.der(), pki::Role::Kdh) {
         Ok(candidate) => {
             let verified = credential.verify(candidate, crl, now);
             verified.err().map(|error| fault(&error))

@@ -10,21 +10,23 @@ use hsm::{
     Failure, FoundKey, Health, HsmError, KeyName, KeyRole, Module, Pin, SecretKey, SelfTestReport,
     SigningKey, Token, TokenGroup,
 };
+use kdh_proto::Reason;
 use pki::{Certificate, PublicKey, Signer as _};
 use tr34::{
-    ContentCipher, IssuerAndSerial, Kbh, KeyBlockFrame, KeyKind, KeyTokenDraft, KrdNonce, OaepHash,
+    ContentCipher, Freshness, IssuerAndSerial, Kbh, KeyBlockFrame, KeyKind, KeyToken, OaepHash,
+    Profile, SigningTime, TokenDraft,
 };
 
 use crate::{
     config::{Config, KeForTdea, TokenSettings},
-    error::{HostError, StartError},
+    error::{HostError, StartError, refused},
+    kdh::{Kdh, Kdhs},
     names::KeyAlias,
     store::StoredKey,
 };
 
 /// Labels of the host's keys.
 const CA_KRD: &str = "ca-krd";
-const KDH_SIGNING: &str = "kdh-signing";
 const HOST_TLS: &str = "host-tls";
 
 /// The host's keys. Calls that are not async block until the HSM has answered;
@@ -33,8 +35,9 @@ const HOST_TLS: &str = "host-tls";
 pub(crate) struct HostKeys {
     pub(crate) ca_krd: SigningKey,
     pub(crate) host_tls: SigningKey,
-    kdh_signing: SigningKey,
-    kdh_id: IssuerAndSerial,
+    kdhs: Kdhs,
+    ca_krd_id: IssuerAndSerial,
+    profiles: Vec<Profile>,
     issuing_tokens: TokenGroup,
     kdh_tokens: TokenGroup,
     oaep: OaepHash,
@@ -60,7 +63,7 @@ pub(crate) struct MadeToken {
 }
 
 /// A key token without its signature, as the bytes that are to be signed.
-struct Draft(KeyTokenDraft);
+struct Draft(TokenDraft);
 
 impl AsRef<[u8]> for Draft {
     fn as_ref(&self) -> &[u8] {
@@ -71,8 +74,12 @@ impl AsRef<[u8]> for Draft {
 /// What goes into a key token.
 #[derive(Clone, Debug)]
 pub(crate) struct TokenOrder {
+    pub(crate) profile: Profile,
+    /// Who signs.
+    pub(crate) kdh: IssuerAndSerial,
     pub(crate) key: StoredKey,
-    pub(crate) nonce: KrdNonce,
+    pub(crate) freshness: Freshness,
+    pub(crate) now: SigningTime,
     pub(crate) recipient: PublicKey,
     pub(crate) recipient_id: IssuerAndSerial,
     pub(crate) crl: Vec<u8>,
@@ -90,7 +97,7 @@ impl HostKeys {
         let kdh_tokens = opened.group("kdh-token", &config.kdh_token)?;
         let certificates = &config.certificates;
         let mut faults = Vec::new();
-        let mut find = |tokens: &TokenGroup, role, label, certificate: &Certificate| {
+        let mut find = |tokens: &TokenGroup, role, label: &str, certificate: &Certificate| {
             signing_key(tokens, role, label, certificate)
                 .map_err(|fault| faults.push(fault))
                 .ok()
@@ -101,19 +108,27 @@ impl HostKeys {
             CA_KRD,
             &certificates.ca_krd,
         );
-        let kdh_signing = find(
-            &kdh_tokens,
-            KeyRole::KdhSigning,
-            KDH_SIGNING,
-            &certificates.kdh,
-        );
+        let mut kdh = |key: &KeyName, certificate: &Certificate| {
+            Some(Kdh {
+                key: find(&kdh_tokens, KeyRole::KdhSigning, key.label(), certificate)?,
+                certificate: certificate.clone(),
+                id: certificate.issuer_and_serial().ok()?,
+            })
+        };
+        let present = kdh(&config.kdh_key, &certificates.kdh);
+        let retiring = config.retiring_kdhs.iter();
+        let retiring: Vec<_> = retiring
+            .map(|settings| kdh(&settings.key, &settings.certificate))
+            .collect();
         let host_tls = find(
             &kdh_tokens,
             KeyRole::TlsServer,
             HOST_TLS,
             &certificates.host_tls,
         );
-        let (Some(ca_krd), Some(kdh_signing), Some(host_tls)) = (ca_krd, kdh_signing, host_tls)
+        let retiring: Option<Vec<Kdh>> = retiring.into_iter().collect();
+        let (Some(ca_krd), Some(present), Some(retiring), Some(host_tls)) =
+            (ca_krd, present, retiring, host_tls)
         else {
             return Err(StartError(faults));
         };
@@ -132,21 +147,50 @@ impl HostKeys {
             require_tdea(&reports)?;
             tracing::warn!("ke-for-tdea = \"tdea\": TDEA keys travel under a Ke for TDEA");
         }
-        let kdh_id = certificates
-            .kdh
-            .issuer_and_serial()
-            .map_err(StartError::one)?;
+        let ca_krd_id = certificates.ca_krd.issuer_and_serial();
+        let ca_krd_id = ca_krd_id.map_err(StartError::one)?;
         Ok(Self {
             ca_krd,
             host_tls,
-            kdh_signing,
-            kdh_id,
+            kdhs: Kdhs { present, retiring },
+            profiles: config.profiles.in_use().collect(),
+            ca_krd_id,
             issuing_tokens,
             kdh_tokens,
             oaep: config.oaep_hash,
             ke_for_tdea: config.ke_for_tdea,
             held: Arc::default(),
         })
+    }
+
+    /// This host's KDH credentials.
+    pub(crate) const fn kdhs(&self) -> &Kdhs {
+        &self.kdhs
+    }
+
+    /// How tokens name `CA_KRD` as the one who signed.
+    pub(crate) const fn ca_krd_id(&self) -> &IssuerAndSerial {
+        &self.ca_krd_id
+    }
+
+    /// Signs a token without a key as this KDH.
+    pub(crate) fn sign_as_kdh(
+        &self,
+        kdh: &IssuerAndSerial,
+        draft: TokenDraft,
+    ) -> Result<Vec<u8>, HostError> {
+        sign(&self.kdh(kdh)?.key, draft)
+    }
+
+    /// The credential of this KDH, which is one of this host's.
+    pub(crate) fn kdh(&self, id: &IssuerAndSerial) -> Result<&Kdh, HostError> {
+        let kdh = self.kdhs.find(id);
+        kdh.ok_or_else(|| HostError::Internal("the KDH is not one of this host's".to_owned()))
+    }
+
+    /// Signs a token as `CA_KRD`, the authority over terminals.
+    pub(crate) fn sign_as_ca_krd(&self, draft: TokenDraft) -> Result<Vec<u8>, HostError> {
+        sign(&self.ca_krd, draft)
     }
 
     /// Finds a master key and computes its check value.
@@ -222,7 +266,8 @@ impl HostKeys {
     /// Takes note of a key that was verified while it was registered.
     pub(crate) fn hold(&self, stored: StoredKey, found: &FoundKey) {
         let key = found.key().clone();
-        self.with_any_request(&key, &stored.header, |request| {
+        let present = (&self.kdhs.present, Profile::default());
+        self.with_request(present, &key, &stored.header, |request| {
             self.kdh_tokens.require_from_now_on(found, request);
         });
         self.held()
@@ -247,23 +292,35 @@ impl HostKeys {
     }
 
     /// Whether this HSM can seal a key with this header for any terminal. No key is used.
-    pub(crate) fn verify_sealable(&self, key: &SecretKey, header: &Kbh) -> Result<(), HsmError> {
-        self.with_any_request(key, header, |request| {
-            self.kdh_tokens.verify_sealable(key, request)
+    pub(crate) fn verify_sealable(&self, key: &SecretKey, header: &Kbh) -> Result<(), HostError> {
+        let profiles = self.profiles.iter();
+        let mut each = profiles.flat_map(|profile| self.kdhs.all().map(move |kdh| (kdh, *profile)));
+        each.try_for_each(|(kdh, profile)| {
+            let verified = self.with_request((kdh, profile), key, header, |request| {
+                self.kdh_tokens.verify_sealable(key, request)
+            });
+            verified.map_err(|error| match error {
+                HsmError::Unsupported { .. } => {
+                    let cause = format!("for terminals of profile {profile}: {error}");
+                    refused(Reason::HsmUnsupported, cause)
+                }
+                other => other.into(),
+            })
         })
     }
 
-    /// A request to seal this key with this header, for any terminal.
-    fn with_any_request<T>(
+    /// A request to seal this key with this header, for any terminal that is bound to a KDH and speaks a form.
+    fn with_request<T>(
         &self,
+        (kdh, profile): (&Kdh, Profile),
         key: &SecretKey,
         header: &Kbh,
         act: impl FnOnce(&hsm::SealRequest<'_>) -> T,
     ) -> T {
         act(&hsm::SealRequest {
-            frame: &self.frame(header, key.kind().key_len()),
+            frame: &KeyBlockFrame::new(profile, &kdh.id, header, key.kind().key_len()),
             // Stands for any RSA key.
-            recipient: self.kdh_signing.public_key(),
+            recipient: kdh.key.public_key(),
             cipher: self.cipher(key.kind()),
             oaep: self.oaep,
         })
@@ -272,7 +329,9 @@ impl HostKeys {
     /// Makes a key token: seals Kn and signs, all in the HSM.
     pub(crate) async fn make_token(&self, order: TokenOrder) -> Result<MadeToken, HostError> {
         let key = self.require_held(&order.key)?;
-        let frame = self.frame(&order.key.header, key.kind().key_len());
+        let kdh = self.kdh(&order.kdh)?;
+        let (header, key_len) = (&order.key.header, key.kind().key_len());
+        let frame = KeyBlockFrame::new(order.profile, &kdh.id, header, key_len);
         let recipient = order.recipient.clone();
         let request = hsm::SealRequest {
             frame: &frame,
@@ -280,7 +339,7 @@ impl HostKeys {
             cipher: self.cipher(key.kind()),
             oaep: self.oaep,
         };
-        let (order, kdh_id, oaep) = (Arc::new(order), self.kdh_id.clone(), self.oaep);
+        let (order, oaep) = (Arc::new(order), self.oaep);
         let draft = move |sealed: hsm::SealedKeyBlock| {
             let enveloped = tr34::EnvelopedKeyBlock::new(
                 order.recipient_id.clone(),
@@ -290,12 +349,19 @@ impl HostKeys {
                 sealed.ciphertext,
             )
             .map_err(ours)?;
-            let (header, nonce) = (&order.key.header, &order.nonce);
-            let draft = KeyTokenDraft::new(&enveloped, header, nonce, &kdh_id, &order.crl);
+            let draft = KeyToken::draft(
+                order.profile,
+                &enveloped,
+                &order.key.header,
+                &order.freshness,
+                order.now,
+                &order.kdh,
+                &order.crl,
+            );
             draft.map(Draft).map_err(ours)
         };
         let tokens = &self.kdh_tokens;
-        let signed = tokens.seal_and_sign::<_, HostError>(&key, &request, &self.kdh_signing, draft);
+        let signed = tokens.seal_and_sign::<_, HostError>(&key, &request, &kdh.key, draft);
         let signed = tokio::time::timeout(tokens.deadline(), signed).await;
         let signed = signed.map_err(|_| HsmError::Unavailable {
             operation: "seal and sign",
@@ -317,10 +383,6 @@ impl HostKeys {
             _ => ContentCipher::for_key(kind),
         }
     }
-
-    fn frame(&self, header: &Kbh, key_len: usize) -> KeyBlockFrame {
-        KeyBlockFrame::new(&self.kdh_id, header, key_len)
-    }
 }
 
 /// Refuses a configuration that needs what one of the HSMs cannot do.
@@ -331,6 +393,11 @@ fn require_tdea(reports: &[&SelfTestReport]) -> Result<(), StartError> {
             "ke-for-tdea = \"tdea\": kdh-token: this HSM cannot seal keys under TDEA: {missing}"
         ))
     })
+}
+
+fn sign(key: &SigningKey, draft: TokenDraft) -> Result<Vec<u8>, HostError> {
+    let signature = key.sign(draft.to_be_signed())?;
+    draft.into_token(&signature).map_err(ours)
 }
 
 fn ours(error: impl std::fmt::Display) -> HostError {
@@ -403,7 +470,7 @@ impl Opened {
 fn signing_key(
     tokens: &TokenGroup,
     role: KeyRole,
-    label: &'static str,
+    label: &str,
     certificate: &Certificate,
 ) -> Result<SigningKey, String> {
     let find = || tokens.signing_key(role, &KeyName::new(label)?);

@@ -5,8 +5,16 @@
 //! grpc/            thin handlers: decode, identify the peer, call the domain, map errors
 //! enrolment        certifies a terminal's keys
 //! binding          who is calling, and the exchange of credentials
-//! delivery         from a nonce to a key token, and its confirmation
+//! transport        from a nonce to a token that leaves, whatever the token is
+//! delivery         key tokens, and their confirmation
+//! orders           unbind and rebind tokens, as operators order them
+//! authority        unbind and rebind tokens by CA_KRD, for which it takes two operators
+//! other_kdh        KDH certificates that operators name
+//! mirror           what the host believes of the binding of a device
+//! receipt          what terminals state and sign
+//! profile          in which of TR-34's forms devices speak
 //! administration   what operators do
+//! admission        devices that another host has enrolled
 //! claims           what calls have claimed, and how it is given back
 //! limits           how much one caller, and all of them, may ask for
 //! state            which state follows on which
@@ -22,6 +30,8 @@
 //! intent, use the key, write the outcome. If a record cannot be written, the act fails.
 
 mod administration;
+mod admission;
+mod authority;
 mod binding;
 mod claims;
 mod clock;
@@ -32,13 +42,20 @@ mod enrolment;
 mod error;
 mod grpc;
 mod host;
+mod kdh;
 mod keys;
 mod limits;
+mod mirror;
 mod names;
+mod orders;
+mod other_kdh;
+mod profile;
+mod receipt;
 mod server;
 mod stages;
 mod state;
 mod store;
+mod transport;
 mod trust;
 
 pub use clock::{Clock, SystemClock};

@@ -1,4 +1,4 @@
-//! Which state follows on which: the two tables that the protocol document draws.
+//! Which state follows on which: the tables that the protocol document draws.
 
 macro_rules! states {
     ($(#[$doc:meta])* $name:ident { $($(#[$state_doc:meta])* $state:ident = $text:literal,)+ }) => {
@@ -32,6 +32,10 @@ states! {
         Enrolled = "ENROLLED",
         /// Has exchanged credentials with this host: may receive keys.
         Bound = "BOUND",
+        /// A token left that destroys its keys and ends its binding: it receives none before it has bound again.
+        Unbound = "UNBOUND",
+        /// A token left that binds it, with its keys, to another host.
+        Rebound = "REBOUND",
         /// Reported a wrong check value; an operator has to look at it.
         Quarantined = "QUARANTINED",
         /// Stopped by an operator.
@@ -56,8 +60,107 @@ states! {
         Superseded = "SUPERSEDED",
         /// Not confirmed in time.
         Expired = "EXPIRED",
+        /// Confirmed before the device's binding ended: it has bound anew since, without this key.
+        Ended = "ENDED",
         /// No token was made.
         Abandoned = "ABANDONED",
+    }
+}
+
+states! {
+    /// What became of the keys that a device held when a token left that ends its binding.
+    KeysFate {
+        /// The device has not said what it did.
+        AssumedDestroyed = "ASSUMED_DESTROYED",
+        /// The device has said that it holds none any more.
+        Destroyed = "DESTROYED",
+        /// They belong to another host.
+        HandedOver = "HANDED_OVER",
+    }
+}
+
+states! {
+    /// How a binding ends.
+    EndOfBinding {
+        /// With all keys of the device.
+        Unbind = "UNBIND",
+        /// By going over to another KDH, with the keys.
+        Rebind = "REBIND",
+    }
+}
+
+states! {
+    /// Where an unbind or rebind token stands.
+    BindingTokenState {
+        /// Nonce claimed, intent recorded; no token exists outside.
+        Prepared = "PREPARED",
+        /// The token exists: it left, or may leave.
+        Issued = "ISSUED",
+        /// The device has acknowledged it.
+        Obeyed = "OBEYED",
+        /// No token left.
+        Abandoned = "ABANDONED",
+    }
+}
+
+states! {
+    /// Where a request to `CA_KRD`'s authority stands.
+    AuthorityState {
+        /// Waits for another operator.
+        Asked = "ASKED",
+        /// Approved: its token is being signed.
+        Approved = "APPROVED",
+        /// Its token exists.
+        Signed = "SIGNED",
+        /// An operator rejected it.
+        Rejected = "REJECTED",
+        /// Nobody approved it in time.
+        Expired = "EXPIRED",
+    }
+}
+
+/// What shall become of a binding; of a rebinding, with the KDH that takes over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BindingChange<K> {
+    /// The device destroys its keys and is bound to nobody.
+    Unbind,
+    /// The device goes over to this KDH, with its keys.
+    Rebind(K),
+}
+
+impl<K> BindingChange<K> {
+    /// As its parts stand in the database; `None` if they do not go together.
+    pub(crate) fn of_parts(kind: &str, new_kdh: Option<K>) -> Option<Self> {
+        match (EndOfBinding::parse(kind)?, new_kdh) {
+            (EndOfBinding::Unbind, None) => Some(Self::Unbind),
+            (EndOfBinding::Rebind, Some(kdh)) => Some(Self::Rebind(kdh)),
+            (EndOfBinding::Unbind, Some(_)) | (EndOfBinding::Rebind, None) => None,
+        }
+    }
+
+    pub(crate) const fn kind(&self) -> EndOfBinding {
+        match self {
+            Self::Unbind => EndOfBinding::Unbind,
+            Self::Rebind(_) => EndOfBinding::Rebind,
+        }
+    }
+
+    /// The KDH that takes over.
+    pub(crate) const fn new_kdh(&self) -> Option<&K> {
+        match self {
+            Self::Unbind => None,
+            Self::Rebind(kdh) => Some(kdh),
+        }
+    }
+}
+
+impl BindingChange<Vec<u8>> {
+    /// With the certificate borrowed.
+    pub(crate) fn as_deref(&self) -> BindingChange<&[u8]> {
+        match self {
+            Self::Unbind => BindingChange::Unbind,
+            Self::Rebind(der) => BindingChange::Rebind(der),
+        }
     }
 }
 
@@ -70,6 +173,12 @@ pub(crate) enum DeviceEvent {
     Bound,
     /// It reported a wrong check value.
     WrongKcv,
+    /// A token leaves that unbinds it from this host.
+    Unbound,
+    /// A token leaves that binds it to another host.
+    Rebound,
+    /// The token that would have ended its binding did not leave after all.
+    StillBound,
     /// An operator stopped it.
     Suspended,
     /// An operator let it go on.
@@ -84,15 +193,27 @@ impl DeviceState {
     pub(crate) fn after(self, event: DeviceEvent, before: Option<Self>) -> Option<Self> {
         use DeviceEvent as E;
         match (self, event) {
-            (Self::Registered | Self::Enrolled | Self::Bound, E::Enrolled) => Some(Self::Enrolled),
+            (
+                Self::Registered | Self::Enrolled | Self::Bound | Self::Unbound | Self::Rebound,
+                E::Enrolled,
+            ) => Some(Self::Enrolled),
             // Only a bound device gets into quarantine.
-            (Self::Enrolled | Self::Bound, E::Bound) | (Self::Quarantined, E::Resumed) => {
-                Some(Self::Bound)
-            }
+            (Self::Enrolled | Self::Bound | Self::Unbound | Self::Rebound, E::Bound)
+            | (Self::Quarantined, E::Resumed)
+            | (Self::Unbound | Self::Rebound, E::StillBound) => Some(Self::Bound),
             (Self::Bound, E::WrongKcv) => Some(Self::Quarantined),
-            (Self::Registered | Self::Enrolled | Self::Bound | Self::Quarantined, E::Suspended) => {
-                Some(Self::Suspended)
-            }
+            // Until the device has said that it obeyed one token, it may have to be given another.
+            (Self::Bound | Self::Unbound | Self::Rebound, E::Unbound) => Some(Self::Unbound),
+            (Self::Bound | Self::Unbound | Self::Rebound, E::Rebound) => Some(Self::Rebound),
+            (
+                Self::Registered
+                | Self::Enrolled
+                | Self::Bound
+                | Self::Unbound
+                | Self::Rebound
+                | Self::Quarantined,
+                E::Suspended,
+            ) => Some(Self::Suspended),
             (Self::Suspended, E::Resumed) => before,
             (Self::Revoked, _) => None,
             (_, E::Revoked) => Some(Self::Revoked),
@@ -107,71 +228,49 @@ mod tests {
     use DeviceEvent as E;
     use DeviceState as S;
 
+    const EVENTS: [E; 9] = [
+        E::Enrolled,
+        E::Bound,
+        E::WrongKcv,
+        E::Unbound,
+        E::Rebound,
+        E::StillBound,
+        E::Suspended,
+        E::Resumed,
+        E::Revoked,
+    ];
+
+    /// For each state, what each of [`EVENTS`] leads to; a dash for nowhere.
+    const TABLE: &[(S, &str)] = &[
+        (S::Registered, "ENROLLED - - - - - SUSPENDED - REVOKED"),
+        (S::Enrolled, "ENROLLED BOUND - - - - SUSPENDED - REVOKED"),
+        (
+            S::Bound,
+            "ENROLLED BOUND QUARANTINED UNBOUND REBOUND - SUSPENDED - REVOKED",
+        ),
+        (
+            S::Unbound,
+            "ENROLLED BOUND - UNBOUND REBOUND BOUND SUSPENDED - REVOKED",
+        ),
+        (
+            S::Rebound,
+            "ENROLLED BOUND - UNBOUND REBOUND BOUND SUSPENDED - REVOKED",
+        ),
+        (S::Quarantined, "- - - - - - SUSPENDED BOUND REVOKED"),
+        // To where it came from.
+        (S::Suspended, "- - - - - - - ENROLLED REVOKED"),
+        (S::Revoked, "- - - - - - - - -"),
+    ];
+
     #[test]
     fn every_transition_of_a_device() {
-        let events = [
-            E::Enrolled,
-            E::Bound,
-            E::WrongKcv,
-            E::Suspended,
-            E::Resumed,
-            E::Revoked,
-        ];
-        let before = Some(S::Enrolled);
-        let table: [(S, [Option<S>; 6]); 6] = [
-            (
-                S::Registered,
-                [
-                    Some(S::Enrolled),
-                    None,
-                    None,
-                    Some(S::Suspended),
-                    None,
-                    Some(S::Revoked),
-                ],
-            ),
-            (
-                S::Enrolled,
-                [
-                    Some(S::Enrolled),
-                    Some(S::Bound),
-                    None,
-                    Some(S::Suspended),
-                    None,
-                    Some(S::Revoked),
-                ],
-            ),
-            (
-                S::Bound,
-                [
-                    Some(S::Enrolled),
-                    Some(S::Bound),
-                    Some(S::Quarantined),
-                    Some(S::Suspended),
-                    None,
-                    Some(S::Revoked),
-                ],
-            ),
-            (
-                S::Quarantined,
-                [
-                    None,
-                    None,
-                    None,
-                    Some(S::Suspended),
-                    Some(S::Bound),
-                    Some(S::Revoked),
-                ],
-            ),
-            (
-                S::Suspended,
-                [None, None, None, None, before, Some(S::Revoked)],
-            ),
-            (S::Revoked, [None; 6]),
-        ];
-        for (state, expected) in table {
-            for (event, expected) in events.into_iter().zip(expected) {
-                assert_eq!(state.after(event, before), expected, "{state:?} {event:?}");
+        assert_eq!(TABLE.len(), S::ALL.len());
+        for (state, expected) in TABLE {
+            let expected: Vec<_> = expected.split(' ').map(S::parse).collect();
+            assert_eq!(expected.len(), EVENTS.len(), "{state:?}");
+            for (event, expected) in EVENTS.into_iter().zip(expected) {
+                let next = state.after(event, Some(S::Enrolled));
+                assert_eq!(next, expected, "{state:?} {event:?}");
             }
         }
     }
@@ -185,13 +284,31 @@ mod tests {
     }
 
     #[test]
+    fn a_rebinding_names_a_kdh_and_an_unbinding_none() {
+        let of_parts = BindingChange::of_parts;
+        assert_eq!(of_parts("UNBIND", None::<u8>), Some(BindingChange::Unbind));
+        assert_eq!(of_parts("REBIND", Some(1)), Some(BindingChange::Rebind(1)));
+        for (kind, kdh) in [
+            ("UNBIND", Some(1)),
+            ("REBIND", None),
+            ("unbind", None),
+            ("", None),
+        ] {
+            assert_eq!(of_parts(kind, kdh), None, "{kind:?} {kdh:?}");
+        }
+    }
+
+    #[test]
     fn words_are_read_back() {
-        for &state in DeviceState::ALL {
-            assert_eq!(DeviceState::parse(state.as_str()), Some(state));
+        macro_rules! read_back {
+            ($($name:ident)+) => {$(
+                for &state in $name::ALL {
+                    assert_eq!($name::parse(state.as_str()), Some(state));
+                }
+            )+};
         }
-        for &state in DeliveryState::ALL {
-            assert_eq!(DeliveryState::parse(state.as_str()), Some(state));
-        }
+        read_back!(DeviceState DeliveryState KeysFate EndOfBinding BindingTokenState);
+        read_back!(AuthorityState);
         assert_eq!(DeviceState::parse("bound"), None);
     }
 }

@@ -26,18 +26,27 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Terminals: add, look at, suspend, revoke, issue activation codes
+    /// Terminals: add, look at, suspend, revoke, unbind, rebind, issue activation codes
     #[command(subcommand)]
     Device(DeviceCommand),
+    /// Tokens by the terminals' CA for those whose KDH is lost: list, approve, reject, fetch
+    #[command(subcommand)]
+    Authority(AuthorityCommand),
     /// Keys that the host hands out: register, list, assign to terminals
     #[command(subcommand)]
     Key(KeyCommand),
+    /// The host's KDH credentials, and how many terminals are bound to each
+    #[command(subcommand)]
+    Kdh(KdhCommand),
     /// Deliveries of keys to terminals
     #[command(subcommand)]
     Delivery(DeliveryCommand),
     /// The audit trail
     #[command(subcommand)]
     Audit(AuditCommand),
+    /// TR-34 tokens in files: look at them and check them, without a host; make one for a terminal
+    #[command(subcommand)]
+    Token(TokenCommand),
 }
 
 #[derive(Debug, Subcommand)]
@@ -54,8 +63,8 @@ pub(crate) enum DeviceCommand {
     /// List the terminals in the order of their serial numbers
     #[command(after_help = "Example: kdhctl device list --state QUARANTINED")]
     List {
-        /// Only terminals in this state: REGISTERED, ENROLLED, BOUND, QUARANTINED, SUSPENDED,
-        /// REVOKED
+        /// Only terminals in this state: REGISTERED, ENROLLED, BOUND, UNBOUND, REBOUND, QUARANTINED,
+        /// SUSPENDED, REVOKED
         #[arg(long)]
         state: Option<String>,
         #[command(flatten)]
@@ -83,6 +92,91 @@ pub(crate) enum DeviceCommand {
         #[arg(long)]
         yes: bool,
     },
+    /// Have a terminal destroy its keys and let this host go
+    ///
+    /// The terminal is told so when it asks next what it should hold, and gets an unbind token. From then
+    /// on no key is delivered to it until it binds again, and its keys count as destroyed: assumed at
+    /// first, and known once the terminal has signed that it destroyed them. "kdhctl device show" tells which.
+    /// It may bind again by itself: to keep it out, suspend or revoke it when it is unbound.
+    #[command(
+        after_help = "Example: kdhctl device unbind SN-1001 --why \"goes to the repair shop\""
+    )]
+    Unbind(Move),
+    /// Have a terminal go over to another key distribution host, with its keys
+    ///
+    /// The other host needs a KDH certificate by the same CA, valid and not revoked. The terminal is told so
+    /// when it asks next what it should hold, and gets a rebind token with that certificate.
+    #[command(after_help = "Example: kdhctl device rebind SN-1001 --to kdh-two.pem --why \"sold\"")]
+    Rebind {
+        #[command(flatten)]
+        device: Move,
+        /// The other host's KDH certificate, PEM
+        #[arg(long, value_name = "FILE")]
+        to: PathBuf,
+    },
+    /// Write what another host has to know of a terminal that shall be its own
+    ///
+    /// Its certificates, which are not secret. Do so before you order it to go over with "kdhctl device
+    /// rebind": the other host answers only terminals that it has admitted.
+    #[command(after_help = "Example: kdhctl device export SN-1001 --out sn-1001.pem")]
+    Export {
+        /// The terminal's serial number
+        serial: String,
+        /// Where to write it, PEM behind lines that say what it is; nothing is overwritten
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+    },
+    /// Take a terminal that another host has enrolled
+    ///
+    /// This host must trust the same CA for terminals. The terminal counts as enrolled here, and binds when it
+    /// comes. One that this host knows already, because it gave it away, needs no admission to come back.
+    #[command(after_help = "Example: kdhctl device admit --from sn-1001.pem")]
+    Admit {
+        /// What "kdhctl device export" of the other host wrote
+        #[arg(long, value_name = "FILE")]
+        from: PathBuf,
+    },
+    /// Take back an order to unbind or rebind
+    ///
+    /// If the terminal has been given a token for it, it may still obey. "kdhctl device show" tells by its
+    /// state, UNBOUND or REBOUND, as long as it has not bound again.
+    #[command(after_help = "Example: kdhctl device cancel-order SN-1001")]
+    CancelOrder {
+        /// The terminal's serial number
+        serial: String,
+    },
+    /// Ask that the terminals' CA unbinds a terminal whose KDH is lost
+    ///
+    /// Nothing is signed before another operator with the role recovery approves. For a terminal's
+    /// certificate and a KDH there is one such token at most, since the terminal alone can tell it from its copies.
+    #[command(
+        after_help = "Example: kdhctl device ca-unbind SN-1001 --kdh kdh-lost.pem \
+        --why \"the HSM burnt down\"\nThen, as another operator: kdhctl authority approve ID"
+    )]
+    CaUnbind {
+        #[command(flatten)]
+        device: Move,
+        /// The lost KDH's certificate, PEM; it may have expired or been revoked
+        #[arg(long, value_name = "FILE")]
+        kdh: PathBuf,
+    },
+    /// Ask that the terminals' CA binds a terminal whose KDH is lost to another one
+    ///
+    /// As ca-unbind; the terminal keeps its keys.
+    #[command(
+        after_help = "Example: kdhctl device ca-rebind SN-1001 --kdh kdh-lost.pem --to kdh-two.pem \
+        --why \"the HSM burnt down\"\nThen, as another operator: kdhctl authority approve ID"
+    )]
+    CaRebind {
+        #[command(flatten)]
+        device: Move,
+        /// The lost KDH's certificate, PEM; it may have expired or been revoked
+        #[arg(long, value_name = "FILE")]
+        kdh: PathBuf,
+        /// The certificate of the KDH that takes over, PEM
+        #[arg(long, value_name = "FILE")]
+        to: PathBuf,
+    },
     /// Issue the activation code with which a terminal enrols
     ///
     /// The code is shown this once. It works once, expires, and replaces an earlier one.
@@ -100,6 +194,42 @@ pub(crate) struct Move {
     /// The reason, for the audit trail
     #[arg(long, value_name = "TEXT")]
     pub(crate) why: String,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum AuthorityCommand {
+    /// List what was asked for, newest first: by whom, why, and what became of it
+    #[command(after_help = "Example: kdhctl authority list --limit 10")]
+    List {
+        #[command(flatten)]
+        page: Page,
+    },
+    /// Approve a request of another operator's: the terminals' CA signs the token
+    ///
+    /// Look at it with "kdhctl authority list" first: the token cannot be taken back. The terminal fetches
+    /// it itself, or you bring it with "kdhctl authority fetch".
+    #[command(after_help = "Example: kdhctl authority approve 5f0c1a9e")]
+    Approve {
+        /// The request's id
+        id: String,
+    },
+    /// Reject a request, or withdraw your own
+    #[command(after_help = "Example: kdhctl authority reject 5f0c1a9e")]
+    Reject {
+        /// The request's id
+        id: String,
+    },
+    /// Write the token of a request into a file, for a terminal that cannot fetch it itself
+    ///
+    /// If it takes the terminal from this host, the terminal counts as unbound or rebound from then on.
+    #[command(after_help = "Example: kdhctl authority fetch 5f0c1a9e --out sn-1001.pem")]
+    Fetch {
+        /// The request's id
+        id: String,
+        /// Where to write it, PEM; nothing is overwritten
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -177,6 +307,27 @@ impl From<Method> for KcvMethod {
 }
 
 #[derive(Debug, Subcommand)]
+pub(crate) enum KdhCommand {
+    /// List the KDH credentials: the present one, and those from which terminals are handed over
+    #[command(
+        after_help = "States: PRESENT terminals are bound to it; RETIRING each terminal is \
+        handed over as it calls in; RETIRED none is left: take it out of the host's configuration, \
+        and revoke its certificate with the next revocation list; ABSENT terminals are bound to a KDH \
+        that the host's configuration lacks."
+    )]
+    List,
+    /// Watch terminals being handed over until none is left at a retiring KDH credential
+    #[command(after_help = "Example: kdhctl kdh watch --seconds 60\n\n\
+        It may be stopped and started at any time: terminals are handed over as they call in.")]
+    Watch {
+        /// Ask the host again after this time
+        #[arg(long, value_name = "N", default_value_t = 10,
+              value_parser = clap::value_parser!(u64).range(1..=86_400))]
+        seconds: u64,
+    },
+}
+
+#[derive(Debug, Subcommand)]
 pub(crate) enum DeliveryCommand {
     /// List deliveries, newest first
     #[command(after_help = "Example: kdhctl delivery list --device SN-1001 --limit 10")]
@@ -205,6 +356,79 @@ pub(crate) enum AuditCommand {
     /// The trail proves what is in it, not that nothing was cut off its end: note the number of
     /// records and the head, and see that the next trail still contains them.
     Verify,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TokenCommand {
+    #[command(flatten)]
+    File(TokenFileCommand),
+    /// Make a key token for a terminal that is not on line, to be brought to it in a file
+    ///
+    /// The token says when it was signed instead of answering a nonce; the terminal takes only later
+    /// ones than it has taken. It replaces what was under way to the slot. The terminal's receipt
+    /// comes when it is on line again.
+    #[command(
+        after_help = "Example: kdhctl token one-pass --device SN-1001 --slot tmk \
+        --out sn-1001-tmk.pem\n\nThe terminal loads it with \"krd load --from sn-1001-tmk.pem\"."
+    )]
+    OnePass {
+        /// The terminal's serial number
+        #[arg(long, value_name = "SERIAL")]
+        device: String,
+        /// The slot whose key it shall get
+        #[arg(long)]
+        slot: String,
+        /// The file, which must not exist: PEM behind lines that say what it is
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TokenFileCommand {
+    /// Say which token a file holds, what stands in it, and what is unusual about it
+    ///
+    /// Reads DER, PEM, hexadecimal digits or base64, of every token and every dialect that the host
+    /// knows. Nothing is verified, and the key of a clear key block is not shown.
+    #[command(after_help = "Example: kdhctl token inspect kt-kdh.der\n\n\
+        Exit codes: 0 a token, 1 none (the error says where it stops being one), 2 wrong usage.")]
+    Inspect {
+        /// The file; - for standard input
+        file: PathBuf,
+    },
+    /// Check a token as a careful terminal would, except for opening it
+    ///
+    /// Each check is printed with its result. Exit code 0 only if all hold; what could not be checked,
+    /// because something was not given, does not hold.
+    #[command(
+        after_help = "Example: kdhctl token verify kt-kdh.der --anchor ca-kdh.pem \\\n    \
+        --kdh kdh.pem --krd krd.pem --nonce 0123456789ABCDEF0123456789ABCDEF"
+    )]
+    Verify {
+        /// The file; - for standard input
+        file: PathBuf,
+        /// PEM file with the CA that certified the signer, or the terminal, and the root above it if
+        /// the path shall be checked up to there
+        ///
+        /// It may hold several: a rebind token by the terminals' CA takes that one and the KDHs' CA.
+        #[arg(long, value_name = "PEM")]
+        anchor: PathBuf,
+        /// Revocation list of that CA, PEM or DER; needed where the token brings none
+        #[arg(long, value_name = "FILE")]
+        crl: Option<PathBuf>,
+        /// The nonce that the terminal sent
+        #[arg(long, value_name = "HEX")]
+        nonce: Option<String>,
+        /// The certificate of the KDH that the terminal is bound to
+        #[arg(long, value_name = "PEM")]
+        kdh: Option<PathBuf>,
+        /// The encryption certificate of the terminal that the token is for
+        #[arg(long, value_name = "PEM")]
+        krd: Option<PathBuf>,
+        /// Check as of this time [default: now]
+        #[arg(long, value_name = "RFC3339")]
+        at: Option<String>,
+    },
 }
 
 const EXAMPLE: &str = "\
@@ -249,6 +473,17 @@ mod tests {
             "kdhctl device resume SN-1 --why found",
             "kdhctl device revoke SN-1 --why opened --yes",
             "kdhctl device code SN-1 --config other.toml",
+            "kdhctl device unbind SN-1 --why repair",
+            "kdhctl device rebind SN-1 --to two.pem --why sold",
+            "kdhctl device cancel-order SN-1",
+            "kdhctl device export SN-1 --out sn-1.pem",
+            "kdhctl device admit --from sn-1.pem",
+            "kdhctl device ca-unbind SN-1 --kdh lost.pem --why burnt",
+            "kdhctl device ca-rebind SN-1 --kdh lost.pem --to two.pem --why burnt",
+            "kdhctl authority list --limit 3",
+            "kdhctl authority approve 5f0c1a9e",
+            "kdhctl authority reject 5f0c1a9e",
+            "kdhctl authority fetch 5f0c1a9e --out token.pem",
             "kdhctl key register k --hsm-label kn.k --header D0000K0AB00E0000 --kcv 3F1A9C",
             "kdhctl key register k --hsm-label kn.k --header D0000K0TB00E0000 --kcv 3F1A9C \
              --kcv-method tdea-ecb",
@@ -257,6 +492,13 @@ mod tests {
             "kdhctl delivery list --device SN-1",
             "kdhctl audit list --after 7 --limit 1",
             "kdhctl audit verify",
+            "kdhctl kdh list --json",
+            "kdhctl kdh watch --seconds 5",
+            "kdhctl token inspect token.der --json",
+            "kdhctl token inspect -",
+            "kdhctl token one-pass --device SN-1 --slot tmk --out token.pem",
+            "kdhctl token verify token.pem --anchor ca.pem --crl ca.crl --nonce 00 --kdh k.pem \
+             --krd t.pem --at 2026-01-01T00:00:00Z",
         ] {
             assert!(parse(line).is_ok(), "{line}");
         }
@@ -270,6 +512,49 @@ mod tests {
             ("kdhctl device suspend SN-1", MissingRequiredArgument),
             ("kdhctl device resume SN-1", MissingRequiredArgument),
             ("kdhctl device revoke SN-1 --yes", MissingRequiredArgument),
+            ("kdhctl device unbind SN-1", MissingRequiredArgument),
+            (
+                "kdhctl device rebind SN-1 --why sold",
+                MissingRequiredArgument,
+            ),
+            (
+                "kdhctl device rebind SN-1 --to two.pem",
+                MissingRequiredArgument,
+            ),
+            ("kdhctl device cancel-order", MissingRequiredArgument),
+            ("kdhctl device export SN-1", MissingRequiredArgument),
+            ("kdhctl device export --out f", MissingRequiredArgument),
+            ("kdhctl device admit", MissingRequiredArgument),
+            ("kdhctl device admit SN-1 --from f", UnknownArgument),
+            ("kdhctl device cancel-order SN-1 --yes", UnknownArgument),
+            (
+                "kdhctl device ca-unbind SN-1 --why burnt",
+                MissingRequiredArgument,
+            ),
+            (
+                "kdhctl device ca-unbind SN-1 --kdh lost.pem",
+                MissingRequiredArgument,
+            ),
+            (
+                "kdhctl device ca-unbind SN-1 --kdh lost.pem --to two.pem --why burnt",
+                UnknownArgument,
+            ),
+            (
+                "kdhctl device ca-rebind SN-1 --kdh lost.pem --why burnt",
+                MissingRequiredArgument,
+            ),
+            (
+                "kdhctl device ca-rebind SN-1 --to two.pem --why burnt",
+                MissingRequiredArgument,
+            ),
+            ("kdhctl authority approve", MissingRequiredArgument),
+            ("kdhctl authority approve 5f0c1a9e 6a", UnknownArgument),
+            ("kdhctl authority reject", MissingRequiredArgument),
+            ("kdhctl authority fetch 5f0c1a9e", MissingRequiredArgument),
+            (
+                "kdhctl authority fetch --out t.pem",
+                MissingRequiredArgument,
+            ),
             ("kdhctl device list --limit -1", UnknownArgument),
             ("kdhctl device list --limit many", ValueValidation),
             ("kdhctl audit list --after x", ValueValidation),
@@ -283,6 +568,13 @@ mod tests {
                 InvalidValue,
             ),
             ("kdhctl device show SN-1 --pin 1234", UnknownArgument),
+            ("kdhctl kdh watch --seconds 0", ValueValidation),
+            ("kdhctl token inspect", MissingRequiredArgument),
+            (
+                "kdhctl token one-pass --device SN-1 --slot tmk",
+                MissingRequiredArgument,
+            ),
+            ("kdhctl token verify token.der", MissingRequiredArgument),
         ] {
             assert_eq!(parse(line).unwrap_err(), kind, "{line}");
         }

@@ -137,8 +137,18 @@ fn advice(reason: Reason) -> Option<&'static str> {
             "look for it with the list commands, for a key that is not registered yet with \
              kdh-ceremony hsm check; names are case-sensitive",
         ),
-        Reason::AlreadyExists => Some("choose another name, or go on with what is there"),
-        Reason::WrongState => Some("see its state with \"kdhctl device show\""),
+        Reason::AlreadyExists => Some(
+            "choose another name, or go on with what is there: \"kdhctl device show\" shows an open \
+             order, which \"kdhctl device cancel-order\" takes back, and \"kdhctl authority list\" requests",
+        ),
+        Reason::WrongState => Some(
+            "see a terminal's state with \"kdhctl device show\", a request's with \"kdhctl authority \
+             list\"",
+        ),
+        Reason::NotBound => Some(
+            "see with \"kdhctl device show\" how it stands; it is bound with \"krd bind\" at the terminal",
+        ),
+        Reason::NoKeyAssigned => Some("assign a key to this slot with \"kdhctl key assign\""),
         Reason::KcvMismatch => Some(
             "compare with the ceremony's record: this is another key, or the check value is \
              mistyped or of another method",
@@ -148,6 +158,7 @@ fn advice(reason: Reason) -> Option<&'static str> {
         Reason::HsmUnavailable | Reason::StoreUnavailable => {
             Some("try again: nothing was changed. If it stays, look at the host's log")
         }
+        Reason::SameOperator => Some("have another operator with the role recovery approve it"),
         Reason::Internal => Some("look for the correlation id in the host's log"),
         // The first says in its message what is wrong; the others are answers to terminals.
         Reason::RequestInvalid
@@ -158,10 +169,11 @@ fn advice(reason: Reason) -> Option<&'static str> {
         | Reason::DeviceRevoked
         | Reason::DeviceQuarantined
         | Reason::DeviceSuspended
-        | Reason::NotBound
         | Reason::NonceReused
         | Reason::NonceInvalid
-        | Reason::NoKeyAssigned
+        | Reason::NotOrdered
+        | Reason::NoAuthorityToken
+        | Reason::TokenUnknown
         | Reason::DeliveryUnknown
         | Reason::ReceiptInvalid
         | Reason::TokenMalformed => None,
@@ -188,18 +200,19 @@ mod tests {
 
     #[test]
     fn a_refusal_shows_reason_correlation_id_and_next_step() {
-        let status = Reason::RoleMissing.into_status("ada has no role for AddDevice", "id-1", None);
+        let status =
+            Reason::RoleMissing.into_status("ada: AddDevice takes the role fleet", "id-1", None);
         let failure = Failure::from(status);
         assert_eq!(failure.exit_code, 1);
         let text = failure.to_string();
-        for part in ["ada has no role", "ROLE_MISSING", "id-1", "[[operators]]"] {
+        for part in ["the role fleet", "ROLE_MISSING", "id-1", "[[operators]]"] {
             assert!(text.contains(part), "{part}: {text}");
         }
         let next = advice(Reason::RoleMissing);
         assert_eq!(
             failure.to_json(),
             json!({"error": {
-                "message": "ada has no role for AddDevice",
+                "message": "ada: AddDevice takes the role fleet",
                 "reason": "ROLE_MISSING",
                 "correlation_id": "id-1",
                 "next": next,

@@ -3,10 +3,12 @@
 mod cli;
 mod command;
 mod config;
+mod device_file;
 mod failure;
 mod pages;
 mod report;
 mod session;
+mod token_file;
 
 use std::{
     io::{self, Write},
@@ -17,18 +19,25 @@ use clap::Parser;
 
 use serde_json::Value;
 
-use crate::{cli::Cli, config::Config, failure::Failure, report::Report};
+use crate::{
+    cli::{Cli, Command, TokenCommand},
+    config::Config,
+    failure::Failure,
+    report::Report,
+};
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
     let json = cli.json;
-    let outcome = run(cli).await.and_then(|report| {
+    let outcome = run(cli).await.and_then(|(report, exit_code)| {
         write(&mut io::stdout(), json, &report.json, &report.text)
+            .map(|()| exit_code)
             .map_err(|error| Failure::failed(format!("done, but not shown: {error}"), None))
     });
-    let Err(failure) = outcome else {
-        return ExitCode::SUCCESS;
+    let failure = match outcome {
+        Ok(exit_code) => return exit_code,
+        Err(failure) => failure,
     };
     let (as_json, text) = (failure.to_json(), failure.to_string());
     // If this fails, only the exit code is left to tell.
@@ -36,14 +45,19 @@ async fn main() -> ExitCode {
     ExitCode::from(failure.exit_code)
 }
 
-async fn run(cli: Cli) -> Result<Report, Failure> {
+async fn run(cli: Cli) -> Result<(Report, ExitCode), Failure> {
     hsm::forbid_core_dumps().map_err(|error| {
         Failure::failed(format!("core dumps cannot be turned off: {error}"), None)
     })?;
+    // Tokens in files are looked at without a host, and so without a configuration.
+    if let Command::Token(TokenCommand::File(command)) = cli.command {
+        return command::run_on_token_file(command);
+    }
     let config = Config::load(cli.config.as_deref())?;
     command::prepare(&cli.command)?;
     let mut client = session::open(&config).await?;
-    command::run(cli.command, &mut client).await
+    let report = command::run(cli.command, &mut client).await?;
+    Ok((report, ExitCode::SUCCESS))
 }
 
 fn write(output: &mut impl Write, as_json: bool, json: &Value, text: &str) -> io::Result<()> {

@@ -1,10 +1,13 @@
 //! Answers as people and programs read them. The JSON has the keys of the interface's messages and
 //! is stable; the text is not.
 
+use std::path::Path;
+
 use comfy_table::{ContentArrangement, LineStyle, Table, TableStyle};
+use inspector::{Check, Inspection, Outcome, Party};
 use kdh_proto::v1::{
-    ActivationCode, Assignment, AuditRecord, Delivery, Device, Key, KeyCheckValue,
-    ShowDeviceResponse,
+    ActivationCode, Assignment, AuditRecord, AuthorityRequest, Delivery, Device, DeviceExport, Kdh,
+    Key, KeyCheckValue, MakeOnePassTokenResponse, Order, ShowDeviceResponse,
 };
 use serde_json::{Value, json};
 
@@ -22,6 +25,34 @@ pub(crate) fn device(device: &Device) -> Report {
     }
 }
 
+/// A device that was ordered to change its binding.
+pub(crate) fn ordered(device: &Device) -> Report {
+    let serial = &device.serial_number;
+    device_and_next(
+        device,
+        &format!(
+            "the terminal obeys when it asks what it should hold (krd load). \"kdhctl device show {serial}\" \
+             tells when it has; until then \"kdhctl device cancel-order {serial}\" takes the order back."
+        ),
+    )
+}
+
+/// A device that another host has enrolled.
+pub(crate) fn admitted(device: &Device) -> Report {
+    device_and_next(
+        device,
+        "assign its keys (kdhctl key assign); at the host it comes from, order it to go over (kdhctl device \
+         rebind).",
+    )
+}
+
+fn device_and_next(device: &Device, next: &str) -> Report {
+    Report {
+        json: device_json(device),
+        text: format!("{}\n\nNext: {next}", device_text(device)),
+    }
+}
+
 pub(crate) fn device_details(details: &ShowDeviceResponse) -> Report {
     let device = details.device.as_ref();
     let mut parts = vec![device.map(device_text).unwrap_or_default()];
@@ -30,6 +61,9 @@ pub(crate) fn device_details(details: &ShowDeviceResponse) -> Report {
             "Encryption key (SHA-256): {}",
             details.encryption_key_sha256
         ));
+    }
+    if let Some(order) = &details.order {
+        parts.push(order_text(order));
     }
     parts.push(match details.assignments.as_slice() {
         [] => "No key is assigned.".to_owned(),
@@ -46,6 +80,7 @@ pub(crate) fn device_details(details: &ShowDeviceResponse) -> Report {
         json: json!({
             "device": device.map(device_json),
             "encryption_key_sha256": details.encryption_key_sha256,
+            "order": details.order.as_ref().map(order_json),
             "assignments": all(&details.assignments, assignment_json),
             "withheld": all(&details.withheld, assignment_json),
         }),
@@ -59,13 +94,97 @@ pub(crate) fn devices(devices: &[Device]) -> Report {
             device.serial_number.clone(),
             device.model.clone(),
             device.state.clone(),
+            keys_text(device),
             device.created_at.clone(),
             dash(&device.changed_at),
         ]
     });
+    let header = ["SERIAL", "MODEL", "STATE", "KEYS", "CREATED", "CHANGED"];
     Report {
         json: json!({"devices": all(devices, device_json)}),
-        text: table(["SERIAL", "MODEL", "STATE", "CREATED", "CHANGED"], rows),
+        text: table(header, rows),
+    }
+}
+
+pub(crate) fn authority_request(request: &AuthorityRequest) -> Report {
+    Report {
+        json: authority_request_json(request),
+        text: match next_for_authority_request(request) {
+            Some(next) => format!("{}\n\nNext{next}", authority_request_text(request)),
+            None => authority_request_text(request),
+        },
+    }
+}
+
+fn next_for_authority_request(request: &AuthorityRequest) -> Option<String> {
+    let AuthorityRequest {
+        id, kind, state, ..
+    } = request;
+    match &**state {
+        "ASKED" => Some(format!(
+            ", as another operator with the role recovery: kdhctl authority approve {id}"
+        )),
+        "SIGNED" => Some(format!(
+            ", at the terminal: krd {} --authority. If it is not on line: kdhctl authority fetch {id} --out FILE",
+            kind.to_lowercase()
+        )),
+        _ => None,
+    }
+}
+
+pub(crate) fn authority_requests(requests: &[AuthorityRequest]) -> Report {
+    let rows = requests.iter().map(|request| {
+        [
+            request.id.clone(),
+            request.serial_number.clone(),
+            request.kind.clone(),
+            request.kdh.clone(),
+            dash(&request.new_kdh),
+            request.state.clone(),
+            request.asked_by.clone(),
+            request.why.clone(),
+            dash(&request.decided_by),
+            request.expires_at.clone(),
+        ]
+    });
+    let header = [
+        "ID",
+        "DEVICE",
+        "KIND",
+        "LOST KDH",
+        "NEW KDH",
+        "STATE",
+        "ASKED BY",
+        "WHY",
+        "DECIDED BY",
+        "EXPIRES",
+    ];
+    Report {
+        json: json!({"requests": all(requests, authority_request_json)}),
+        text: table(header, rows),
+    }
+}
+
+pub(crate) fn exported_token(request: &AuthorityRequest, out: &Path) -> Report {
+    let out = out.display().to_string();
+    Report {
+        json: json!({"request": authority_request_json(request), "out": out}),
+        text: format!(
+            "{out} holds the token for {}. Bring it to that terminal: no other one obeys it.\n\n\
+             Next, at the terminal: krd {} --from {out}",
+            request.serial_number,
+            request.kind.to_lowercase()
+        ),
+    }
+}
+
+pub(crate) fn exported_device(device: &DeviceExport, out: &Path) -> Report {
+    let (serial, out) = (&device.serial_number, out.display().to_string());
+    Report {
+        json: json!({"serial_number": serial, "model": device.model, "out": out}),
+        text: format!(
+            "{out} holds what another host has to know of {serial}. There: kdhctl device admit --from {out}"
+        ),
     }
 }
 
@@ -91,6 +210,31 @@ pub(crate) fn keys(keys: &[Key]) -> Report {
     Report {
         json: json!({"keys": all(keys, key_json)}),
         text: key_table(keys),
+    }
+}
+
+pub(crate) fn kdhs(kdhs: &[Kdh]) -> Report {
+    let rows = kdhs.iter().map(|kdh| {
+        [
+            kdh.serial.clone(),
+            dash(&kdh.name),
+            kdh.state.clone(),
+            kdh.devices.to_string(),
+            dash(&kdh.not_after),
+        ]
+    });
+    let json = |kdh: &Kdh| {
+        json!({
+            "serial": kdh.serial,
+            "name": kdh.name,
+            "state": kdh.state,
+            "devices": kdh.devices,
+            "not_after": kdh.not_after,
+        })
+    };
+    Report {
+        json: json!({"kdhs": all(kdhs, json)}),
+        text: table(["SERIAL", "NAME", "STATE", "DEVICES", "HOLDS UNTIL"], rows),
     }
 }
 
@@ -156,6 +300,187 @@ pub(crate) fn verified_audit_trail(verified: u64, head: &str) -> Report {
     }
 }
 
+/// A token that was looked at. The JSON has the keys of [`Inspection`].
+pub(crate) fn inspection(inspection: &Inspection) -> Report {
+    let profiles = inspection.profiles.join(", ");
+    let party = |party: &Option<Party>| party.as_ref().map(Party::to_string);
+    let mut rows = vec![
+        ("Token", Some(inspection.kind.to_owned())),
+        ("Profile", Some(profiles)),
+        ("Length", Some(format!("{} bytes", inspection.length))),
+        ("Signer", party(&inspection.signer)),
+        ("Recipient", party(&inspection.recipient)),
+        ("KDH", party(&inspection.kdh)),
+        ("Nonce", inspection.nonce.clone()),
+        ("Signing time", inspection.signing_time.clone()),
+    ];
+    if let Some(header) = &inspection.header {
+        rows.extend([
+            ("Header", Some(header.text.clone())),
+            ("  usage", Some(header.usage.clone())),
+            ("  algorithm", Some(header.algorithm.clone())),
+            ("  mode of use", Some(header.mode.clone())),
+            ("  exportability", Some(header.exportability.clone())),
+        ]);
+    }
+    rows.extend([
+        (
+            "Cipher under Ke",
+            inspection.ke_algorithm.map(str::to_owned),
+        ),
+        ("Hash in RSA-OAEP", inspection.oaep_hash.map(str::to_owned)),
+        (
+            "Key",
+            inspection
+                .key_length
+                .map(|len| format!("{len} bytes, in clear; not shown")),
+        ),
+    ]);
+    for certificate in &inspection.certificates {
+        rows.extend([
+            ("Certificate", Some(certificate.subject.clone())),
+            (
+                "  issued by",
+                Some(format!(
+                    "{}, serial {}",
+                    certificate.issuer, certificate.serial
+                )),
+            ),
+            (
+                "  holds",
+                Some(format!(
+                    "{} to {}",
+                    certificate.not_before, certificate.not_after
+                )),
+            ),
+        ]);
+    }
+    if let Some(crl) = &inspection.crl {
+        let number = inspection.crl_number.map_or_else(
+            || "no number".to_owned(),
+            |number| format!("number {number}"),
+        );
+        rows.extend([
+            (
+                "Revocation list",
+                Some(format!("{number}, by {}", crl.issuer)),
+            ),
+            (
+                "  holds",
+                Some(format!("{} to {}", crl.this_update, crl.next_update)),
+            ),
+            ("  age", Some(age(crl.age_seconds))),
+            (
+                "  revoked",
+                Some(match &crl.revoked[..] {
+                    [] => "nobody".to_owned(),
+                    revoked => revoked.join(", "),
+                }),
+            ),
+        ]);
+    }
+    let rows = rows
+        .into_iter()
+        .filter_map(|(name, value)| Some([name.to_owned(), value?]));
+    let warnings = inspection
+        .warnings
+        .iter()
+        .map(|warning| format!("Warning: {}\n         ({})", warning.what, warning.clause));
+    let unverified = "Nothing of this was verified: see \"kdhctl token verify --help\".".to_owned();
+    let paragraphs: Vec<_> = [pairs(rows)]
+        .into_iter()
+        .chain(warnings)
+        .chain([unverified])
+        .collect();
+    Report {
+        json: json!(inspection),
+        text: paragraphs.join("\n\n"),
+    }
+}
+
+/// The lines in front of a one-pass token, as "krd load --from" reads them.
+pub(crate) fn one_pass_lines(device: &str, slot: &str, made: &MakeOnePassTokenResponse) -> String {
+    format!(
+        "Key token for one terminal, to be loaded with \"krd load --from\".\n\
+         Device: {device}\nSlot: {slot}\nKey-Version: {}\nDelivery: {}\nHeader: {}\nKCV: {}\n\
+         Confirm-Until: {}\n\n",
+        made.key_version,
+        made.delivery_id,
+        made.header,
+        kcv_text(made.kcv.as_ref()),
+        made.expires_at,
+    )
+}
+
+/// A one-pass token that was written into a file.
+pub(crate) fn one_pass(
+    device: &str,
+    slot: &str,
+    made: &MakeOnePassTokenResponse,
+    out: &Path,
+) -> Report {
+    Report {
+        json: json!({
+            "serial_number": device,
+            "slot": slot,
+            "key_version": made.key_version,
+            "delivery_id": made.delivery_id,
+            "header": made.header,
+            "kcv": made.kcv.as_ref().map(kcv_json),
+            "expires_at": made.expires_at,
+            "file": out.display().to_string(),
+        }),
+        text: format!(
+            "{}\n\nThe key token is in {}. Bring it to {device}, which loads it with \"krd load \
+             --from\" and confirms it when it is on line again: until {}. Only {device} can open it.",
+            pairs(
+                [
+                    ["Slot".to_owned(), slot.to_owned()],
+                    ["Key version".to_owned(), made.key_version.to_string()],
+                    ["Header".to_owned(), made.header.clone()],
+                    ["KCV".to_owned(), kcv_text(made.kcv.as_ref())],
+                    ["Delivery".to_owned(), made.delivery_id.clone()],
+                ]
+                .into_iter()
+            ),
+            out.display(),
+            made.expires_at
+        ),
+    }
+}
+
+fn age(seconds: i64) -> String {
+    match seconds {
+        ..0 => "from the future".to_owned(),
+        0..172_800 => format!("{} hours", seconds / 3600),
+        _ => format!("{} days", seconds / 86_400),
+    }
+}
+
+/// A token's checks.
+pub(crate) fn checks(checks: &[Check], all_hold: bool) -> Report {
+    let rows = checks.iter().map(|check| {
+        let (result, detail) = match &check.outcome {
+            Outcome::Holds(detail) => ("holds", detail),
+            Outcome::Fails(detail) => ("FAILS", detail),
+            Outcome::NotChecked(detail) => ("NOT CHECKED", detail),
+        };
+        [check.check.to_owned(), result.to_owned(), detail.clone()]
+    });
+    let verdict = if all_hold {
+        "All checks hold."
+    } else {
+        "Not all checks hold: until each does, this token is not to be trusted."
+    };
+    Report {
+        json: json!({"holds": all_hold, "checks": checks}),
+        text: format!(
+            "{}\n\n{verdict}",
+            table(["CHECK", "RESULT", "DETAIL"], rows)
+        ),
+    }
+}
+
 fn device_json(device: &Device) -> Value {
     json!({
         "serial_number": device.serial_number,
@@ -164,6 +489,36 @@ fn device_json(device: &Device) -> Value {
         "created_at": device.created_at,
         "changed_at": device.changed_at,
         "certificate_serial": device.certificate_serial,
+        "bound_kdh": device.bound_kdh,
+        "keys": device.keys,
+    })
+}
+
+fn order_json(order: &Order) -> Value {
+    json!({
+        "kind": order.kind,
+        "new_kdh": order.new_kdh,
+        "ordered_by": order.ordered_by,
+        "why": order.why,
+        "created_at": order.created_at,
+    })
+}
+
+fn authority_request_json(request: &AuthorityRequest) -> Value {
+    json!({
+        "id": request.id,
+        "serial_number": request.serial_number,
+        "kind": request.kind,
+        "certificate_serial": request.certificate_serial,
+        "kdh": request.kdh,
+        "new_kdh": request.new_kdh,
+        "state": request.state,
+        "asked_by": request.asked_by,
+        "why": request.why,
+        "decided_by": request.decided_by,
+        "created_at": request.created_at,
+        "changed_at": request.changed_at,
+        "expires_at": request.expires_at,
     })
 }
 
@@ -228,20 +583,64 @@ fn all<T>(items: &[T], one: fn(&T) -> Value) -> Value {
 }
 
 fn device_text(device: &Device) -> String {
-    let mut table = Table::new();
-    table.set_content_arrangement(ContentArrangement::Dynamic);
-    table.load_style(TableStyle::new());
-    for (name, value) in [
+    fields(&[
         ("Serial number", &device.serial_number),
         ("Model", &device.model),
         ("State", &device.state),
         ("Created", &device.created_at),
         ("Changed", &device.changed_at),
         ("Certificate", &device.certificate_serial),
-    ] {
-        table.add_row([name.to_owned(), dash(value)]);
+        ("Bound to KDH", &device.bound_kdh),
+        ("Keys", &keys_text(device)),
+    ])
+}
+
+/// What became of a device's keys, as people say it.
+fn keys_text(device: &Device) -> String {
+    match &*device.keys {
+        "ASSUMED_DESTROYED" => "assumed destroyed".to_owned(),
+        "DESTROYED" => "destroyed".to_owned(),
+        "HANDED_OVER" => "handed over".to_owned(),
+        other => dash(other),
     }
-    table.trim_fmt()
+}
+
+fn order_text(order: &Order) -> String {
+    let what = match &*order.new_kdh {
+        "" => order.kind.clone(),
+        new_kdh => format!("{} to {new_kdh}", order.kind),
+    };
+    let by = match &*order.ordered_by {
+        "" => "the host itself",
+        operator => operator,
+    };
+    format!(
+        "Ordered and not acknowledged yet: {what}\nby {by} at {}: {}",
+        order.created_at, order.why
+    )
+}
+
+fn authority_request_text(request: &AuthorityRequest) -> String {
+    fields(&[
+        ("Request", &request.id),
+        ("Device", &request.serial_number),
+        ("Certificate", &request.certificate_serial),
+        ("Kind", &request.kind),
+        ("Lost KDH", &request.kdh),
+        ("New KDH", &request.new_kdh),
+        ("State", &request.state),
+        ("Asked by", &request.asked_by),
+        ("Why", &request.why),
+        ("Decided by", &request.decided_by),
+        ("Created", &request.created_at),
+        ("Changed", &request.changed_at),
+        ("Expires", &request.expires_at),
+    ])
+}
+
+fn fields(fields: &[(&str, &str)]) -> String {
+    let fields = fields.iter();
+    pairs(fields.map(|(name, value)| [(*name).to_owned(), dash(value)]))
 }
 
 fn assignment_table(assignments: &[Assignment]) -> String {
@@ -287,6 +686,15 @@ fn dash(text: &str) -> String {
     if text.is_empty() { "-" } else { text }.to_owned()
 }
 
+/// Names with their values, one below the other.
+fn pairs(rows: impl Iterator<Item = [String; 2]>) -> String {
+    let mut table = Table::new();
+    table.set_content_arrangement(ContentArrangement::Dynamic);
+    table.load_style(TableStyle::new());
+    table.add_rows(rows);
+    table.trim_fmt()
+}
+
 fn table<const N: usize>(header: [&str; N], rows: impl Iterator<Item = [String; N]>) -> String {
     let mut table = Table::new();
     table.set_content_arrangement(ContentArrangement::Dynamic);
@@ -315,6 +723,26 @@ mod tests {
             created_at: "2026-01-01T00:00:00Z".to_owned(),
             changed_at: String::new(),
             certificate_serial: String::new(),
+            bound_kdh: String::new(),
+            keys: String::new(),
+        }
+    }
+
+    fn sample_request() -> AuthorityRequest {
+        AuthorityRequest {
+            id: "5f0c1a9e".to_owned(),
+            serial_number: "SN-1001".to_owned(),
+            kind: "REBIND".to_owned(),
+            certificate_serial: "0A".to_owned(),
+            kdh: "0B".to_owned(),
+            new_kdh: "CN=kdh-2, serial number 0C".to_owned(),
+            state: "ASKED".to_owned(),
+            asked_by: "ada".to_owned(),
+            why: "the HSM burnt down".to_owned(),
+            decided_by: String::new(),
+            created_at: "2026-01-01T00:00:00Z".to_owned(),
+            changed_at: "2026-01-01T00:00:00Z".to_owned(),
+            expires_at: "2026-01-04T00:00:00Z".to_owned(),
         }
     }
 
@@ -349,6 +777,8 @@ mod tests {
             "created_at": "2026-01-01T00:00:00Z",
             "changed_at": "",
             "certificate_serial": "",
+            "bound_kdh": "",
+            "keys": "",
         });
         assert_eq!(report.json, json);
         assert_eq!(devices(&[sample_device()]).json, json!({"devices": [json]}));
@@ -358,7 +788,9 @@ mod tests {
  State          REGISTERED
  Created        2026-01-01T00:00:00Z
  Changed        -
- Certificate    -";
+ Certificate    -
+ Bound to KDH   -
+ Keys           -";
         assert_eq!(format!("\n{}", report.text), text);
     }
 
@@ -368,16 +800,17 @@ mod tests {
             sample_device(),
             Device {
                 serial_number: "SN-1002".to_owned(),
-                state: "BOUND".to_owned(),
+                state: "UNBOUND".to_owned(),
+                keys: "ASSUMED_DESTROYED".to_owned(),
                 changed_at: "2026-01-02T00:00:00Z".to_owned(),
                 ..sample_device()
             },
         ];
         let text = "
- SERIAL   MODEL    STATE       CREATED               CHANGED
-──────────────────────────────────────────────────────────────────────────
- SN-1001  Model X  REGISTERED  2026-01-01T00:00:00Z  -
- SN-1002  Model X  BOUND       2026-01-01T00:00:00Z  2026-01-02T00:00:00Z";
+ SERIAL   MODEL    STATE       KEYS               CREATED               CHANGED
+─────────────────────────────────────────────────────────────────────────────────────────────
+ SN-1001  Model X  REGISTERED  -                  2026-01-01T00:00:00Z  -
+ SN-1002  Model X  UNBOUND     assumed destroyed  2026-01-01T00:00:00Z  2026-01-02T00:00:00Z";
         assert_eq!(format!("\n{}", devices(&list).text), text);
     }
 
@@ -389,6 +822,7 @@ mod tests {
                 assignments,
                 withheld,
                 encryption_key_sha256: "0a1b".to_owned(),
+                order: None,
             })
         };
         let report = details(vec![sample_assignment()], vec![]);
@@ -405,6 +839,7 @@ mod tests {
             json!({
                 "device": device,
                 "encryption_key_sha256": "0a1b",
+                "order": null,
                 "assignments": [json],
                 "withheld": [],
             })
@@ -426,6 +861,92 @@ mod tests {
         assert_eq!(withheld.json["withheld"], json!([json]));
         assert!(withheld.text.contains("No key is assigned.\n\nWithheld"));
         assert!(withheld.text.ends_with("3F1A9C (AES_CMAC)  yes"));
+    }
+
+    #[test]
+    fn what_became_of_keys_is_said_in_words() {
+        for (word, text) in [
+            ("", "-"),
+            ("ASSUMED_DESTROYED", "assumed destroyed"),
+            ("DESTROYED", "destroyed"),
+            ("HANDED_OVER", "handed over"),
+            // Of a host that is newer.
+            ("MELTED", "MELTED"),
+        ] {
+            let mut device = sample_device();
+            device.keys = word.to_owned();
+            assert_eq!(keys_text(&device), text);
+            assert_eq!(device_json(&device)["keys"], word);
+        }
+    }
+
+    #[test]
+    fn an_order_that_is_open() {
+        let details = |kind: &str, new_kdh: &str| {
+            device_details(&ShowDeviceResponse {
+                device: Some(sample_device()),
+                order: Some(Order {
+                    kind: kind.to_owned(),
+                    new_kdh: new_kdh.to_owned(),
+                    ordered_by: "ada".to_owned(),
+                    why: "sold".to_owned(),
+                    created_at: "2026-01-01T00:00:00Z".to_owned(),
+                }),
+                ..ShowDeviceResponse::default()
+            })
+        };
+        let report = details("REBIND", "CN=kdh-2");
+        let json = json!({
+            "kind": "REBIND",
+            "new_kdh": "CN=kdh-2",
+            "ordered_by": "ada",
+            "why": "sold",
+            "created_at": "2026-01-01T00:00:00Z",
+        });
+        assert_eq!(report.json["order"], json);
+        let text = "yet: REBIND to CN=kdh-2\nby ada at 2026-01-01T00:00:00Z: sold\n";
+        assert!(report.text.contains(text), "{}", report.text);
+        let unbind = details("UNBIND", "").text;
+        assert!(unbind.contains("yet: UNBIND\nby ada"), "{unbind}");
+    }
+
+    #[test]
+    fn requests_to_the_authority() {
+        let request = sample_request();
+        let report = authority_request(&request);
+        let json = json!({
+            "id": "5f0c1a9e",
+            "serial_number": "SN-1001",
+            "kind": "REBIND",
+            "certificate_serial": "0A",
+            "kdh": "0B",
+            "new_kdh": "CN=kdh-2, serial number 0C",
+            "state": "ASKED",
+            "asked_by": "ada",
+            "why": "the HSM burnt down",
+            "decided_by": "",
+            "created_at": "2026-01-01T00:00:00Z",
+            "changed_at": "2026-01-01T00:00:00Z",
+            "expires_at": "2026-01-04T00:00:00Z",
+        });
+        assert_eq!(report.json, json);
+        for part in [
+            "5f0c1a9e",
+            "SN-1001",
+            "the HSM burnt down",
+            "Decided by   -",
+        ] {
+            assert!(report.text.contains(part), "{part}: {}", report.text);
+        }
+        let list = authority_requests(std::slice::from_ref(&request));
+        assert_eq!(list.json, json!({"requests": [json]}));
+        let exported = exported_token(&request, Path::new("t.pem"));
+        assert_eq!(exported.json, json!({"request": json, "out": "t.pem"}));
+        assert!(
+            exported.text.starts_with("t.pem holds"),
+            "{}",
+            exported.text
+        );
     }
 
     #[test]

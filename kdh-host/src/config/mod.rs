@@ -4,16 +4,18 @@
 mod raw;
 
 use std::{
+    collections::BTreeMap,
     net::SocketAddr,
     num::NonZeroU32,
     path::{Path, PathBuf},
     time::Duration,
 };
 
+use hsm::KeyName;
 use pki::Certificate;
-use tr34::OaepHash;
+use tr34::{OaepHash, Profile};
 
-use crate::error::StartError;
+use crate::{error::StartError, names::Model, profile::Profiles};
 
 /// The size of an RSA key that is as strong as a key of 128 bits (NIST SP 800-57, table 2).
 pub const RSA_BITS_FOR_AES_128: usize = 3072;
@@ -27,16 +29,25 @@ pub enum OperatorRole {
     Keys,
     /// Everything readable, nothing else.
     Audit,
+    /// What `CA_KRD` signs for terminals whose KDH is lost: one asks, another one approves.
+    Recovery,
 }
 
 impl OperatorRole {
-    fn parse(word: &str) -> Option<Self> {
-        match word {
-            "fleet" => Some(Self::Fleet),
-            "keys" => Some(Self::Keys),
-            "audit" => Some(Self::Audit),
-            _ => None,
+    const ALL: [Self; 4] = [Self::Fleet, Self::Keys, Self::Audit, Self::Recovery];
+
+    /// The word in the configuration.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Fleet => "fleet",
+            Self::Keys => "keys",
+            Self::Audit => "audit",
+            Self::Recovery => "recovery",
         }
+    }
+
+    fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|role| role.as_str() == word)
     }
 }
 
@@ -107,6 +118,15 @@ pub struct Certificates {
     pub crl_ca_kdh: PathBuf,
 }
 
+/// A KDH credential: its certificate, and its key by its label in the kdh token.
+#[derive(Clone, Debug)]
+pub struct KdhSettings {
+    /// The certificate.
+    pub certificate: Certificate,
+    /// The key's label.
+    pub key: KeyName,
+}
+
 /// A configuration without faults.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -124,6 +144,12 @@ pub struct Config {
     pub kdh_token: TokenSettings,
     /// Certificates and revocation lists.
     pub certificates: Certificates,
+    /// The label of the key of this host's KDH certificate.
+    pub kdh_key: KeyName,
+    /// KDH credentials to which terminals are still bound, and from which they are handed over.
+    pub retiring_kdhs: Vec<KdhSettings>,
+    /// In which form of TR-34 terminals speak.
+    pub profiles: Profiles,
     /// The hash in RSA-OAEP.
     pub oaep_hash: OaepHash,
     /// What Ke is for TDEA keys.
@@ -138,6 +164,10 @@ pub struct Config {
     pub activation_code_lifetime: Duration,
     /// How long a delivery may stay unconfirmed.
     pub delivery_lifetime: Duration,
+    /// How long a delivery by a token in a file may stay unconfirmed.
+    pub one_pass_lifetime: Duration,
+    /// How long a request to the authority may wait for its approval.
+    pub authority_request_lifetime: Duration,
     /// Connections at the same time, per listener.
     pub connections: usize,
     /// Of these, from one address.
@@ -163,6 +193,23 @@ pub struct Operator {
     pub certificate: Certificate,
     /// What they may do.
     pub roles: Vec<OperatorRole>,
+}
+
+impl Operator {
+    /// Why two operators may be one person, who could then approve what they asked for.
+    fn is_taken_for(&self, other: &Self) -> Option<String> {
+        if self.name == other.name {
+            return None;
+        }
+        let (name, other_name) = (&self.name, &other.name);
+        if self.certificate.public_key() == other.certificate.public_key() {
+            return Some(format!("{name:?} and {other_name:?} have one key"));
+        }
+        let plain = |name: &str| name.split_whitespace().collect::<String>().to_lowercase();
+        (plain(name) == plain(other_name)).then(|| {
+            format!("{name:?} and {other_name:?} differ in nothing but capitals and spaces")
+        })
+    }
 }
 
 impl Config {
@@ -203,6 +250,7 @@ struct Check<'a> {
 impl Check<'_> {
     fn config(&mut self, raw: raw::Config) -> Option<Config> {
         // All of it first, so that every fault is found before the first `?` gives up.
+        self.ranges(&raw);
         let terminals = self.address("terminals.address", &raw.terminals.address);
         let administration = self.address("administration.address", &raw.administration.address);
         let issuing_token = self.token("issuing-token", raw.issuing_token);
@@ -226,6 +274,45 @@ impl Check<'_> {
                 ("require", KeyStrength::Require),
             ],
         );
+        let operators = self.operators(raw.operators);
+        let kdh_key = self.key_name("kdh-key", &raw.kdh_key);
+        let retiring_kdhs = self.retiring_kdhs(&raw.retiring_kdh);
+        let profiles = self.profiles(raw.models, oaep_hash);
+        if let (Some(key), Some(certificates)) = (&kdh_key, &certificates) {
+            self.distinct_kdhs(key, &certificates.kdh, &retiring_kdhs);
+        }
+        let seconds = Duration::from_secs;
+        Some(Config {
+            store: self.path(&raw.store),
+            terminals: terminals?,
+            administration: administration?,
+            addresses_file: raw.addresses_file.map(|path| self.path(&path)),
+            issuing_token: issuing_token?,
+            kdh_token: kdh_token?,
+            certificates: certificates?,
+            kdh_key: kdh_key?,
+            retiring_kdhs,
+            profiles,
+            oaep_hash: oaep_hash?,
+            ke_for_tdea: ke_for_tdea?,
+            key_strength: key_strength?,
+            min_rsa_bits: usize::try_from(raw.min_rsa_bits).ok()?,
+            certificate_validity: seconds(raw.certificate_validity_days.saturating_mul(86_400)),
+            activation_code_lifetime: seconds(raw.activation_code_hours.saturating_mul(3600)),
+            delivery_lifetime: seconds(raw.delivery_minutes.saturating_mul(60)),
+            one_pass_lifetime: seconds(raw.one_pass_days.saturating_mul(86_400)),
+            authority_request_lifetime: seconds(raw.authority_request_hours.saturating_mul(3600)),
+            connections: usize::try_from(raw.limits.connections).ok()?,
+            connections_per_address: usize::try_from(raw.limits.connections_per_address).ok()?,
+            handshake_timeout: seconds(raw.limits.handshake_seconds),
+            anonymous_timeout: seconds(raw.limits.anonymous_seconds),
+            device_calls_per_minute: NonZeroU32::new(raw.limits.device_calls_per_minute)?,
+            stop_timeout: seconds(raw.limits.stop_seconds),
+            operators,
+        })
+    }
+
+    fn ranges(&mut self, raw: &raw::Config) {
         self.range(
             "min-rsa-bits",
             raw.min_rsa_bits,
@@ -245,6 +332,13 @@ impl Check<'_> {
             24 * 90,
         );
         self.range("delivery-minutes", raw.delivery_minutes, 1, 60 * 24 * 30);
+        self.range("one-pass-days", raw.one_pass_days, 1, 366);
+        self.range(
+            "authority-request-hours",
+            raw.authority_request_hours,
+            1,
+            24 * 30,
+        );
         self.range("limits.connections", raw.limits.connections, 1, 100_000);
         self.range(
             "limits.connections-per-address",
@@ -271,31 +365,6 @@ impl Check<'_> {
             300,
         );
         self.range("limits.stop-seconds", raw.limits.stop_seconds, 1, 300);
-        let operators = self.operators(raw.operators);
-        let seconds = Duration::from_secs;
-        Some(Config {
-            store: self.path(&raw.store),
-            terminals: terminals?,
-            administration: administration?,
-            addresses_file: raw.addresses_file.map(|path| self.path(&path)),
-            issuing_token: issuing_token?,
-            kdh_token: kdh_token?,
-            certificates: certificates?,
-            oaep_hash: oaep_hash?,
-            ke_for_tdea: ke_for_tdea?,
-            key_strength: key_strength?,
-            min_rsa_bits: usize::try_from(raw.min_rsa_bits).ok()?,
-            certificate_validity: seconds(raw.certificate_validity_days.saturating_mul(86_400)),
-            activation_code_lifetime: seconds(raw.activation_code_hours.saturating_mul(3600)),
-            delivery_lifetime: seconds(raw.delivery_minutes.saturating_mul(60)),
-            connections: usize::try_from(raw.limits.connections).ok()?,
-            connections_per_address: usize::try_from(raw.limits.connections_per_address).ok()?,
-            handshake_timeout: seconds(raw.limits.handshake_seconds),
-            anonymous_timeout: seconds(raw.limits.anonymous_seconds),
-            device_calls_per_minute: NonZeroU32::new(raw.limits.device_calls_per_minute)?,
-            stop_timeout: seconds(raw.limits.stop_seconds),
-            operators,
-        })
     }
 
     fn fault(&mut self, key: &str, cause: impl std::fmt::Display) {
@@ -431,6 +500,75 @@ impl Check<'_> {
             .ok()
     }
 
+    fn key_name(&mut self, key: &str, label: &str) -> Option<KeyName> {
+        KeyName::new(label)
+            .map_err(|error| self.fault(key, error))
+            .ok()
+    }
+
+    fn retiring_kdhs(&mut self, raw: &[raw::RetiringKdh]) -> Vec<KdhSettings> {
+        let mut retiring = Vec::new();
+        for raw in raw {
+            let certificate = self.certificate("retiring-kdh.certificate", &raw.certificate);
+            let key = self.key_name("retiring-kdh.key", &raw.key);
+            if let (Some(certificate), Some(key)) = (certificate, key) {
+                retiring.push(KdhSettings { certificate, key });
+            }
+        }
+        retiring
+    }
+
+    /// A credential that is named twice, or two that share a key, were mixed up.
+    fn distinct_kdhs(&mut self, key: &KeyName, present: &Certificate, retiring: &[KdhSettings]) {
+        let mut seen = vec![(key, present)];
+        for settings in retiring {
+            let (key, certificate) = (&settings.key, &settings.certificate);
+            if seen.iter().any(|(other, _)| *other == key) {
+                self.fault(
+                    "retiring-kdh.key",
+                    format!("{:?} is named twice", key.label()),
+                );
+            }
+            if seen.iter().any(|(_, other)| *other == certificate) {
+                let serial = certificate.serial();
+                self.fault(
+                    "retiring-kdh.certificate",
+                    format!("the certificate {serial} is named twice"),
+                );
+            }
+            seen.push((key, certificate));
+        }
+    }
+
+    fn profiles(&mut self, raw: Vec<raw::Model>, oaep: Option<OaepHash>) -> Profiles {
+        let mut by_model = BTreeMap::new();
+        for raw::Model { name, profile } in raw {
+            if Model::parse(&name).is_err() {
+                self.fault("models.name", format!("{name:?} is no name of a model"));
+            }
+            let profile = match profile.parse::<Profile>() {
+                Ok(profile) => profile,
+                Err(error) => {
+                    self.fault("models.profile", error);
+                    continue;
+                }
+            };
+            if let Some(hash) = oaep
+                && !profile.has_oaep_hash(hash)
+            {
+                let hash = hash.name();
+                self.fault(
+                    "models.profile",
+                    format!("tokens of profile {profile} cannot say oaep-hash = \"{hash}\""),
+                );
+            }
+            if by_model.insert(name.clone(), profile).is_some() {
+                self.fault("models.name", format!("{name:?} stands there twice"));
+            }
+        }
+        Profiles::new(by_model)
+    }
+
     fn operators(&mut self, raw: Vec<raw::Operator>) -> Vec<Operator> {
         let mut operators = Vec::<Operator>::new();
         for raw in raw {
@@ -440,7 +578,10 @@ impl Check<'_> {
                     Some(role) => roles.push(role),
                     None => self.fault(
                         "operators.roles",
-                        format!("{word:?} is not one of fleet, keys, audit"),
+                        format!(
+                            "{word:?} is not one of {}",
+                            OperatorRole::ALL.map(OperatorRole::as_str).join(", ")
+                        ),
                     ),
                 }
             }
@@ -465,11 +606,17 @@ impl Check<'_> {
                     format!("the certificate of {name:?} stands there twice"),
                 );
             }
-            operators.push(Operator {
+            let operator = Operator {
                 name,
                 certificate,
                 roles,
-            });
+            };
+            for other in &operators {
+                if let Some(fault) = operator.is_taken_for(other) {
+                    self.fault(key, fault);
+                }
+            }
+            operators.push(operator);
         }
         operators
     }

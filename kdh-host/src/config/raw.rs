@@ -23,11 +23,21 @@ pub(super) struct Config {
     pub(super) activation_code_hours: u64,
     #[serde(default = "delivery_minutes")]
     pub(super) delivery_minutes: u64,
+    #[serde(default = "one_pass_days")]
+    pub(super) one_pass_days: u64,
+    #[serde(default = "authority_request_hours")]
+    pub(super) authority_request_hours: u64,
     pub(super) terminals: Listener,
     pub(super) administration: Listener,
     pub(super) issuing_token: Token,
     pub(super) kdh_token: Token,
     pub(super) certificates: Certificates,
+    #[serde(default = "kdh_key")]
+    pub(super) kdh_key: String,
+    #[serde(default)]
+    pub(super) retiring_kdh: Vec<RetiringKdh>,
+    #[serde(default)]
+    pub(super) models: Vec<Model>,
     #[serde(default)]
     pub(super) limits: Limits,
     #[serde(default)]
@@ -75,6 +85,20 @@ pub(super) struct Certificates {
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct RetiringKdh {
+    pub(super) certificate: PathBuf,
+    pub(super) key: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct Model {
+    pub(super) name: String,
+    pub(super) profile: String,
+}
+
+#[derive(Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct Limits {
     pub(super) connections: u64,
@@ -105,6 +129,10 @@ pub(super) struct Operator {
     pub(super) roles: Vec<String>,
 }
 
+fn kdh_key() -> String {
+    "kdh-signing".to_owned()
+}
+
 fn oaep_hash() -> String {
     "sha256".to_owned()
 }
@@ -131,6 +159,14 @@ const fn activation_code_hours() -> u64 {
 
 const fn delivery_minutes() -> u64 {
     60
+}
+
+const fn one_pass_days() -> u64 {
+    14
+}
+
+const fn authority_request_hours() -> u64 {
+    72
 }
 
 const fn workers() -> u64 {

@@ -65,6 +65,9 @@ fn the_sample_says_what_the_defaults_are() {
                 config.certificate_validity,
                 config.activation_code_lifetime,
                 config.delivery_lifetime,
+                config.one_pass_lifetime,
+                config.kdh_key.clone(),
+                config.authority_request_lifetime,
             ),
             (
                 config.connections,
@@ -208,6 +211,19 @@ const BROKEN: &[(&str, &str, &str)] = &[
         "delivery-minutes = 0\nstore =",
         "delivery-minutes",
     ),
+    ("store =", "one-pass-days = 0\nstore =", "one-pass-days"),
+    ("store =", "one-pass-days = 367\nstore =", "one-pass-days"),
+    ("store =", "kdh-key = \"\"\nstore =", "kdh-key"),
+    (
+        "store =",
+        "authority-request-hours = 0\nstore =",
+        "authority-request-hours",
+    ),
+    (
+        "store =",
+        "authority-request-hours = 721\nstore =",
+        "authority-request-hours",
+    ),
     (
         "store =",
         "limits.connections = 0\nstore =",
@@ -279,6 +295,71 @@ fn each_fault_is_named_by_its_key() {
             "{bad}: {faults:?}"
         );
     }
+}
+
+/// What is wrong with lists of credentials and models, in words.
+#[test]
+fn credentials_and_models_that_do_not_fit_are_named() {
+    let folder = folder();
+    for (line, fault) in [
+        (
+            "retiring-kdh = [{ certificate = \"none.pem\", key = \"old\" }]",
+            "retiring-kdh.certificate: ",
+        ),
+        (
+            "retiring-kdh = [{ certificate = \"operators/auditor.pem\", key = \"\" }]",
+            "retiring-kdh.key: ",
+        ),
+        (
+            "retiring-kdh = [{ certificate = \"operators/auditor.pem\", key = \"kdh-signing\" }]",
+            "retiring-kdh.key: \"kdh-signing\" is named twice",
+        ),
+        (
+            "retiring-kdh = [{ certificate = \"kdh.pem\", key = \"old\" }]",
+            "retiring-kdh.certificate: the certificate ",
+        ),
+        (
+            "models = [{ name = \"X\", profile = \"aws\" }]",
+            "models.profile: no profile is called \"aws\"",
+        ),
+        (
+            "models = [{ name = \"\", profile = \"clover\" }]",
+            "models.name: \"\" is no name of a model",
+        ),
+        (
+            "models = [{ name = \"X\", profile = \"clover\" }, { name = \"X\", profile = \"clover\" }]",
+            "models.name: \"X\" stands there twice",
+        ),
+        (
+            "oaep-hash = \"sha1\"\nmodels = [{ name = \"X\", profile = \"aws-2012\" }]",
+            "models.profile: tokens of profile aws-2012 cannot say oaep-hash = \"sha1\"",
+        ),
+    ] {
+        let faults = parse(&format!("{line}\n{MINIMAL}"), &folder).unwrap_err();
+        assert_eq!(faults.len(), 1, "{line}: {faults:?}");
+        assert!(faults[0].starts_with(fault), "{line}: {faults:?}");
+    }
+}
+
+#[test]
+fn each_model_has_its_profile_and_others_the_default() {
+    let folder = folder();
+    let models = "models = [{ name = \"A\", profile = \"aws-2012\" }, \
+                  { name = \"C\", profile = \"clover\" }]\n";
+    let config = parse(&format!("{models}{MINIMAL}"), &folder).unwrap();
+    for (model, profile) in [
+        ("A", Profile::Aws2012),
+        ("C", Profile::Clover),
+        ("B", Profile::X9_2019),
+        ("a", Profile::X9_2019),
+    ] {
+        assert_eq!(config.profiles.of(model), profile, "{model}");
+    }
+    let in_use: Vec<_> = config.profiles.in_use().collect();
+    assert_eq!(
+        in_use,
+        [Profile::X9_2019, Profile::Aws2012, Profile::Clover]
+    );
 }
 
 #[test]
@@ -379,7 +460,7 @@ fn words_and_roles_are_understood() {
         "store =",
         "oaep-hash = \"sha1\"\nke-for-tdea = \"tdea\"\nkey-strength = \"warn\"\n\
          operators = [{ certificate = \"operators/key-officer.pem\", \
-                        roles = [\"fleet\", \"keys\", \"audit\"] }, \
+                        roles = [\"fleet\", \"keys\", \"audit\", \"recovery\"] }, \
                       { certificate = \"operators/auditor.pem\", roles = [] }]\nstore =",
         1,
     );
@@ -387,12 +468,42 @@ fn words_and_roles_are_understood() {
     assert_eq!(config.oaep_hash, OaepHash::Sha1);
     assert_eq!(config.ke_for_tdea, KeForTdea::Tdea);
     assert_eq!(config.key_strength, KeyStrength::Warn);
-    let all = [OperatorRole::Fleet, OperatorRole::Keys, OperatorRole::Audit];
+    let all = [
+        OperatorRole::Fleet,
+        OperatorRole::Keys,
+        OperatorRole::Audit,
+        OperatorRole::Recovery,
+    ];
     let operators = config.operators.iter();
     let operators: Vec<_> = operators
         .map(|operator| (operator.name.as_str(), operator.roles.as_slice()))
         .collect();
     assert_eq!(operators, [("key-officer", &all[..]), ("auditor", &[])]);
+}
+
+#[test]
+fn one_person_is_no_two_operators() {
+    let folder = folder();
+    for (file, certificate) in [
+        ("anna.pem", include_str!("testdata/anna.pem")),
+        ("anna-again.pem", include_str!("testdata/anna-again.pem")),
+        ("bert.pem", include_str!("testdata/bert-with-annas-key.pem")),
+    ] {
+        fs::write(folder.path().join(file), certificate).unwrap();
+    }
+    let operator = |file: &str| format!("{{ certificate = \"{file}\", roles = [] }}");
+    for (other, fault) in [
+        (
+            "anna-again.pem",
+            r#""anna  EK" and "Anna Ek" differ in nothing but capitals and spaces"#,
+        ),
+        ("bert.pem", r#""Bert" and "Anna Ek" have one key"#),
+    ] {
+        let [anna, other] = [operator("anna.pem"), operator(other)];
+        let line = format!("operators = [{anna}, {other}]\nstore =");
+        let faults = parse(&MINIMAL.replacen("store =", &line, 1), &folder).unwrap_err();
+        assert_eq!(faults, [format!("operators.certificate: {fault}")]);
+    }
 }
 
 #[test]

@@ -1,23 +1,31 @@
 //! What operators call.
 
 use kdh_proto::v1::{
-    ActivationCode, AddDeviceRequest, AssignKeyRequest, Assignment, Delivery, Device,
-    IssueActivationCodeRequest, Key, ListAuditRecordsRequest, ListAuditRecordsResponse,
+    ActivationCode, AddDeviceRequest, AdmitDeviceRequest, ApproveAuthorityRequestRequest,
+    AskAuthorityRequest, AssignKeyRequest, Assignment, AuthorityRequest, CancelOrderRequest,
+    Delivery, Device, DeviceExport, ExportAuthorityTokenRequest, ExportAuthorityTokenResponse,
+    ExportDeviceRequest, IssueActivationCodeRequest, Kdh, Key, ListAuditRecordsRequest,
+    ListAuditRecordsResponse, ListAuthorityRequestsRequest, ListAuthorityRequestsResponse,
     ListDeliveriesRequest, ListDeliveriesResponse, ListDevicesRequest, ListDevicesResponse,
-    ListKeysRequest, ListKeysResponse, RegisterKeyRequest, ResumeDeviceRequest,
-    RevokeDeviceRequest, ShowDeviceRequest, ShowDeviceResponse, SuspendDeviceRequest,
-    administration_server::Administration,
+    ListKdhsRequest, ListKdhsResponse, ListKeysRequest, ListKeysResponse, MakeOnePassTokenRequest,
+    MakeOnePassTokenResponse, Order, OrderRebindRequest, OrderUnbindRequest, RegisterKeyRequest,
+    RejectAuthorityRequestRequest, ResumeDeviceRequest, RevokeDeviceRequest, ShowDeviceRequest,
+    ShowDeviceResponse, SuspendDeviceRequest, administration_server::Administration,
 };
 use pki::Certificate;
 use tonic::{Request, Response, Status};
+use tr34::IssuerAndSerial;
 
 use super::{Audience, key_distribution::assignment_message, peer, status};
 use crate::{
     Host, HostError,
     administration::{self as domain, KeyRegistration, Operator},
-    config::OperatorRole::{self, Audit, Fleet, Keys},
-    delivery::{kcv_message, parse_kcv},
-    state::DeviceEvent,
+    admission, authority,
+    config::OperatorRole::{self, Audit, Fleet, Keys, Recovery},
+    delivery::{self, kcv_message, parse_kcv},
+    kdh::{self, KdhStanding},
+    orders,
+    state::{BindingChange, DeviceEvent},
     store,
 };
 
@@ -45,6 +53,20 @@ impl AdministrationService {
     ) -> Result<Device, HostError> {
         let operator = operator?;
         let act = domain::move_device(&self.0, &operator, serial, event, why);
+        let device = domain::on_record(&self.0, &operator, call, act).await?;
+        self.with_certificate(&device).await
+    }
+
+    async fn order(
+        &self,
+        call: &'static str,
+        operator: Result<Operator, HostError>,
+        serial: &str,
+        change: BindingChange<&[u8]>,
+        why: &str,
+    ) -> Result<Device, HostError> {
+        let operator = operator?;
+        let act = orders::order(&self.0, &operator, serial, change, why);
         let device = domain::on_record(&self.0, &operator, call, act).await?;
         self.with_certificate(&device).await
     }
@@ -118,6 +140,7 @@ impl Administration for AdministrationService {
                 encryption_key_sha256: certificate
                     .map(|certificate| hex::encode(certificate.public_key().fingerprint()))
                     .unwrap_or_default(),
+                order: details.order.as_ref().map(order_message).transpose()?,
             })
         };
         end("ShowDevice", call.await)
@@ -160,6 +183,148 @@ impl Administration for AdministrationService {
         let (serial, why) = (&request.serial_number, &request.why);
         let outcome = self.move_device("RevokeDevice", operator, serial, DeviceEvent::Revoked, why);
         end("RevokeDevice", outcome.await)
+    }
+
+    async fn order_unbind(
+        &self,
+        request: Request<OrderUnbindRequest>,
+    ) -> Result<Response<Device>, Status> {
+        let operator = self.operator(&request, "OrderUnbind", &[Fleet]).await;
+        let request = request.get_ref();
+        let (serial, why) = (&request.serial_number, &request.why);
+        let outcome = self.order("OrderUnbind", operator, serial, BindingChange::Unbind, why);
+        end("OrderUnbind", outcome.await)
+    }
+
+    async fn order_rebind(
+        &self,
+        request: Request<OrderRebindRequest>,
+    ) -> Result<Response<Device>, Status> {
+        let operator = self.operator(&request, "OrderRebind", &[Fleet]).await;
+        let request = request.get_ref();
+        let (serial, why) = (&request.serial_number, &request.why);
+        let change = BindingChange::Rebind(&request.new_kdh[..]);
+        let outcome = self.order("OrderRebind", operator, serial, change, why);
+        end("OrderRebind", outcome.await)
+    }
+
+    async fn export_device(
+        &self,
+        request: Request<ExportDeviceRequest>,
+    ) -> Result<Response<DeviceExport>, Status> {
+        let call = async {
+            let operator = self.operator(&request, "ExportDevice", &[Fleet]).await?;
+            let act = admission::export(&self.0, &request.get_ref().serial_number);
+            domain::on_record(&self.0, &operator, "ExportDevice", act).await
+        };
+        end("ExportDevice", call.await)
+    }
+
+    async fn admit_device(
+        &self,
+        request: Request<AdmitDeviceRequest>,
+    ) -> Result<Response<Device>, Status> {
+        let call = async {
+            let operator = self.operator(&request, "AdmitDevice", &[Fleet]).await?;
+            let device = request.into_inner().device.unwrap_or_default();
+            let act = admission::admit(&self.0, &operator, &device);
+            let device = domain::on_record(&self.0, &operator, "AdmitDevice", act).await?;
+            self.with_certificate(&device).await
+        };
+        end("AdmitDevice", call.await)
+    }
+
+    async fn cancel_order(
+        &self,
+        request: Request<CancelOrderRequest>,
+    ) -> Result<Response<Device>, Status> {
+        let call = async {
+            let operator = self.operator(&request, "CancelOrder", &[Fleet]).await?;
+            let act = orders::cancel(&self.0, &operator, &request.get_ref().serial_number);
+            let device = domain::on_record(&self.0, &operator, "CancelOrder", act).await?;
+            self.with_certificate(&device).await
+        };
+        end("CancelOrder", call.await)
+    }
+
+    async fn ask_authority(
+        &self,
+        request: Request<AskAuthorityRequest>,
+    ) -> Result<Response<AuthorityRequest>, Status> {
+        let call = async {
+            let operator = self.operator(&request, "AskAuthority", &[Recovery]).await?;
+            let request = request.get_ref();
+            let (serial, kdh, why) = (&request.serial_number, &request.kdh, &request.why);
+            let change = match &request.new_kdh[..] {
+                [] => BindingChange::Unbind,
+                new_kdh => BindingChange::Rebind(new_kdh),
+            };
+            let act = authority::ask(&self.0, &operator, serial, change, kdh, why);
+            let asked = domain::on_record(&self.0, &operator, "AskAuthority", act).await?;
+            authority_message(asked)
+        };
+        end("AskAuthority", call.await)
+    }
+
+    async fn list_authority_requests(
+        &self,
+        request: Request<ListAuthorityRequestsRequest>,
+    ) -> Result<Response<ListAuthorityRequestsResponse>, Status> {
+        let call = async {
+            self.operator(&request, "ListAuthorityRequests", &[Recovery, Audit])
+                .await?;
+            let request = request.get_ref();
+            let requests = authority::list(&self.0, &request.before, request.limit).await?;
+            let requests: Result<_, HostError> =
+                requests.into_iter().map(authority_message).collect();
+            Ok(ListAuthorityRequestsResponse {
+                requests: requests?,
+            })
+        };
+        end("ListAuthorityRequests", call.await)
+    }
+
+    async fn approve_authority_request(
+        &self,
+        request: Request<ApproveAuthorityRequestRequest>,
+    ) -> Result<Response<AuthorityRequest>, Status> {
+        const CALL: &str = "ApproveAuthorityRequest";
+        let call = async {
+            let operator = self.operator(&request, CALL, &[Recovery]).await?;
+            let act = authority::approve(&self.0, &operator, &request.get_ref().id);
+            authority_message(domain::on_record(&self.0, &operator, CALL, act).await?)
+        };
+        end(CALL, call.await)
+    }
+
+    async fn reject_authority_request(
+        &self,
+        request: Request<RejectAuthorityRequestRequest>,
+    ) -> Result<Response<AuthorityRequest>, Status> {
+        const CALL: &str = "RejectAuthorityRequest";
+        let call = async {
+            let operator = self.operator(&request, CALL, &[Recovery]).await?;
+            let act = authority::reject(&self.0, &operator, &request.get_ref().id);
+            authority_message(domain::on_record(&self.0, &operator, CALL, act).await?)
+        };
+        end(CALL, call.await)
+    }
+
+    async fn export_authority_token(
+        &self,
+        request: Request<ExportAuthorityTokenRequest>,
+    ) -> Result<Response<ExportAuthorityTokenResponse>, Status> {
+        const CALL: &str = "ExportAuthorityToken";
+        let call = async {
+            let operator = self.operator(&request, CALL, &[Recovery]).await?;
+            let act = authority::export(&self.0, &operator, &request.get_ref().id);
+            let (request, token) = domain::on_record(&self.0, &operator, CALL, act).await?;
+            Ok(ExportAuthorityTokenResponse {
+                request: Some(authority_message(request)?),
+                token,
+            })
+        };
+        end(CALL, call.await)
     }
 
     async fn issue_activation_code(
@@ -216,6 +381,21 @@ impl Administration for AdministrationService {
         end("ListKeys", call.await)
     }
 
+    async fn list_kdhs(
+        &self,
+        request: Request<ListKdhsRequest>,
+    ) -> Result<Response<ListKdhsResponse>, Status> {
+        let call = async {
+            self.operator(&request, "ListKdhs", &[Fleet, Keys, Audit])
+                .await?;
+            let kdhs = kdh::list(&self.0).await?;
+            Ok(ListKdhsResponse {
+                kdhs: kdhs.iter().map(kdh_message).collect(),
+            })
+        };
+        end("ListKdhs", call.await)
+    }
+
     async fn assign_key(
         &self,
         request: Request<AssignKeyRequest>,
@@ -228,6 +408,30 @@ impl Administration for AdministrationService {
             Ok(assignment_message(&assignment))
         };
         end("AssignKey", call.await)
+    }
+
+    async fn make_one_pass_token(
+        &self,
+        request: Request<MakeOnePassTokenRequest>,
+    ) -> Result<Response<MakeOnePassTokenResponse>, Status> {
+        let call = async {
+            let operator = self.operator(&request, "MakeOnePassToken", &[Keys]).await?;
+            let MakeOnePassTokenRequest {
+                serial_number,
+                slot,
+            } = request.get_ref();
+            let act = delivery::make_one_pass(&self.0, &operator, serial_number, slot);
+            let issued = domain::on_record(&self.0, &operator, "MakeOnePassToken", act).await?;
+            Ok(MakeOnePassTokenResponse {
+                kt_kdh: issued.kt_kdh,
+                delivery_id: issued.delivery_id,
+                key_version: issued.version,
+                header: issued.header.to_string(),
+                kcv: Some(kcv_message(&issued.kcv)),
+                expires_at: store::time_text(issued.expires_at)?,
+            })
+        };
+        end("MakeOnePassToken", call.await)
     }
 
     async fn list_deliveries(
@@ -271,7 +475,59 @@ fn device_message(device: &store::Device) -> Device {
         created_at: device.created_at.clone(),
         changed_at: device.changed_at.clone(),
         certificate_serial: String::new(),
+        bound_kdh: device.bound_kdh.as_ref().map(serial_of).unwrap_or_default(),
+        keys: device
+            .keys_fate
+            .map(|fate| fate.as_str().to_owned())
+            .unwrap_or_default(),
     }
+}
+
+fn serial_of(kdh: &IssuerAndSerial) -> String {
+    hex::encode_upper(kdh.serial_bytes())
+}
+
+/// The KDH that takes over, as operators know it.
+fn new_kdh(change: &BindingChange<Vec<u8>>) -> Result<String, HostError> {
+    let Some(der) = change.new_kdh() else {
+        return Ok(String::new());
+    };
+    let certificate = Certificate::from_der(der);
+    let certificate = certificate.map_err(|error| HostError::Internal(error.to_string()))?;
+    Ok(format!(
+        "{}, serial number {}",
+        certificate.subject(),
+        certificate.serial()
+    ))
+}
+
+fn order_message(order: &store::BindingOrder) -> Result<Order, HostError> {
+    Ok(Order {
+        kind: order.change.kind().as_str().to_owned(),
+        new_kdh: new_kdh(&order.change)?,
+        ordered_by: order.ordered_by.clone(),
+        why: order.why.clone(),
+        created_at: order.created_at.clone(),
+    })
+}
+
+fn authority_message(request: store::AuthorityRequest) -> Result<AuthorityRequest, HostError> {
+    let state = request.state_now().as_str().to_owned();
+    Ok(AuthorityRequest {
+        state,
+        kind: request.change.kind().as_str().to_owned(),
+        kdh: serial_of(&request.kdh),
+        new_kdh: new_kdh(&request.change)?,
+        id: request.id,
+        serial_number: request.device.to_string(),
+        certificate_serial: request.certificate,
+        asked_by: request.asked_by,
+        why: request.why,
+        decided_by: request.decided_by.unwrap_or_default(),
+        created_at: request.created_at,
+        changed_at: request.changed_at,
+        expires_at: request.expires_at,
+    })
 }
 
 fn details_message(details: &domain::DeviceDetails) -> Device {
@@ -281,6 +537,21 @@ fn details_message(details: &domain::DeviceDetails) -> Device {
             .map(|certificate| certificate.serial().to_string())
             .unwrap_or_default(),
         ..device_message(&details.device)
+    }
+}
+
+fn kdh_message(kdh: &KdhStanding) -> Kdh {
+    let certificate = kdh.certificate.as_ref();
+    Kdh {
+        serial: hex::encode_upper(kdh.id.serial_bytes()),
+        name: certificate
+            .and_then(Certificate::common_name)
+            .unwrap_or_default(),
+        state: kdh.state.as_str().to_owned(),
+        devices: u64::try_from(kdh.devices).unwrap_or_default(),
+        not_after: certificate
+            .and_then(|certificate| store::time_text(certificate.not_after()).ok())
+            .unwrap_or_default(),
     }
 }
 

@@ -1,20 +1,24 @@
 //! What terminals call.
 
 use kdh_proto::v1::{
-    Assignment, BindRequest, BindResponse, ConfirmRequest, ConfirmResponse, EnrollRequest,
-    EnrollResponse, ListAssignmentsRequest, ListAssignmentsResponse, RequestKeyRequest,
-    RequestKeyResponse, key_distribution_server::KeyDistribution,
+    AcknowledgeBindingRequest, AcknowledgeBindingResponse, Assignment, BindRequest, BindResponse,
+    BindingOrder, ConfirmRequest, ConfirmResponse, EnrollRequest, EnrollResponse,
+    FetchAuthorityTokenRequest, FetchAuthorityTokenResponse, ListAssignmentsRequest,
+    ListAssignmentsResponse, RequestKeyRequest, RequestKeyResponse, RequestRebindRequest,
+    RequestRebindResponse, RequestUnbindRequest, RequestUnbindResponse, binding_order::Kind,
+    fetch_authority_token_response::Token, key_distribution_server::KeyDistribution,
 };
 use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
 use super::{Audience, peer, status, to_the_end};
 use crate::{
-    Host, HostError, binding,
-    binding::AuthenticatedDevice,
+    Host, HostError, authority,
+    binding::{self, AuthenticatedDevice},
     delivery::{self, kcv_message},
-    enrolment,
+    enrolment, mirror, orders,
     stages::Laps,
+    state::EndOfBinding,
     store,
 };
 
@@ -24,6 +28,21 @@ pub(crate) struct KeyDistributionService(pub(crate) Host);
 impl KeyDistributionService {
     async fn device(&self, peer: Option<Vec<u8>>) -> Result<AuthenticatedDevice, HostError> {
         binding::authenticate(&self.0, peer.as_deref()).await
+    }
+
+    /// An unbind or rebind token for a terminal's nonce.
+    async fn binding_token(
+        &self,
+        kind: EndOfBinding,
+        peer: Option<Vec<u8>>,
+        rt_krd: Vec<u8>,
+    ) -> Result<Vec<u8>, HostError> {
+        let host = self.0.clone();
+        let call = async move {
+            let device = binding::authenticate(&host, peer.as_deref()).await?;
+            orders::request(&host, &device, kind, &rt_krd).await
+        };
+        to_the_end(&self.0.limits().deliveries, call).await
     }
 }
 
@@ -76,9 +95,11 @@ impl KeyDistribution for KeyDistributionService {
     ) -> Result<Response<ListAssignmentsResponse>, Status> {
         let call = async {
             let device = self.device(peer(&request)).await?;
-            let assignments = delivery::assignments(&self.0, &device).await?;
-            let assignments = assignments.iter().map(assignment_message).collect();
-            Ok(ListAssignmentsResponse { assignments })
+            let to_do = delivery::to_do(&self.0, &device).await?;
+            Ok(ListAssignmentsResponse {
+                assignments: to_do.assignments.iter().map(assignment_message).collect(),
+                order: to_do.order.map(order_message),
+            })
         };
         end("ListAssignments", call.await)
     }
@@ -118,6 +139,63 @@ impl KeyDistribution for KeyDistributionService {
         };
         end("Confirm", call.await)
     }
+
+    async fn request_unbind(
+        &self,
+        request: Request<RequestUnbindRequest>,
+    ) -> Result<Response<RequestUnbindResponse>, Status> {
+        let (peer, rt_krd) = (peer(&request), request.into_inner().rt_krd);
+        let token = self.binding_token(EndOfBinding::Unbind, peer, rt_krd);
+        let outcome = token.await.map(|ubt_kdh| RequestUnbindResponse { ubt_kdh });
+        end("RequestUnbind", outcome)
+    }
+
+    async fn request_rebind(
+        &self,
+        request: Request<RequestRebindRequest>,
+    ) -> Result<Response<RequestRebindResponse>, Status> {
+        let (peer, rt_krd) = (peer(&request), request.into_inner().rt_krd);
+        let token = self.binding_token(EndOfBinding::Rebind, peer, rt_krd);
+        let outcome = token.await.map(|rbt_kdh| RequestRebindResponse { rbt_kdh });
+        end("RequestRebind", outcome)
+    }
+
+    async fn fetch_authority_token(
+        &self,
+        request: Request<FetchAuthorityTokenRequest>,
+    ) -> Result<Response<FetchAuthorityTokenResponse>, Status> {
+        let call = async {
+            let device = self.device(peer(&request)).await?;
+            let (kind, token) = authority::fetch_for(&self.0, &device).await?;
+            let token = match kind {
+                EndOfBinding::Unbind => Token::UbtCa(token),
+                EndOfBinding::Rebind => Token::RbtCa(token),
+            };
+            Ok(FetchAuthorityTokenResponse { token: Some(token) })
+        };
+        end("FetchAuthorityToken", call.await)
+    }
+
+    async fn acknowledge_binding(
+        &self,
+        request: Request<AcknowledgeBindingRequest>,
+    ) -> Result<Response<AcknowledgeBindingResponse>, Status> {
+        let call = async {
+            let device = self.device(peer(&request)).await?;
+            let receipt = request.into_inner().receipt.unwrap_or_default();
+            mirror::acknowledge(&self.0, &device, &receipt).await?;
+            Ok(AcknowledgeBindingResponse {})
+        };
+        end("AcknowledgeBinding", call.await)
+    }
+}
+
+fn order_message(order: EndOfBinding) -> BindingOrder {
+    let kind = match order {
+        EndOfBinding::Unbind => Kind::Unbind,
+        EndOfBinding::Rebind => Kind::Rebind,
+    };
+    BindingOrder { kind: kind.into() }
 }
 
 /// An assignment as both services show it.

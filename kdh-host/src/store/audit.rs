@@ -128,6 +128,41 @@ impl Tx {
             .collect()
     }
 
+    /// Whether the trail has such a record, in its place. Looks through all of it.
+    pub(crate) async fn is_recorded(&mut self, entry: &AuditEntry<'_>) -> Result<bool, StoreError> {
+        let found = sqlx::query_scalar(
+            "SELECT sequence FROM audit WHERE sequence > 0 AND actor = $1 AND action = $2
+                 AND device = $3 AND outcome = $4 AND detail = $5 ORDER BY sequence LIMIT 1",
+        )
+        .bind(entry.actor.to_string())
+        .bind(entry.action)
+        .bind(entry.device.map_or("", DeviceSerial::as_str))
+        .bind(entry.outcome)
+        .bind(entry.detail.to_string())
+        .fetch_optional(self.connection().await?)
+        .await?;
+        let found = found.map(|sequence: i64| u64::try_from(sequence));
+        match found.transpose() {
+            Ok(Some(sequence)) => self.is_chained(sequence).await,
+            Ok(None) => Ok(false),
+            Err(_) => Err(StoreError::Damaged("audit record")),
+        }
+    }
+
+    /// Whether a record follows on the one before, and the one behind it, if there is one, on it. Whoever
+    /// slips one in for a moment finds no place for it.
+    async fn is_chained(&mut self, sequence: u64) -> Result<bool, StoreError> {
+        let mut around = self.audit_records(sequence.saturating_sub(2), 3).await?;
+        let mut chain = ChainVerifier::default();
+        if sequence > 1 && !around.is_empty() {
+            let before = around.remove(0);
+            chain = ChainVerifier::behind(before.sequence, from_hex(&before.hash)?);
+        }
+        let holds = around.iter().all(|record| chain.verify(record).is_ok());
+        let is_there = around.iter().any(|record| record.sequence == sequence);
+        Ok(holds && is_there)
+    }
+
     /// Follows the whole trail. Returns how many records hold, or what is wrong, in words: with the
     /// chain, or with a registered key whose row says something else than its record.
     pub(crate) async fn verify_audit(&mut self) -> Result<Result<u64, String>, StoreError> {

@@ -2,7 +2,7 @@
 
 use sqlx::{Row, sqlite::SqliteRow};
 use time::OffsetDateTime;
-use tr34::KrdNonce;
+use tr34::{Freshness, KrdNonce, SigningTime};
 
 use super::{Standing, StoreError, Tried, Tx, batch::Answer, time_text};
 use crate::{
@@ -18,7 +18,7 @@ pub(crate) struct NewDelivery<'a> {
     pub(crate) slot: &'a Slot,
     pub(crate) version: u32,
     pub(crate) key: &'a KeyAlias,
-    pub(crate) nonce: &'a KrdNonce,
+    pub(crate) freshness: &'a Freshness,
     pub(crate) expires_at: OffsetDateTime,
 }
 
@@ -49,18 +49,19 @@ impl Delivery {
 }
 
 impl Tx {
-    /// Claims a nonce for a device that asks for what it shall hold in a slot; `false` if it was used before.
+    /// Claims a nonce for a device that asks for what it shall hold in a slot, or for a token without a key;
+    /// `false` if it was used before.
     pub(crate) async fn claim_nonce(
         &mut self,
         device: &DeviceSerial,
-        slot: &Slot,
+        slot: Option<&Slot>,
         nonce: &KrdNonce,
     ) -> Result<Tried<bool>, StoreError> {
         let now = self.now.clone();
-        self.put_off_standing(device, Some(slot));
+        self.put_off_standing(device, slot);
         self.later("INSERT INTO nonces VALUES ($1, $2, $3) ON CONFLICT DO NOTHING")
             .bind(device.as_str())
-            .bind(&nonce.as_bytes()[..])
+            .bind(nonce.as_bytes())
             .bind(now);
         let [standing, claim] = self.answers().await?;
         Ok(Tried {
@@ -88,12 +89,22 @@ impl Tx {
         if abandoned.rows_affected() == 0 {
             return Ok(false);
         }
+        self.give_back_nonce(device, nonce).await?;
+        Ok(true)
+    }
+
+    /// A nonce for which no token was made may be used again.
+    pub(super) async fn give_back_nonce(
+        &mut self,
+        device: &DeviceSerial,
+        nonce: &[u8],
+    ) -> Result<(), StoreError> {
         sqlx::query("DELETE FROM nonces WHERE device = $1 AND nonce = $2")
             .bind(device.as_str())
             .bind(nonce)
             .execute(self.connection().await?)
             .await?;
-        Ok(true)
+        Ok(())
     }
 
     /// Records the intent to deliver.
@@ -102,9 +113,13 @@ impl Tx {
         delivery: &NewDelivery<'_>,
     ) -> Result<(), StoreError> {
         let (now, expires_at) = (self.now.clone(), time_text(delivery.expires_at)?);
+        let (nonce, signing_time) = match delivery.freshness {
+            Freshness::Nonce(nonce) => (nonce.as_bytes(), None),
+            Freshness::SigningTime(time) => (&[][..], Some(seconds(*time)?)),
+        };
         self.later(
-            "INSERT INTO deliveries (id, device, slot, version, key_name, state, nonce, expires_at,
-             created_at, changed_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9)",
+            "INSERT INTO deliveries (id, device, slot, version, key_name, state, nonce, signing_time,
+             expires_at, created_at, changed_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $10, $8, $9, $9)",
         )
         .bind(delivery.id)
         .bind(delivery.device.as_str())
@@ -112,10 +127,33 @@ impl Tx {
         .bind(i64::from(delivery.version))
         .bind(delivery.key.as_str())
         .bind(DeliveryState::Prepared.as_str())
-        .bind(&delivery.nonce.as_bytes()[..])
+        .bind(nonce)
         .bind(expires_at)
-        .bind(now);
+        .bind(now)
+        .bind(signing_time);
         Ok(())
+    }
+
+    /// Claims a signing time for a device: this one, or the first that is later than the last one. It is
+    /// used up, whatever becomes of the token.
+    pub(crate) async fn claim_signing_time(
+        &mut self,
+        device: &DeviceSerial,
+        now: SigningTime,
+    ) -> Result<SigningTime, StoreError> {
+        let claimed: i64 = sqlx::query_scalar(
+            "UPDATE devices SET last_signing_time =
+                 CASE WHEN last_signing_time >= $2 THEN last_signing_time + 1 ELSE $2 END
+             WHERE serial_number = $1 RETURNING last_signing_time",
+        )
+        .bind(device.as_str())
+        .bind(seconds(now)?)
+        .fetch_one(self.connection().await?)
+        .await?;
+        u64::try_from(claimed)
+            .ok()
+            .and_then(|seconds| SigningTime::from_unix_seconds(seconds).ok())
+            .ok_or(StoreError::Damaged("signing time"))
     }
 
     /// The token exists; older ones of the same slot count no more. Returns their ids, or that the delivery
@@ -153,6 +191,23 @@ impl Tx {
         self.put_off_superseding(device, None);
         let [superseded] = self.answers().await?;
         ids(&superseded)
+    }
+
+    /// A device has bound anew: it holds none of the keys that it confirmed before. Returns how many count
+    /// no more.
+    pub(crate) async fn end_deliveries(
+        &mut self,
+        device: &DeviceSerial,
+    ) -> Result<u64, StoreError> {
+        let ended = sqlx::query(
+            "UPDATE deliveries SET state = 'ENDED', changed_at = $2
+             WHERE device = $1 AND state = 'CONFIRMED'",
+        )
+        .bind(device.as_str())
+        .bind(&self.now)
+        .execute(self.connection().await?)
+        .await?;
+        Ok(ended.rows_affected())
     }
 
     /// Of one slot or of all.
@@ -255,4 +310,9 @@ fn read(row: &SqliteRow, now: &str) -> Result<Delivery, StoreError> {
         created_at: row.try_get("created_at")?,
         changed_at: row.try_get("changed_at")?,
     })
+}
+
+/// As a signing time stands in the database.
+fn seconds(time: SigningTime) -> Result<i64, StoreError> {
+    i64::try_from(time.unix_seconds()).map_err(|_| StoreError::Damaged("signing time"))
 }

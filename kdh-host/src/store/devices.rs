@@ -1,11 +1,12 @@
 //! Devices.
 
 use sqlx::{Row, sqlite::SqliteRow};
+use tr34::IssuerAndSerial;
 
-use super::{StoreError, Tx};
+use super::{StoreError, Tx, kdh_id};
 use crate::{
     names::{DeviceSerial, Model},
-    state::DeviceState,
+    state::{DeviceState, KeysFate},
 };
 
 /// A device in the registry.
@@ -15,8 +16,22 @@ pub(crate) struct Device {
     pub(crate) model: String,
     pub(crate) state: DeviceState,
     pub(crate) state_before: Option<DeviceState>,
+    /// To which KDH it is bound, by its own word.
+    pub(crate) bound_kdh: Option<IssuerAndSerial>,
+    /// Of the keys that it held, if a token left that ends its binding and it has not bound again.
+    pub(crate) keys_fate: Option<KeysFate>,
     pub(crate) created_at: String,
     pub(crate) changed_at: String,
+}
+
+/// A KDH to which devices are bound, or may be.
+#[derive(Debug)]
+pub(crate) struct BoundKdh {
+    pub(crate) id: IssuerAndSerial,
+    pub(crate) devices: i64,
+    /// Of these, those that got a rebind token: from this KDH, if it is one of this host's and they have not
+    /// acknowledged it, or to this one of another host.
+    pub(crate) rebound: i64,
 }
 
 impl Tx {
@@ -92,6 +107,69 @@ impl Tx {
         .await?;
         Ok(())
     }
+
+    /// Puts down to which KDH a device is bound, and what became of its keys if it has let this host go.
+    pub(crate) async fn set_binding(
+        &mut self,
+        device: &DeviceSerial,
+        bound_kdh: Option<&IssuerAndSerial>,
+        keys_fate: Option<KeysFate>,
+    ) -> Result<(), StoreError> {
+        sqlx::query("UPDATE devices SET bound_kdh = $2, keys_fate = $3 WHERE serial_number = $1")
+            .bind(device.as_str())
+            .bind(bound_kdh.map(IssuerAndSerial::to_der))
+            .bind(keys_fate.map(KeysFate::as_str))
+            .execute(self.connection().await?)
+            .await?;
+        Ok(())
+    }
+
+    /// Whether a device is bound to a KDH, or may be: whoever left it has not said so.
+    pub(crate) async fn has_devices(&mut self, kdh: &IssuerAndSerial) -> Result<bool, StoreError> {
+        let found = sqlx::query_scalar(
+            "SELECT EXISTS (SELECT 1 FROM devices WHERE bound_kdh = $1 AND state <> 'REVOKED')",
+        )
+        .bind(kdh.to_der())
+        .fetch_one(self.connection().await?)
+        .await?;
+        Ok(found)
+    }
+
+    /// The KDHs to which devices are bound, or may be.
+    pub(crate) async fn bound_kdhs(&mut self) -> Result<Vec<BoundKdh>, StoreError> {
+        sqlx::query(
+            "SELECT bound_kdh, COUNT(*) AS devices,
+                 COUNT(CASE WHEN COALESCE(state_before, state) = 'REBOUND' THEN 1 END) AS rebound
+             FROM devices WHERE bound_kdh IS NOT NULL AND state <> 'REVOKED' GROUP BY bound_kdh",
+        )
+        .fetch_all(self.connection().await?)
+        .await?
+        .iter()
+        .map(|row| {
+            Ok(BoundKdh {
+                id: kdh_id(row, "bound_kdh")?.ok_or(StoreError::Damaged("device"))?,
+                devices: row.try_get("devices")?,
+                rebound: row.try_get("rebound")?,
+            })
+        })
+        .collect()
+    }
+
+    /// Devices that bound before it was put down to which KDH: it was this one, there was no other.
+    /// Returns how many there are.
+    pub(crate) async fn complete_bindings(
+        &mut self,
+        kdh: &IssuerAndSerial,
+    ) -> Result<u64, StoreError> {
+        let completed = sqlx::query(
+            "UPDATE devices SET bound_kdh = $1 WHERE bound_kdh IS NULL AND keys_fate IS NULL
+             AND COALESCE(state_before, state) IN ('BOUND', 'QUARANTINED')",
+        )
+        .bind(kdh.to_der())
+        .execute(self.connection().await?)
+        .await?;
+        Ok(completed.rows_affected())
+    }
 }
 
 fn read(row: &SqliteRow) -> Result<Device, StoreError> {
@@ -99,12 +177,16 @@ fn read(row: &SqliteRow) -> Result<Device, StoreError> {
     let serial: String = row.try_get("serial_number")?;
     let state: String = row.try_get("state")?;
     let before: Option<String> = row.try_get("state_before")?;
+    let fate: Option<String> = row.try_get("keys_fate")?;
+    let fate = fate.map(|word| KeysFate::parse(&word).ok_or_else(damaged));
     let parse = |word: String| DeviceState::parse(&word).ok_or_else(damaged);
     Ok(Device {
         serial: DeviceSerial::parse(&serial).map_err(|_| damaged())?,
         model: row.try_get("model")?,
         state: parse(state)?,
         state_before: before.map(parse).transpose()?,
+        bound_kdh: kdh_id(row, "bound_kdh")?,
+        keys_fate: fate.transpose()?,
         created_at: row.try_get("created_at")?,
         changed_at: row.try_get("changed_at")?,
     })

@@ -6,7 +6,10 @@
 
 mod activation;
 mod audit;
+mod authority;
 mod batch;
+mod binding_orders;
+mod binding_tokens;
 mod certificates;
 mod crls;
 mod deliveries;
@@ -26,23 +29,27 @@ use std::{
 pub(crate) use activation::EnrolmentClaim;
 use audit::Head;
 pub(crate) use audit::{Actor, AuditEntry, KEY_REGISTERED};
+pub(crate) use authority::{AuthorityRequest, NewAuthorityRequest};
 use batch::{Answer, Batch, Parameters};
+pub(crate) use binding_orders::{BindingOrder, NewBindingOrder, OrderEnd};
+pub(crate) use binding_tokens::{BindingToken, MadeFor};
 pub(crate) use certificates::{KeyClaim, Purpose, StoredCertificate};
 pub(crate) use deliveries::{Delivery, NewDelivery};
 pub(crate) use devices::Device;
 use group_commit::{Turn, Writers};
 pub(crate) use keys::{Assignment, StoredKey};
 use sqlx::{
-    Sqlite, SqliteConnection, SqlitePool, Transaction,
+    Row as _, Sqlite, SqliteConnection, SqlitePool, Transaction,
     pool::PoolConnection,
     query::Query,
     sqlite::{
-        SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions,
+        SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow,
         SqliteSynchronous,
     },
 };
 pub(crate) use standing::{Standing, Tried};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use tr34::IssuerAndSerial;
 
 /// How long a writer waits for another one.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -259,6 +266,13 @@ fn lock(database: &Path) -> Result<File, StoreError> {
         Err(TryLockError::WouldBlock) => Err(StoreError::InUse),
         Err(TryLockError::Error(error)) => Err(failed(error)),
     }
+}
+
+/// The KDH that a column names, if it names one.
+fn kdh_id(row: &SqliteRow, column: &'static str) -> Result<Option<IssuerAndSerial>, StoreError> {
+    let der: Option<Vec<u8>> = row.try_get(column)?;
+    let id = der.map(|der| IssuerAndSerial::parse(&der));
+    id.transpose().map_err(|_| StoreError::Damaged(column))
 }
 
 /// As times stand in the database: whole seconds, UTC, so that text order is time order.

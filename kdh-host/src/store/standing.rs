@@ -2,9 +2,11 @@
 
 use pki::Certificate;
 use sqlx::{Row, sqlite::SqliteRow};
+use tr34::IssuerAndSerial;
 
 use super::{
-    Assignment, Purpose, StoreError, StoredCertificate, Tx, batch::Answer, keys::read_assignment,
+    Assignment, Purpose, StoreError, StoredCertificate, Tx, batch::Answer, kdh_id,
+    keys::read_assignment,
 };
 use crate::{
     names::{DeviceSerial, Slot},
@@ -15,6 +17,8 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Standing {
     pub(crate) state: DeviceState,
+    /// To which KDH it is bound, by its own word.
+    pub(crate) bound_kdh: Option<IssuerAndSerial>,
     /// Its current certificates, DER.
     pub(crate) encryption: Option<Vec<u8>>,
     pub(crate) authentication: Option<Vec<u8>>,
@@ -36,6 +40,8 @@ pub(crate) struct Caller {
     /// What was presented.
     pub(crate) certificate: StoredCertificate,
     pub(crate) state: DeviceState,
+    /// The device's model.
+    pub(crate) model: String,
     /// The device's encryption certificate, if it has one.
     pub(crate) encryption: Option<StoredCertificate>,
 }
@@ -55,9 +61,9 @@ impl Tx {
     /// The question of [`Self::standing`], to be asked together with others.
     pub(super) fn put_off_standing(&mut self, device: &DeviceSerial, slot: Option<&Slot>) {
         self.later(
-            "SELECT s.state AS device_state, e.der AS encryption, u.der AS authentication,
+            "SELECT s.state AS device_state, s.bound_kdh, e.der AS encryption, u.der AS authentication,
                  a.slot, a.version, a.recipient, k.*,
-                 EXISTS (SELECT 1 FROM deliveries d WHERE d.device = a.device AND d.slot = a.slot
+                 s.keys_fate IS NULL AND EXISTS (SELECT 1 FROM deliveries d WHERE d.device = a.device AND d.slot = a.slot
                      AND d.version = a.version AND d.state = 'CONFIRMED') AS confirmed,
                  a.recipient IS e.key_sha256 AS meant_for_present_key
              FROM devices s
@@ -92,7 +98,7 @@ impl Tx {
     ) -> Result<Option<Caller>, StoreError> {
         self.later(
             "SELECT c.device, c.der, c.state = 'CURRENT' AS current, s.state AS device_state,
-                 e.der AS encryption
+                 s.model, e.der AS encryption
              FROM certificates c JOIN devices s ON s.serial_number = c.device
              LEFT JOIN certificates e ON e.device = c.device
                  AND e.purpose = 'ENCRYPTION' AND e.state = 'CURRENT'
@@ -115,6 +121,7 @@ impl Tx {
                 current: row.try_get("current")?,
             },
             state: state(row)?,
+            model: row.try_get("model")?,
             encryption: encryption.map(|der| StoredCertificate {
                 device,
                 der,
@@ -131,6 +138,7 @@ impl Standing {
         };
         let mut standing = Self {
             state: state(first)?,
+            bound_kdh: kdh_id(first, "bound_kdh")?,
             encryption: first.try_get("encryption")?,
             authentication: first.try_get("authentication")?,
             assignments: Vec::new(),

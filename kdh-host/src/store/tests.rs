@@ -7,12 +7,12 @@ use pki::SerialNumber;
 use serde_json::json;
 use tempfile::TempDir;
 use time::{Duration, OffsetDateTime, macros::datetime};
-use tr34::KrdNonce;
+use tr34::{Freshness, KrdNonce, SigningTime};
 
 use super::*;
 use crate::{
-    names::{DeviceSerial, KeyAlias, Model, Slot},
-    state::{DeliveryState, DeviceState},
+    names::{DeviceSerial, KeyAlias, Model, Slot, Why},
+    state::{AuthorityState, BindingChange, BindingTokenState, DeliveryState, DeviceState},
 };
 
 const NOW: OffsetDateTime = datetime!(2026-01-01 12:00:00 UTC);
@@ -95,7 +95,7 @@ fn slot() -> Slot {
 }
 
 async fn claim(tx: &mut Tx, device: &DeviceSerial, nonce: &KrdNonce) -> bool {
-    let claim = tx.claim_nonce(device, &slot(), nonce).await.unwrap();
+    let claim = tx.claim_nonce(device, Some(&slot()), nonce).await.unwrap();
     claim.outcome
 }
 
@@ -118,9 +118,21 @@ async fn the_file_is_durable_and_its_references_hold() {
     let orphan = database
         .tx()
         .await
-        .claim_nonce(&device("NOBODY"), &slot(), &nonce(1))
+        .claim_nonce(&device("NOBODY"), Some(&slot()), &nonce(1))
         .await;
     assert!(orphan.is_err(), "a nonce of no device");
+}
+
+/// Two threads of SQLite 3.51.0 and 3.51.1, one of which opens a database while the other one closes it, can wait
+/// for each other for ever.
+#[tokio::test]
+async fn sqlite_is_none_of_the_versions_that_deadlock() {
+    let database = Database::new().await;
+    let version: String = sqlx::query_scalar("SELECT sqlite_version()")
+        .fetch_one(&database.store.pool)
+        .await
+        .unwrap();
+    assert!(!["3.51.0", "3.51.1"].contains(&&*version), "{version}");
 }
 
 #[tokio::test]
@@ -280,7 +292,8 @@ async fn a_nonce_is_unique_for_its_device_until_it_is_given_back() {
     let key = stored_key();
     tx.insert_key(&key).await.unwrap();
     let (a, slot, nonce) = (device("A"), Slot::parse("tmk").unwrap(), nonce(1));
-    let delivery = delivery("1", &a, &slot, &key.name, &nonce);
+    let fresh = Freshness::Nonce(nonce.clone());
+    let delivery = delivery("1", &a, &slot, &key.name, &fresh);
     tx.prepare_delivery(&delivery).unwrap();
     let unfinished = tx.unfinished_deliveries().await.unwrap();
     assert_eq!(unfinished.len(), 1);
@@ -303,7 +316,8 @@ async fn a_delivery_goes_on_from_where_it_is_believed_to_be_or_not_at_all() {
     let key = stored_key();
     tx.insert_key(&key).await.unwrap();
     let (a, slot, nonce) = (device("A"), Slot::parse("tmk").unwrap(), nonce(1));
-    let delivery = delivery("1", &a, &slot, &key.name, &nonce);
+    let fresh = Freshness::Nonce(nonce.clone());
+    let delivery = delivery("1", &a, &slot, &key.name, &fresh);
     tx.prepare_delivery(&delivery).unwrap();
     assert!(
         tx.abandon_delivery(&a, "1", nonce.as_bytes())
@@ -346,13 +360,13 @@ async fn how_a_device_stands_is_of_one_moment_and_of_the_slot_that_was_asked_for
     assert!(tx.standing(&device("C"), None).await.unwrap().is_none());
 
     // Together with a claim it is the same.
-    let claim = tx.claim_nonce(&a, &pin, &nonce(1)).await.unwrap();
+    let claim = tx.claim_nonce(&a, Some(&pin), &nonce(1)).await.unwrap();
     assert_eq!(slots(&claim.standing.unwrap()), slots(&one));
     let stored = tx.device(&a).await.unwrap().unwrap();
     tx.set_device_state(&stored, DeviceState::Suspended)
         .await
         .unwrap();
-    let claim = tx.claim_nonce(&a, &pin, &nonce(2)).await.unwrap();
+    let claim = tx.claim_nonce(&a, Some(&pin), &nonce(2)).await.unwrap();
     assert_eq!(claim.standing.unwrap().state, DeviceState::Suspended);
 }
 
@@ -432,7 +446,7 @@ fn delivery<'a>(
     device: &'a DeviceSerial,
     slot: &'a Slot,
     key: &'a KeyAlias,
-    nonce: &'a KrdNonce,
+    freshness: &'a Freshness,
 ) -> NewDelivery<'a> {
     NewDelivery {
         id,
@@ -440,7 +454,7 @@ fn delivery<'a>(
         slot,
         version: 2,
         key,
-        nonce,
+        freshness,
         expires_at: NOW,
     }
 }
@@ -454,6 +468,34 @@ fn stored_key() -> StoredKey {
         kcv: Kcv::parse(KcvMethod::AesCmac, "A1B2C3").unwrap(),
         created_at: String::new(),
     }
+}
+
+/// Each later than the one before, whatever the clock says.
+#[tokio::test]
+async fn signing_times_only_rise() {
+    let database = Database::with_devices(&["A", "B"]).await;
+    let at = |seconds| SigningTime::from_unix_seconds(seconds).unwrap();
+    for (device_name, now, claimed) in [
+        ("A", 1000, 1000),
+        ("A", 1000, 1001),
+        ("A", 1000, 1002),
+        ("B", 1000, 1000),
+        ("A", 900, 1003),
+        ("A", 5000, 5000),
+        ("A", 4999, 5001),
+    ] {
+        let mut tx = database.tx().await;
+        let time = tx
+            .claim_signing_time(&device(device_name), at(now))
+            .await
+            .unwrap();
+        assert_eq!(time, at(claimed), "{device_name} at {now}");
+        tx.commit().await.unwrap();
+    }
+    let mut tx = database.tx().await;
+    tx.claim_signing_time(&device("NOBODY"), at(1))
+        .await
+        .unwrap_err();
 }
 
 #[tokio::test]
@@ -647,7 +689,7 @@ async fn versions_rise_and_a_newer_token_supersedes_the_one_before() {
     }
 
     let (a, b) = (device("A"), device("B"));
-    let nonces = [nonce(1), nonce(2), nonce(3), nonce(4)];
+    let nonces = [1, 2, 3, 4].map(|byte| Freshness::Nonce(nonce(byte)));
     let deliveries = [
         delivery("1", &a, &slot, &alias, &nonces[0]),
         delivery("2", &a, &pin, &alias, &nonces[1]),
@@ -695,6 +737,251 @@ async fn versions_rise_and_a_newer_token_supersedes_the_one_before() {
         states, expected,
         "newest first, as they stand a second later"
     );
+}
+
+#[tokio::test]
+async fn a_database_of_the_first_version_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("host.db");
+    let options = SqliteConnectOptions::new()
+        .filename(&path)
+        .create_if_missing(true);
+    let pool = SqlitePoolOptions::new()
+        .connect_with(options)
+        .await
+        .unwrap();
+    sqlx::migrate!().run_to(1, &pool).await.unwrap();
+    sqlx::raw_sql(
+        "INSERT INTO devices VALUES
+             ('A', 'M1', 'BOUND', NULL, '2026-01-01T00:00:00Z', '2026-01-01T00:00:00Z'),
+             ('B', 'M1', 'SUSPENDED', 'BOUND', '2026-01-01T00:00:00Z', '2026-01-01T00:00:00Z'),
+             ('C', 'M1', 'ENROLLED', NULL, '2026-01-01T00:00:00Z', '2026-01-01T00:00:00Z');
+         INSERT INTO keys VALUES ('tmk', 'kn.tmk', 'D0000K0AB00E0000', 'AES-128', 'AES_CMAC',
+             'A1B2C3', '2026-01-01T00:00:00Z');
+         INSERT INTO assignments VALUES ('A', 'tmk', 2, 'tmk', '2026-01-01T00:00:00Z', NULL);
+         INSERT INTO deliveries VALUES (1, '1', 'A', 'tmk', 2, 'tmk', 'CONFIRMED', x'01', NULL,
+             '2026-01-01T00:00:00Z', '2026-01-01T00:00:00Z', '2026-01-01T00:00:00Z');",
+    )
+    .execute(&pool)
+    .await
+    .unwrap();
+    pool.close().await;
+
+    let store = Store::open(&path).await.unwrap();
+    let mut tx = store.write(NOW).await.unwrap();
+    assert!(tx.assignments(&device("A")).await.unwrap()[0].confirmed);
+    let stored = tx.device(&device("A")).await.unwrap().unwrap();
+    assert_eq!((stored.bound_kdh, stored.keys_fate), (None, None));
+    assert_eq!(tx.complete_bindings(&kdh(1)).await.unwrap(), 2);
+    let mut bound = async |serial| tx.device(&device(serial)).await.unwrap().unwrap().bound_kdh;
+    assert_eq!(bound("A").await, Some(kdh(1)));
+    assert_eq!(bound("B").await, Some(kdh(1)));
+    assert_eq!(bound("C").await, None, "it never bound");
+    assert_eq!(tx.complete_bindings(&kdh(2)).await.unwrap(), 0);
+}
+
+/// A KDH by a CA named A.
+fn kdh(serial: u8) -> IssuerAndSerial {
+    let name = b"\x30\x0C\x31\x0A\x30\x08\x06\x03\x55\x04\x03\x0C\x01A";
+    IssuerAndSerial::new(name, &[serial]).unwrap()
+}
+
+fn why() -> Why {
+    Why::parse("because").unwrap()
+}
+
+#[tokio::test]
+async fn a_device_has_one_open_order() {
+    let database = Database::with_devices(&["A", "B"]).await;
+    let (a, b) = (device("A"), device("B"));
+    let mut tx = database.tx().await;
+    let why = why();
+    let order = |device, change| NewBindingOrder {
+        device,
+        change,
+        by: "ada",
+        why: &why,
+    };
+    let unbind = order(&a, BindingChange::Unbind);
+    let rebind = order(&a, BindingChange::Rebind(&[0x30][..]));
+    assert!(tx.open_order(&a).await.unwrap().is_none());
+    let first = tx.insert_binding_order(&unbind).await.unwrap().unwrap();
+    for taken in [&unbind, &rebind] {
+        assert_eq!(tx.insert_binding_order(taken).await.unwrap(), None);
+    }
+    let others = order(&b, BindingChange::Unbind);
+    assert!(tx.insert_binding_order(&others).await.unwrap().is_some());
+    assert!(tx.close_order(first, OrderEnd::Cancelled).await.unwrap());
+    assert!(!tx.close_order(first, OrderEnd::Done).await.unwrap());
+    let second = tx.insert_binding_order(&rebind).await.unwrap().unwrap();
+    let open = tx.open_order(&a).await.unwrap().unwrap();
+    assert_eq!(open.number, second);
+    assert_eq!(open.change, BindingChange::Rebind(vec![0x30]));
+    assert!(tx.close_order(second, OrderEnd::Done).await.unwrap());
+    assert!(tx.open_order(&a).await.unwrap().is_none());
+    assert!(tx.open_order(&b).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn an_unbind_token_goes_on_from_where_it_is_believed_to_be_or_not_at_all() {
+    use BindingTokenState::{Abandoned, Issued, Obeyed, Prepared};
+    let database = Database::with_devices(&["A", "B"]).await;
+    let (a, nonce) = (device("A"), nonce(1));
+    let mut tx = database.tx().await;
+    let why = why();
+    let order = NewBindingOrder {
+        device: &a,
+        change: BindingChange::Unbind,
+        by: "ada",
+        why: &why,
+    };
+    let number = tx.insert_binding_order(&order).await.unwrap().unwrap();
+    let token = |id: &str| BindingToken {
+        id: id.to_owned(),
+        device: device("A"),
+        made_for: MadeFor::Order(number),
+        change: BindingChange::Unbind,
+        kdh: kdh(1),
+        state: Prepared,
+        nonce: Some(nonce.as_bytes().to_vec()),
+        sha256: None,
+    };
+    assert!(claim(&mut tx, &a, &nonce).await);
+    tx.insert_binding_token(&token("1")).await.unwrap();
+    assert_eq!(tx.unfinished_binding_tokens().await.unwrap().len(), 1);
+    for (id, from, to) in [("1", Issued, Obeyed), ("2", Prepared, Issued)] {
+        assert!(!tx.set_binding_token_state(id, from, to).await.unwrap());
+    }
+    let given_up = tx.abandon_binding_token(&a, "1", nonce.as_bytes()).await;
+    assert!(given_up.unwrap());
+    assert!(claim(&mut tx, &a, &nonce).await, "it was given back");
+    let again = tx.abandon_binding_token(&a, "1", nonce.as_bytes()).await;
+    assert!(!again.unwrap());
+    assert!(!claim(&mut tx, &a, &nonce).await, "and not once more");
+    tx.issue_binding_token("1", &[1; 32]).await.unwrap_err();
+    assert!(!tx.has_binding_tokens(&a).await.unwrap());
+
+    tx.insert_binding_token(&token("2")).await.unwrap();
+    tx.issue_binding_token("2", &[2; 32]).await.unwrap();
+    tx.issue_binding_token("2", &[3; 32]).await.unwrap_err();
+    let late = tx.abandon_binding_token(&a, "2", nonce.as_bytes()).await;
+    assert!(!late.unwrap(), "it exists");
+    assert!(tx.has_binding_tokens(&a).await.unwrap());
+    let mut found = async |serial, digest: &[u8]| {
+        let token = tx.binding_token_by_digest(&device(serial), digest).await;
+        token.unwrap().map(|token| (token.id, token.state))
+    };
+    assert_eq!(found("A", &[2; 32]).await, Some(("2".to_owned(), Issued)));
+    for (serial, digest) in [
+        ("B", &[2; 32][..]),
+        ("A", &[3; 32]),
+        ("A", &[2; 31]),
+        ("A", &[]),
+    ] {
+        assert_eq!(found(serial, digest).await, None, "{serial} {digest:?}");
+    }
+    assert!(
+        tx.set_binding_token_state("2", Issued, Obeyed)
+            .await
+            .unwrap()
+    );
+    assert!(
+        !tx.set_binding_token_state("2", Issued, Abandoned)
+            .await
+            .unwrap()
+    );
+    assert!(!tx.has_binding_tokens(&a).await.unwrap());
+    assert!(tx.unfinished_binding_tokens().await.unwrap().is_empty());
+
+    tx.insert_binding_token(&token("3")).await.unwrap();
+    let same = tx.issue_binding_token("3", &[2; 32]).await;
+    assert!(same.is_err(), "a digest names one token");
+}
+
+#[tokio::test]
+async fn for_a_certificate_and_a_kdh_the_authority_is_asked_once() {
+    use AuthorityState::{Approved, Asked, Rejected};
+    let database = Database::with_devices(&["A"]).await;
+    let a = device("A");
+    let mut tx = database.tx().await;
+    for number in [1, 2] {
+        enrol(&mut tx, &a, number).await;
+    }
+    let (why, [one, two]) = (why(), [kdh(1), kdh(2)]);
+    let certificates = [1, 2].map(|number| {
+        let serial = SerialNumber::from_content(&[number; 8]).unwrap();
+        serial.to_string()
+    });
+    let request = |id, certificate: usize, kdh| NewAuthorityRequest {
+        id,
+        device: &a,
+        certificate: &certificates[certificate],
+        change: BindingChange::Unbind,
+        kdh,
+        by: "bob",
+        why: &why,
+        expires_at: NOW,
+    };
+    let ask = async |tx: &mut Tx, request: NewAuthorityRequest<'_>| {
+        tx.insert_authority_request(&request).await.unwrap()
+    };
+    assert!(ask(&mut tx, request("1", 0, &one)).await);
+    assert!(!ask(&mut tx, request("2", 0, &one)).await, "it is open");
+    assert!(
+        !ask(&mut tx, request("1", 1, &one)).await,
+        "the id is taken"
+    );
+    assert!(ask(&mut tx, request("3", 1, &one)).await);
+    assert!(ask(&mut tx, request("4", 0, &two)).await);
+
+    tx.set_authority_state("1", Asked, Rejected, Some("bob"))
+        .await
+        .unwrap();
+    tx.set_authority_state("1", Asked, Approved, Some("cleo"))
+        .await
+        .unwrap_err();
+    tx.put_authority_token("1", &[0x30]).await.unwrap_err();
+    assert!(ask(&mut tx, request("5", 0, &one)).await, "it was rejected");
+    tx.put_authority_token("5", &[0x30]).await.unwrap_err();
+    tx.set_authority_state("5", Asked, Approved, Some("cleo"))
+        .await
+        .unwrap();
+    assert_eq!(tx.unfinished_approvals().await.unwrap().len(), 1);
+    tx.put_authority_token("5", &[0x30]).await.unwrap();
+    tx.put_authority_token("5", &[0x31]).await.unwrap_err();
+    tx.set_authority_state("5", Approved, Asked, None)
+        .await
+        .unwrap_err();
+    assert!(tx.unfinished_approvals().await.unwrap().is_empty());
+    tx.commit().await.unwrap();
+
+    // Only what was never decided on expires.
+    let later = NOW + Duration::SECOND;
+    let mut tx = database.store.write(later).await.unwrap();
+    assert!(
+        !ask(&mut tx, request("6", 0, &two)).await,
+        "still on record"
+    );
+    let expired = tx.expire_authority_requests(&a).await.unwrap();
+    assert_eq!(expired, ["3", "4"]);
+    assert!(tx.expire_authority_requests(&a).await.unwrap().is_empty());
+    assert!(!ask(&mut tx, request("6", 0, &one)).await, "it was signed");
+    assert!(ask(&mut tx, request("6", 0, &two)).await);
+    let requests = tx.authority_requests("", 9).await.unwrap();
+    let states: Vec<_> = requests
+        .iter()
+        .map(|found| (found.id.as_str(), found.state_now().as_str()))
+        .collect();
+    let expected = [
+        ("6", "EXPIRED"),
+        ("5", "SIGNED"),
+        ("4", "EXPIRED"),
+        ("3", "EXPIRED"),
+        ("1", "REJECTED"),
+    ];
+    assert_eq!(states, expected);
+    let page = tx.authority_requests("5", 1).await.unwrap();
+    assert_eq!(page[0].id, "4");
 }
 
 #[tokio::test]

@@ -9,42 +9,27 @@ use std::sync::{
 use kdh_host::{Clock, SystemClock};
 use kdh_proto::{
     Reason, ReasonedStatus,
-    v1::{
-        AssignKeyRequest, BindRequest, KeyCheckValue, ListAssignmentsRequest, RegisterKeyRequest,
-        RequestKeyRequest, administration_client::AdministrationClient, key_check_value::Method,
-        key_distribution_client::KeyDistributionClient,
-    },
+    v1::{ListAssignmentsRequest, RequestKeyRequest},
 };
 use time::OffsetDateTime;
-use tonic::transport::Channel;
 use tr34::{KrdNonce, RandomToken};
 
-use crate::world::{MASTER_KEY, MASTER_KEY_KCV, Running, World};
+use crate::world::{World, assign_master_key};
 
 /// The system's clock, put forward.
 #[derive(Clone, Default)]
-struct Forward(Arc<AtomicI64>);
+pub(crate) struct Forward(Arc<AtomicI64>);
+
+impl Forward {
+    pub(crate) fn put_to(&self, hours: i64) {
+        self.0.store(hours, Ordering::Relaxed);
+    }
+}
 
 impl Clock for Forward {
     fn now(&self) -> OffsetDateTime {
         SystemClock.now() + time::Duration::hours(self.0.load(Ordering::Relaxed))
     }
-}
-
-/// The terminal SN-1, added, enrolled and bound.
-async fn bound(
-    world: &World<'_>,
-    host: &Running,
-    operator: &mut AdministrationClient<Channel>,
-) -> KeyDistributionClient<Channel> {
-    let code = world.added(operator, "SN-1").await;
-    let enrollment = world.enrollment("SN-1", &code);
-    let mut stranger = world.terminal(host).await;
-    let enrolled = stranger.enroll(enrollment).await.unwrap().into_inner();
-    let mut terminal = world.enrolled(host, "SN-1", &enrolled).await;
-    let ct_krd = enrolled.ct_krd;
-    terminal.bind(BindRequest { ct_krd }).await.unwrap();
-    terminal
 }
 
 #[test]
@@ -56,14 +41,14 @@ fn a_certificate_is_refused_once_it_has_expired() {
             let clock = Forward::default();
             let host = world.serve_by(clock.clone()).await;
             let mut operator = world.operator(&host).await;
-            let mut terminal = bound(&world, &host, &mut operator).await;
+            let mut terminal = world.bound(&host, &mut operator, "SN-1").await.client;
             let list = ListAssignmentsRequest {};
             terminal.list_assignments(list).await.unwrap();
 
-            clock.0.store(25, Ordering::Relaxed);
+            clock.put_to(25);
             let expired = terminal.list_assignments(list).await.unwrap_err();
             assert_eq!(expired.reason(), Some(Reason::CredentialRejected));
-            clock.0.store(0, Ordering::Relaxed);
+            clock.put_to(0);
             terminal.list_assignments(list).await.unwrap();
             host.stop().await;
         });
@@ -72,24 +57,24 @@ fn a_certificate_is_refused_once_it_has_expired() {
 
 /// The system's clock until it was asked so often; then a day and an hour later.
 #[derive(Clone)]
-struct Jumping {
+pub(crate) struct Jumping {
     asked: Arc<AtomicUsize>,
     jumps_at: Arc<AtomicUsize>,
 }
 
 impl Jumping {
-    fn never() -> Self {
+    pub(crate) fn never() -> Self {
         Self {
             asked: Arc::default(),
             jumps_at: Arc::new(AtomicUsize::new(usize::MAX)),
         }
     }
 
-    fn asked(&self) -> usize {
+    pub(crate) fn asked(&self) -> usize {
         self.asked.load(Ordering::SeqCst)
     }
 
-    fn jump_at(&self, asked: usize) {
+    pub(crate) fn jump_at(&self, asked: usize) {
         self.jumps_at.store(asked, Ordering::SeqCst);
     }
 }
@@ -112,24 +97,8 @@ fn no_key_token_leaves_once_the_certificate_has_expired_however_late_that_is() {
             let clock = Jumping::never();
             let host = world.serve_by(clock.clone()).await;
             let mut operator = world.operator(&host).await;
-            let mut terminal = bound(&world, &host, &mut operator).await;
-            let key = RegisterKeyRequest {
-                name: "key".to_owned(),
-                hsm_label: MASTER_KEY.to_owned(),
-                header: "D0000K0AB00E0000".to_owned(),
-                kcv: Some(KeyCheckValue {
-                    method: Method::AesCmac.into(),
-                    value: MASTER_KEY_KCV.to_vec(),
-                }),
-            };
-            operator.register_key(key).await.unwrap();
-            let assignment = AssignKeyRequest {
-                serial_number: "SN-1".to_owned(),
-                slot: "tmk".to_owned(),
-                key_name: "key".to_owned(),
-                encryption_key_sha256: String::new(),
-            };
-            operator.assign_key(assignment).await.unwrap();
+            let mut terminal = world.bound(&host, &mut operator, "SN-1").await.client;
+            assign_master_key(&mut operator, "SN-1").await;
 
             let mut nonces = 0_u8..;
             let mut request = || {

@@ -33,6 +33,11 @@ fn what_is_nobodys_is_given_back_while_the_host_runs() {
                 "INSERT INTO deliveries (id, device, slot, version, key_name, state, nonce, expires_at,
                  created_at, changed_at) VALUES ('1', 'SN-2', 'tmk', 1, 'tmk', 'PREPARED', x'02',
                  '2026-01-01T00:00:00Z', '2026-01-01T00:00:00Z', '2026-01-01T00:00:00Z')",
+                "INSERT INTO nonces VALUES ('SN-2', x'03', '2026-01-01T00:00:00Z')",
+                "INSERT INTO binding_orders VALUES (1, 'SN-2', 'UNBIND', NULL, 'OPEN', 'ada', 'repair',
+                 '2026-01-01T00:00:00Z', '2026-01-01T00:00:00Z')",
+                "INSERT INTO binding_tokens VALUES ('2', 'SN-2', 1, NULL, 'UNBIND', x'3011300C310A300806035504030C0141020101',
+                 NULL, 'PREPARED', x'03', NULL, '2026-01-01T00:00:00Z', '2026-01-01T00:00:00Z')",
             ];
             for statement in leave {
                 sqlx::query(statement)
@@ -43,11 +48,18 @@ fn what_is_nobodys_is_given_back_while_the_host_runs() {
             // Whoever comes first does not have to wait for it.
             let mut terminal = world.terminal(&host).await;
             terminal.enroll(enrollment).await.unwrap();
+            let approval = "INSERT INTO authority_requests SELECT 1, '0a0b0c0d', 'SN-1', serial, 'UNBIND',
+                x'3011300C310A300806035504030C0141020101', NULL, 'APPROVED', 'bob', 'burnt', 'cleo',
+                '2026-01-01T00:00:00Z', NULL, '2026-01-01T00:00:00Z', '2026-01-01T00:00:00Z'
+                FROM certificates WHERE purpose = 'ENCRYPTION'";
+            sqlx::query(approval).execute(&mut database).await.unwrap();
 
             let left = "SELECT (SELECT count(*) FROM activation_codes WHERE claim = '0A0B') +
                 (SELECT count(*) FROM certificates WHERE serial = '0C') +
                 (SELECT count(*) FROM nonces) +
-                (SELECT count(*) FROM deliveries WHERE state = 'PREPARED')";
+                (SELECT count(*) FROM deliveries WHERE state = 'PREPARED') +
+                (SELECT count(*) FROM binding_tokens WHERE state = 'PREPARED') +
+                (SELECT count(*) FROM authority_requests WHERE state = 'APPROVED')";
             let begun = Instant::now();
             loop {
                 let left: i64 = sqlx::query_scalar(left)
@@ -61,12 +73,15 @@ fn what_is_nobodys_is_given_back_while_the_host_runs() {
                 tokio::task::yield_now().await;
             }
             let recorded = "SELECT action || ' ' || device FROM audit
-                WHERE action IN ('device.enrol.released', 'delivery.abandoned') ORDER BY 1";
+                WHERE action IN ('device.enrol.released', 'delivery.abandoned', 'binding.abandoned',
+                    'authority.released') ORDER BY 1";
             let recorded: Vec<String> = sqlx::query_scalar(recorded)
                 .fetch_all(&mut database)
                 .await
                 .unwrap();
             let expected = [
+                "authority.released SN-1",
+                "binding.abandoned SN-2",
                 "delivery.abandoned SN-2",
                 "device.enrol.released SN-1",
                 "device.enrol.released SN-2",

@@ -3,9 +3,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod admission;
+mod authority;
+mod bindings;
 mod credential;
 mod hanging_up;
 mod leftovers;
+mod rollover;
 mod start;
 mod strangers;
 mod world;

@@ -18,12 +18,15 @@ use hsm::{
 };
 use kdh_host::{Clock, Host, ServeError, StartError, SystemClock, config::Config, serve};
 use kdh_proto::v1::{
-    AddDeviceRequest, EnrollRequest, EnrollResponse, IssueActivationCodeRequest,
-    administration_client::AdministrationClient, key_distribution_client::KeyDistributionClient,
+    AddDeviceRequest, AssignKeyRequest, BindRequest, EnrollRequest, EnrollResponse,
+    IssueActivationCodeRequest, KeyCheckValue, Receipt, RegisterKeyRequest,
+    administration_client::AdministrationClient, key_check_value::Method,
+    key_distribution_client::KeyDistributionClient,
 };
 use pki::{
     Certificate, CrlContents, CrlNumber, Issuer, Role, SerialNumber, Signer as _, Subject, Validity,
 };
+use prost::Message;
 use time::OffsetDateTime;
 use token_tls::TlsIdentity;
 use tokio::{sync::oneshot, task::JoinHandle};
@@ -46,14 +49,105 @@ pub(crate) struct World<'a> {
     directory: &'a Path,
     ca_ops: Certificate,
     terminal: Token,
-    operator: TlsIdentity,
-    /// Another certificate by the same CA, for the same name.
+    /// Ada; then, with the role recovery alone, bob and cleo.
+    operators: [TlsIdentity; 3],
+    /// Another certificate by the same CA, for ada's name.
     namesake: TlsIdentity,
+}
+
+/// A terminal that is enrolled and bound.
+pub(crate) struct Bound {
+    pub(crate) client: KeyDistributionClient<Channel>,
+    pub(crate) enrolled: EnrollResponse,
 }
 
 struct Ca {
     certificate: Certificate,
     key: SigningKey,
+}
+
+/// Certificates that operators may name as those of other KDHs, by their files.
+struct OtherKdhs {
+    certificates: Vec<(&'static str, Certificate)>,
+    /// The serial numbers of `kdh-listed.pem` and `kdh-two.pem`.
+    listed: [SerialNumber; 2],
+}
+
+impl OtherKdhs {
+    /// All of one key: nobody looks at it.
+    fn new(ca_krd: &Ca, ca_kdh: &Ca, key: &SigningKey) -> Self {
+        let subject = |name| ca_kdh.subject(Role::Kdh, name, key);
+        let [two, listed, three] = ["kdh-2", "kdh-listed", "kdh-3"].map(subject);
+        let mut expired = subject("kdh-expired");
+        expired.validity.not_after = *NOW - time::Duration::MINUTE;
+        Self {
+            listed: [listed.serial.clone(), two.serial.clone()],
+            certificates: vec![
+                ("kdh-two.pem", ca_kdh.certify(&two)),
+                ("kdh-three.pem", ca_kdh.certify(&three)),
+                ("kdh-listed.pem", ca_kdh.certify(&listed)),
+                ("kdh-expired.pem", ca_kdh.certify(&expired)),
+                (
+                    "kdh-foreign.pem",
+                    ca_krd.certify(&ca_krd.subject(Role::Kdh, "kdh-4", key)),
+                ),
+                (
+                    "krd-by-ca-kdh.pem",
+                    ca_kdh.certify(&ca_kdh.subject(Role::Krd, "SN-9", key)),
+                ),
+            ],
+        }
+    }
+}
+
+/// Terminals of another host under the same CA, by the files of their certificates.
+struct Visitors {
+    certificates: Vec<(&'static str, Certificate)>,
+    /// The serial numbers of those that are listed.
+    listed: [SerialNumber; 2],
+}
+
+impl Visitors {
+    /// With an RSA and a P-256 key: that others have them does not matter to the registry.
+    fn new(ca_krd: &Ca, ca_kdh: &Ca, encryption: &SigningKey, authentication: &SigningKey) -> Self {
+        let krd = |name| ca_krd.subject(Role::Krd, name, encryption);
+        let krd_tls = |name| ca_krd.subject(Role::KrdTls, name, authentication);
+        let expired = |mut subject: Subject| {
+            subject.validity.not_after = *NOW - time::Duration::MINUTE;
+            ca_krd.certify(&subject)
+        };
+        let early = |mut subject: Subject| {
+            subject.validity.not_before = *NOW + time::Duration::DAY;
+            ca_krd.certify(&subject)
+        };
+        let (listed, listed_tls) = (krd("SN-7"), krd_tls("SN-7"));
+        let mut namesake = ca_krd.subject(Role::KrdTls, "SN-8", authentication);
+        let good = krd("SN-7");
+        namesake.serial = good.serial.clone();
+        Self {
+            listed: [listed.serial.clone(), listed_tls.serial.clone()],
+            certificates: vec![
+                ("visitor.pem", ca_krd.certify(&good)),
+                ("visitor-tls.pem", ca_krd.certify(&krd_tls("SN-7"))),
+                ("other.pem", ca_krd.certify(&krd("SN-8"))),
+                ("other-tls.pem", ca_krd.certify(&krd_tls("SN-8"))),
+                ("other-tls-same-serial.pem", ca_krd.certify(&namesake)),
+                ("visitor-listed.pem", ca_krd.certify(&listed)),
+                ("visitor-tls-listed.pem", ca_krd.certify(&listed_tls)),
+                ("visitor-expired.pem", expired(krd("SN-7"))),
+                ("visitor-tls-expired.pem", expired(krd_tls("SN-7"))),
+                ("visitor-early.pem", early(krd("SN-7"))),
+                (
+                    "visitor-foreign.pem",
+                    ca_kdh.certify(&ca_kdh.subject(Role::Krd, "SN-7", encryption)),
+                ),
+                (
+                    "visitor-tls-foreign.pem",
+                    ca_kdh.certify(&ca_kdh.subject(Role::KrdTls, "SN-7", authentication)),
+                ),
+            ],
+        }
+    }
 }
 
 /// A host that serves.
@@ -104,6 +198,9 @@ impl<'a> World<'a> {
         let serial_len =
             pki::aligned_serial_length(ca_kdh.certificate.subject(), &[16, 32], 16, 16).unwrap();
         kdh_subject.serial = serial(serial_len);
+        let next = pair(&kdh, KeyRole::KdhSigning, "kdh-signing-2", RSA);
+        let mut next_subject = ca_kdh.subject(Role::Kdh, "kdh-1, next", &next);
+        next_subject.serial = serial(serial_len);
         let tls = pair(&kdh, KeyRole::TlsServer, "host-tls", KeyPairKind::P256);
         let module = hsm_modules::Place::of_this_process().unwrap().module();
         if !module.can.combining.is_empty() {
@@ -119,36 +216,45 @@ impl<'a> World<'a> {
             ("ca-kdh.pem", &ca_kdh.certificate),
             ("ca-ops.pem", &ca_ops.certificate),
             ("kdh.pem", &ca_kdh.certify(&kdh_subject)),
+            ("kdh-next.pem", &ca_kdh.certify(&next_subject)),
             ("host-tls.pem", &ca_ops.certify(&tls_subject)),
         ] {
             write(name, certificate.to_pem().as_bytes());
         }
-        write("crl-ca-krd.der", &ca_krd.crl(1, &[]));
-        write("crl-ca-kdh.der", &ca_kdh.crl(1, &[]));
-        // The list of tomorrow, for tests that put it in place.
+        let others = OtherKdhs::new(&ca_krd, &ca_kdh, &signing);
+        let visitors = Visitors::new(&ca_krd, &ca_kdh, &next, &tls);
+        for (name, certificate) in others.certificates.into_iter().chain(visitors.certificates) {
+            write(name, certificate.to_pem().as_bytes());
+        }
+        let listed = &others.listed[..];
+        write("crl-ca-krd.der", &ca_krd.crl(1, &visitors.listed));
+        write("crl-ca-kdh.der", &ca_kdh.crl(1, &listed[..1]));
+        // Lists of tomorrow, for tests that put them in place.
         write("crl-ca-kdh.revoked", &ca_kdh.crl(2, &[kdh_subject.serial]));
+        write("crl-ca-kdh.other-revoked", &ca_kdh.crl(2, listed));
         write("pin", PIN.as_bytes());
         fs::set_permissions(directory.join("pin"), fs::Permissions::from_mode(0o600)).unwrap();
         write("kdh-host.toml", configuration().as_bytes());
 
         let terminal = token("terminal");
-        let operator = pair(&terminal, KeyRole::Operator, "operator", KeyPairKind::P256);
-        let certificate = ca_ops.certify(&ca_ops.subject(Role::Operator, "ada", &operator));
-        write("ada.pem", certificate.to_pem().as_bytes());
-        let namesake = TlsIdentity {
-            chain: vec![ca_ops.certify(&ca_ops.subject(Role::Operator, "ada", &operator))],
-            key: operator.clone(),
+        let identity = |name: &str, key: &SigningKey| TlsIdentity {
+            chain: vec![ca_ops.certify(&ca_ops.subject(Role::Operator, name, key))],
+            key: key.clone(),
         };
-        let operator = TlsIdentity {
-            chain: vec![certificate],
-            key: operator,
-        };
+        let operators = ["ada", "bob", "cleo"].map(|name| {
+            let key = pair(&terminal, KeyRole::Operator, name, KeyPairKind::P256);
+            let identity = identity(name, &key);
+            let file = format!("{name}.pem");
+            write(&file, identity.chain[0].to_pem().as_bytes());
+            identity
+        });
+        let namesake = identity("ada", &operators[0].key);
         // The host's tokens are closed here: a process opens a token once, and that is the host's.
         Self {
             directory,
             ca_ops: ca_ops.certificate,
             terminal,
-            operator,
+            operators,
             namesake,
         }
     }
@@ -159,7 +265,22 @@ impl<'a> World<'a> {
 
     /// Puts something before the configuration.
     pub(crate) fn configure(&self, lines: &str) {
+        self.configure_with_kdh("kdh.pem", lines);
+    }
+
+    /// The same, with another KDH certificate.
+    pub(crate) fn configure_with_kdh(&self, kdh: &str, lines: &str) {
+        let (present, other) = ("\nkdh = \"kdh.pem\"", format!("\nkdh = \"{kdh}\""));
         let text = format!("{lines}{}", configuration());
+        assert!(text.contains(present));
+        let text = text.replace(present, &other);
+        fs::write(self.path("kdh-host.toml"), text).unwrap();
+    }
+
+    /// Has the host begin anew, as another one that has the same tokens.
+    pub(crate) fn use_store(&self, name: &str) {
+        let text = fs::read_to_string(self.path("kdh-host.toml")).unwrap();
+        let text = text.replace("\"host.db\"", &format!("\"{name}\""));
         fs::write(self.path("kdh-host.toml"), text).unwrap();
     }
 
@@ -251,7 +372,16 @@ impl<'a> World<'a> {
     }
 
     pub(crate) async fn operator(&self, host: &Running) -> AdministrationClient<Channel> {
-        self.operator_as(host, &self.operator).await
+        self.operator_as(host, &self.operators[0]).await
+    }
+
+    /// Two operators with the role recovery.
+    pub(crate) async fn recoverers(&self, host: &Running) -> [AdministrationClient<Channel>; 2] {
+        let [_, bob, cleo] = &self.operators;
+        [
+            self.operator_as(host, bob).await,
+            self.operator_as(host, cleo).await,
+        ]
     }
 
     pub(crate) async fn namesake(&self, host: &Running) -> AdministrationClient<Channel> {
@@ -265,6 +395,39 @@ impl<'a> World<'a> {
     ) -> AdministrationClient<Channel> {
         let channel = self.channel(&host.administration, Some(identity)).await;
         AdministrationClient::new(channel)
+    }
+
+    /// A terminal that an operator has just added, and that has enrolled and bound since.
+    pub(crate) async fn bound(
+        &self,
+        host: &Running,
+        operator: &mut AdministrationClient<Channel>,
+        serial_number: &str,
+    ) -> Bound {
+        let code = self.added(operator, serial_number).await;
+        let enrollment = self.enrollment(serial_number, &code);
+        let mut stranger = self.terminal(host).await;
+        let enrolled = stranger.enroll(enrollment).await.unwrap().into_inner();
+        let mut client = self.enrolled(host, serial_number, &enrolled).await;
+        let ct_krd = enrolled.ct_krd.clone();
+        client.bind(BindRequest { ct_krd }).await.unwrap();
+        Bound { client, enrolled }
+    }
+
+    /// A statement signed with the key of a terminal.
+    pub(crate) fn receipt(&self, serial_number: &str, statement: &impl Message) -> Receipt {
+        let name = KeyName::new(&format!("auth.{}", serial_number.to_lowercase())).unwrap();
+        let key = self.terminal.signing_key(KeyRole::KrdAuthentication, &name);
+        let statement = statement.encode_to_vec();
+        Receipt {
+            signature: key.unwrap().sign(&statement).unwrap(),
+            statement,
+        }
+    }
+
+    /// A certificate that lies in a file.
+    pub(crate) fn certificate(&self, name: &str) -> Certificate {
+        Certificate::from_pem(&fs::read_to_string(self.path(name)).unwrap()).unwrap()
     }
 
     /// What a terminal with fresh keys sends to be enrolled.
@@ -301,7 +464,11 @@ store = "host.db"
 addresses-file = "addresses.json"
 oaep-hash = "sha1"
 certificate-validity-days = 1
-operators = [{ certificate = "ada.pem", roles = ["fleet", "keys", "audit"] }]
+operators = [
+    { certificate = "ada.pem", roles = ["fleet", "keys", "audit"] },
+    { certificate = "bob.pem", roles = ["recovery"] },
+    { certificate = "cleo.pem", roles = ["recovery"] },
+]
 terminals.address = "127.0.0.1:0"
 administration.address = "127.0.0.1:0"
 [issuing-token]
@@ -394,10 +561,34 @@ fn token(label: &str) -> Token {
 }
 
 /// The label of the master key in the host's token.
-pub(crate) const MASTER_KEY: &str = "kn.test";
+const MASTER_KEY: &str = "kn.test";
 
 /// As OpenSSL computes it of `MASTER_KEY`, 16 bytes of 0x43.
 pub(crate) const MASTER_KEY_KCV: [u8; 3] = [0x96, 0x3f, 0x27];
+
+/// Registers the master key, and gives it to a device in the slot `tmk`.
+pub(crate) async fn assign_master_key(
+    operator: &mut AdministrationClient<Channel>,
+    serial_number: &str,
+) {
+    let key = RegisterKeyRequest {
+        name: "key".to_owned(),
+        hsm_label: MASTER_KEY.to_owned(),
+        header: "D0000K0AB00E0000".to_owned(),
+        kcv: Some(KeyCheckValue {
+            method: Method::AesCmac.into(),
+            value: MASTER_KEY_KCV.to_vec(),
+        }),
+    };
+    operator.register_key(key).await.unwrap();
+    let assignment = AssignKeyRequest {
+        serial_number: serial_number.to_owned(),
+        slot: "tmk".to_owned(),
+        key_name: "key".to_owned(),
+        encryption_key_sha256: String::new(),
+    };
+    operator.assign_key(assignment).await.unwrap();
+}
 
 fn bring_master_key(token: &Token) {
     let mut combination = token.combine_components(KeyKind::Aes128).unwrap();

@@ -1,12 +1,19 @@
 //! Terminals.
 
+use std::path::Path;
+
 use kdh_proto::v1::{
-    AddDeviceRequest, Device, IssueActivationCodeRequest, ListDevicesRequest, ResumeDeviceRequest,
-    RevokeDeviceRequest, ShowDeviceRequest, SuspendDeviceRequest,
+    AddDeviceRequest, AdmitDeviceRequest, AskAuthorityRequest, CancelOrderRequest, Device,
+    ExportDeviceRequest, IssueActivationCodeRequest, ListDevicesRequest, OrderRebindRequest,
+    OrderUnbindRequest, ResumeDeviceRequest, RevokeDeviceRequest, ShowDeviceRequest,
+    SuspendDeviceRequest,
 };
+
+use super::certificate;
 
 use crate::{
     cli::{DeviceCommand, Move},
+    device_file,
     failure::Failure,
     pages::fetch_all,
     report::{self, Report},
@@ -43,6 +50,41 @@ pub(super) async fn run(command: DeviceCommand, client: &mut Client) -> Result<R
             };
             client.revoke_device(request(message)).await?
         }
+        DeviceCommand::Unbind(Move { serial, why }) => {
+            let message = OrderUnbindRequest {
+                serial_number: serial,
+                why,
+            };
+            let device = client.order_unbind(request(message)).await?;
+            return Ok(report::ordered(device.get_ref()));
+        }
+        DeviceCommand::Rebind { device, to } => {
+            let message = OrderRebindRequest {
+                serial_number: device.serial,
+                new_kdh: certificate::kdh("--to", &to)?,
+                why: device.why,
+            };
+            let device = client.order_rebind(request(message)).await?;
+            return Ok(report::ordered(device.get_ref()));
+        }
+        DeviceCommand::Export { serial, out } => return export(client, serial, &out).await,
+        DeviceCommand::Admit { from } => {
+            let message = AdmitDeviceRequest {
+                device: Some(device_file::read(&from)?),
+            };
+            let device = client.admit_device(request(message)).await?;
+            return Ok(report::admitted(device.get_ref()));
+        }
+        DeviceCommand::CancelOrder { serial } => {
+            let message = CancelOrderRequest {
+                serial_number: serial,
+            };
+            client.cancel_order(request(message)).await?
+        }
+        DeviceCommand::CaUnbind { device, kdh } => return ask(client, device, &kdh, None).await,
+        DeviceCommand::CaRebind { device, kdh, to } => {
+            return ask(client, device, &kdh, Some(&to)).await;
+        }
         DeviceCommand::List { state, page } => {
             return list(client, state.unwrap_or_default(), page.limit).await;
         }
@@ -62,6 +104,33 @@ pub(super) async fn run(command: DeviceCommand, client: &mut Client) -> Result<R
         }
     };
     Ok(report::device(device.get_ref()))
+}
+
+async fn export(client: &mut Client, serial: String, out: &Path) -> Result<Report, Failure> {
+    let message = ExportDeviceRequest {
+        serial_number: serial,
+    };
+    let exported = client.export_device(request(message)).await?;
+    device_file::write_new(out, exported.get_ref())?;
+    Ok(report::exported_device(exported.get_ref(), out))
+}
+
+/// Asks for a token by `CA_KRD`.
+async fn ask(
+    client: &mut Client,
+    device: Move,
+    kdh: &Path,
+    to: Option<&Path>,
+) -> Result<Report, Failure> {
+    let new_kdh = to.map(|to| certificate::kdh("--to", to)).transpose()?;
+    let message = AskAuthorityRequest {
+        serial_number: device.serial,
+        kdh: certificate::kdh("--kdh", kdh)?,
+        new_kdh: new_kdh.unwrap_or_default(),
+        why: device.why,
+    };
+    let asked = client.ask_authority(request(message)).await?;
+    Ok(report::authority_request(asked.get_ref()))
 }
 
 async fn list(client: &mut Client, state: String, limit: Option<u32>) -> Result<Report, Failure> {

@@ -3,12 +3,22 @@
 
 mod bind;
 mod enroll;
+mod inspect;
 mod keygen;
 mod load;
+mod load_file;
+mod obey;
+mod open;
+mod rebind;
 mod status;
 
 pub use bind::Bound;
 pub use enroll::Enrolled;
+pub use inspect::OpenedToken;
 pub use keygen::Keys;
 pub use load::{LoadReport, SlotOutcome, SlotReport};
-pub use status::{BoundKdhStatus, CertificateStatus, KnownCrlStatus, SlotStatus, Status};
+pub use obey::Moved;
+pub use rebind::TokenSource;
+pub use status::{
+    BindingName, BoundKdhStatus, CertificateStatus, KnownCrlStatus, SlotStatus, Status,
+};

@@ -10,7 +10,7 @@ use std::{
 
 use hsm::InProcessMemoryConsent;
 use pki::Certificate;
-use tr34::OaepHash;
+use tr34::{OaepHash, Profile};
 
 use crate::DeviceSerial;
 
@@ -51,6 +51,10 @@ pub struct Config {
     pub host: String,
     /// What the host's TLS certificate must be for.
     pub server_name: String,
+    /// How tokens are written.
+    pub profile: Profile,
+    /// How far ahead of the terminal's clock a signing time may lie.
+    pub signing_time_skew: time::Duration,
     /// Bits of the terminal's own RSA key.
     pub rsa_bits: usize,
     /// Bits that the KDH's RSA key must have.

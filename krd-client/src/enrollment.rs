@@ -2,7 +2,7 @@
 
 use pki::{Certificate, CertificateError, CredentialError, PublicKey, Role, verify_unlisted};
 use time::OffsetDateTime;
-use tr34::{KrdCredentialToken, MalformedToken};
+use tr34::{KrdCredentialToken, MalformedToken, Profile};
 
 use crate::DeviceSerial;
 
@@ -12,6 +12,8 @@ const MAX_CHAIN_LEN: usize = 4;
 /// What the certificates have to fit.
 #[derive(Clone, Copy, Debug)]
 pub struct EnrollExpectation<'a> {
+    /// How tokens are written.
+    pub profile: Profile,
     /// The preset `CA_KRD`.
     pub ca: &'a Certificate,
     /// Who this terminal is.
@@ -98,11 +100,12 @@ impl Credentials {
     /// # Errors
     /// Something does not parse.
     pub fn parse<C: AsRef<[u8]>>(
+        profile: Profile,
         ct_krd: &[u8],
         authentication: &[u8],
         chain: &[C],
     ) -> Result<Self, EnrollRefusal> {
-        let token = KrdCredentialToken::parse(ct_krd)?;
+        let token = KrdCredentialToken::parse(profile, ct_krd)?;
         let chain: Result<_, _> = chain
             .iter()
             .map(|ca| Certificate::from_der(ca.as_ref()))
@@ -129,7 +132,7 @@ pub fn verify_enrollment<C: AsRef<[u8]>>(
     if chain.len() > MAX_CHAIN_LEN {
         return Err(EnrollRefusal::Chain);
     }
-    let credentials = Credentials::parse(ct_krd, authentication, chain)?;
+    let credentials = Credentials::parse(expected.profile, ct_krd, authentication, chain)?;
     for (which, certificate, key, role) in [
         (
             OwnCertificate::Encryption,

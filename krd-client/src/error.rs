@@ -4,7 +4,8 @@ use hsm::HsmError;
 use token_tls::{ConnectError, TlsError};
 
 use crate::{
-    BindRefusal, CallError, DeviceSerial, EnrollRefusal, LoadRefusal, record::RecordError,
+    BindRefusal, BindingRefusal, BindingTokenRefusal, CallError, DeviceSerial, EnrollRefusal,
+    LoadRefusal, SlotName, TokenFileError, record::RecordError,
 };
 
 /// A command that did not do what it should. Never holds a secret.
@@ -16,6 +17,15 @@ pub enum KrdError {
     /// The terminal refuses what Bind brought; it is bound as before.
     #[error(transparent)]
     Bind(#[from] BindRefusal),
+    /// The terminal refuses an unbind or rebind token; it is bound as before.
+    #[error(transparent)]
+    BindingToken(#[from] BindingTokenRefusal),
+    /// The terminal refuses a token in its present state; it is bound as before.
+    #[error(transparent)]
+    Binding(#[from] BindingRefusal),
+    /// A file holds no token.
+    #[error(transparent)]
+    TokenFile(#[from] TokenFileError),
     /// The terminal refuses a key; the slot holds what it held before.
     #[error(transparent)]
     Load(#[from] LoadRefusal),
@@ -40,9 +50,6 @@ pub enum KrdError {
     /// There are certificates already.
     #[error("the terminal is enrolled already; go on with \"krd bind\"")]
     AlreadyEnrolled,
-    /// There is no KDH yet.
-    #[error("the terminal is not bound yet: run \"krd bind\" first")]
-    NotBound,
     /// The token is another terminal's.
     #[error("the token belongs to terminal {in_token}, the configuration is for {configured}")]
     OtherTerminal {
@@ -53,7 +60,23 @@ pub enum KrdError {
     },
     /// The host has nothing for the slot that was named.
     #[error("the host has assigned no key to slot {0}")]
-    SlotNotAssigned(crate::SlotName),
+    SlotNotAssigned(SlotName),
+    /// The file has a key for another slot than the one that was named.
+    #[error("the file has a key for slot {in_file}, not for {named}")]
+    OtherSlot {
+        /// In the command.
+        named: SlotName,
+        /// In the file.
+        in_file: SlotName,
+    },
+    /// `CA_KRD` wants something else than was asked for.
+    #[error("CA_KRD has signed {signed} for this terminal: run \"{command}\"")]
+    OtherAuthorityToken {
+        /// What it has signed.
+        signed: tr34::TokenKind,
+        /// What takes that.
+        command: &'static str,
+    },
     /// Key blocks, or this one, cannot be opened at all.
     #[error(
         "this terminal's token cannot open the key block inside ({missing}), and to open it in \
@@ -99,15 +122,19 @@ impl KrdError {
         match self {
             Self::Enroll(refusal) => Some(refusal.reason()),
             Self::Bind(refusal) => Some(refusal.reason()),
+            Self::BindingToken(refusal) => Some(refusal.reason()),
+            Self::Binding(refusal) => Some(refusal.reason()),
+            Self::TokenFile(_) => Some("file-malformed"),
             Self::Load(refusal) => Some(refusal.reason()),
             Self::Call(error) => error.reason().map(kdh_proto::Reason::as_str),
             Self::BadAnswer { .. } => Some("answer-malformed"),
             Self::NoKeys => Some("no-keys"),
             Self::NotEnrolled => Some("not-enrolled"),
             Self::AlreadyEnrolled => Some("already-enrolled"),
-            Self::NotBound => Some("not-bound"),
             Self::OtherTerminal { .. } => Some("other-terminal"),
             Self::SlotNotAssigned(_) => Some("no-key-assigned"),
+            Self::OtherSlot { .. } => Some("other-slot"),
+            Self::OtherAuthorityToken { .. } => Some("other-authority-token"),
             Self::CannotOpen { .. } => Some("cannot-open"),
             Self::Record(_)
             | Self::DamagedMemory(_)

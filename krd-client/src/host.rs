@@ -5,8 +5,10 @@ use std::{fmt, future::Future, time::Duration};
 use kdh_proto::{
     Reason, ReasonedStatus,
     v1::{
-        Assignment, BindRequest, ConfirmRequest, EnrollRequest, EnrollResponse,
-        ListAssignmentsRequest, Receipt, RequestKeyRequest, RequestKeyResponse,
+        AcknowledgeBindingRequest, BindRequest, ConfirmRequest, EnrollRequest, EnrollResponse,
+        FetchAuthorityTokenRequest, ListAssignmentsRequest, ListAssignmentsResponse, Receipt,
+        RequestKeyRequest, RequestKeyResponse, RequestRebindRequest, RequestUnbindRequest,
+        fetch_authority_token_response::Token as AuthorityToken,
         key_distribution_client::KeyDistributionClient,
     },
 };
@@ -128,6 +130,9 @@ const fn advice(reason: Reason) -> &'static str {
         Reason::NoKeyAssigned => {
             "the host has no key for this slot; after a new enrolment an operator has to assign it anew"
         }
+        Reason::NotOrdered => "no operator has ordered this, or it cannot be done now",
+        Reason::NoAuthorityToken => "nothing is signed for this terminal",
+        Reason::TokenUnknown => "the host knows of no such token for this terminal",
         Reason::DeliveryUnknown => {
             "the host has no such delivery open any more; run \"krd load\" again"
         }
@@ -141,6 +146,7 @@ const fn advice(reason: Reason) -> &'static str {
             "the host cannot serve at the moment; nothing was consumed, try again later"
         }
         Reason::RoleMissing
+        | Reason::SameOperator
         | Reason::RequestInvalid
         | Reason::NotFound
         | Reason::AlreadyExists
@@ -185,10 +191,9 @@ impl Host {
         Ok(response.ct_kdh)
     }
 
-    pub(crate) async fn list_assignments(&mut self) -> Result<Vec<Assignment>, CallError> {
+    pub(crate) async fn list_assignments(&mut self) -> Result<ListAssignmentsResponse, CallError> {
         let call = self.client.list_assignments(ListAssignmentsRequest {});
-        let response = answer("ListAssignments", self.limit, call).await?;
-        Ok(response.assignments)
+        answer("ListAssignments", self.limit, call).await
     }
 
     pub(crate) async fn request_key(
@@ -205,6 +210,42 @@ impl Host {
             receipt: Some(receipt),
         };
         answer("Confirm", self.limit, self.client.confirm(request)).await?;
+        Ok(())
+    }
+
+    /// Returns `UBT_KDH`.
+    pub(crate) async fn request_unbind(&mut self, rt_krd: Vec<u8>) -> Result<Vec<u8>, CallError> {
+        let call = self.client.request_unbind(RequestUnbindRequest { rt_krd });
+        let response = answer("RequestUnbind", self.limit, call).await?;
+        Ok(response.ubt_kdh)
+    }
+
+    /// Returns `RBT_KDH`.
+    pub(crate) async fn request_rebind(&mut self, rt_krd: Vec<u8>) -> Result<Vec<u8>, CallError> {
+        let call = self.client.request_rebind(RequestRebindRequest { rt_krd });
+        let response = answer("RequestRebind", self.limit, call).await?;
+        Ok(response.rbt_kdh)
+    }
+
+    /// Returns `UBT_CA` or `RBT_CA`.
+    pub(crate) async fn fetch_authority_token(&mut self) -> Result<AuthorityToken, KrdError> {
+        let name = "FetchAuthorityToken";
+        let call = self
+            .client
+            .fetch_authority_token(FetchAuthorityTokenRequest {});
+        let response = answer(name, self.limit, call).await?;
+        response.token.ok_or_else(|| KrdError::BadAnswer {
+            call: name,
+            what: "no token".to_owned(),
+        })
+    }
+
+    pub(crate) async fn acknowledge_binding(&mut self, receipt: Receipt) -> Result<(), CallError> {
+        let request = AcknowledgeBindingRequest {
+            receipt: Some(receipt),
+        };
+        let call = self.client.acknowledge_binding(request);
+        answer("AcknowledgeBinding", self.limit, call).await?;
         Ok(())
     }
 }

@@ -5,19 +5,30 @@ use pki::{
     VerifiedCrl, verify_credential, verify_crl,
 };
 use time::OffsetDateTime;
-use tr34::{KdhCredentialToken, MalformedToken};
+use tr34::{KdhCredentialToken, MalformedToken, Profile};
 
 /// What the terminal knows before it looks at a host's credential.
 #[derive(Clone, Copy, Debug)]
 pub struct KdhTrust<'a> {
+    /// How tokens are written.
+    pub profile: Profile,
     /// The preset `CA_KDH`.
     pub ca: &'a Certificate,
-    /// The highest number of a revocation list that was seen.
-    pub last_crl: Option<CrlNumber>,
+    /// The revocation list with the highest number that was seen.
+    pub last_crl: Option<RememberedCrl<'a>>,
     /// Bits that the KDH's key must have.
     pub min_rsa_bits: usize,
     /// Now.
     pub now: OffsetDateTime,
+}
+
+/// A revocation list as the terminal remembers it.
+#[derive(Clone, Copy, Debug)]
+pub struct RememberedCrl<'a> {
+    /// Its number.
+    pub number: CrlNumber,
+    /// Its DER, which was verified when it came.
+    pub der: &'a [u8],
 }
 
 /// Why a host's credential is refused.
@@ -26,6 +37,12 @@ pub enum KdhRefusal {
     /// The revocation list: form, issuer, signature, freshness, number.
     #[error(transparent)]
     Crl(#[from] CrlError),
+    /// The same of the list that the terminal remembers, for a token that brings none.
+    #[error("the token brings no CRL, and of the last one: {0}; \"krd bind\" brings a new one")]
+    RememberedCrl(CrlError),
+    /// There is no revocation list, neither in the token nor from before.
+    #[error("the token brings no CRL, and there is none from before; \"krd bind\" brings one")]
+    NoCrl,
     /// The revocation list names the KDH.
     #[error("the KDH certificate was revoked")]
     Revoked,
@@ -49,12 +66,15 @@ impl KdhRefusal {
     /// The stable word for it.
     pub const fn reason(&self) -> &'static str {
         match self {
-            Self::Crl(CrlError::Stale(_))
-            | Self::Certificate(CredentialError::StaleRevocationList) => "crl-stale",
-            Self::Crl(CrlError::NotYetValid(_)) => "crl-not-yet-valid",
-            Self::Crl(CrlError::OlderThanSeen { .. }) => "crl-older-than-seen",
-            Self::Crl(CrlError::WrongIssuer | CrlError::BadSignature) => "crl-untrusted",
-            Self::Crl(_) => "crl-malformed",
+            Self::Crl(error) | Self::RememberedCrl(error) => match error {
+                CrlError::Stale(_) => "crl-stale",
+                CrlError::NotYetValid(_) => "crl-not-yet-valid",
+                CrlError::OlderThanSeen { .. } => "crl-older-than-seen",
+                CrlError::WrongIssuer | CrlError::BadSignature => "crl-untrusted",
+                _ => "crl-malformed",
+            },
+            Self::Certificate(CredentialError::StaleRevocationList) => "crl-stale",
+            Self::NoCrl => "crl-missing",
             Self::Revoked | Self::Certificate(CredentialError::Revoked) => "kdh-revoked",
             Self::Certificate(CredentialError::Expired) => "kdh-expired",
             Self::Certificate(CredentialError::NotYetValid) => "kdh-not-yet-valid",
@@ -67,12 +87,19 @@ impl KdhRefusal {
 }
 
 impl KdhTrust<'_> {
-    /// Checks a revocation list: signature, freshness, number.
+    /// Checks a revocation list: signature, freshness, number. Where a token brings none, the
+    /// remembered one has to be fresh still.
     ///
     /// # Errors
-    /// [`KdhRefusal::Crl`].
-    pub fn verify_crl(&self, crl_der: &[u8]) -> Result<VerifiedCrl, KdhRefusal> {
-        Ok(verify_crl(crl_der, self.ca, self.now, self.last_crl)?)
+    /// [`KdhRefusal::Crl`], [`KdhRefusal::RememberedCrl`], [`KdhRefusal::NoCrl`].
+    pub fn verify_crl(&self, brought: Option<&[u8]>) -> Result<VerifiedCrl, KdhRefusal> {
+        let last = self.last_crl.map(|crl| crl.number);
+        let verify = |crl| verify_crl(crl, self.ca, self.now, last);
+        match (brought, self.last_crl) {
+            (Some(crl), _) => verify(crl).map_err(KdhRefusal::Crl),
+            (None, Some(remembered)) => verify(remembered.der).map_err(KdhRefusal::RememberedCrl),
+            (None, None) => Err(KdhRefusal::NoCrl),
+        }
     }
 
     /// Checks a KDH certificate: not listed, path, role, strength.
@@ -138,10 +165,10 @@ impl CurrentKdhCredential {
     /// # Errors
     /// The first check that fails.
     pub fn verify(ct_kdh: &[u8], trust: &KdhTrust<'_>) -> Result<Self, BindRefusal> {
-        let token = KdhCredentialToken::parse(ct_kdh)?;
+        let token = KdhCredentialToken::parse(trust.profile, ct_kdh)?;
         Ok(Self {
             certificate: Certificate::from_der(token.certificate())?,
-            crl: trust.verify_crl(token.crl())?,
+            crl: trust.verify_crl(Some(token.crl()))?,
         })
     }
 
@@ -154,29 +181,20 @@ impl CurrentKdhCredential {
     ///
     /// # Errors
     /// The first check that fails.
-    pub fn verify_kdh(
-        self,
-        trust: &KdhTrust<'_>,
-        bound: Option<&Certificate>,
-    ) -> Result<VerifiedCredential, BindRefusal> {
-        let credential = trust.verify_certificate(&self.certificate, &self.crl)?;
-        if bound.is_some_and(|bound| bound != credential.certificate()) {
-            return Err(KdhRefusal::OtherKdh.into());
-        }
-        Ok(credential)
+    pub fn verify_kdh(self, trust: &KdhTrust<'_>) -> Result<VerifiedCredential, BindRefusal> {
+        Ok(trust.verify_certificate(&self.certificate, &self.crl)?)
     }
 }
 
 /// Checks `CT_KDH`, in this order: it parses; the revocation list's signature, freshness and number;
-/// the KDH is not listed; its certificate's path, role and strength; it is the KDH that the terminal
-/// is `bound` to, if it is bound.
+/// the KDH is not listed; its certificate's path, role and strength. Whether the terminal may be bound
+/// to it is for [`Binding::after`](crate::Binding::after) to say.
 ///
 /// # Errors
 /// The first check that fails.
 pub fn verify_kdh_credential(
     ct_kdh: &[u8],
     trust: &KdhTrust<'_>,
-    bound: Option<&Certificate>,
 ) -> Result<VerifiedCredential, BindRefusal> {
-    CurrentKdhCredential::verify(ct_kdh, trust)?.verify_kdh(trust, bound)
+    CurrentKdhCredential::verify(ct_kdh, trust)?.verify_kdh(trust)
 }

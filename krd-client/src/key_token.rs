@@ -4,11 +4,11 @@
 use hsm::{ClearKey, ExpectedKeyBlock, Kcv};
 use pki::{Certificate, VerifiedCrl};
 use tr34::{
-    EnvelopedKeyBlock, IssuerAndSerial, Kbh, KbhError, KeyBlock, KeyBlockFrame, KeyKind, KeyToken,
-    KrdNonce, MalformedToken, OaepHash,
+    EnvelopedKeyBlock, Freshness, IssuerAndSerial, Kbh, KbhError, KeyBlock, KeyBlockFrame, KeyKind,
+    KeyToken, KrdNonce, MalformedToken, OaepHash, Profile, SigningTime,
 };
 
-use crate::{KdhRefusal, KdhTrust};
+use crate::{AuthenticToken, Kdh, KdhRefusal, KdhTrust, SigningTimeBounds, SigningTimeRefusal};
 
 /// Bytes of the keys that there are.
 const KEY_LENS: [usize; 3] = [16, 24, 32];
@@ -20,14 +20,23 @@ pub struct Expectation<'a> {
     pub trust: KdhTrust<'a>,
     /// The certificate of the KDH that the terminal is bound to.
     pub kdh: &'a Certificate,
-    /// The nonce that was sent for this token.
-    pub nonce: &'a KrdNonce,
+    /// By what it is known as fresh.
+    pub freshness: ExpectedFreshness<'a>,
     /// How tokens name this terminal.
     pub own_id: &'a IssuerAndSerial,
     /// The hashes of RSA-OAEP that are accepted.
     pub oaep_hashes: &'a [OaepHash],
     /// The header that the host announced.
     pub header: &'a Kbh,
+}
+
+/// What keeps a key token from being taken twice.
+#[derive(Clone, Copy, Debug)]
+pub enum ExpectedFreshness<'a> {
+    /// Two-pass: the nonce that was sent for it.
+    Nonce(&'a KrdNonce),
+    /// One-pass: a signing time within these bounds.
+    SigningTime(SigningTimeBounds),
 }
 
 /// Why a key is not loaded. One variant for each check, in their order.
@@ -45,6 +54,15 @@ pub enum LoadRefusal {
     /// The nonce.
     #[error("the key token answers another nonce than the one that was sent")]
     Nonce,
+    /// A one-pass token where a nonce was sent.
+    #[error("the key token answers no nonce")]
+    OnePass,
+    /// A two-pass token where none was asked for.
+    #[error("the key token answers a nonce, and none was sent")]
+    TwoPass,
+    /// The signing time.
+    #[error(transparent)]
+    SigningTime(#[from] SigningTimeRefusal),
     /// The recipient.
     #[error("the key token is for another terminal")]
     Recipient,
@@ -116,6 +134,9 @@ impl LoadRefusal {
             Self::Kdh(refusal) => refusal.reason(),
             Self::Signature => "signature-invalid",
             Self::Nonce => "nonce-mismatch",
+            Self::OnePass => "one-pass-token",
+            Self::TwoPass => "two-pass-token",
+            Self::SigningTime(refusal) => refusal.reason(),
             Self::Recipient => "other-recipient",
             Self::OaepHash(_) => "oaep-hash-excluded",
             Self::KeyVersion { .. } => "key-version-mismatch",
@@ -132,11 +153,18 @@ impl LoadRefusal {
     }
 }
 
+/// A key token that was read, and nothing more: whoever made it.
+#[derive(Clone, Debug)]
+pub(crate) struct ReadKeyToken {
+    profile: Profile,
+    token: KeyToken,
+}
+
 /// A key token that parsed and whose revocation list is good.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct CurrentKeyToken {
-    token: KeyToken,
+    read: ReadKeyToken,
     crl: VerifiedCrl,
 }
 
@@ -144,7 +172,8 @@ pub struct CurrentKeyToken {
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct VerifiedKeyToken {
-    token: KeyToken,
+    read: ReadKeyToken,
+    signer: Kdh,
     announced: Kbh,
 }
 
@@ -158,8 +187,8 @@ pub struct VerifiedKey {
 
 /// Checks `KT_KDH`, in this order: it parses; the revocation list's signature, freshness and number;
 /// the KDH is not listed; its certificate's path and role; it is the KDH that the terminal is bound
-/// to; its signature; the nonce; the recipient; the hash in RSA-OAEP; a cipher that can carry some key
-/// with its header.
+/// to; its signature; the nonce or the signing time; the recipient; the hash in RSA-OAEP; a cipher that
+/// can carry some key with its header.
 ///
 /// # Errors
 /// The first check that fails.
@@ -171,8 +200,8 @@ pub fn verify_key_token(
 }
 
 /// Checks an opened key block, in this order: it parses; its KDH is the one that signed; its header
-/// is the one that was signed, and the one that was announced; the key's length fits the header; Ke
-/// is not weaker than the key.
+/// is the one that was signed; the key's length fits the header; Ke is not weaker than the key; the
+/// header is the one that was announced.
 ///
 /// # Errors
 /// The first check that fails.
@@ -180,43 +209,72 @@ pub fn verify_key_block(
     clear_block: &[u8],
     token: &VerifiedKeyToken,
 ) -> Result<VerifiedKey, LoadRefusal> {
-    let signed = &token.token;
-    let block = KeyBlock::parse(clear_block).map_err(LoadRefusal::BlockMalformed)?;
-    if block.kdh() != signed.signer() {
-        return Err(LoadRefusal::BlockKdh);
-    }
-    if block.header() != signed.header() {
-        return Err(LoadRefusal::BlockHeader {
-            inside: block.header().clone(),
-            signed: signed.header().clone(),
-        });
-    }
+    let key = token.read.verify_block(clear_block)?;
     token.require_announced_header()?;
-    let key = block.expose_clear();
-    let kind = block
-        .header()
-        .key_kind(key.len())
-        .map_err(LoadRefusal::KeyLength)?;
-    verify_key_kind(kind, token)?;
-    Ok(VerifiedKey {
-        key: ClearKey::copy_from(key),
-        kind,
-    })
+    Ok(key)
 }
 
-/// What the key block has to be, for a token that opens it inside: one for each kind of key that goes
-/// with the header. Whatever opens as one of them has the KDH and the header that were signed.
-///
-/// # Errors
-/// The signed header is not the one that was announced.
-pub fn expected_key_blocks(token: &VerifiedKeyToken) -> Result<Vec<ExpectedKeyBlock>, LoadRefusal> {
-    token.require_announced_header()?;
-    let (kdh, header) = (token.token.signer(), token.header());
-    let of_kind = |kind: KeyKind| ExpectedKeyBlock {
-        kind,
-        frame: KeyBlockFrame::new(kdh, header, kind.key_len()),
-    };
-    Ok(kinds_with(header).map(of_kind).collect())
+impl ReadKeyToken {
+    /// # Errors
+    /// [`LoadRefusal::Malformed`].
+    pub(crate) fn parse(profile: Profile, token: &[u8]) -> Result<Self, LoadRefusal> {
+        let token = KeyToken::parse(profile, token).map_err(LoadRefusal::Malformed)?;
+        Ok(Self { profile, token })
+    }
+
+    pub(crate) const fn token(&self) -> &KeyToken {
+        &self.token
+    }
+
+    /// What the key block has to be, for a token that opens it inside: one for each kind of key that
+    /// goes with the header. Whatever opens as one of them has the KDH and the header that were signed.
+    pub(crate) fn expected_blocks(&self) -> Vec<ExpectedKeyBlock> {
+        let (kdh, header) = (self.token.signed_by().signer(), self.token.header());
+        let of_kind = |kind: KeyKind| ExpectedKeyBlock {
+            kind,
+            frame: KeyBlockFrame::new(self.profile, kdh, header, kind.key_len()),
+        };
+        kinds_with(header).map(of_kind).collect()
+    }
+
+    /// Checks an opened key block against the token that it came in.
+    ///
+    /// # Errors
+    /// The first check that fails.
+    pub(crate) fn verify_block(&self, clear_block: &[u8]) -> Result<VerifiedKey, LoadRefusal> {
+        let block =
+            KeyBlock::parse(self.profile, clear_block).map_err(LoadRefusal::BlockMalformed)?;
+        if block.kdh() != self.token.signed_by().signer() {
+            return Err(LoadRefusal::BlockKdh);
+        }
+        if block.header() != self.token.header() {
+            return Err(LoadRefusal::BlockHeader {
+                inside: block.header().clone(),
+                signed: self.token.header().clone(),
+            });
+        }
+        let key = block.expose_clear();
+        let kind = block
+            .header()
+            .key_kind(key.len())
+            .map_err(LoadRefusal::KeyLength)?;
+        self.verify_kind(kind)?;
+        Ok(VerifiedKey {
+            key: ClearKey::copy_from(key),
+            kind,
+        })
+    }
+
+    /// Checks that Ke is not weaker than the key: under TDEA no AES key is loaded.
+    ///
+    /// # Errors
+    /// It is.
+    pub(crate) fn verify_kind(&self, kind: KeyKind) -> Result<(), LoadRefusal> {
+        if self.token.enveloped().cipher().carries(kind) {
+            return Ok(());
+        }
+        Err(LoadRefusal::EphemeralKeyTooWeak(kind))
+    }
 }
 
 /// The kinds of key that go with a header.
@@ -238,15 +296,18 @@ fn require_strong_cipher(token: &KeyToken) -> Result<(), LoadRefusal> {
     }
 }
 
-/// Checks that Ke is not weaker than the key: under TDEA no AES key is loaded.
-///
-/// # Errors
-/// It is.
-pub fn verify_key_kind(kind: KeyKind, token: &VerifiedKeyToken) -> Result<(), LoadRefusal> {
-    if token.enveloped().cipher().carries(kind) {
-        return Ok(());
+impl ExpectedFreshness<'_> {
+    fn verify(&self, found: &Freshness) -> Result<(), LoadRefusal> {
+        match (self, found) {
+            (Self::Nonce(sent), Freshness::Nonce(found)) if *sent == found => Ok(()),
+            (Self::Nonce(_), Freshness::Nonce(_)) => Err(LoadRefusal::Nonce),
+            (Self::SigningTime(bounds), Freshness::SigningTime(found)) => {
+                Ok(bounds.verify(*found)?)
+            }
+            (Self::Nonce(_), Freshness::SigningTime(_)) => Err(LoadRefusal::OnePass),
+            (Self::SigningTime(_), Freshness::Nonce(_)) => Err(LoadRefusal::TwoPass),
+        }
     }
-    Err(LoadRefusal::EphemeralKeyTooWeak(kind))
 }
 
 impl CurrentKeyToken {
@@ -255,9 +316,9 @@ impl CurrentKeyToken {
     /// # Errors
     /// The first check that fails.
     pub fn verify(token: &[u8], trust: &KdhTrust<'_>) -> Result<Self, LoadRefusal> {
-        let token = KeyToken::parse(token).map_err(LoadRefusal::Malformed)?;
-        let crl = trust.verify_crl(token.crl())?;
-        Ok(Self { token, crl })
+        let read = ReadKeyToken::parse(trust.profile, token)?;
+        let crl = trust.verify_crl(read.token.crl())?;
+        Ok(Self { read, crl })
     }
 
     /// The list, to be remembered before anything else is looked at.
@@ -273,17 +334,17 @@ impl CurrentKeyToken {
         self,
         expected: &Expectation<'_>,
     ) -> Result<VerifiedKeyToken, LoadRefusal> {
-        let Self { token, crl } = self;
+        let Self { read, crl } = self;
+        let token = &read.token;
         let kdh = expected.trust.verify_certificate(expected.kdh, &crl)?;
-        if token.signer() != kdh.id() {
+        let signed = token.signed_by();
+        if signed.signer() != kdh.id() {
             return Err(KdhRefusal::OtherKdh.into());
         }
         kdh.public_key()
-            .verify(token.signed_bytes(), token.signature())
+            .verify(signed.signed_bytes(), signed.signature())
             .map_err(|_| LoadRefusal::Signature)?;
-        if token.nonce() != expected.nonce {
-            return Err(LoadRefusal::Nonce);
-        }
+        expected.freshness.verify(token.freshness())?;
         if token.enveloped().recipient() != expected.own_id {
             return Err(LoadRefusal::Recipient);
         }
@@ -291,9 +352,10 @@ impl CurrentKeyToken {
         if !expected.oaep_hashes.contains(&hash) {
             return Err(LoadRefusal::OaepHash(hash));
         }
-        require_strong_cipher(&token)?;
+        require_strong_cipher(token)?;
         Ok(VerifiedKeyToken {
-            token,
+            read,
+            signer: Kdh::from(&kdh),
             announced: expected.header.clone(),
         })
     }
@@ -302,12 +364,33 @@ impl CurrentKeyToken {
 impl VerifiedKeyToken {
     /// What is to be opened.
     pub const fn enveloped(&self) -> &EnvelopedKeyBlock {
-        self.token.enveloped()
+        self.read.token.enveloped()
     }
 
     /// The signed header.
     pub const fn header(&self) -> &Kbh {
-        self.token.header()
+        self.read.token.header()
+    }
+
+    /// When it was signed, if it says so.
+    pub const fn signing_time(&self) -> Option<SigningTime> {
+        self.read.token.signing_time()
+    }
+
+    /// What it says about the binding.
+    pub const fn as_authentic(&self) -> AuthenticToken<'_> {
+        AuthenticToken::Key {
+            signer: &self.signer,
+        }
+    }
+
+    /// The token, to be opened.
+    ///
+    /// # Errors
+    /// Its header is not the one that was announced.
+    pub(crate) fn to_open(&self) -> Result<&ReadKeyToken, LoadRefusal> {
+        self.require_announced_header()?;
+        Ok(&self.read)
     }
 
     fn require_announced_header(&self) -> Result<(), LoadRefusal> {

@@ -3,13 +3,13 @@
 
 use std::collections::BTreeSet;
 
-use hsm::{HsmError, Kcv, KeyClass, KeyName, KeyRole, StagedKey, Token};
+use hsm::{HsmError, Kcv, KeyClass, KeyName, KeyRole, KeySummary, StagedKey, Token};
 
 use crate::{
     Delivery, KrdError, SlotName,
     memory::Memory,
     names::LOADED_KEY_PREFIX,
-    record::{HeldKey, KcvRecord, PendingReport, SlotRecord},
+    record::{DestroyedKey, HeldKey, HexBytes, KcvRecord, PendingReport, SlotRecord},
 };
 
 /// The slots of a terminal.
@@ -61,6 +61,7 @@ impl<'t> Keyring<'t> {
         let old = self.slot(&delivery.slot)?;
         let held = HeldKey {
             key_version: delivery.key_version,
+            kdh: Some(HexBytes(delivery.kdh.to_der())),
             delivery_id: delivery.id.clone(),
             header: delivery.header.to_string(),
             kcv: KcvRecord::from(kcv),
@@ -148,19 +149,52 @@ impl<'t> Keyring<'t> {
             }
         }
         let mut swept = 0;
-        for key in self.token.list_keys()? {
-            let loaded = key.class == KeyClass::Secret && key.label.starts_with(LOADED_KEY_PREFIX);
-            if loaded && !named.contains(&(key.label.clone(), key.id.clone())) {
-                self.token
-                    .destroy_key(&KeyName::with_id(&key.label, &key.id)?)?;
+        for key in self.loaded_keys()? {
+            if !named.contains(&(key.label().to_owned(), key.id().to_vec())) {
+                self.token.destroy_key(&key)?;
                 tracing::warn!(
-                    key = key.label,
+                    key = key.label(),
                     "destroyed a key of a load that was cut off"
                 );
                 swept += 1;
             }
         }
         Ok(swept)
+    }
+
+    /// What the records say that is held.
+    ///
+    /// # Errors
+    /// A record does not read; the token does not answer.
+    pub fn held(&self) -> Result<Vec<DestroyedKey>, KrdError> {
+        let held = |record: SlotRecord| {
+            record.held.map(|held| DestroyedKey {
+                slot: record.slot,
+                key_version: held.key_version,
+            })
+        };
+        Ok(self.slots()?.into_iter().filter_map(held).collect())
+    }
+
+    /// Destroys every loaded key, named by a record or not, and then clears the slots, with the
+    /// receipts that have not been sent. What is cut off is gone on with by doing it again.
+    ///
+    /// # Errors
+    /// The token refuses; some keys and records may be gone then.
+    pub fn destroy_all(&self) -> Result<(), KrdError> {
+        for key in self.loaded_keys()? {
+            self.token.destroy_key(&key)?;
+        }
+        self.memory.forget_slots()
+    }
+
+    fn loaded_keys(&self) -> Result<Vec<KeyName>, KrdError> {
+        let mut keys = self.token.list_keys()?;
+        keys.retain(|key| {
+            key.class == KeyClass::Secret && key.label.starts_with(LOADED_KEY_PREFIX)
+        });
+        let name = |key: &KeySummary| Ok(KeyName::with_id(&key.label, &key.id)?);
+        keys.iter().map(name).collect()
     }
 
     /// Destroys a key that no record names any more. Failing is no fault of the act that left it: the

@@ -6,7 +6,7 @@ mod output;
 
 use std::{
     fs::{File, TryLockError},
-    io::{self, IsTerminal as _},
+    io::{self, IsTerminal as _, Read},
     path::Path,
     process::ExitCode,
     sync::Arc,
@@ -14,11 +14,13 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use clap::Parser as _;
-use krd_client::{Config, Evidence, KrdError, SystemClock, Terminal};
+use krd_client::{
+    Config, Evidence, KrdError, LoadReport, OnePassFile, SystemClock, Terminal, TokenSource,
+};
 use tracing_subscriber::EnvFilter;
 
 use crate::{
-    cli::{Cli, Command, LogFormat},
+    cli::{Cli, Command, LogFormat, Source, TokenCommand},
     output::Output,
 };
 
@@ -26,6 +28,9 @@ use crate::{
 const REFUSED: u8 = 1;
 /// Anything else that went wrong.
 const FAILED: u8 = 2;
+
+/// The longest token in PEM, with room for the lines before it.
+const MAX_FILE_LEN: u64 = 2 * tr34::MAX_TOKEN_LEN as u64;
 
 // More than one thread: TLS signs in the token, which blocks the thread that it runs on.
 #[tokio::main(worker_threads = 2)]
@@ -62,16 +67,67 @@ async fn run(cli: Cli, output: Output) -> anyhow::Result<ExitCode> {
             output.enrolled(&terminal.enroll(&code).await?);
         }
         Command::Bind => output.bound(&terminal.bind().await?),
-        Command::Load { slot } => {
-            let report = terminal.load(slot.as_ref()).await?;
+        Command::Load { slot, from } => {
+            let report = match from {
+                None => terminal.load(slot.as_ref()).await?,
+                Some(path) => {
+                    let file = OnePassFile::parse(&read_token(&path)?).map_err(KrdError::from)?;
+                    LoadReport {
+                        slots: vec![terminal.load_file(&file, slot.as_ref())?],
+                        ..LoadReport::default()
+                    }
+                }
+            };
             output.loaded(&report);
             if report.slots.iter().any(|slot| slot.outcome.is_err()) {
                 return Ok(ExitCode::from(REFUSED));
             }
         }
+        Command::Unbind { source } => {
+            output.moved(&terminal.unbind(token_source(source)?).await?);
+        }
+        Command::Rebind { source } => {
+            output.moved(&terminal.rebind(token_source(source)?).await?);
+        }
         Command::Status => output.status(&terminal.status()?),
+        Command::Token(TokenCommand::Open {
+            file,
+            key_label,
+            profile,
+        }) => {
+            let file = if file == Path::new("-") {
+                read_all(io::stdin())?
+            } else {
+                read_token(&file)?
+            };
+            output.opened(&terminal.open_token(&file, key_label.as_deref(), profile)?);
+        }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn token_source(source: Source) -> anyhow::Result<TokenSource> {
+    Ok(match source {
+        Source {
+            from: Some(path), ..
+        } => TokenSource::AuthorityFile(read_token(&path)?),
+        Source {
+            authority: true, ..
+        } => TokenSource::Authority,
+        Source { .. } => TokenSource::Kdh,
+    })
+}
+
+/// A token's file, as far as a token can reach; what is cut off does not parse.
+fn read_token(path: &Path) -> anyhow::Result<Vec<u8>> {
+    let bytes = File::open(path).and_then(read_all);
+    bytes.with_context(|| path.display().to_string())
+}
+
+fn read_all(source: impl Read) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    source.take(MAX_FILE_LEN).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// One command at a time for each terminal: the sweep of one would take the half-loaded key of

@@ -4,8 +4,8 @@ use std::io::{self, Write as _};
 
 use comfy_table::{Table, presets::UTF8_FULL_CONDENSED};
 use krd_client::{
-    Bound, CertificateStatus, Enrolled, Keys, LoadReport, SlotOutcome, SlotReport, SlotStatus,
-    Status,
+    BindingName, Bound, CertificateStatus, Enrolled, KcvMethodName, Keys, LoadReport, Moved,
+    OpenedToken, SlotOutcome, SlotReport, SlotStatus, Status,
 };
 use serde_json::{Value, json};
 
@@ -76,6 +76,7 @@ impl Output {
         if self.json {
             print_json(&json!({
                 "receipts-sent": report.receipts_sent,
+                "moved": report.moved,
                 "slots": report.slots.iter().map(slot_json).collect::<Vec<_>>(),
             }));
         } else {
@@ -84,7 +85,15 @@ impl Output {
                     "slot {slot}: the receipt of an earlier load was sent"
                 ));
             }
-            if report.slots.is_empty() {
+            if let Some(moved) = &report.moved {
+                print("The host has ordered this:");
+                print_moved(moved);
+                // The same host goes on under its new credential, and what follows came from there.
+                if moved.kdh.is_none() || report.slots.is_empty() {
+                    print_next_after_move(moved);
+                }
+            }
+            if report.slots.is_empty() && report.moved.is_none() {
                 print("The host has assigned no key to this terminal.");
             }
         }
@@ -104,11 +113,52 @@ impl Output {
                 Ok(SlotOutcome::Loaded { header, kcv }) => print(&format!(
                     "slot {slot}: version {key_version} loaded and confirmed, header {header}, KCV {kcv}"
                 )),
+                Ok(SlotOutcome::LoadedOffLine { header, kcv }) => print(&format!(
+                    "slot {slot}: version {key_version} loaded, header {header}, KCV {kcv}; the receipt goes \
+                     to the host with the next krd load"
+                )),
                 Err(error) => {
                     let reason = error.reason().unwrap_or("error");
                     let _ = writeln!(io::stderr(), "refused: {reason}: slot {slot}: {error}");
                 }
             }
+        }
+    }
+
+    pub(crate) fn moved(self, moved: &Moved) {
+        if self.json {
+            return print_json(&json!(moved));
+        }
+        print_moved(moved);
+        print_next_after_move(moved);
+    }
+
+    pub(crate) fn opened(self, opened: &OpenedToken) {
+        if self.json {
+            return print_json(&json!(opened));
+        }
+        print(&format!(
+            "{}, profile {}: it opens. Not checked: {}.",
+            opened.token,
+            opened.profile,
+            opened.not_checked.join(", ")
+        ));
+        let header = &opened.header;
+        print(&format!("  header         {}", header.text));
+        print(&format!("    usage        {}", header.usage));
+        print(&format!("    algorithm    {}", header.algorithm));
+        print(&format!("    mode of use  {}", header.mode));
+        print(&format!("    export       {}", header.exportability));
+        print(&format!("  key            {} bytes", opened.key_len));
+        print(&format!(
+            "  KCV            {} ({})",
+            opened.kcv,
+            method(opened.kcv_method)
+        ));
+        print(&format!("  signer         {}", opened.signer));
+        print(&format!("  recipient      {}", opened.recipient));
+        if let Some(at) = &opened.signing_time {
+            print(&format!("  signed at      {at}"));
         }
     }
 
@@ -135,9 +185,21 @@ impl Output {
             }
             _ => print("  not enrolled"),
         }
-        match &status.bound_kdh {
-            Some(kdh) => print_certificate("bound to", &kdh.certificate),
-            None => print("  not bound"),
+        match (&status.bound_kdh, status.binding) {
+            (Some(kdh), _) => print_certificate("bound to", &kdh.certificate),
+            (None, BindingName::Unbinding) => {
+                print("  being unbound: the next command goes on with that");
+            }
+            (None, _) => print("  not bound"),
+        }
+        print(&format!("  {:<14} {}", "profile", status.profile));
+        if let Some(at) = &status.last_signing_time {
+            print(&format!(
+                "  one-pass keys only from tokens signed after {at}"
+            ));
+        }
+        for token in &status.pending_acknowledgements {
+            print(&format!("  the host has still to be told of token {token}"));
         }
         if let Some(crl) = &status.crl {
             print(&format!(
@@ -151,12 +213,50 @@ impl Output {
     }
 }
 
+const fn method(method: KcvMethodName) -> &'static str {
+    match method {
+        KcvMethodName::TdeaEcb => "TDEA-ECB",
+        KcvMethodName::AesCmac => "AES-CMAC",
+    }
+}
+
+fn print_moved(moved: &Moved) {
+    if let Some(kdh) = &moved.kdh {
+        print("The terminal is bound to another KDH credential, with the keys that it holds.");
+        print_certificate("before", &moved.previous_kdh);
+        print_certificate("now", kdh);
+    } else {
+        print("The terminal is unbound, and holds no key any more.");
+        print_certificate("before", &moved.previous_kdh);
+        for key in &moved.destroyed_keys {
+            print(&format!(
+                "  slot {}: version {} destroyed",
+                key.slot, key.key_version
+            ));
+        }
+    }
+    if !moved.acknowledged {
+        print("  The host will be told when the terminal next speaks to it.");
+    }
+}
+
+fn print_next_after_move(moved: &Moved) {
+    print(if moved.kdh.is_some() {
+        "Next: krd load at the same host; at another one (host and server-name in the configuration) krd bind."
+    } else {
+        "Next: krd bind."
+    });
+}
+
 fn slot_json(report: &SlotReport) -> Value {
     let mut value = json!({ "slot": report.slot, "key-version": report.key_version });
     let more = match &report.outcome {
         Ok(SlotOutcome::Held) => json!({ "outcome": "held" }),
         Ok(SlotOutcome::Loaded { header, kcv }) => {
             json!({ "outcome": "loaded", "header": header, "kcv": kcv })
+        }
+        Ok(SlotOutcome::LoadedOffLine { header, kcv }) => {
+            json!({ "outcome": "loaded-off-line", "header": header, "kcv": kcv })
         }
         Err(error) => json!({
             "outcome": "refused",

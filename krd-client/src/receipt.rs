@@ -1,17 +1,20 @@
-//! Receipts: what the terminal says about a delivery, signed in its token.
+//! Receipts: what the terminal says about a delivery, or about a token that it obeyed, signed in its
+//! token.
 
 use hsm::{HsmError, Kcv, KcvMethod, SigningKey};
 use kdh_proto::{
-    RECEIPT_CONTEXT,
-    v1::{KeyCheckValue, Receipt, ReceiptStatement, key_check_value::Method},
+    BINDING_CONTEXT, RECEIPT_CONTEXT,
+    v1::{
+        self, BindingStatement, KeyCheckValue, Receipt, ReceiptStatement, key_check_value::Method,
+    },
 };
 use pki::Signer as _;
 use prost::Message as _;
 use sha2::{Digest, Sha256};
 
 use crate::{
-    DeviceSerial, SlotName,
-    record::{HexBytes, PendingReport},
+    DeviceSerial, Kdh, SlotName, TokenDigest,
+    record::{DestroyedKey, HexBytes, PendingAcknowledgement, PendingReport},
 };
 
 /// A delivery, as the host described it.
@@ -25,6 +28,8 @@ pub struct Delivery {
     pub key_version: u32,
     /// Header of the key.
     pub header: tr34::Kbh,
+    /// The KDH that it comes from.
+    pub kdh: tr34::IssuerAndSerial,
 }
 
 /// Signs what the token made of a delivery: `kcv`, right or wrong, of the key in `kt_kdh`.
@@ -55,6 +60,58 @@ pub fn sign_receipt(
         statement: HexBytes(statement),
         signature: HexBytes(signature),
     })
+}
+
+/// What an obeyed token has done.
+#[derive(Clone, Debug)]
+pub(crate) struct Obeyed<'a> {
+    /// The token.
+    pub(crate) token: TokenDigest,
+    /// The KDH before.
+    pub(crate) previous: &'a Kdh,
+    /// The KDH now; `None` for a terminal that is unbound.
+    pub(crate) kdh: Option<&'a Kdh>,
+    /// The keys that went.
+    pub(crate) destroyed: &'a [DestroyedKey],
+}
+
+/// Signs what an unbind or rebind token has done.
+///
+/// # Errors
+/// The key did not sign.
+pub(crate) fn sign_acknowledgement(
+    key: &SigningKey,
+    serial: &DeviceSerial,
+    obeyed: &Obeyed<'_>,
+) -> Result<PendingAcknowledgement, HsmError> {
+    let destroyed = obeyed.destroyed.iter().map(|key| v1::DestroyedKey {
+        slot: key.slot.as_str().to_owned(),
+        key_version: key.key_version,
+    });
+    let statement = BindingStatement {
+        context: BINDING_CONTEXT.to_owned(),
+        serial_number: serial.as_str().to_owned(),
+        token_sha256: obeyed.token.as_bytes().to_vec(),
+        previous_kdh: obeyed.previous.id().to_der(),
+        kdh: obeyed.kdh.map_or_else(Vec::new, |kdh| kdh.id().to_der()),
+        destroyed_keys: destroyed.collect(),
+    }
+    .encode_to_vec();
+    let signature = key.sign(&statement)?;
+    Ok(PendingAcknowledgement {
+        token_sha256: obeyed.token.into(),
+        statement: HexBytes(statement),
+        signature: HexBytes(signature),
+    })
+}
+
+impl From<PendingAcknowledgement> for Receipt {
+    fn from(acknowledgement: PendingAcknowledgement) -> Self {
+        Self {
+            statement: acknowledgement.statement.0,
+            signature: acknowledgement.signature.0,
+        }
+    }
 }
 
 impl From<PendingReport> for Receipt {

@@ -3,8 +3,12 @@
 
 use hsm::{Kcv, KcvMethod, KeyName};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use tr34::{IssuerAndSerial, Profile};
 
 use crate::{DeviceSerial, SlotName};
+
+/// How tokens stand in records, whatever the configuration says of the wire: it may change.
+pub(crate) const RECORD_PROFILE: Profile = Profile::X9_2019;
 
 /// A record of any other format is refused: it was written by a later version of this program.
 const FORMAT: u32 = 1;
@@ -113,19 +117,93 @@ pub(crate) struct IdentityRecord {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct CredentialsRecord {
-    /// `CT_KRD`.
+    /// `CT_KRD`, in [`RECORD_PROFILE`].
     pub(crate) ct_krd: HexBytes,
     pub(crate) authentication_certificate: HexBytes,
     /// The issuing CA first.
     pub(crate) chain: Vec<HexBytes>,
 }
 
-/// The KDH that the terminal is bound to.
+/// Whom the terminal is bound to, and all that has to change together with that.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct BindingRecord {
+    pub(crate) state: BindingStateRecord,
+    pub(crate) withdrawals: Vec<WithdrawalRecord>,
+    pub(crate) acknowledgements: Vec<PendingAcknowledgement>,
+}
+
+/// The same as it may be found.
+#[derive(Deserialize)]
+#[serde(untagged)]
+pub(crate) enum FoundBinding {
+    Present(BindingRecord),
+    /// Of a terminal that was bound before there was any other way than this.
+    ByCredential(CredentialBindingRecord),
+}
+
+/// The KDH that the terminal was bound to.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CredentialBindingRecord {
+    /// `CT_KDH`, in [`RECORD_PROFILE`].
+    pub(crate) ct_kdh: HexBytes,
+}
+
+/// [`BindingState`](crate::BindingState), in writing.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) enum BindingStateRecord {
+    #[default]
+    Unbound,
+    Bound {
+        /// The KDH's certificate.
+        kdh: HexBytes,
+    },
+    Unbinding {
+        /// The certificate of the KDH that it was bound to.
+        kdh: HexBytes,
+        token_sha256: HexBytes,
+        /// What it held when it took the token.
+        keys: Vec<DestroyedKey>,
+    },
+}
+
+/// [`Withdrawal`](crate::Withdrawal), in writing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct KdhRecord {
-    /// `CT_KDH`, with the certificate.
-    pub(crate) ct_kdh: HexBytes,
+pub(crate) struct WithdrawalRecord {
+    pub(crate) token_sha256: HexBytes,
+    /// `IssuerAndSerialNumber`.
+    pub(crate) kdh: HexBytes,
+}
+
+/// A key that goes, or went, because the terminal is unbound.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct DestroyedKey {
+    /// The slot that it was in.
+    pub slot: SlotName,
+    /// Its version.
+    pub key_version: u32,
+}
+
+/// What the terminal says of a token that it obeyed: signed, and on its way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PendingAcknowledgement {
+    pub(crate) token_sha256: HexBytes,
+    /// The bytes that were signed.
+    pub(crate) statement: HexBytes,
+    pub(crate) signature: HexBytes,
+}
+
+/// Only one-pass key tokens that were signed later are taken. It is never set back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SigningTimeRecord {
+    /// Seconds since 1970.
+    pub(crate) last: u64,
 }
 
 /// The revocation list with the highest number that was seen.
@@ -152,8 +230,12 @@ pub struct SlotRecord {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HeldKey {
-    /// Rises with each new key of the slot.
+    /// Rises with each new key of the slot that comes from one KDH.
     pub key_version: u32,
+    /// `IssuerAndSerialNumber` of that KDH. Records of before do not have it: then it is the one that the terminal
+    /// is bound to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kdh: Option<HexBytes>,
     /// The delivery that brought it.
     pub delivery_id: String,
     /// Key block header.
@@ -168,6 +250,13 @@ impl HeldKey {
     /// What the token calls the key.
     pub(crate) fn key_name(&self, slot: &SlotName) -> Result<KeyName, hsm::NameError> {
         slot.key_name(self.key_version, &self.delivery_id)
+    }
+
+    /// Whether it outdates this version of the key from this KDH. Each host counts for itself: a terminal that was
+    /// rebound takes the next one's first version.
+    pub(crate) fn outdates(&self, key_version: u32, kdh: &IssuerAndSerial) -> bool {
+        let same_kdh = |from: &HexBytes| from.0 == kdh.to_der();
+        self.kdh.as_ref().is_none_or(same_kdh) && self.key_version > key_version
     }
 }
 
@@ -237,6 +326,34 @@ mod tests {
             r#"{"format":1,"content":{"number":7,"crl":"3000"}}"#
         );
         assert_eq!(decode::<CrlRecord>(LABEL, &bytes).unwrap(), record());
+    }
+
+    #[test]
+    fn a_key_outdates_older_versions_of_its_own_kdh_only() {
+        let issuer = hex::decode("300c310a300806035504030c0141").unwrap();
+        let kdh = |serial| IssuerAndSerial::new(&issuer, &[serial]).unwrap();
+        let mut held = HeldKey {
+            key_version: 2,
+            kdh: Some(HexBytes(kdh(1).to_der())),
+            delivery_id: "delivery".to_owned(),
+            header: "D0000K0AB00E0000".to_owned(),
+            kcv: KcvRecord {
+                method: KcvMethodName::AesCmac,
+                value: HexBytes(vec![1, 2, 3]),
+            },
+            confirmed: true,
+        };
+        assert!(held.outdates(1, &kdh(1)));
+        assert!(!held.outdates(2, &kdh(1)));
+        assert!(!held.outdates(1, &kdh(2)), "each host counts for itself");
+        let bytes = encode(LABEL, &held).unwrap();
+        assert_eq!(decode::<HeldKey>(LABEL, &bytes).unwrap(), held);
+
+        held.kdh = None;
+        let before = encode(LABEL, &held).unwrap();
+        assert!(!str::from_utf8(&before).unwrap().contains("kdh"));
+        let held = decode::<HeldKey>(LABEL, &before).unwrap();
+        assert!(held.outdates(1, &kdh(2)), "a record of before");
     }
 
     #[test]

@@ -3,14 +3,15 @@
 use std::sync::Arc;
 
 use hsm::{DecryptionKey, HsmError, KeyName, KeyRole, Module, Pin, SigningKey, Token, TokenConfig};
-use pki::{Certificate, CrlNumber};
+use pki::CrlNumber;
 use token_tls::TlsIdentity;
-use tr34::KdhCredentialToken;
+use tr34::{IssuerAndSerial, KrdCredentialToken, KrdNonce, Profile, SigningTime};
 
 use crate::{
-    Clock, Config, Credentials, Evidence, KdhTrust, Keyring, KrdError,
+    Clock, Config, Credentials, Evidence, KdhTrust, Keyring, KrdError, RememberedCrl,
+    SigningTimeBounds,
     memory::Memory,
-    record::{CredentialsRecord, IdentityRecord},
+    record::{CredentialsRecord, CrlRecord, IdentityRecord, RECORD_PROFILE},
 };
 
 const ENCRYPTION_KEY: &str = "krd-encryption";
@@ -71,6 +72,12 @@ impl Terminal {
     fn warn_of_unsafe_choices(&self) {
         if self.config.oaep_hashes.contains(&tr34::OaepHash::Sha1) {
             tracing::warn!("RSA-OAEP with SHA-1 is accepted (oaep-hashes)");
+        }
+        if !self.config.profile.carries_crl() {
+            tracing::warn!(
+                profile = %self.config.profile,
+                "tokens bring no revocation list: a current one comes with krd bind only (profile)"
+            );
         }
         if self.config.token.accept_imported_keys {
             tracing::warn!("keys that were not made in the token are accepted (imported-keys)");
@@ -136,25 +143,56 @@ impl Terminal {
         })
     }
 
-    /// The certificate of the KDH that the terminal is bound to; `None` if it is not bound.
-    pub(crate) fn bound_kdh(&self) -> Result<Option<Certificate>, KrdError> {
-        let Some(record) = self.memory().kdh()? else {
-            return Ok(None);
-        };
-        let token = KdhCredentialToken::parse(&record.ct_kdh.0).map_err(damaged)?;
-        Ok(Some(
-            Certificate::from_der(token.certificate()).map_err(damaged)?,
-        ))
-    }
-
-    /// What the terminal knows of hosts now.
-    pub(crate) fn kdh_trust(&self) -> Result<KdhTrust<'_>, KrdError> {
-        let last_crl = self.memory().crl()?;
-        Ok(KdhTrust {
+    /// What the terminal knows of hosts now. `remembered` comes from [`Memory::crl`].
+    pub(crate) fn kdh_trust<'a>(&'a self, remembered: Option<&'a CrlRecord>) -> KdhTrust<'a> {
+        KdhTrust {
+            profile: self.config.profile,
             ca: &self.config.trust.kdh,
-            last_crl: last_crl.map(|crl| CrlNumber(crl.number)),
+            last_crl: remembered.map(|crl| RememberedCrl {
+                number: CrlNumber(crl.number),
+                der: &crl.crl.0,
+            }),
             min_rsa_bits: self.config.min_rsa_bits,
             now: self.clock.now(),
+        }
+    }
+
+    /// For a token that was signed later than `last`, if there is one.
+    pub(crate) fn signing_time_bounds(
+        &self,
+        credentials: &Credentials,
+        last: Option<SigningTime>,
+    ) -> SigningTimeBounds {
+        SigningTimeBounds {
+            since: credentials.encryption.not_before(),
+            last,
+            now: self.clock.now(),
+            skew: self.config.signing_time_skew,
+        }
+    }
+
+    /// From here on no one-pass key token counts that was signed before now, as far as two clocks can tell:
+    /// one that was never loaded must not bring back a key that was replaced or destroyed since.
+    pub(crate) fn outdate_one_pass_tokens(&self) -> Result<(), KrdError> {
+        let at = self.clock.now() - self.config.signing_time_skew;
+        let seconds = u64::try_from(at.unix_timestamp()).unwrap_or_default();
+        let at = SigningTime::from_unix_seconds(seconds).map_err(damaged)?;
+        self.memory().raise_signing_time(at)
+    }
+
+    /// How tokens name the terminal.
+    pub(crate) fn own_id(credentials: &Credentials) -> Result<IssuerAndSerial, KrdError> {
+        credentials.encryption.issuer_and_serial().map_err(damaged)
+    }
+
+    /// Made by the token, as long as the profile has it.
+    pub(crate) fn fresh_nonce(&self) -> Result<KrdNonce, KrdError> {
+        let bytes = self.token.random(self.config.profile.nonce_len())?;
+        KrdNonce::new(&bytes).map_err(|_| {
+            KrdError::Token(HsmError::BadAnswer {
+                operation: "random",
+                what: "another number of bytes".to_owned(),
+            })
         })
     }
 }
@@ -163,12 +201,19 @@ impl CredentialsRecord {
     /// From the terminal's own memory, where only damage can make it fail.
     pub(crate) fn parse(&self) -> Result<Credentials, KrdError> {
         Credentials::parse(
+            RECORD_PROFILE,
             &self.ct_krd.0,
             &self.authentication_certificate.0,
             &self.chain,
         )
         .map_err(damaged)
     }
+}
+
+/// `CT_KRD`.
+pub(crate) fn ct_krd(credentials: &Credentials, profile: Profile) -> Result<Vec<u8>, KrdError> {
+    let token = KrdCredentialToken::new(credentials.encryption.der()).map_err(damaged)?;
+    Ok(token.to_der(profile))
 }
 
 pub(crate) fn damaged(error: impl std::fmt::Display) -> KrdError {

@@ -1,9 +1,8 @@
 use serde::Serialize;
 
 use crate::{
-    CurrentKdhCredential, KrdError, Terminal,
-    host::Host,
-    record::{HexBytes, KdhRecord},
+    AuthenticToken, CurrentKdhCredential, Kdh, KrdError, Terminal, memory::RememberedBinding,
+    terminal::ct_krd,
 };
 
 use super::status::CertificateStatus;
@@ -25,19 +24,24 @@ impl Terminal {
     /// # Errors
     /// The host refuses, or its credential is not acceptable; the terminal is bound as before then.
     pub async fn bind(&self) -> Result<Bound, KrdError> {
-        let (record, credentials) = self.credentials()?;
-        let bound = self.bound_kdh()?;
-        let mut host = Host::connect(&self.config, Some(&self.tls_identity(&credentials)?)).await?;
-        let ct_kdh = host.bind(record.ct_krd.0).await?;
+        let (_, credentials) = self.credentials()?;
+        self.settled_binding()?;
+        let mut host = self.connect(&credentials).await?;
+        let ct_krd = ct_krd(&credentials, self.config.profile)?;
+        let ct_kdh = host.bind(ct_krd).await?;
         self.evidence.keep("ct-kdh.der", &ct_kdh)?;
 
-        let trust = self.kdh_trust()?;
+        let remembered_crl = self.memory().crl()?;
+        let trust = self.kdh_trust(remembered_crl.as_ref());
         let credential = CurrentKdhCredential::verify(&ct_kdh, &trust)?;
         self.memory().keep_crl(credential.crl())?;
         let crl_number = credential.crl().number().0;
-        let kdh = credential.verify_kdh(&trust, bound.as_ref())?;
-        self.memory().keep_kdh(&KdhRecord {
-            ct_kdh: HexBytes(ct_kdh),
+        let kdh = Kdh::from(&credential.verify_kdh(&trust)?);
+        let remembered = self.memory().binding()?;
+        let token = AuthenticToken::KdhCredential { kdh: &kdh };
+        self.memory().keep_binding(RememberedBinding {
+            binding: remembered.binding.after(&token)?,
+            ..remembered
         })?;
         Ok(Bound {
             kdh_certificate: CertificateStatus::of(kdh.certificate()),

@@ -6,7 +6,8 @@ use serde::Serialize;
 use crate::{
     Credentials, EnrollExpectation, KrdError, Terminal,
     host::Host,
-    record::{CredentialsRecord, HexBytes, IdentityRecord},
+    record::{CredentialsRecord, HexBytes, IdentityRecord, RECORD_PROFILE},
+    terminal::ct_krd,
     verify_enrollment,
 };
 
@@ -54,6 +55,7 @@ impl Terminal {
             &answer.authentication_certificate,
             &answer.chain,
             &EnrollExpectation {
+                profile: self.config.profile,
                 ca: &self.config.trust.krd,
                 serial: &self.config.serial,
                 encryption_key: self.encryption_key()?.public_key(),
@@ -63,7 +65,7 @@ impl Terminal {
         )?;
         self.memory().keep_identity(&IdentityRecord {
             credentials: Some(CredentialsRecord {
-                ct_krd: HexBytes(answer.ct_krd),
+                ct_krd: HexBytes(ct_krd(&credentials, RECORD_PROFILE)?),
                 authentication_certificate: HexBytes(answer.authentication_certificate),
                 chain: answer.chain.into_iter().map(HexBytes).collect(),
             }),

@@ -1,22 +1,27 @@
-use hsm::{DecryptionKey, InProcessMemoryConsent, Kcv, StagedKey};
-use kdh_proto::{Reason, v1::Assignment};
-use pki::Certificate;
-use tr34::{IssuerAndSerial, Kbh, KrdNonce, NONCE_LEN, RandomToken};
+use hsm::Kcv;
+use kdh_proto::{
+    Reason,
+    v1::{Assignment, BindingOrder, ListAssignmentsResponse, binding_order::Kind},
+};
+use tr34::{IssuerAndSerial, Kbh, RandomToken};
 
 use crate::{
-    CurrentKeyToken, Delivery, Expectation, KrdError, LoadRefusal, SlotName, Terminal,
-    VerifiedKeyToken, expected_key_blocks,
+    Binding, Credentials, CurrentKeyToken, Delivery, Expectation, ExpectedFreshness, KrdError,
+    LoadRefusal, SlotName, Terminal, VerifiedKeyToken,
     host::Host,
     receipt::{kcv_from_wire, sign_receipt},
-    terminal::damaged,
-    verify_key_block, verify_key_kind,
 };
+
+use super::{obey::Moved, open::Opener, rebind::Move};
 
 /// What became of the slots.
 #[derive(Debug, Default)]
 pub struct LoadReport {
     /// Receipts of an earlier run that were sent now.
     pub receipts_sent: Vec<SlotName>,
+    /// What was done to the binding, because the host wants it. A terminal that is unbound loads nothing in
+    /// the same call, and one that is rebound only if its new KDH is the same host.
+    pub moved: Option<Moved>,
     /// Each slot that the host has a key for, or the one that was asked for.
     pub slots: Vec<SlotReport>,
 }
@@ -44,24 +49,23 @@ pub enum SlotOutcome {
         /// Check value, as the token computed it.
         kcv: String,
     },
+    /// The key was loaded off line; its receipt goes to the host with the next load on line.
+    LoadedOffLine {
+        /// Key block header.
+        header: String,
+        /// Check value, as the token computed it.
+        kcv: String,
+    },
 }
 
 /// What a terminal needs for loading.
 struct Loader<'a> {
     terminal: &'a Terminal,
     host: Host,
-    kdh: Certificate,
+    credentials: Credentials,
+    binding: Binding,
     own_id: IssuerAndSerial,
-    decryption_key: DecryptionKey,
-    opening: Opening,
-}
-
-/// Where key blocks are opened.
-#[derive(Clone, Copy)]
-enum Opening {
-    /// In the token; what it cannot open there, in process memory if that is accepted.
-    Inside(Option<InProcessMemoryConsent>),
-    InProcessMemory(InProcessMemoryConsent),
+    opener: Opener<'a>,
 }
 
 /// What the host has for a slot.
@@ -83,31 +87,43 @@ struct Received {
 impl Terminal {
     /// Loads what the host has assigned: for each slot, or only for `only`, the key that is not held
     /// and confirmed yet. Before that, it clears up behind a load that was cut off: sweeps key objects
-    /// that no slot names, and sends receipts that the host has not acknowledged.
+    /// that no slot names, and sends receipts that the host has not acknowledged. If the host wants
+    /// the terminal unbound or rebound, it obeys first.
     ///
     /// # Errors
     /// Nothing could be loaded at all. That one slot was refused stands in the report.
     pub async fn load(&self, only: Option<&SlotName>) -> Result<LoadReport, KrdError> {
         let (_, credentials) = self.credentials()?;
-        let kdh = self.bound_kdh()?.ok_or(KrdError::NotBound)?;
-        let opening = self.opening()?;
+        let binding = self.bound(&credentials).await?;
+        let opener = self.opener(self.encryption_key()?)?;
         self.keyring().sweep()?;
 
-        let identity = self.tls_identity(&credentials)?;
         let mut loader = Loader {
             terminal: self,
-            host: Host::connect(&self.config, Some(&identity)).await?,
-            kdh,
-            own_id: IssuerAndSerial::of_certificate(credentials.encryption.der())
-                .map_err(damaged)?,
-            decryption_key: self.encryption_key()?,
-            opening,
+            host: self.connect(&credentials).await?,
+            own_id: Self::own_id(&credentials)?,
+            credentials,
+            binding,
+            opener,
         };
         let mut report = LoadReport {
             receipts_sent: loader.send_pending_receipts().await?,
-            slots: Vec::new(),
+            ..LoadReport::default()
         };
-        for assigned in loader.assigned(only).await? {
+        let mut listed = loader.host.list_assignments().await?;
+        if let Some(order) = listed.order {
+            let moved = loader.obey(order).await?;
+            let may_go_on = moved.kdh.is_some() && moved.acknowledged;
+            report.moved = Some(moved);
+            if !may_go_on {
+                return Ok(report);
+            }
+            match loader.list_after_rebind().await? {
+                Some(listed_now) => listed = listed_now,
+                None => return Ok(report),
+            }
+        }
+        for assigned in assigned(&listed, only)? {
             let outcome = match loader.bring_up_to_date(&assigned).await {
                 // Whatever is no refusal of this one key would stop the others as well.
                 Err(error) if error.reason().is_none() => return Err(error),
@@ -121,24 +137,20 @@ impl Terminal {
         }
         Ok(report)
     }
-
-    /// By what the token can do. Process memory is the last resort, and said aloud each time.
-    fn opening(&self) -> Result<Opening, KrdError> {
-        let consent = self.config.in_process_memory;
-        match (self.token.opening()?, consent) {
-            (Ok(_), consent) => Ok(Opening::Inside(consent)),
-            (Err(missing), Some(consent)) => {
-                tracing::warn!(%missing, "key blocks are opened in process memory (open-in-process-memory)");
-                Ok(Opening::InProcessMemory(consent))
-            }
-            (Err(missing), None) => Err(KrdError::CannotOpen {
-                missing: missing.to_string(),
-            }),
-        }
-    }
 }
 
 impl Loader<'_> {
+    /// What the new KDH has for this terminal, if it is this host, too. If it listens elsewhere, the terminal is
+    /// no more this host's.
+    async fn list_after_rebind(&mut self) -> Result<Option<ListAssignmentsResponse>, KrdError> {
+        self.binding = self.terminal.memory().binding()?.binding;
+        match self.host.list_assignments().await {
+            Ok(listed) => Ok(Some(listed)),
+            Err(error) if error.reason() == Some(Reason::NotBound) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     async fn send_pending_receipts(&mut self) -> Result<Vec<SlotName>, KrdError> {
         let mut sent = Vec::new();
         for record in self.terminal.keyring().slots()? {
@@ -151,31 +163,37 @@ impl Loader<'_> {
                 Err(error) if is_final(&error) => {
                     tracing::warn!(slot = %record.slot, %error, "an earlier receipt was not accepted");
                 }
+                // The host has made a token that lets this terminal go, and it may have been lost: what is
+                // ordered is in the list of assignments as well.
+                Err(KrdError::Call(error)) if error.reason() == Some(Reason::NotBound) => break,
                 Err(error) => return Err(error),
             }
         }
         Ok(sent)
     }
 
-    async fn assigned(&mut self, only: Option<&SlotName>) -> Result<Vec<Assigned>, KrdError> {
-        let assignments = self.host.list_assignments().await?;
-        let mut assigned = Vec::with_capacity(assignments.len());
-        for assignment in assignments {
-            assigned.push(Assigned::from_wire(&assignment)?);
-        }
-        if let Some(only) = only {
-            assigned.retain(|assigned| assigned.slot == *only);
-            if assigned.is_empty() {
-                return Err(KrdError::SlotNotAssigned(only.clone()));
-            }
-        }
-        Ok(assigned)
+    /// Does what an operator has ordered, by a token of the bound KDH.
+    async fn obey(&mut self, order: BindingOrder) -> Result<Moved, KrdError> {
+        let how = match order.kind() {
+            Kind::Unbind => Move::Unbind,
+            Kind::Rebind => Move::Rebind,
+            Kind::Unspecified => return Err(bad_answer("ListAssignments", "an unknown order")),
+        };
+        let terminal = self.terminal;
+        let kdh = self.binding.kdh()?;
+        let token = terminal
+            .request_move(how, &mut self.host, kdh, &self.credentials)
+            .await?;
+        terminal.obey_and_report(&token, &mut self.host).await
     }
 
     async fn bring_up_to_date(&mut self, assigned: &Assigned) -> Result<SlotOutcome, KrdError> {
         let keyring = self.terminal.keyring();
-        if let Some(held) = keyring.slot(&assigned.slot)?.held {
-            if held.key_version > assigned.key_version {
+        // What the host has not confirmed may be another key than the version says: nobody has signed the
+        // lines of the file that it came in.
+        let held = keyring.slot(&assigned.slot)?.held;
+        if let Some(held) = held.filter(|held| held.confirmed) {
+            if held.outdates(assigned.key_version, self.binding.kdh()?.id()) {
                 return Err(KrdError::Load(LoadRefusal::OlderKey {
                     announced: assigned.key_version,
                     held: held.key_version,
@@ -197,7 +215,7 @@ impl Loader<'_> {
             delivery,
             announced,
         } = self.receive(assigned).await?;
-        let staged = self.stage(&token)?;
+        let staged = self.opener.open(token.to_open()?)?;
         let computed = staged.kcv()?;
         let receipt = sign_receipt(
             &terminal.authentication_key()?,
@@ -213,6 +231,7 @@ impl Loader<'_> {
                 .report_mismatch(&delivery.slot, announced, computed)
                 .await;
         }
+        terminal.outdate_one_pass_tokens()?;
         terminal
             .keyring()
             .commit(staged, &delivery, &computed, receipt)?;
@@ -226,17 +245,18 @@ impl Loader<'_> {
     /// Asks for a key token with a fresh nonce, and checks what comes.
     async fn receive(&mut self, assigned: &Assigned) -> Result<Received, KrdError> {
         let terminal = self.terminal;
-        let nonce = fresh_nonce(terminal)?;
+        let nonce = terminal.fresh_nonce()?;
         let rt_krd = RandomToken::new(nonce.clone()).to_der();
         terminal.evidence.keep("rt-krd.der", &rt_krd)?;
         let slot = assigned.slot.to_string();
         let answer = self.host.request_key(slot, rt_krd).await?;
         terminal.evidence.keep("kt-kdh.der", &answer.kt_kdh)?;
 
+        let remembered = terminal.memory().crl()?;
         let expected = Expectation {
-            trust: terminal.kdh_trust()?,
-            kdh: &self.kdh,
-            nonce: &nonce,
+            trust: terminal.kdh_trust(remembered.as_ref()),
+            kdh: self.binding.kdh()?.certificate(),
+            freshness: ExpectedFreshness::Nonce(&nonce),
             own_id: &self.own_id,
             oaep_hashes: &terminal.config.oaep_hashes,
             header: &assigned.header,
@@ -244,6 +264,7 @@ impl Loader<'_> {
         let token = CurrentKeyToken::verify(&answer.kt_kdh, &expected.trust)?;
         terminal.memory().keep_crl(token.crl())?;
         let token = token.verify_origin(&expected)?;
+        self.binding.after(&token.as_authentic())?;
         if answer.key_version != assigned.key_version {
             return Err(KrdError::Load(LoadRefusal::KeyVersion {
                 announced: assigned.key_version,
@@ -261,53 +282,11 @@ impl Loader<'_> {
                 id: answer.delivery_id,
                 key_version: answer.key_version,
                 header: token.header().clone(),
+                kdh: self.binding.kdh()?.id().clone(),
             },
             kt_kdh: answer.kt_kdh,
             token,
         })
-    }
-
-    /// Opens the key block, checks it, and brings the key into the token.
-    fn stage(&self, token: &VerifiedKeyToken) -> Result<StagedKey, KrdError> {
-        match self.opening {
-            Opening::Inside(consent) => match self.open_inside(token) {
-                // A key that may not lie on block boundaries, and a token that cannot cut it out.
-                Err(KrdError::Token(missing @ hsm::HsmError::Unsupported { .. })) => {
-                    let cannot_open = KrdError::CannotOpen {
-                        missing: missing.to_string(),
-                    };
-                    let consent = consent.ok_or(cannot_open)?;
-                    tracing::warn!(%missing, "this key block is opened in process memory (open-in-process-memory)");
-                    self.open_in_process_memory(token, consent)
-                }
-                opened => opened,
-            },
-            Opening::InProcessMemory(consent) => self.open_in_process_memory(token, consent),
-        }
-    }
-
-    fn open_inside(&self, token: &VerifiedKeyToken) -> Result<StagedKey, KrdError> {
-        let expected = expected_key_blocks(token)?;
-        let device = &self.terminal.token;
-        let staged = device
-            .open_inside(&self.decryption_key, token.enveloped(), &expected)
-            .map_err(opening_error)?;
-        verify_key_kind(staged.kind(), token)?;
-        Ok(staged)
-    }
-
-    /// Outside of the token the key lives for as long as this takes.
-    fn open_in_process_memory(
-        &self,
-        token: &VerifiedKeyToken,
-        consent: InProcessMemoryConsent,
-    ) -> Result<StagedKey, KrdError> {
-        let device = &self.terminal.token;
-        let block = device
-            .open_in_process_memory(&self.decryption_key, token.enveloped(), consent)
-            .map_err(opening_error)?;
-        let key = verify_key_block(block.expose_clear(), token)?;
-        Ok(device.load_clear_key(key.key(), key.kind())?)
     }
 
     /// Tells the host what came out, so that it sets this terminal apart. The refusal is the same
@@ -348,6 +327,22 @@ impl Loader<'_> {
     }
 }
 
+/// What the host has for each slot, or for `only`.
+fn assigned(
+    listed: &ListAssignmentsResponse,
+    only: Option<&SlotName>,
+) -> Result<Vec<Assigned>, KrdError> {
+    let assigned = listed.assignments.iter().map(Assigned::from_wire);
+    let mut assigned = assigned.collect::<Result<Vec<_>, _>>()?;
+    if let Some(only) = only {
+        assigned.retain(|assigned| assigned.slot == *only);
+        if assigned.is_empty() {
+            return Err(KrdError::SlotNotAssigned(only.clone()));
+        }
+    }
+    Ok(assigned)
+}
+
 impl Assigned {
     fn from_wire(assignment: &Assignment) -> Result<Self, KrdError> {
         let bad = |what: &str| bad_answer("ListAssignments", what);
@@ -363,26 +358,6 @@ impl Assigned {
                 .map_err(|_| bad("an unknown key block header"))?,
             confirmed: assignment.confirmed,
         })
-    }
-}
-
-fn fresh_nonce(terminal: &Terminal) -> Result<KrdNonce, KrdError> {
-    let bytes: [u8; NONCE_LEN] =
-        terminal
-            .token
-            .random(NONCE_LEN)?
-            .try_into()
-            .map_err(|_| hsm::HsmError::BadAnswer {
-                operation: "random",
-                what: "another number of bytes".to_owned(),
-            })?;
-    Ok(KrdNonce::from_bytes(bytes))
-}
-
-fn opening_error(error: hsm::HsmError) -> KrdError {
-    match error {
-        hsm::HsmError::OpeningFailed => KrdError::Load(LoadRefusal::Opening),
-        other => KrdError::Token(other),
     }
 }
 

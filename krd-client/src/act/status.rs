@@ -4,7 +4,7 @@ use serde::Serialize;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::{
-    KrdError, Terminal,
+    BindingState, Kdh, KrdError, Terminal,
     record::{HeldKey, KcvRecord, SlotRecord},
     terminal::{damaged, if_found},
 };
@@ -25,12 +25,33 @@ pub struct Status {
     pub encryption_certificate: Option<CertificateStatus>,
     /// The P-256 key's certificate, once enrolled.
     pub authentication_certificate: Option<CertificateStatus>,
+    /// Where it stands.
+    pub binding: BindingName,
     /// The KDH that it is bound to.
     pub bound_kdh: Option<BoundKdhStatus>,
+    /// How it writes and reads tokens, by its configuration.
+    pub profile: &'static str,
     /// The last revocation list that it has seen.
     pub crl: Option<KnownCrlStatus>,
+    /// Only one-pass key tokens that were signed later are taken.
+    pub last_signing_time: Option<String>,
+    /// The unbind and rebind tokens that it has obeyed, and the host has still to be told so: SHA-256, in
+    /// hexadecimal digits.
+    pub pending_acknowledgements: Vec<String>,
     /// Its slots, by name.
     pub slots: Vec<SlotStatus>,
+}
+
+/// Where a terminal stands: [`BindingState`] by its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BindingName {
+    /// Bound to nobody.
+    Unbound,
+    /// Bound.
+    Bound,
+    /// Cut off while it was unbound: the next command goes on with that.
+    Unbinding,
 }
 
 /// A certificate.
@@ -67,6 +88,16 @@ pub struct BoundKdhStatus {
     pub certificate: CertificateStatus,
     /// Fingerprint of its key.
     pub fingerprint: String,
+}
+
+impl BoundKdhStatus {
+    fn of(kdh: &Kdh) -> Self {
+        let certificate = kdh.certificate();
+        Self {
+            certificate: CertificateStatus::of(certificate),
+            fingerprint: hex::encode(certificate.public_key().fingerprint()),
+        }
+    }
 }
 
 /// A revocation list.
@@ -122,6 +153,8 @@ impl Terminal {
                 .map(|credentials| CertificateStatus::of(of(credentials)))
         };
         let slots = self.keyring().slots()?;
+        let remembered = self.memory().binding()?;
+        let last_signing_time = self.memory().last_signing_time()?;
         Ok(Status {
             serial_number: self.config.serial.to_string(),
             encryption_key_fingerprint: encryption_key
@@ -132,11 +165,20 @@ impl Terminal {
                 .map(|key| hex::encode(key.public_key().fingerprint())),
             encryption_certificate: certificate(|credentials| &credentials.encryption),
             authentication_certificate: certificate(|credentials| &credentials.authentication),
-            bound_kdh: self.bound_kdh()?.map(|kdh| BoundKdhStatus {
-                certificate: CertificateStatus::of(&kdh),
-                fingerprint: hex::encode(kdh.public_key().fingerprint()),
-            }),
+            binding: match remembered.binding.state {
+                BindingState::Unbound => BindingName::Unbound,
+                BindingState::Bound(_) => BindingName::Bound,
+                BindingState::Unbinding { .. } => BindingName::Unbinding,
+            },
+            bound_kdh: remembered.binding.kdh().ok().map(BoundKdhStatus::of),
+            profile: self.config.profile.name(),
             crl: self.known_crl()?,
+            last_signing_time: last_signing_time.map(|at| at.to_string()),
+            pending_acknowledgements: remembered
+                .acknowledgements
+                .into_iter()
+                .map(|pending| pending.token_sha256.into())
+                .collect(),
             slots: slots
                 .into_iter()
                 .map(|record| self.slot_status(record))

@@ -9,13 +9,14 @@ use std::{
 use hsm::InProcessMemoryConsent;
 use pki::{Certificate, Role};
 use serde::Deserialize;
-use tr34::OaepHash;
+use tr34::{OaepHash, Profile};
 
 use super::{Config, ConfigFault, TokenAccess, TrustedCas};
 
 const RSA_BITS: [usize; 3] = [2048, 3072, 4096];
 const MIN_RSA_BITS: std::ops::RangeInclusive<usize> = pki::MIN_RSA_BITS..=4096;
 const TIMEOUT_SECONDS: std::ops::RangeInclusive<u64> = 1..=300;
+const SKEW_SECONDS: std::ops::RangeInclusive<u32> = 0..=3600;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
@@ -23,6 +24,10 @@ pub(super) struct RawConfig {
     serial_number: String,
     host: String,
     server_name: String,
+    #[serde(default = "default_profile")]
+    profile: String,
+    #[serde(default = "default_signing_time_skew")]
+    signing_time_skew_seconds: u32,
     #[serde(default = "default_rsa_bits")]
     rsa_bits: usize,
     #[serde(default = "default_rsa_bits")]
@@ -59,6 +64,14 @@ struct RawToken {
     pin_file: PathBuf,
     #[serde(default = "refused")]
     imported_keys: String,
+}
+
+fn default_profile() -> String {
+    Profile::default().name().to_owned()
+}
+
+const fn default_signing_time_skew() -> u32 {
+    300
 }
 
 const fn default_rsa_bits() -> usize {
@@ -114,6 +127,11 @@ impl RawConfig {
         let serial = faults.note("serial-number", self.serial_number.parse());
         let host = faults.note("host", address(self.host));
         let server_name = faults.note("server-name", not_empty(self.server_name));
+        let profile = faults.note("profile", self.profile.parse::<Profile>());
+        let signing_time_skew = faults.note(
+            "signing-time-skew-seconds",
+            within(self.signing_time_skew_seconds, SKEW_SECONDS, "seconds"),
+        );
         let rsa_bits = faults.note("rsa-bits", key_size(self.rsa_bits));
         let min_rsa_bits = faults.note(
             "min-rsa-bits",
@@ -142,6 +160,8 @@ impl RawConfig {
             serial: serial?,
             host: host?,
             server_name: server_name?,
+            profile: profile?,
+            signing_time_skew: time::Duration::seconds(signing_time_skew?.into()),
             rsa_bits: rsa_bits?,
             min_rsa_bits: min_rsa_bits?,
             oaep_hashes: oaep_hashes?,

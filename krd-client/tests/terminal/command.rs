@@ -152,3 +152,41 @@ fn one_command_at_a_time() {
         assert_eq!(ended(&krd(&folder, &["keygen"])).0, 0);
     });
 }
+
+#[test]
+fn moves_and_files_are_refused_by_their_reasons() {
+    on_every_module(|_| {
+        let folder = prepare();
+        krd(&folder, &["keygen"]);
+        let status = json(&krd(&folder, &["--json", "status"]));
+        assert_eq!(status["binding"], "unbound");
+        assert_eq!(status["profile"], "x9-2019");
+        assert_eq!(status["pending-acknowledgements"], Value::Array(vec![]));
+
+        write(&folder.path().join("token"), "no token", 0o644);
+        let cases: [(&[&str], &str); 6] = [
+            (&["unbind"], "not-enrolled"),
+            (&["rebind", "--authority"], "not-enrolled"),
+            (&["unbind", "--from", "token"], "not-enrolled"),
+            (&["load", "--from", "token"], "file-malformed"),
+            (&["load", "tmk", "--from", "token"], "file-malformed"),
+            (&["token", "open", "token"], "file-malformed"),
+        ];
+        for (arguments, reason) in cases {
+            let (code, text) = ended(&krd(&folder, arguments));
+            assert_eq!(code, 1, "{text}");
+            assert!(text.starts_with(&format!("refused: {reason}: ")), "{text}");
+        }
+        for arguments in [
+            &["unbind", "--from", "missing"][..],
+            &["load", "--from", "missing"],
+            &["load", "TMK"],
+            &["load", "tmk", "--slot", "tmk"],
+            &["unbind", "--authority", "--from", "token"],
+            &["token", "open", "token", "--profile", "x9"],
+            &["token"],
+        ] {
+            assert_eq!(ended(&krd(&folder, arguments)).0, 2, "{arguments:?}");
+        }
+    });
+}

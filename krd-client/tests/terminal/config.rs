@@ -4,7 +4,7 @@ use std::{fs, path::Path, time::Duration};
 
 use krd_client::{Config, ConfigError};
 use tempfile::TempDir;
-use tr34::OaepHash;
+use tr34::{OaepHash, Profile};
 
 use crate::world::WORLD;
 
@@ -67,6 +67,8 @@ fn the_sample_is_good_and_shows_the_defaults() {
         .collect();
     let defaults = load(folder.path(), &without_defaults).unwrap();
     for config in [sample, defaults] {
+        assert_eq!(config.profile, Profile::X9_2019);
+        assert_eq!(config.signing_time_skew, time::Duration::minutes(5));
         assert_eq!((config.rsa_bits, config.min_rsa_bits), (2048, 2048));
         assert_eq!(config.oaep_hashes, [OaepHash::Sha256]);
         assert_eq!(config.in_process_memory, None);
@@ -97,6 +99,15 @@ fn unsafe_choices_are_written_words() {
 }
 
 #[test]
+fn every_profile_can_be_configured() {
+    let folder = folder();
+    for profile in Profile::ALL {
+        let text = SAMPLE.replace("\"x9-2019\"\n", &format!("\"{profile}\"\n"));
+        assert_eq!(load(folder.path(), &text).unwrap().profile, profile);
+    }
+}
+
+#[test]
 fn each_fault_is_named_by_its_key() {
     let folder = folder();
     let cases = [
@@ -110,6 +121,10 @@ fn each_fault_is_named_by_its_key() {
             "\"kdh.example.com:65536\"",
         ),
         ("server-name", "\"kdh.example.com\"", "\"\""),
+        ("profile", "\"x9-2019\"", "\"\""),
+        ("profile", "\"x9-2019\"", "\"X9-2019\""),
+        ("profile", "\"x9-2019\"", "\"tr34\""),
+        ("signing-time-skew-seconds", "300", "3601"),
         ("rsa-bits", "2048", "1024"),
         ("rsa-bits", "2048", "2047"),
         ("min-rsa-bits", "2048", "1024"),
@@ -187,6 +202,7 @@ fn keys_are_neither_missing_nor_unknown() {
         ("a snake", SAMPLE.replace("server-name", "server_name")),
         ("a number as text", SAMPLE.replace("= 10\n", "= \"10\"\n")),
         ("a negative number", SAMPLE.replace("= 10\n", "= -10\n")),
+        ("a negative skew", SAMPLE.replace("= 300\n", "= -1\n")),
         ("twice the same", format!("rsa-bits = 2048\n{SAMPLE}")),
         ("no TOML", "serial-number: KRD-000001".to_owned()),
         ("nothing", String::new()),

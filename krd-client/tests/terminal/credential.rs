@@ -6,7 +6,7 @@ use krd_client::{
     OwnCertificate, verify_enrollment, verify_kdh_credential,
 };
 use pki::{Certificate, CredentialError, CrlError, CrlNumber, Role, RoleError, Signer as _};
-use tr34::{KdhCredentialToken, KrdCredentialToken};
+use tr34::{KdhCredentialToken, KrdCredentialToken, Profile};
 
 use crate::world::{Ca, DAY, Known, NOW, SERIAL, WORLD, days, id, revoked};
 
@@ -29,19 +29,16 @@ impl SentKdh {
     fn token(&self) -> Vec<u8> {
         KdhCredentialToken::new(self.certificate.der(), &self.crl)
             .unwrap()
-            .to_der()
+            .to_der(Profile::X9_2019)
     }
 }
 
 #[test]
-fn a_good_kdh_is_bound_to_once_and_again() {
+fn a_good_kdh_passes() {
     let token = SentKdh::good().token();
-    let known = Known::good();
-    for bound in [None, Some(&WORLD.kdh)] {
-        let kdh = verify_kdh_credential(&token, &known.trust(), bound).unwrap();
-        assert_eq!(*kdh.id(), id(&WORLD.kdh));
-        assert_eq!(kdh.role(), Role::Kdh);
-    }
+    let kdh = verify_kdh_credential(&token, &Known::good().trust()).unwrap();
+    assert_eq!(*kdh.id(), id(&WORLD.kdh));
+    assert_eq!(kdh.role(), Role::Kdh);
 }
 
 #[test]
@@ -136,27 +133,9 @@ fn each_kdh_is_refused_for_its_own_reason() {
     for (case, change, refusal) in cases {
         let (mut sent, mut known) = (SentKdh::good(), Known::good());
         change(&mut sent, &mut known);
-        let verified = verify_kdh_credential(&sent.token(), &known.trust(), None);
+        let verified = verify_kdh_credential(&sent.token(), &known.trust());
         assert_eq!(verified.err(), Some(BindRefusal::Kdh(refusal)), "{case}");
     }
-}
-
-#[test]
-fn a_bound_terminal_takes_no_other_kdh() {
-    let sent = SentKdh {
-        certificate: WORLD.other_kdh.clone(),
-        ..SentKdh::good()
-    };
-    let known = Known::good();
-    let other = verify_kdh_credential(&sent.token(), &known.trust(), Some(&WORLD.kdh));
-    assert_eq!(other.err(), Some(KdhRefusal::OtherKdh.into()));
-
-    let renewed = WORLD.kdh_with(&WORLD.ca_kdh, Role::Kdh, |subject| {
-        subject.validity = days(NOW, -1, 400);
-    });
-    let bound = Some(&renewed);
-    let same_number = verify_kdh_credential(&SentKdh::good().token(), &known.trust(), bound);
-    assert_eq!(same_number.err(), Some(KdhRefusal::OtherKdh.into()));
 }
 
 /// Else a host that is listed could make the terminal forget it by an older list.
@@ -172,7 +151,7 @@ fn a_list_is_known_before_the_kdh_is_refused() {
     let known = Known::good();
     let credential = CurrentKdhCredential::verify(&sent.token(), &known.trust()).unwrap();
     assert_eq!(credential.crl().number(), CrlNumber(9));
-    let refusal = credential.verify_kdh(&known.trust(), None).unwrap_err();
+    let refusal = credential.verify_kdh(&known.trust()).unwrap_err();
     assert_eq!(refusal, KdhRefusal::Revoked.into());
 }
 
@@ -181,9 +160,11 @@ fn a_damaged_ct_kdh_is_refused() {
     let good = SentKdh::good().token();
     let known = Known::good();
     let trust = known.trust();
-    let verify = |token: &[u8]| verify_kdh_credential(token, &trust, Some(&WORLD.kdh));
+    let verify = |token: &[u8]| verify_kdh_credential(token, &trust);
     assert!(verify(&good).is_ok());
-    let ct_krd = KrdCredentialToken::new(WORLD.kdh.der()).unwrap().to_der();
+    let ct_krd = KrdCredentialToken::new(WORLD.kdh.der())
+        .unwrap()
+        .to_der(Profile::X9_2019);
     let cases: [(&str, Vec<u8>); 4] = [
         ("nothing", vec![]),
         ("cut by a byte", good[..good.len() - 1].to_vec()),
@@ -234,7 +215,7 @@ impl SentCertificates {
     fn verify(&self) -> Result<krd_client::Credentials, EnrollRefusal> {
         let ct_krd = KrdCredentialToken::new(self.encryption.der())
             .unwrap()
-            .to_der();
+            .to_der(Profile::X9_2019);
         verify_enrollment(
             &ct_krd,
             self.authentication.der(),
@@ -246,6 +227,7 @@ impl SentCertificates {
 
 fn expectation(serial: &DeviceSerial) -> EnrollExpectation<'_> {
     EnrollExpectation {
+        profile: Profile::X9_2019,
         ca: &WORLD.ca_krd.certificate,
         serial,
         encryption_key: WORLD.krd_key.public_key(),
@@ -385,7 +367,9 @@ fn each_certificate_is_refused_for_its_own_reason() {
 
 #[test]
 fn a_damaged_ct_krd_is_refused() {
-    let good = KrdCredentialToken::new(WORLD.krd.der()).unwrap().to_der();
+    let good = KrdCredentialToken::new(WORLD.krd.der())
+        .unwrap()
+        .to_der(Profile::X9_2019);
     let authentication = SentCertificates::good().authentication;
     let chain = SentCertificates::good().chain;
     let serial = SERIAL.parse().unwrap();

@@ -1,161 +1,24 @@
 //! A terminal on a real token against a host that does as it is told.
 
-use std::{fs, future::Future, path::PathBuf, sync::Arc, time::Duration};
-
-use hsm::{InProcessMemoryConsent, KeyClass, KeyName, KeySummary, Token};
+use hsm::KeyName;
 use kdh_proto::{
     Reason,
     v1::{Receipt, ReceiptStatement},
 };
-use krd_client::{
-    Clock, Config, Evidence, KrdError, LoadRefusal, SlotOutcome, SlotStatus, Terminal, TokenAccess,
-    TrustedCas,
-};
-use pki::{Certificate, CrlNumber, Role, Signer as _};
+use krd_client::{KrdError, LoadRefusal, SlotOutcome, SlotStatus};
+use pki::CrlNumber;
 use prost::Message as _;
-use secrecy::SecretString;
 use sha2::{Digest as _, Sha256};
-use tempfile::TempDir;
-use time::OffsetDateTime;
-use tr34::{ContentCipher, KrdNonce, OaepHash};
+use tr34::{ContentCipher, Freshness, KrdNonce};
 
 use crate::{
-    host::{CODE, Confirmation, ScriptedHost, TODAY},
-    tokens::{new_token, on_every_module},
+    host::{Confirmation, ScriptedHost, TODAY},
+    stage::{Stage, code, neighbour, on_stage, reason},
+    tokens::on_every_module,
     world::{DAY, HEADER, OTHER_HEADER, SERIAL, revoked},
 };
 
-struct StoppedClock(OffsetDateTime);
-
-impl Clock for StoppedClock {
-    fn now(&self) -> OffsetDateTime {
-        self.0
-    }
-}
-
-struct Stage {
-    folder: TempDir,
-    host: ScriptedHost,
-    token: Token,
-    config: Config,
-}
-
-impl Stage {
-    async fn set() -> Self {
-        let host = ScriptedHost::start().await;
-        let config = Config {
-            serial: SERIAL.parse().unwrap(),
-            host: host.address.to_string(),
-            server_name: "127.0.0.1".to_owned(),
-            rsa_bits: 2048,
-            min_rsa_bits: 2048,
-            oaep_hashes: vec![OaepHash::Sha1],
-            in_process_memory: InProcessMemoryConsent::from_configuration("accepted"),
-            connect_timeout: Duration::from_secs(10),
-            call_timeout: Duration::from_secs(10),
-            trust: TrustedCas {
-                krd: TODAY.ca_krd.certificate.clone(),
-                kdh: TODAY.ca_kdh.certificate.clone(),
-                ops: TODAY.ca_ops.certificate.clone(),
-            },
-            token: TokenAccess {
-                module: PathBuf::new(),
-                label: "terminal".to_owned(),
-                serial: None,
-                pin_file: PathBuf::new(),
-                accept_imported_keys: false,
-            },
-        };
-        Self {
-            folder: tempfile::tempdir().unwrap(),
-            host,
-            token: new_token("terminal"),
-            config,
-        }
-    }
-
-    /// Anew for each act, as by the command.
-    fn open(&self) -> Result<Terminal, KrdError> {
-        let evidence = Evidence::in_folder(&self.folder.path().join("evidence"))?;
-        let clock = Arc::new(StoppedClock(TODAY.now));
-        Terminal::with_token(self.config.clone(), self.token.clone(), clock, evidence)
-    }
-
-    fn terminal(&self) -> Terminal {
-        self.open().unwrap()
-    }
-
-    /// Up to and including Bind, with one key assigned.
-    async fn bound() -> Self {
-        let stage = Self::set().await;
-        let terminal = stage.terminal();
-        terminal.keygen().unwrap();
-        terminal.enroll(&code()).await.unwrap();
-        terminal.bind().await.unwrap();
-        stage.host.assign("tmk", 1);
-        stage
-    }
-
-    /// Up to and including the first load.
-    async fn loaded() -> Self {
-        let stage = Self::bound().await;
-        stage.load().await.unwrap();
-        stage
-    }
-
-    /// The outcome for the one slot.
-    async fn load(&self) -> Result<SlotOutcome, KrdError> {
-        let mut report = self.terminal().load(None).await?;
-        report.slots.pop().unwrap().outcome
-    }
-
-    fn slot(&self) -> SlotStatus {
-        self.terminal().status().unwrap().slots.pop().unwrap()
-    }
-
-    /// How many keys the terminal has loaded, named by a record or not.
-    fn key_count(&self) -> usize {
-        self.loaded_keys().len()
-    }
-
-    fn loaded_keys(&self) -> Vec<KeySummary> {
-        let mut keys = self.token.list_keys().unwrap();
-        keys.retain(|key| key.class == KeyClass::Secret);
-        keys
-    }
-
-    fn evidence(&self, name: &str) -> Vec<u8> {
-        fs::read(self.folder.path().join("evidence").join(name)).unwrap()
-    }
-}
-
-fn code() -> SecretString {
-    CODE.to_owned().into()
-}
-
-/// Another terminal's certificate.
-fn neighbour() -> Certificate {
-    let key = TODAY.krd_key.public_key();
-    let ca = &TODAY.ca_krd;
-    ca.certify(TODAY.now, Role::Krd, "KRD-000002", key, |_| {})
-}
-
-/// Runs a test on a runtime as `krd` has it.
-fn on_stage<F: Future<Output = ()>>(play: impl FnOnce() -> F) {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .unwrap()
-        .block_on(play());
-}
-
-fn reason(outcome: Result<SlotOutcome, KrdError>) -> &'static str {
-    let error = outcome.unwrap_err();
-    error.reason().unwrap_or_else(|| panic!("{error}"))
-}
-
-fn statement(receipt: &Receipt) -> ReceiptStatement {
+pub(crate) fn statement(receipt: &Receipt) -> ReceiptStatement {
     ReceiptStatement::decode(receipt.statement.as_slice()).unwrap()
 }
 
@@ -244,7 +107,8 @@ fn each_act_needs_the_one_before() {
             terminal.enroll(&code()).await.unwrap();
             let enroll = terminal.enroll(&code()).await;
             assert!(matches!(enroll, Err(KrdError::AlreadyEnrolled)));
-            assert!(matches!(terminal.load(None).await, Err(KrdError::NotBound)));
+            let unbound = terminal.load(None).await.unwrap_err();
+            assert_eq!(unbound.reason(), Some("not-bound"));
             terminal.bind().await.unwrap();
             drop(terminal);
 
@@ -319,9 +183,9 @@ fn a_bound_terminal_stays_with_its_kdh() {
             stage.host.script().kdh = TODAY.other_kdh.clone();
             let error = stage.terminal().bind().await.unwrap_err();
             assert_eq!(error.reason(), Some("other-kdh"));
-            stage.load().await.unwrap();
 
             stage.host.script().kdh = TODAY.kdh.clone();
+            stage.load().await.unwrap();
             stage.host.script().crl = TODAY.ca_kdh.crl(TODAY.now, |crl| crl.number = CrlNumber(8));
             assert_eq!(stage.terminal().bind().await.unwrap().crl_number, 8);
         });
@@ -370,7 +234,7 @@ fn a_refused_key_leaves_the_old_one() {
             let cases: [(&[&str], Change); 13] = [
                 (&["nonce-mismatch"], |host| {
                     host.script().alter_order = |order| {
-                        order.nonce = KrdNonce::from_bytes([7; 16]);
+                        order.freshness = Freshness::Nonce(KrdNonce::from_bytes([7; 16]));
                     };
                 }),
                 (&["signature-invalid"], |host| {

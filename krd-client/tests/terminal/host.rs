@@ -14,25 +14,32 @@ use hsm::{
 use kdh_proto::{
     Reason,
     v1::{
-        Assignment, BindRequest, BindResponse, ConfirmRequest, ConfirmResponse, EnrollRequest,
-        EnrollResponse, KeyCheckValue, ListAssignmentsRequest, ListAssignmentsResponse,
-        RequestKeyRequest, RequestKeyResponse,
+        AcknowledgeBindingRequest, AcknowledgeBindingResponse, Assignment, BindRequest,
+        BindResponse, BindingOrder, BindingStatement, ConfirmRequest, ConfirmResponse,
+        EnrollRequest, EnrollResponse, FetchAuthorityTokenRequest, FetchAuthorityTokenResponse,
+        KeyCheckValue, ListAssignmentsRequest, ListAssignmentsResponse, RequestKeyRequest,
+        RequestKeyResponse, RequestRebindRequest, RequestRebindResponse, RequestUnbindRequest,
+        RequestUnbindResponse,
+        binding_order::Kind,
+        fetch_authority_token_response::Token as AuthorityToken,
         key_check_value::Method,
         key_distribution_server::{KeyDistribution, KeyDistributionServer},
     },
 };
-use pki::{Certificate, CsrKey, Role, Signer as _, verify_csr};
+use pki::{Certificate, CsrKey, Role, verify_csr};
+use prost::Message as _;
 use time::OffsetDateTime;
 use token_tls::{AcceptLimits, ClientAuthentication, TlsIdentity, accept, server_config};
 use tonic::{Request, Response, Status};
 use tr34::{
-    ContentCipher, EnvelopedKeyBlock, KdhCredentialToken, KeyBlockFrame, KeyKind, KeyTokenDraft,
-    KrdCredentialToken, KrdNonce, OaepHash, RandomToken,
+    ContentCipher, EnvelopedKeyBlock, Freshness, KdhCredentialToken, KdhRebindToken,
+    KdhUnbindToken, KeyBlockFrame, KeyKind, KeyToken, KrdCredentialToken, KrdNonce, OaepHash,
+    Profile, RandomToken,
 };
 
 use crate::{
     tokens::new_token,
-    world::{HEADER, SoftSigner, World, header, id},
+    world::{HEADER, SERIAL, SoftSigner, World, header, id, sign, signing_time},
 };
 
 /// The world as TLS sees it, which reads the clock itself.
@@ -43,7 +50,7 @@ pub(crate) const CODE: &str = "activation-code";
 
 /// A key token before it is made.
 pub(crate) struct Order {
-    pub(crate) nonce: KrdNonce,
+    pub(crate) freshness: Freshness,
     /// In the block.
     pub(crate) inside: &'static str,
     /// Signed.
@@ -56,7 +63,16 @@ pub(crate) struct Order {
     pub(crate) master: usize,
 }
 
-/// How Confirm is answered.
+/// An unbind or rebind token before it is made.
+pub(crate) struct MoveOrder {
+    pub(crate) nonce: KrdNonce,
+    pub(crate) krd: Certificate,
+    pub(crate) new_kdh: Certificate,
+    pub(crate) signer: Certificate,
+    pub(crate) key: &'static SoftSigner,
+}
+
+/// How a receipt is answered.
 #[derive(Clone, Copy)]
 pub(crate) enum Confirmation {
     Refused(Reason),
@@ -66,7 +82,9 @@ pub(crate) enum Confirmation {
 
 /// What the host does, and what it has seen.
 pub(crate) struct Script {
+    pub(crate) profile: Profile,
     pub(crate) kdh: Certificate,
+    pub(crate) kdh_key: &'static SoftSigner,
     pub(crate) crl: Vec<u8>,
     pub(crate) assignments: Vec<Assignment>,
     pub(crate) lose_enroll: bool,
@@ -75,10 +93,18 @@ pub(crate) struct Script {
     pub(crate) alter_answer: fn(&mut RequestKeyResponse),
     /// The next answers to Confirm; it is accepted where nothing is said.
     pub(crate) confirmations: VecDeque<Confirmation>,
+    /// What an operator has ordered.
+    pub(crate) ordered: Option<Kind>,
+    pub(crate) alter_move: fn(&mut MoveOrder),
+    pub(crate) authority_token: Option<AuthorityToken>,
+    /// As `confirmations`, to `AcknowledgeBinding`.
+    pub(crate) acknowledgements: VecDeque<Confirmation>,
 
     pub(crate) enrolls: Vec<EnrollRequest>,
     pub(crate) requests: Vec<RequestKeyRequest>,
     pub(crate) confirms: Vec<ConfirmRequest>,
+    /// Those that were answered as accepted, and those that were not.
+    pub(crate) acknowledged: Vec<AcknowledgeBindingRequest>,
     pub(crate) krd: Option<Certificate>,
     pub(crate) krd_tls: Option<Certificate>,
 }
@@ -103,7 +129,9 @@ impl ScriptedHost {
         let masters = [1, 2].map(|number| master_key(&token, number));
         let shared = Arc::new(Shared {
             script: Mutex::new(Script {
+                profile: Profile::X9_2019,
                 kdh: TODAY.kdh.clone(),
+                kdh_key: &TODAY.kdh_key,
                 crl: TODAY.ca_kdh.crl(TODAY.now, |_| {}),
                 assignments: Vec::new(),
                 lose_enroll: false,
@@ -111,9 +139,14 @@ impl ScriptedHost {
                 alter_order: |_| {},
                 alter_answer: |_| {},
                 confirmations: VecDeque::new(),
+                ordered: None,
+                alter_move: |_| {},
+                authority_token: None,
+                acknowledgements: VecDeque::new(),
                 enrolls: Vec::new(),
                 requests: Vec::new(),
                 confirms: Vec::new(),
+                acknowledged: Vec::new(),
                 krd: None,
                 krd_tls: None,
             }),
@@ -145,6 +178,17 @@ impl ScriptedHost {
         self.shared.script.lock().unwrap()
     }
 
+    /// Changes the script for what follows.
+    pub(crate) fn direct(&self, change: impl FnOnce(&mut Script)) {
+        change(&mut self.script());
+    }
+
+    /// From now on it signs as this KDH.
+    pub(crate) fn play(&self, kdh: &Certificate, key: &'static SoftSigner) {
+        let mut script = self.script();
+        (script.kdh, script.kdh_key) = (kdh.clone(), key);
+    }
+
     /// Assigns a key to a slot, in place of an earlier one.
     pub(crate) fn assign(&self, slot: &str, key_version: u32) {
         let mut script = self.script();
@@ -162,9 +206,60 @@ impl ScriptedHost {
         &self.shared.masters[master].1
     }
 
+    /// The file of a one-pass key token.
+    pub(crate) fn one_pass(
+        &self,
+        slot: &str,
+        key_version: u32,
+        signed_at: OffsetDateTime,
+        change: impl FnOnce(&mut Order),
+    ) -> String {
+        let script = self.script();
+        let mut order = order(&script, Freshness::SigningTime(signing_time(signed_at)));
+        change(&mut order);
+        let kt_kdh = Service(Arc::clone(&self.shared)).key_token(&script, &order);
+        let lines = format!(
+            "Device: {SERIAL}\nSlot: {slot}\nKey-Version: {key_version}\n\
+             Delivery: file-{slot}-{key_version}\nHeader: {}\nKCV: {} (AES_CMAC)\n\n",
+            order.outside,
+            self.kcv(order.master),
+        );
+        lines + &pem(&kt_kdh)
+    }
+
     fn kcv_on_wire(&self, master: usize) -> KeyCheckValue {
         on_wire(self.kcv(master))
     }
+}
+
+/// As RFC 7468 has it.
+pub(crate) fn pem(token: &[u8]) -> String {
+    der::pem::encode_string("CMS", der::pem::LineEnding::LF, token).unwrap()
+}
+
+fn order(script: &Script, freshness: Freshness) -> Order {
+    Order {
+        freshness,
+        inside: HEADER,
+        outside: HEADER,
+        recipient: script.krd.clone().unwrap(),
+        signer: script.kdh_key,
+        said_cipher: None,
+        master: 0,
+    }
+}
+
+fn move_order(script: &Script, rt_krd: &[u8]) -> MoveOrder {
+    let rt_krd = RandomToken::parse(script.profile, rt_krd).unwrap();
+    let mut order = MoveOrder {
+        nonce: rt_krd.nonce().clone(),
+        krd: script.krd.clone().unwrap(),
+        new_kdh: TODAY.other_kdh.clone(),
+        signer: script.kdh.clone(),
+        key: script.kdh_key,
+    };
+    (script.alter_move)(&mut order);
+    order
 }
 
 fn on_wire(kcv: &Kcv) -> KeyCheckValue {
@@ -256,7 +351,9 @@ impl KeyDistribution for Service {
             Role::KrdTls,
         );
         let mut answer = EnrollResponse {
-            ct_krd: KrdCredentialToken::new(krd.der()).unwrap().to_der(),
+            ct_krd: KrdCredentialToken::new(krd.der())
+                .unwrap()
+                .to_der(script.profile),
             authentication_certificate: krd_tls.der().to_vec(),
             chain: vec![TODAY.ca_krd.certificate.der().to_vec()],
         };
@@ -271,11 +368,11 @@ impl KeyDistribution for Service {
     async fn bind(&self, request: Request<BindRequest>) -> Result<Response<BindResponse>, Status> {
         self.require_terminal(&request);
         let script = self.script();
-        let ct_krd = KrdCredentialToken::parse(&request.get_ref().ct_krd).unwrap();
+        let ct_krd = KrdCredentialToken::parse(script.profile, &request.get_ref().ct_krd).unwrap();
         assert_eq!(ct_krd.certificate(), script.krd.as_ref().unwrap().der());
         let ct_kdh = KdhCredentialToken::new(script.kdh.der(), &script.crl).unwrap();
         Ok(Response::new(BindResponse {
-            ct_kdh: ct_kdh.to_der(),
+            ct_kdh: ct_kdh.to_der(script.profile),
         }))
     }
 
@@ -284,8 +381,12 @@ impl KeyDistribution for Service {
         request: Request<ListAssignmentsRequest>,
     ) -> Result<Response<ListAssignmentsResponse>, Status> {
         self.require_terminal(&request);
+        let script = self.script();
         Ok(Response::new(ListAssignmentsResponse {
-            assignments: self.script().assignments.clone(),
+            assignments: script.assignments.clone(),
+            order: script
+                .ordered
+                .map(|kind| BindingOrder { kind: kind.into() }),
         }))
     }
 
@@ -302,20 +403,13 @@ impl KeyDistribution for Service {
             .find(|assigned| assigned.slot == request.slot)
             .unwrap()
             .clone();
-        let mut order = Order {
-            nonce: RandomToken::parse(&request.rt_krd).unwrap().nonce().clone(),
-            inside: HEADER,
-            outside: HEADER,
-            recipient: script.krd.clone().unwrap(),
-            signer: &TODAY.kdh_key,
-            said_cipher: None,
-            master: 0,
-        };
+        let rt_krd = RandomToken::parse(script.profile, &request.rt_krd).unwrap();
+        let mut order = order(&script, Freshness::Nonce(rt_krd.nonce().clone()));
         script.requests.push(request);
         (script.alter_order)(&mut order);
-        let (master, kcv) = &self.0.masters[order.master];
+        let (_, kcv) = &self.0.masters[order.master];
         let mut answer = RequestKeyResponse {
-            kt_kdh: self.key_token(&order, master, &script.crl),
+            kt_kdh: self.key_token(&script, &order),
             delivery_id: format!("delivery-{}", script.requests.len()),
             key_version: assigned.key_version,
             kcv: Some(on_wire(kcv)),
@@ -343,18 +437,103 @@ impl KeyDistribution for Service {
             _ => Ok(Response::new(ConfirmResponse {})),
         }
     }
+
+    async fn request_unbind(
+        &self,
+        request: Request<RequestUnbindRequest>,
+    ) -> Result<Response<RequestUnbindResponse>, Status> {
+        self.require_terminal(&request);
+        let script = self.script();
+        if script.ordered != Some(Kind::Unbind) {
+            return Err(refused(Reason::NotOrdered));
+        }
+        let order = move_order(&script, &request.get_ref().rt_krd);
+        let draft = KdhUnbindToken::draft(
+            script.profile,
+            &id(&order.krd),
+            &order.nonce,
+            signing_time(TODAY.now),
+            &id(&order.signer),
+            &script.crl,
+        );
+        Ok(Response::new(RequestUnbindResponse {
+            ubt_kdh: sign(draft.unwrap(), order.key),
+        }))
+    }
+
+    async fn request_rebind(
+        &self,
+        request: Request<RequestRebindRequest>,
+    ) -> Result<Response<RequestRebindResponse>, Status> {
+        self.require_terminal(&request);
+        let script = self.script();
+        if script.ordered != Some(Kind::Rebind) {
+            return Err(refused(Reason::NotOrdered));
+        }
+        let order = move_order(&script, &request.get_ref().rt_krd);
+        let draft = KdhRebindToken::draft(
+            script.profile,
+            &id(&order.krd),
+            order.new_kdh.der(),
+            &order.nonce,
+            signing_time(TODAY.now),
+            &id(&order.signer),
+            &script.crl,
+        );
+        Ok(Response::new(RequestRebindResponse {
+            rbt_kdh: sign(draft.unwrap(), order.key),
+        }))
+    }
+
+    async fn fetch_authority_token(
+        &self,
+        request: Request<FetchAuthorityTokenRequest>,
+    ) -> Result<Response<FetchAuthorityTokenResponse>, Status> {
+        self.require_terminal(&request);
+        match self.script().authority_token.clone() {
+            None => Err(refused(Reason::NoAuthorityToken)),
+            token => Ok(Response::new(FetchAuthorityTokenResponse { token })),
+        }
+    }
+
+    /// Once it is accepted, the host signs as the KDH that the terminal is bound to.
+    async fn acknowledge_binding(
+        &self,
+        request: Request<AcknowledgeBindingRequest>,
+    ) -> Result<Response<AcknowledgeBindingResponse>, Status> {
+        self.require_terminal(&request);
+        let mut script = self.script();
+        let request = request.into_inner();
+        let receipt = request.receipt.clone().unwrap();
+        script.acknowledged.push(request);
+        let answer = script.acknowledgements.pop_front();
+        if let Some(Confirmation::Refused(reason)) = answer {
+            return Err(refused(reason));
+        }
+        script.ordered = None;
+        let statement = BindingStatement::decode(receipt.statement.as_slice()).unwrap();
+        if statement.kdh == id(&TODAY.other_kdh).to_der() {
+            (script.kdh, script.kdh_key) = (TODAY.other_kdh.clone(), &TODAY.other_kdh_key);
+        }
+        match answer {
+            Some(Confirmation::Lost) => Err(lost()),
+            _ => Ok(Response::new(AcknowledgeBindingResponse {})),
+        }
+    }
 }
 
 impl Service {
-    fn key_token(&self, order: &Order, master: &SecretKey, crl: &[u8]) -> Vec<u8> {
-        let kdh = id(&TODAY.kdh);
+    fn key_token(&self, script: &Script, order: &Order) -> Vec<u8> {
+        let kdh = id(&script.kdh);
+        let (master, _) = &self.0.masters[order.master];
+        let inside = header(order.inside);
         let sealed = self
             .0
             .token
             .seal(
                 master,
                 &SealRequest {
-                    frame: &KeyBlockFrame::new(&kdh, &header(order.inside), 16),
+                    frame: &KeyBlockFrame::new(script.profile, &kdh, &inside, 16),
                     recipient: order.recipient.public_key(),
                     cipher: ContentCipher::Aes128Cbc,
                     oaep: OaepHash::Sha1,
@@ -374,9 +553,15 @@ impl Service {
             sealed.ciphertext,
         )
         .unwrap();
-        let header = header(order.outside);
-        let draft = KeyTokenDraft::new(&enveloped, &header, &order.nonce, &kdh, crl).unwrap();
-        let signature = order.signer.sign(draft.to_be_signed()).unwrap();
-        draft.into_token(&signature).unwrap()
+        let draft = KeyToken::draft(
+            script.profile,
+            &enveloped,
+            &header(order.outside),
+            &order.freshness,
+            signing_time(TODAY.now),
+            &kdh,
+            &script.crl,
+        );
+        sign(draft.unwrap(), order.signer)
     }
 }

@@ -4,7 +4,7 @@
 use krd_client::{LoadRefusal, VerifiedKeyToken, verify_key_block, verify_key_token};
 use tr34::{
     ContentCipher, IssuerAndSerial, KbhError, KeyAlgorithm, KeyBlockFrame, KeyKind, MalformedToken,
-    Rule, TokenKind,
+    Profile, Rule, TokenKind,
 };
 
 use crate::world::{HEADER, Known, OTHER_HEADER, Sent, TDEA_HEADER, WORLD, header, id};
@@ -25,7 +25,7 @@ fn good_token() -> VerifiedKeyToken {
 }
 
 fn block(kdh: &IssuerAndSerial, inside: &str, key_len: usize) -> Vec<u8> {
-    let frame = KeyBlockFrame::new(kdh, &header(inside), key_len);
+    let frame = KeyBlockFrame::new(Profile::X9_2019, kdh, &header(inside), key_len);
     [frame.prefix(), &vec![0x4B; key_len], frame.suffix()].concat()
 }
 
@@ -79,7 +79,7 @@ fn each_is_refused_for_its_own_reason() {
         .unwrap();
     version_0[version + 2] = 0;
     let good = good_token;
-    let cases = [
+    let cases = vec![
         (
             "another KDH in the block",
             good(),
@@ -215,6 +215,7 @@ fn each_is_refused_for_its_own_reason() {
             version_0,
             LoadRefusal::BlockMalformed(MalformedToken {
                 token: TokenKind::KeyBlock,
+                offset: Some(version),
                 rule: Rule::Version {
                     field: "key block",
                     found: 0,

@@ -1,14 +1,18 @@
 //! Key tokens: a good one passes, and each that differs in one thing is refused for that thing.
 
-use krd_client::{KdhRefusal, LoadRefusal, verify_key_token};
+use krd_client::{
+    KdhRefusal, LoadRefusal, SigningTimeBounds, SigningTimeRefusal, verify_key_token,
+};
 use pki::{CredentialError, CrlError, CrlNumber, Role, RoleError, Signer as _};
-use time::Duration;
+use time::{Duration, OffsetDateTime};
 use tr34::{
-    ContentCipher, IssuerAndSerial, KeyKind, KrdNonce, MalformedToken, OaepHash, Rule, TokenKind,
+    ContentCipher, IssuerAndSerial, KeyKind, KrdNonce, MalformedToken, OaepHash, Profile, Rule,
+    TokenKind,
 };
 
 use crate::world::{
-    DAY, HEADER, Known, NOW, OTHER_HEADER, Sent, TDEA_HEADER, WORLD, days, header, id, revoked,
+    DAY, HEADER, Known, NONCE, NOW, OTHER_HEADER, Sent, TDEA_HEADER, WORLD, days, header, id,
+    revoked, signing_time,
 };
 
 #[test]
@@ -24,7 +28,7 @@ type Change = fn(&mut Sent, &mut Known);
 /// What may differ without harm.
 #[test]
 fn these_pass_too() {
-    let cases: [(&str, Change); 8] = [
+    let cases: [(&str, Change); 11] = [
         ("no list seen before", |_, known| known.last_crl = None),
         ("a newer list than seen", |sent, _| {
             sent.crl = WORLD.ca_kdh.crl(NOW, |crl| crl.number = CrlNumber(8));
@@ -51,6 +55,22 @@ fn these_pass_too() {
             sent.header = header(TDEA_HEADER);
             known.header = header(TDEA_HEADER);
         }),
+        ("a one-pass token", |sent, known| {
+            sent.signed_at = Some(NOW);
+            known.signing_time = Some(one_pass(None));
+        }),
+        (
+            "a one-pass token that is later than the last",
+            |sent, known| {
+                sent.signed_at = Some(NOW + Duration::minutes(5));
+                known.signing_time = Some(one_pass(Some(NOW + Duration::seconds(299))));
+            },
+        ),
+        ("no list, where the profile has none", |sent, known| {
+            sent.profile = Profile::Aws2012;
+            sent.nonce = KrdNonce::new(&NONCE[..8]).unwrap();
+            (known.profile, known.nonce) = (sent.profile, sent.nonce.clone());
+        }),
         ("another header, announced", |sent, known| {
             sent.header = header(OTHER_HEADER);
             known.header = header(OTHER_HEADER);
@@ -62,6 +82,21 @@ fn these_pass_too() {
         let verified = verify_key_token(&sent.token(), &known.expectation());
         assert_eq!(verified.err(), None, "{case}");
     }
+}
+
+/// Of a terminal that was certified a day ago.
+fn one_pass(last: Option<OffsetDateTime>) -> SigningTimeBounds {
+    SigningTimeBounds {
+        since: NOW - DAY,
+        last: last.map(signing_time),
+        now: NOW,
+        skew: Duration::minutes(5),
+    }
+}
+
+/// A token of a profile that has no revocation list in it.
+fn without_list(sent: &mut Sent, known: &mut Known) {
+    (sent.profile, known.profile) = (Profile::Clover, Profile::Clover);
 }
 
 /// Signed soundly, by whoever it is, and still not to be loaded.
@@ -134,6 +169,32 @@ fn each_is_refused_for_its_own_reason() {
                 overwrite(&mut sent.crl, WORLD.kdh.serial().content(), |byte| byte ^ 1);
             },
             crl(CrlError::BadSignature),
+        ),
+        (
+            "no CRL, and none remembered",
+            |sent, known| {
+                without_list(sent, known);
+                known.last_crl = None;
+            },
+            LoadRefusal::Kdh(KdhRefusal::NoCrl),
+        ),
+        (
+            "no CRL, and the remembered one is stale",
+            |sent, known| {
+                without_list(sent, known);
+                known.now = NOW + DAY * 8;
+            },
+            LoadRefusal::Kdh(KdhRefusal::RememberedCrl(CrlError::Stale(NOW + DAY * 7))),
+        ),
+        (
+            "no CRL, and the remembered one lists the KDH",
+            |sent, known| {
+                without_list(sent, known);
+                known.crl = WORLD.ca_kdh.crl(NOW, |crl| {
+                    crl.revoked = vec![revoked(&WORLD.kdh, NOW)];
+                });
+            },
+            LoadRefusal::Kdh(KdhRefusal::Revoked),
         ),
         // The KDH.
         (
@@ -257,9 +318,9 @@ fn each_is_refused_for_its_own_reason() {
         (
             "another nonce",
             |sent, _| {
-                let mut nonce = *sent.nonce.as_bytes();
+                let mut nonce = sent.nonce.as_bytes().to_vec();
                 nonce[15] ^= 1;
-                sent.nonce = KrdNonce::from_bytes(nonce);
+                sent.nonce = KrdNonce::new(&nonce).unwrap();
             },
             LoadRefusal::Nonce,
         ),
@@ -267,6 +328,56 @@ fn each_is_refused_for_its_own_reason() {
             "a token that answered an earlier nonce",
             |_, known| known.nonce = KrdNonce::from_bytes([0x77; 16]),
             LoadRefusal::Nonce,
+        ),
+        (
+            "a one-pass token in answer to a nonce",
+            |sent, _| sent.signed_at = Some(NOW),
+            LoadRefusal::OnePass,
+        ),
+        (
+            "a two-pass token that nobody asked for",
+            |_, known| known.signing_time = Some(one_pass(None)),
+            LoadRefusal::TwoPass,
+        ),
+        (
+            "the last one-pass token again",
+            |sent, known| {
+                sent.signed_at = Some(NOW);
+                known.signing_time = Some(one_pass(Some(NOW)));
+            },
+            SigningTimeRefusal::NotLater {
+                found: signing_time(NOW),
+                last: signing_time(NOW),
+            }
+            .into(),
+        ),
+        (
+            "an earlier one-pass token",
+            |sent, known| {
+                sent.signed_at = Some(NOW - Duration::SECOND);
+                known.signing_time = Some(one_pass(Some(NOW)));
+            },
+            SigningTimeRefusal::NotLater {
+                found: signing_time(NOW - Duration::SECOND),
+                last: signing_time(NOW),
+            }
+            .into(),
+        ),
+        (
+            "a one-pass token from the future",
+            |sent, known| {
+                sent.signed_at = Some(NOW + Duration::seconds(301));
+                known.signing_time = Some(one_pass(None));
+            },
+            SigningTimeRefusal::Ahead(signing_time(NOW + Duration::seconds(301))).into(),
+        ),
+        (
+            "a one-pass token from before the terminal's certificate",
+            |sent, known| {
+                sent.signed_at = Some(NOW - DAY - Duration::SECOND);
+                known.signing_time = Some(one_pass(None));
+            },
+            SigningTimeRefusal::TooEarly(signing_time(NOW - DAY - Duration::SECOND)).into(),
         ),
         (
             "another terminal",
@@ -327,6 +438,25 @@ fn each_is_refused_for_its_own_reason() {
     }
 }
 
+#[test]
+fn tokens_of_another_profile_are_malformed() {
+    for profile in Profile::ALL {
+        let mut sent = Sent::good();
+        sent.profile = profile;
+        sent.nonce = KrdNonce::new(&NONCE[..profile.nonce_len()]).unwrap();
+        // Two that differ only inside of the key block.
+        let alike = [Profile::X9_2019, Profile::X9_2019AnnexD].contains(&profile);
+        let verified = verify_key_token(&sent.token(), &Known::good().expectation());
+        match verified {
+            Ok(_) => assert!(alike, "{profile}"),
+            Err(refusal) => {
+                assert!(!alike, "{profile}");
+                assert!(matches!(refusal, LoadRefusal::Malformed(_)), "{profile}");
+            }
+        }
+    }
+}
+
 /// A token that differs in two things is refused for the one that is checked first.
 #[test]
 fn the_checks_have_their_order() {
@@ -373,7 +503,7 @@ fn damage_is_found_where_it_is() {
         token
     };
     let at = |part: &[u8]| find(&good, part);
-    let broken = |token, rule| LoadRefusal::Malformed(MalformedToken { token, rule });
+    let broken = |token, rule| malformed(token, rule);
     let crl_end = at(&sent.crl) + sent.crl.len() - 1;
     let cases = [
         (
@@ -444,7 +574,23 @@ fn damage_is_found_where_it_is() {
     let known = Known::good();
     for (case, token, refusal) in cases {
         let verified = verify_key_token(&token, &known.expectation());
-        assert_eq!(verified.err(), Some(refusal), "{case}");
+        assert_eq!(verified.err().map(anywhere), Some(refusal), "{case}");
+    }
+}
+
+fn malformed(token: TokenKind, rule: Rule) -> LoadRefusal {
+    LoadRefusal::Malformed(MalformedToken {
+        token,
+        offset: None,
+        rule,
+    })
+}
+
+/// Where a token breaks its rules is for the tests of its reader.
+fn anywhere(refusal: LoadRefusal) -> LoadRefusal {
+    match refusal {
+        LoadRefusal::Malformed(MalformedToken { token, rule, .. }) => malformed(token, rule),
+        other => other,
     }
 }
 

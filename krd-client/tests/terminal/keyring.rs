@@ -5,6 +5,7 @@ use krd_client::{Delivery, HexBytes, Keyring, KrdError, PendingReport, SlotName}
 use tr34::KeyKind;
 
 use crate::{
+    host::TODAY,
     tokens::{new_token, on_every_module},
     world::{HEADER, header},
 };
@@ -23,6 +24,7 @@ fn delivery(slot: &str, key_version: u32) -> Delivery {
         id: format!("delivery-{slot}-{key_version}"),
         key_version,
         header: header(HEADER),
+        kdh: TODAY.kdh.issuer_and_serial().unwrap(),
     }
 }
 

@@ -7,6 +7,8 @@
 )]
 #![expect(clippy::too_many_lines, reason = "a table is as long as it has cases")]
 
+mod binding;
+mod binding_token;
 mod command;
 mod config;
 mod credential;
@@ -15,5 +17,9 @@ mod host;
 mod key_block;
 mod key_token;
 mod keyring;
+mod moves;
+mod one_pass;
+mod stage;
 mod tokens;
+mod verdict;
 mod world;

@@ -8,7 +8,7 @@ use std::{
     sync::LazyLock,
 };
 
-use krd_client::{Expectation, KdhTrust};
+use krd_client::{Expectation, ExpectedFreshness, KdhTrust, RememberedCrl, SigningTimeBounds};
 use p256::pkcs8::DecodePrivateKey as _;
 use pki::{
     Certificate, CrlContents, CrlNumber, Issuer, Name, PublicKey, PublicKeyKind, RevocationReason,
@@ -18,8 +18,8 @@ use pki::{
 use sha2::Sha256;
 use time::{Duration, OffsetDateTime, macros::datetime};
 use tr34::{
-    ContentCipher, EnvelopedKeyBlock, IssuerAndSerial, Kbh, KeyTokenDraft, KrdNonce, NONCE_LEN,
-    OaepHash,
+    ContentCipher, EnvelopedKeyBlock, Freshness, IssuerAndSerial, Kbh, KeyToken, KrdNonce,
+    OaepHash, Profile, SigningTime, TokenDraft,
 };
 
 /// The moment at which the tables take place.
@@ -30,7 +30,7 @@ pub(crate) const SERIAL: &str = "KRD-000001";
 pub(crate) const HEADER: &str = "D0000K0AB00E0000";
 pub(crate) const OTHER_HEADER: &str = "D0000P0AE00E0000";
 pub(crate) const TDEA_HEADER: &str = "D0000K0TB00E0000";
-pub(crate) const NONCE: [u8; NONCE_LEN] = *b"sixteen bytes ok";
+pub(crate) const NONCE: [u8; 16] = *b"sixteen bytes ok";
 
 // ---------------------------------------------------------------- keys
 
@@ -230,9 +230,14 @@ impl World {
         };
         Self {
             kdh: ca_kdh.certify(now, Role::Kdh, "KDH 1", kdh_key.public_key(), |subject| {
-                subject.serial = aligned_serial(&ca_kdh.certificate);
+                subject.serial = aligned_serial(&ca_kdh.certificate, 1);
             }),
-            other_kdh: certify(&ca_kdh, Role::Kdh, "KDH 2", &other_kdh_key),
+            other_kdh: {
+                let key = other_kdh_key.public_key();
+                ca_kdh.certify(now, Role::Kdh, "KDH 2", key, |subject| {
+                    subject.serial = aligned_serial(&ca_kdh.certificate, 2);
+                })
+            },
             krd: certify(&ca_krd, Role::Krd, SERIAL, &krd_key),
             tls_key: SoftSigner::p256("tls"),
             now,
@@ -319,9 +324,9 @@ fn serial(common_name: &str, role: Role) -> SerialNumber {
 }
 
 /// As long as it must be for a token to seal keys of 16 bytes by splice.
-fn aligned_serial(ca: &Certificate) -> SerialNumber {
+fn aligned_serial(ca: &Certificate, first: u8) -> SerialNumber {
     let len = pki::aligned_serial_length(ca.subject(), &[16], 16, 16).unwrap();
-    let random: Vec<u8> = (1..).take(len).collect();
+    let random: Vec<u8> = (first..).take(len).collect();
     SerialNumber::from_random(&random).unwrap()
 }
 
@@ -336,6 +341,7 @@ pub(crate) fn days(now: OffsetDateTime, from: i64, until: i64) -> Validity {
 
 /// What a key token is made of.
 pub(crate) struct Sent {
+    pub(crate) profile: Profile,
     pub(crate) signer: IssuerAndSerial,
     pub(crate) key: &'static SoftSigner,
     pub(crate) recipient: IssuerAndSerial,
@@ -343,6 +349,8 @@ pub(crate) struct Sent {
     pub(crate) cipher: ContentCipher,
     pub(crate) header: Kbh,
     pub(crate) nonce: KrdNonce,
+    /// Of a one-pass token, which has no nonce then.
+    pub(crate) signed_at: Option<OffsetDateTime>,
     pub(crate) crl: Vec<u8>,
 }
 
@@ -351,6 +359,7 @@ impl Sent {
     pub(crate) fn good() -> Self {
         let world = &*WORLD;
         Self {
+            profile: Profile::X9_2019,
             signer: id(&world.kdh),
             key: &world.kdh_key,
             recipient: id(&world.krd),
@@ -358,6 +367,7 @@ impl Sent {
             cipher: ContentCipher::Aes128Cbc,
             header: header(HEADER),
             nonce: KrdNonce::from_bytes(NONCE),
+            signed_at: None,
             crl: world.ca_kdh.crl(NOW, |_| {}),
         }
     }
@@ -374,27 +384,45 @@ impl Sent {
             vec![0xC1; 144],
         )
         .unwrap();
-        let draft = KeyTokenDraft::new(
+        let freshness = match self.signed_at {
+            None => Freshness::Nonce(self.nonce.clone()),
+            Some(at) => Freshness::SigningTime(signing_time(at)),
+        };
+        let draft = KeyToken::draft(
+            self.profile,
             &enveloped,
             &self.header,
-            &self.nonce,
+            &freshness,
+            signing_time(NOW),
             &self.signer,
             &self.crl,
-        )
-        .unwrap();
-        let signature = self.key.sign(draft.to_be_signed()).unwrap();
-        draft.into_token(&signature).unwrap()
+        );
+        sign(draft.unwrap(), self.key)
     }
+}
+
+pub(crate) fn sign(draft: TokenDraft, key: &SoftSigner) -> Vec<u8> {
+    let signature = key.sign(draft.to_be_signed()).unwrap();
+    draft.into_token(&signature).unwrap()
+}
+
+pub(crate) fn signing_time(at: OffsetDateTime) -> SigningTime {
+    SigningTime::from_unix_seconds(at.unix_timestamp().try_into().unwrap()).unwrap()
 }
 
 /// What the terminal knows.
 pub(crate) struct Known {
+    pub(crate) profile: Profile,
     pub(crate) ca: Certificate,
     pub(crate) last_crl: Option<CrlNumber>,
+    /// The list of that number.
+    pub(crate) crl: Vec<u8>,
     pub(crate) min_rsa_bits: usize,
     pub(crate) now: OffsetDateTime,
     pub(crate) kdh: Certificate,
     pub(crate) nonce: KrdNonce,
+    /// Where no nonce was sent.
+    pub(crate) signing_time: Option<SigningTimeBounds>,
     pub(crate) own_id: IssuerAndSerial,
     pub(crate) oaep_hashes: Vec<OaepHash>,
     pub(crate) header: Kbh,
@@ -405,12 +433,15 @@ impl Known {
     pub(crate) fn good() -> Self {
         let world = &*WORLD;
         Self {
+            profile: Profile::X9_2019,
             ca: world.ca_kdh.certificate.clone(),
             last_crl: Some(CrlNumber(7)),
+            crl: world.ca_kdh.crl(NOW, |_| {}),
             min_rsa_bits: 2048,
             now: NOW,
             kdh: world.kdh.clone(),
             nonce: KrdNonce::from_bytes(NONCE),
+            signing_time: None,
             own_id: id(&world.krd),
             oaep_hashes: vec![OaepHash::Sha256],
             header: header(HEADER),
@@ -419,8 +450,12 @@ impl Known {
 
     pub(crate) fn trust(&self) -> KdhTrust<'_> {
         KdhTrust {
+            profile: self.profile,
             ca: &self.ca,
-            last_crl: self.last_crl,
+            last_crl: self.last_crl.map(|number| RememberedCrl {
+                number,
+                der: &self.crl,
+            }),
             min_rsa_bits: self.min_rsa_bits,
             now: self.now,
         }
@@ -430,7 +465,10 @@ impl Known {
         Expectation {
             trust: self.trust(),
             kdh: &self.kdh,
-            nonce: &self.nonce,
+            freshness: match self.signing_time {
+                None => ExpectedFreshness::Nonce(&self.nonce),
+                Some(bounds) => ExpectedFreshness::SigningTime(bounds),
+            },
             own_id: &self.own_id,
             oaep_hashes: &self.oaep_hashes,
             header: &self.header,

@@ -17,6 +17,7 @@ const TWO_SUB_CAS: &str = include_str!("../plans/two-sub-cas.toml");
 const SINGLE_SUB_CA: &str = include_str!("../plans/single-sub-ca.toml");
 const CRL_REISSUE: &str = include_str!("../plans/crl-reissue.toml");
 const IMPORT: &str = include_str!("../plans/import-master-key.toml");
+const NEW_KDH: &str = include_str!("../plans/new-kdh-credential.toml");
 
 const COMPONENTS: [&str; 2] = [
     "7A4F 19C3 D05B 62E8 8E13 F6A9 27C4 B05D\n",
@@ -140,7 +141,7 @@ fn crl_folder() -> TempDir {
     );
     for arguments in [
         "req -x509 -config openssl.cnf -newkey rsa:2048 -nodes -keyout ca.key -out ca-kdh.pem \
-         -days 30 -subj /C=DE/O=Bank/CN=CA",
+         -days 3000 -subj /C=DE/O=Bank/CN=CA",
         "ca -gencrl -config openssl.cnf -keyfile ca.key -cert ca-kdh.pem -out crl.pem",
         "crl -in crl.pem -outform DER -out crl-ca-kdh.der",
     ] {
@@ -156,7 +157,9 @@ fn the_sample_plans_have_no_faults() {
     for plan in [TWO_SUB_CAS, SINGLE_SUB_CA, IMPORT] {
         assert_eq!(faults(plan, empty.path()), [""; 0]);
     }
-    assert_eq!(faults(CRL_REISSUE, crl_folder().path()), [""; 0]);
+    for plan in [CRL_REISSUE, NEW_KDH] {
+        assert_eq!(faults(plan, crl_folder().path()), [""; 0]);
+    }
 }
 
 #[test]

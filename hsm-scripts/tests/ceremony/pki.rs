@@ -5,7 +5,7 @@ use std::{fs, process::Command};
 use crate::{
     common::on_every_module,
     site::{
-        CRL_REISSUE, SINGLE_SUB_CA, Site, TWO_SUB_CAS, assert_no_secret, assert_refused,
+        CRL_REISSUE, NEW_KDH, SINGLE_SUB_CA, Site, TWO_SUB_CAS, assert_no_secret, assert_refused,
         assert_success, change, printed, token_files, unattended,
     },
 };
@@ -114,9 +114,22 @@ fn two_sub_cas() {
         assert!(!site.verify("-purpose sslclient", "ca-ops", "host-tls").0);
         site.assert_not_again(&["root.pem", "ca-krd.pem", "kdh.pem", "crl-ca-krd.der"]);
 
+        a_host_gets_a_second_credential(&site);
         a_revoked_host_is_refused(&site);
         nothing_is_issued_under_another_cas_certificate(&site);
     });
+}
+
+/// Beside the first one, so that terminals can be handed over.
+fn a_host_gets_a_second_credential(site: &Site) {
+    site.write_plan("new-kdh.toml", &unattended(NEW_KDH));
+    assert_success(&site.execute("new-kdh.toml"));
+    let first_list = site.use_crl("crl-ca-kdh", "ca-kdh", "1");
+    for kdh in ["kdh", "kdh-2"] {
+        site.assert_verified(&first_list, "ca-kdh", kdh);
+    }
+    let modulus = |kdh: &str| site.openssl(&format!("x509 -in {kdh}.pem -noout -modulus"));
+    assert_ne!(modulus("kdh"), modulus("kdh-2"));
 }
 
 /// The second list, made as `crl-reissue.toml` says.

@@ -19,6 +19,7 @@ pub(crate) const TWO_SUB_CAS: &str = include_str!("../../plans/two-sub-cas.toml"
 pub(crate) const SINGLE_SUB_CA: &str = include_str!("../../plans/single-sub-ca.toml");
 pub(crate) const CRL_REISSUE: &str = include_str!("../../plans/crl-reissue.toml");
 pub(crate) const IMPORT: &str = include_str!("../../plans/import-master-key.toml");
+pub(crate) const NEW_KDH: &str = include_str!("../../plans/new-kdh-credential.toml");
 
 /// The library of the module that this process is for, as plans and arguments name it.
 pub(crate) fn library() -> String {

@@ -3,6 +3,7 @@
 use std::{fmt::Write as _, fs, path::PathBuf, process::ExitStatus};
 
 use anyhow::{Context as _, Result};
+use hsm_modules::TestModule;
 use serde::Deserialize;
 
 use crate::{
@@ -20,6 +21,27 @@ pub struct Replica {
     /// The token's label.
     pub label: &'static str,
 }
+
+/// A KDH credential: its certificate's file and its key's label.
+#[derive(Clone, Copy, Debug)]
+pub struct Kdh {
+    /// In the folder `pki`.
+    pub certificate: &'static str,
+    /// In the token `kdh`.
+    pub key: &'static str,
+}
+
+/// The one that every site has.
+pub const FIRST_KDH: Kdh = Kdh {
+    certificate: "kdh.pem",
+    key: "kdh-signing",
+};
+
+/// The one that the sample plan `new-kdh-credential.toml` makes.
+pub const NEXT_KDH: Kdh = Kdh {
+    certificate: "kdh-2.pem",
+    key: "kdh-signing-2",
+};
 
 /// What can be set otherwise than in the defaults of this harness.
 #[derive(Clone, Debug)]
@@ -50,6 +72,14 @@ pub struct HostOptions {
     pub connections_per_address: usize,
     /// Of one terminal.
     pub device_calls_per_minute: u32,
+    /// To which terminals are bound.
+    pub kdh: Kdh,
+    /// From which they are handed over.
+    pub retiring: &'static [Kdh],
+    /// Models with their profiles.
+    pub models: &'static [(&'static str, &'static str)],
+    /// The hash in RSA-OAEP; the strongest that host and terminals have if nothing is said.
+    pub oaep_hash: Option<&'static str>,
     /// Whether a file that may not grow is an error to the host, and not its end.
     pub survives_full_files: bool,
 }
@@ -70,6 +100,10 @@ impl Default for HostOptions {
             connections: 1024,
             connections_per_address: 64,
             device_calls_per_minute: 120,
+            kdh: FIRST_KDH,
+            retiring: &[],
+            models: &[],
+            oaep_hash: None,
             survives_full_files: false,
         }
     }
@@ -149,14 +183,8 @@ impl Site {
         serde_json::from_str(&text).context("the addresses do not parse")
     }
 
-    /// The strongest hash that host and terminals have.
-    pub(crate) fn oaep_hash(&self) -> &'static str {
-        let modules = [self.hsm_module(), self.terminal_module()];
-        if modules.iter().all(|module| module.can.oaep_sha256) {
-            "sha256"
-        } else {
-            "sha1"
-        }
+    fn oaep_hash(&self) -> &'static str {
+        oaep_hash(&[self.hsm_module(), self.terminal_module()])
     }
 
     /// The host's configuration file.
@@ -180,17 +208,34 @@ impl Site {
         let [terminals, administration] = options.ports;
         let mut text = format!(
             "store = \"kdh.sqlite\"\naddresses-file = \"addresses.json\"\n\
-             oaep-hash = \"{}\"\nke-for-tdea = \"{}\"\nkey-strength = \"{}\"\n\n\
-             [terminals]\naddress = \"127.0.0.1:{terminals}\"\n\n\
-             [administration]\naddress = \"127.0.0.1:{administration}\"\n",
-            self.oaep_hash(),
+             oaep-hash = \"{}\"\nke-for-tdea = \"{}\"\nkey-strength = \"{}\"\nkdh-key = \"{}\"\n",
+            options.oaep_hash.unwrap_or_else(|| self.oaep_hash()),
             if self.hsm_module().can.tdea_ke() {
                 "tdea"
             } else {
                 "aes"
             },
-            options.key_strength
+            options.key_strength,
+            options.kdh.key
         );
+        for kdh in options.retiring {
+            write!(
+                text,
+                "\n[[retiring-kdh]]\ncertificate = \"../pki/{}\"\nkey = \"{}\"\n",
+                kdh.certificate, kdh.key
+            )?;
+        }
+        for (name, profile) in options.models {
+            write!(
+                text,
+                "\n[[models]]\nname = \"{name}\"\nprofile = \"{profile}\"\n"
+            )?;
+        }
+        write!(
+            text,
+            "\n[terminals]\naddress = \"127.0.0.1:{terminals}\"\n\n\
+             [administration]\naddress = \"127.0.0.1:{administration}\"\n"
+        )?;
         for token in ["issuing", "kdh"] {
             write!(
                 text,
@@ -216,10 +261,11 @@ probe-after-seconds = {probe_after}
         write!(
             text,
             "\n[certificates]\nroot = \"../pki/root.pem\"\nca-krd = \"../pki/ca-krd.pem\"\n\
-             ca-kdh = \"../pki/{}\"\nca-ops = \"../pki/ca-ops.pem\"\nkdh = \"../pki/kdh.pem\"\n\
+             ca-kdh = \"../pki/{}\"\nca-ops = \"../pki/ca-ops.pem\"\nkdh = \"../pki/{}\"\n\
              host-tls = \"../pki/host-tls.pem\"\ncrl-ca-krd = \"../pki/crl-ca-krd.der\"\n\
              crl-ca-kdh = \"../pki/{}\"\n",
             self.topology().ca_kdh(),
+            options.kdh.certificate,
             self.topology().crl_ca_kdh()
         )?;
         write!(
@@ -238,6 +284,15 @@ probe-after-seconds = {probe_after}
         let file = self.host_configuration();
         fs::write(&file, text)?;
         Ok(file)
+    }
+}
+
+/// The strongest hash that all of them have.
+pub(crate) fn oaep_hash(modules: &[&TestModule]) -> &'static str {
+    if modules.iter().all(|module| module.can.oaep_sha256) {
+        "sha256"
+    } else {
+        "sha1"
     }
 }
 

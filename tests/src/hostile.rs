@@ -3,7 +3,13 @@
 
 use std::{convert::Infallible, path::Path, process::Command, time::Duration};
 
+use aes::{
+    Aes128, Aes256,
+    cipher::{BlockModeDecrypt as _, KeyIvInit as _, block_padding::Pkcs7},
+};
 use anyhow::{Context as _, Result, bail};
+use cbc::Decryptor;
+use des::TdesEde3;
 use kdh_proto::v1::{
     EnrollRequest, EnrollResponse, Receipt, ReceiptStatement, RequestKeyResponse,
     key_distribution_client::KeyDistributionClient,
@@ -14,6 +20,7 @@ use prost::Message as _;
 use rsa::pkcs8::{DecodePrivateKey as _, EncodePrivateKey as _, EncodePublicKey as _};
 use sha2::{Digest as _, Sha256};
 use tonic::transport::Channel;
+use tr34::{ContentEncryption, EnvelopedKeyBlock};
 
 /// How long a connection may take.
 const CONNECT: Duration = Duration::from_secs(30);
@@ -311,6 +318,29 @@ pub fn unwrap_ke(key: &rsa::PrivateKey, token: &tr34::KeyToken) -> Result<Vec<u8
         tr34::OaepHash::Sha256 => key.decrypt(rsa::Oaep::<Sha256>::new(), encrypted)?,
         tr34::OaepHash::Sha1 => key.decrypt(rsa::Oaep::<sha1::Sha1>::new(), encrypted)?,
     })
+}
+
+/// The key block in an `EnvelopedData`, with the clear Ke.
+///
+/// # Errors
+/// Ke has not the cipher's length, or the padding is wrong.
+pub fn open_key_block(enveloped: &EnvelopedKeyBlock, ke: &[u8]) -> Result<Vec<u8>> {
+    let mut block = enveloped.ciphertext().to_vec();
+    let opened = match enveloped.encryption() {
+        ContentEncryption::Aes128Cbc(iv) => {
+            Decryptor::<Aes128>::new_from_slices(ke, iv)?.decrypt_padded::<Pkcs7>(&mut block)
+        }
+        ContentEncryption::Aes256Cbc(iv) => {
+            Decryptor::<Aes256>::new_from_slices(ke, iv)?.decrypt_padded::<Pkcs7>(&mut block)
+        }
+        ContentEncryption::DesEde3Cbc(iv) => {
+            Decryptor::<TdesEde3>::new_from_slices(ke, iv)?.decrypt_padded::<Pkcs7>(&mut block)
+        }
+    };
+    match opened {
+        Ok(opened) => Ok(opened.to_vec()),
+        Err(_) => bail!("the padding is wrong"),
+    }
 }
 
 /// Reads a certificate that a ceremony made.

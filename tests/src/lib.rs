@@ -13,6 +13,7 @@
 //! fixture         a site for each test
 //! faults          an HSM that fails at a test's command, from the crate hsm-modules
 //! openssl         the independent reader
+//! readers         other ones: Bouncy Castle, and Python's asn1crypto
 //! hostile         a terminal with its keys in memory, which sends whatever it likes
 //! spy             what crossed between a program and its PKCS#11 module
 //! boundary        that no key was in it
@@ -33,6 +34,7 @@ pub mod operator;
 pub mod place;
 pub mod process;
 pub mod programs;
+pub mod readers;
 pub mod secret_file;
 pub mod site;
 pub mod spy;

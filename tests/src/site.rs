@@ -20,7 +20,7 @@ use std::{
     sync::atomic::{AtomicU32, Ordering},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use hsm_modules::{TestModule, spy, spy_variables};
 
 use crate::{
@@ -28,7 +28,7 @@ use crate::{
     operator::toml_text,
     place::Place,
     process::Program,
-    programs::Programs,
+    programs::{Programs, workspace},
     secret_file,
 };
 
@@ -67,7 +67,7 @@ impl Topology {
 pub struct Operator {
     /// The common name in the certificate, which is also the key's label.
     pub name: &'static str,
-    /// `fleet`, `keys`, `audit`.
+    /// `fleet`, `keys`, `audit`, `recovery`.
     pub roles: &'static [&'static str],
 }
 
@@ -96,8 +96,27 @@ pub const NOBODY: Operator = Operator {
     name: "nobody",
     roles: &[],
 };
+/// Together they may have tokens signed by the terminals' CA.
+pub const RECOVERERS: [Operator; 2] = [
+    Operator {
+        name: "recoverer-1",
+        roles: &["recovery"],
+    },
+    Operator {
+        name: "recoverer-2",
+        roles: &["recovery"],
+    },
+];
 /// Everyone who has a certificate.
-pub const OPERATORS: [Operator; 5] = [OPERATOR, FLEET_OPERATOR, KEY_OFFICER, AUDITOR, NOBODY];
+pub const OPERATORS: [Operator; 7] = [
+    OPERATOR,
+    FLEET_OPERATOR,
+    KEY_OFFICER,
+    AUDITOR,
+    NOBODY,
+    RECOVERERS[0],
+    RECOVERERS[1],
+];
 
 /// Who brings a component.
 const CUSTODIANS: [&str; 2] = ["alice", "bob"];
@@ -320,14 +339,45 @@ impl Site {
         plan.push_str(acts);
         let file = self.folder.join("ceremony").join(format!("{name}.toml"));
         fs::write(&file, plan)?;
+        self.execute(&room, &file, name)
+    }
+
+    fn execute(&self, place: &Place, plan: &Path, name: &str) -> Result<()> {
         let log = self.log("kdh-ceremony");
-        let ceremony = room
+        let ceremony = place
             .program(self.programs.path("kdh-ceremony"), &log)
             .arg("run")
-            .arg(&file);
+            .arg(plan);
         self.watch(ceremony, &format!("ceremony-{name}"))?
             .succeed()?;
         Ok(())
+    }
+
+    /// Holds a later ceremony, on the host's HSM, by one of the product's sample plans. What is changed in that
+    /// has to stand there; the rest is as in the sample, but for the module, and nobody has to type anything.
+    ///
+    /// # Errors
+    /// `kdh-ceremony` fails, or the sample has none of what is to be changed.
+    pub fn hold_sample_ceremony(&self, sample: &str, changes: &[(&str, &str)]) -> Result<()> {
+        let path = workspace().join("hsm-scripts/plans").join(sample);
+        let mut plan = fs::read_to_string(&path)?;
+        let unattended = [("\"typed\"", "\"unattended\"")];
+        for (from, to) in unattended.iter().chain(changes) {
+            ensure!(plan.contains(from), "{sample} has no {from}");
+            plan = plan.replace(from, to);
+        }
+        plan = plan.replace(
+            "\"/usr/lib/softhsm/libsofthsm2.so\"",
+            &toml_text(&self.module()?),
+        );
+        for label in ["issuing", "kdh"] {
+            let line = format!("label = \"{label}\"");
+            let pin = format!("{line}\npin-file = \"../hsm/{label}.pin\"");
+            plan = plan.replace(&line, &pin);
+        }
+        let file = self.pki(sample);
+        fs::write(&file, plan)?;
+        self.execute(&self.hsm()?, &file, sample)
     }
 
     fn pki_acts(&self) -> String {

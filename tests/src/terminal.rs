@@ -6,10 +6,11 @@ use std::{
 };
 
 use anyhow::Result;
-use hsm_modules::{spy, spy_variables};
+use hsm_modules::{TestModule, spy, spy_variables};
 use serde_json::Value;
 
 use crate::{
+    host::oaep_hash,
     openssl::openssl,
     operator::{answer, toml_text},
     place::Place,
@@ -34,15 +35,26 @@ pub struct TerminalOptions {
     pub imported_keys: bool,
     /// Whether what crosses between `krd` and its module is written down.
     pub spied: bool,
+    /// How its tokens are written.
+    pub profile: &'static str,
+    /// What its token is a token of; what the site's terminals have if nothing is said.
+    pub module: Option<&'static TestModule>,
+}
+
+impl TerminalOptions {
+    /// The defaults.
+    pub const DEFAULT: Self = Self {
+        rsa_bits: 2048,
+        imported_keys: false,
+        spied: false,
+        profile: "x9-2019",
+        module: None,
+    };
 }
 
 impl Default for TerminalOptions {
     fn default() -> Self {
-        Self {
-            rsa_bits: 2048,
-            imported_keys: false,
-            spied: false,
-        }
+        Self::DEFAULT
     }
 }
 
@@ -65,16 +77,14 @@ impl Site {
     /// It cannot be made, or no host ever ran.
     pub fn make_terminal(&self, serial: &str, options: TerminalOptions) -> Result<Terminal> {
         let folder = self.folder().join("terminals").join(serial);
+        let module = options.module.unwrap_or_else(|| self.terminal_module());
         let terminal = Terminal {
             serial: serial.to_owned(),
-            place: Place::at(self.terminal_module(), &folder)?,
+            place: Place::at(module, &folder)?,
             programs: self.programs().clone(),
             log: self.log(&format!("krd-{serial}")),
             spied: if options.spied {
-                Some(spy_variables(
-                    self.terminal_module(),
-                    &folder.join(SPY_LOG),
-                )?)
+                Some(spy_variables(module, &folder.join(SPY_LOG))?)
             } else {
                 None
             },
@@ -97,7 +107,8 @@ impl Site {
         } else {
             "refused"
         };
-        let in_process_memory = if self.terminal_module().can.opening.is_empty() {
+        let module = terminal.place.module();
+        let in_process_memory = if module.can.opening.is_empty() {
             "accepted"
         } else {
             "refused"
@@ -105,11 +116,11 @@ impl Site {
         let library = if options.spied {
             spy()?
         } else {
-            self.terminal_module().library()?
+            module.library()?
         };
         let text = format!(
             "serial-number = \"{}\"\nhost = \"{}\"\nserver-name = \"localhost\"\nrsa-bits = {}\n\
-             oaep-hashes = [\"{}\"]\nopen-in-process-memory = \"{in_process_memory}\"\n\
+             profile = \"{}\"\noaep-hashes = [\"{}\"]\nopen-in-process-memory = \"{in_process_memory}\"\n\
              connect-timeout-seconds = 60\ncall-timeout-seconds = 60\n\n\
              [trust]\nca-krd = \"../../pki/ca-krd.pem\"\nca-kdh = \"../../pki/{}\"\n\
              ca-ops = \"../../pki/ca-ops.pem\"\n\n\
@@ -118,7 +129,8 @@ impl Site {
             terminal.serial,
             self.addresses()?.terminals,
             options.rsa_bits,
-            self.oaep_hash(),
+            options.profile,
+            oaep_hash(&[self.hsm_module(), module]),
             self.topology().ca_kdh(),
             toml_text(&library),
         );
@@ -188,10 +200,18 @@ impl Terminal {
     /// # Errors
     /// A program fails, or the terminal has such a key.
     pub fn import_encryption_key(&self, pem: &Path) -> Result<()> {
-        let der = pem.with_extension("der");
+        let made = ["genrsa", "-out", &pem.to_string_lossy(), "2048"];
+        openssl(&made, &self.log)?;
+        self.import_key("krd-encryption", pem)
+    }
+
+    /// Gives it the RSA key in a file, PEM, under this label.
+    ///
+    /// # Errors
+    /// A program fails, or the terminal has a key with this label.
+    pub fn import_key(&self, label: &str, pem: &Path) -> Result<()> {
         let text = |path: &Path| path.to_string_lossy().into_owned();
-        let (pem, der) = (text(pem), text(&der));
-        openssl(&["genrsa", "-out", &pem, "2048"], &self.log)?;
+        let (pem, der) = (text(pem), text(&self.folder.join(format!("{label}.der"))));
         let convert = [
             "rsa",
             "-traditional",
@@ -208,10 +228,25 @@ impl Terminal {
             .arg(self.place.module().library()?)
             .arg(LABEL)
             .arg(self.place.pin_file(LABEL))
-            .arg("krd-encryption")
+            .arg(label)
             .arg(der)
             .succeed()?;
         Ok(())
+    }
+
+    /// `pkcs11-tool` of `OpenSC`, logged in to its token, run to its end.
+    ///
+    /// # Errors
+    /// It cannot be run.
+    pub fn pkcs11_tool(&self, arguments: &[&str]) -> Result<Ended> {
+        let pin = fs::read_to_string(self.place.pin_file(LABEL))?;
+        self.place
+            .program("pkcs11-tool", &self.log)
+            .arg("--module")
+            .arg(self.place.module().library()?)
+            .args(["--token-label", LABEL, "--login", "--pin", pin.trim()])
+            .args(arguments)
+            .run()
     }
 
     /// Writes an activation code where `krd enroll` reads it.

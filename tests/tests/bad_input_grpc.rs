@@ -31,7 +31,7 @@ use system_tests::{
     site::{AUDITOR, FLEET_OPERATOR, KEY_OFFICER, NOBODY, OPERATOR, Operator, Site, Topology},
 };
 use tonic::{Code, Status, transport::Channel};
-use tr34::{KeyKind, KrdCredentialToken, KrdNonce, RandomToken};
+use tr34::{KeyKind, KrdCredentialToken, KrdNonce, Profile, RandomToken};
 
 const SLOT: &str = "tmk";
 
@@ -524,7 +524,7 @@ async fn identities(lab: &Lab, verdict: &mut Verdict) {
     let ca = impostor(lab);
     let serial = &enrolled.terminal.serial;
     let forged_tls = forged(&ca, Role::KrdTls, serial, &enrolled.terminal.authentication);
-    let ct_krd = KrdCredentialToken::parse(&enrolled.response.ct_krd).unwrap();
+    let ct_krd = KrdCredentialToken::parse(Profile::X9_2019, &enrolled.response.ct_krd).unwrap();
     let encryption = Certificate::from_der(ct_krd.certificate()).unwrap();
     let strangers = [
         (
@@ -583,7 +583,7 @@ async fn identities(lab: &Lab, verdict: &mut Verdict) {
 async fn revoked_certificate(lab: &Lab, verdict: &mut Verdict) {
     let rejected = Reason::CredentialRejected;
     let mut bound = lab.bound().await;
-    let ct_krd = KrdCredentialToken::parse(&bound.response.ct_krd).unwrap();
+    let ct_krd = KrdCredentialToken::parse(Profile::X9_2019, &bound.response.ct_krd).unwrap();
     let encryption = Certificate::from_der(ct_krd.certificate()).unwrap();
     revoke_by_crl(lab, encryption.serial());
     let request = key_request(1);
@@ -644,8 +644,11 @@ async fn bind(lab: &Lab, verdict: &mut Verdict) {
     let other = lab.enrolled().await;
     let serial = enrolled.terminal.serial.clone();
     let good = enrolled.response.ct_krd.clone();
-    let token =
-        |certificate: &Certificate| KrdCredentialToken::new(certificate.der()).unwrap().to_der();
+    let token = |certificate: &Certificate| {
+        KrdCredentialToken::new(certificate.der())
+            .unwrap()
+            .to_der(Profile::X9_2019)
+    };
     let ca = impostor(lab);
     let impostors = forged(&ca, Role::Krd, &serial, &enrolled.terminal.encryption);
     let authentication =

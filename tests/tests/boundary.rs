@@ -8,11 +8,6 @@
 
 use std::{fs, path::PathBuf};
 
-use aes::{
-    Aes128, Aes256,
-    cipher::{BlockModeDecrypt, KeyIvInit, block_padding::Pkcs7},
-};
-use des::TdesEde3;
 use hsm_modules::TestModule;
 use kdh_proto::v1::{BindRequest, ConfirmRequest, RequestKeyRequest};
 use rsa::{PrivateKey, pkcs8::DecodePrivateKey as _};
@@ -20,7 +15,7 @@ use system_tests::{
     boundary::{BreachKind, Secret, crossings, generated_keys_that_open, value_reads},
     fixture::Fixture,
     host::HostOptions,
-    hostile::{SoftTerminal, connect, load_certificate, unwrap_ke},
+    hostile::{SoftTerminal, connect, load_certificate, open_key_block, unwrap_ke},
     master_key::MasterKey,
     on_every_module,
     programs::Programs,
@@ -28,7 +23,7 @@ use system_tests::{
     spy::{Call, parse_log},
     terminal::TerminalOptions,
 };
-use tr34::{ContentEncryption, EnvelopedKeyBlock, KeyBlock, KeyToken, KrdNonce, RandomToken};
+use tr34::{KeyBlock, KeyToken, KrdNonce, Profile, RandomToken};
 
 const DEVICE: &str = "SN-1";
 
@@ -87,12 +82,14 @@ async fn load(site: &Fixture, code: &str, keys: &[&MasterKey]) -> Vec<Delivery> 
             rt_krd: RandomToken::new(KrdNonce::from_bytes([number; 16])).to_der(),
         };
         let issued = client.request_key(request).await.unwrap().into_inner();
-        let token = KeyToken::parse(&issued.kt_kdh).unwrap();
+        let token = KeyToken::parse(Profile::X9_2019, &issued.kt_kdh).unwrap();
         let enveloped = token.enveloped();
         let ke = terminal.unwrap_ke(&token).unwrap();
-        let block = open(enveloped, &ke);
+        let block = open_key_block(enveloped, &ke).unwrap();
         assert_eq!(
-            KeyBlock::parse(&block).unwrap().expose_clear(),
+            KeyBlock::parse(Profile::X9_2019, &block)
+                .unwrap()
+                .expose_clear(),
             key.held_by(site.hsm_module()),
             "this Ke opens to this Kn"
         );
@@ -107,23 +104,6 @@ async fn load(site: &Fixture, code: &str, keys: &[&MasterKey]) -> Vec<Delivery> 
         });
     }
     delivered
-}
-
-fn open(enveloped: &EnvelopedKeyBlock, ke: &[u8]) -> Vec<u8> {
-    let mut block = enveloped.ciphertext().to_vec();
-    match enveloped.encryption() {
-        ContentEncryption::Aes128Cbc(iv) => cbc::Decryptor::<Aes128>::new_from_slices(ke, iv)
-            .unwrap()
-            .decrypt_padded::<Pkcs7>(&mut block),
-        ContentEncryption::Aes256Cbc(iv) => cbc::Decryptor::<Aes256>::new_from_slices(ke, iv)
-            .unwrap()
-            .decrypt_padded::<Pkcs7>(&mut block),
-        ContentEncryption::DesEde3Cbc(iv) => cbc::Decryptor::<TdesEde3>::new_from_slices(ke, iv)
-            .unwrap()
-            .decrypt_padded::<Pkcs7>(&mut block),
-    }
-    .unwrap()
-    .to_vec()
 }
 
 fn secrets(delivered: &[Delivery]) -> Vec<Secret> {
@@ -252,7 +232,7 @@ fn what_crosses_on_a_terminal(module: &'static TestModule) {
     for key in keys {
         terminal.act(&["load", &key.name]).unwrap();
         let token = fs::read(terminal.evidence().join("kt-kdh.der")).unwrap();
-        let token = KeyToken::parse(&token).unwrap();
+        let token = KeyToken::parse(Profile::X9_2019, &token).unwrap();
         let ke = unwrap_ke(&private, &token).unwrap();
         let kn = key.held_by(module);
         let secrets = [Secret::new("Kn", &kn), Secret::new("Ke", &ke)];

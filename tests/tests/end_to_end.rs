@@ -105,20 +105,7 @@ fn a_loaded_key_cannot_leave_the_terminals_token(module: &'static TestModule) {
     terminal.run_all(&code).unwrap();
     host.stop().unwrap();
 
-    let pin_file = terminal.place().pin_file(terminal.token_label());
-    let pin = std::fs::read_to_string(pin_file).unwrap();
-    let tool = |arguments: &[&str]| {
-        let library = module.of_terminals().library().unwrap();
-        let tool = terminal.place().program("pkcs11-tool", terminal.log());
-        let tool = tool
-            .arg("--module")
-            .arg(library)
-            .args(["--token-label", "terminal"]);
-        tool.args(["--login", "--pin", pin.trim()])
-            .args(arguments)
-            .run()
-            .unwrap()
-    };
+    let tool = |arguments: &[&str]| terminal.pkcs11_tool(arguments).unwrap();
     let listed = tool(&["--list-objects", "--type", "secrkey"]);
     let keys: Vec<_> = listed.stdout.matches("Secret Key Object").collect();
     assert_eq!(keys.len(), 1, "nothing but Kn: {}", listed.stdout);

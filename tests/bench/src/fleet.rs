@@ -9,7 +9,7 @@ use system_tests::{
     hostile::{Identity, SoftKey, SoftTerminal},
     secret_file,
 };
-use tr34::KrdCredentialToken;
+use tr34::{KrdCredentialToken, Profile};
 
 /// A terminal with its certificates.
 #[derive(Clone)]
@@ -33,7 +33,7 @@ struct Record {
 impl Member {
     /// The certificate of its RSA key.
     pub(crate) fn recipient(&self) -> Result<Certificate> {
-        let token = KrdCredentialToken::parse(&self.ct_krd)?;
+        let token = KrdCredentialToken::parse(Profile::X9_2019, &self.ct_krd)?;
         Ok(Certificate::from_der(token.certificate())?)
     }
 

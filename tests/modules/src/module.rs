@@ -280,7 +280,15 @@ pub(crate) fn softoken() -> Result<PathBuf> {
 
 fn kryoptic() -> Result<PathBuf> {
     static BUILDING: Building = Building::new();
-    built("kryoptic-module", &BUILDING)
+    let manifest = "tests/kryoptic/Cargo.toml";
+    let folder = build_folder()?;
+    let target = folder.parent().context("no folder of builds")?;
+    let target = target.to_str().context("a path that is not UTF-8")?;
+    built(
+        "kryoptic-module",
+        &["--manifest-path", manifest, "--target-dir", target],
+        &BUILDING,
+    )
 }
 
 /// The module with faults, which is in front of another one. Built if need be.
@@ -289,23 +297,26 @@ fn kryoptic() -> Result<PathBuf> {
 /// It does not build.
 pub fn faulty_module() -> Result<PathBuf> {
     static BUILDING: Building = Building::new();
-    built("faulty-module", &BUILDING)
+    let package = "faulty-module";
+    built(package, &["--package", package], &BUILDING)
 }
 
 /// What came of it, once in a process.
 type Building = OnceLock<Result<(), String>>;
 
-fn built(package: &str, building: &Building) -> Result<PathBuf> {
+/// The library of this package, which these arguments build.
+fn built(package: &str, arguments: &[&str], building: &Building) -> Result<PathBuf> {
     let built = building.get_or_init(|| match env::var_os(BUILT) {
         Some(_) => Ok(()),
-        None => cargo_build(&["--package", package]).map_err(|error| error.to_string()),
+        None => cargo_build(arguments).map_err(|error| error.to_string()),
     });
     built.clone().map_err(anyhow::Error::msg)?;
     let library = build_folder()?.join(format!("lib{}.so", package.replace('-', "_")));
     ensure!(
         library.is_file(),
-        "{} is missing: cargo build --package {package}",
-        library.display()
+        "{} is missing: cargo build {}",
+        library.display(),
+        arguments.join(" ")
     );
     Ok(library)
 }

@@ -29,8 +29,7 @@ const SLOT: &str = "tmk";
 /// The host refuses to send an AES key to a weaker one.
 const TERMINAL: TerminalOptions = TerminalOptions {
     rsa_bits: 3072,
-    imported_keys: false,
-    spied: false,
+    ..TerminalOptions::DEFAULT
 };
 
 /// What arrived where.
@@ -277,28 +276,30 @@ pub(crate) fn prepare_trial(
 /// What to try, as it can be pasted.
 pub(crate) fn commands(folder: &Path) -> String {
     let demo = folder.display();
-    let krd = [
-        "keygen".to_owned(),
-        format!("enroll --code-file {demo}/site/terminals/{TRIAL_DEVICE}/activation-code"),
-        "bind".to_owned(),
-        "load".to_owned(),
-        "status".to_owned(),
+    let one_pass = folder.join("one-pass.pem");
+    let one_pass = one_pass.display();
+    let commands = [
+        "krd keygen".to_owned(),
+        format!("krd enroll --code-file {demo}/site/terminals/{TRIAL_DEVICE}/activation-code"),
+        "krd bind".to_owned(),
+        "krd load".to_owned(),
+        "krd status".to_owned(),
+        "kdhctl device list".to_owned(),
+        format!("kdhctl device show {TRIAL_DEVICE}"),
+        "kdhctl delivery list".to_owned(),
+        format!("kdhctl token one-pass --device {TRIAL_DEVICE} --slot {SLOT} --out {one_pass}"),
+        format!("kdhctl token inspect {one_pass}"),
+        format!("krd load --from {one_pass}"),
+        format!("kdhctl device unbind {TRIAL_DEVICE} --why \"goes to the repair shop\""),
+        "krd load".to_owned(),
+        "kdhctl audit list".to_owned(),
+        "kdhctl audit verify".to_owned(),
     ];
-    let kdhctl = [
-        "device list".to_owned(),
-        format!("device show {TRIAL_DEVICE}"),
-        "delivery list".to_owned(),
-        "audit list".to_owned(),
-        "audit verify".to_owned(),
-    ];
-    let line = |program: &str, arguments: &String| format!("  {demo}/{program} {arguments}\n");
-    let krd: String = krd.iter().map(|arguments| line("krd", arguments)).collect();
-    let kdhctl: String = kdhctl
-        .iter()
-        .map(|arguments| line("kdhctl", arguments))
-        .collect();
+    let lines: String = commands
+        .map(|command| format!("  {demo}/{command}\n"))
+        .concat();
     format!(
-        "Try, in this folder:\n\n{krd}{kdhctl}\n\
+        "Try, in this folder:\n\n{lines}\n\
          The host's log is {demo}/site/logs/kdh-host.log. To stop it: ./dev down"
     )
 }

@@ -56,7 +56,7 @@ impl Measure for Count {
             let mut signed_len = 0;
             for _ in 0..DELIVERIES {
                 let (_, token) = opened.deliver(&mut client).await?;
-                signed_len = token.signed_bytes().len();
+                signed_len = token.signed_by().signed_bytes().len();
             }
             let (calls, times, bytes) = (faults.counts()?, faults.times()?, counters.read());
             let [sent, received] = [0, 1].map(|at| each(bytes[at] - bytes_before[at]));

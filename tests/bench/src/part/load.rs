@@ -28,7 +28,7 @@ use tokio::{
     time::{Instant, sleep, sleep_until, timeout},
 };
 use tonic::transport::Channel;
-use tr34::{KeyToken, KrdNonce, RandomToken};
+use tr34::{Freshness, KeyToken, KrdNonce, Profile, RandomToken};
 
 use super::Measure;
 use crate::{
@@ -111,8 +111,11 @@ impl Opened {
             rt_krd: RandomToken::new(nonce.clone()).to_der(),
         };
         let answer = client.request_key(request).await?.into_inner();
-        let token = KeyToken::parse(&answer.kt_kdh)?;
-        ensure!(*token.nonce() == nonce, "a key token for another nonce");
+        let token = KeyToken::parse(Profile::X9_2019, &answer.kt_kdh)?;
+        ensure!(
+            *token.freshness() == Freshness::Nonce(nonce),
+            "a key token for another nonce"
+        );
         Ok((answer, token))
     }
 

@@ -9,8 +9,8 @@ use pki::{Certificate, PublicKey, Signer as _};
 use serde::{Deserialize, Serialize};
 use system_tests::{hostile::load_certificate, secret_file::random_bytes};
 use tr34::{
-    ContentCipher, EnvelopedKeyBlock, IssuerAndSerial, Kbh, KeyBlockFrame, KeyTokenDraft, KrdNonce,
-    OaepHash,
+    ContentCipher, EnvelopedKeyBlock, Freshness, IssuerAndSerial, Kbh, KeyBlockFrame, KeyToken,
+    KrdNonce, OaepHash, Profile, SigningTime,
 };
 
 use super::Measure;
@@ -117,7 +117,8 @@ impl Maker {
 
     fn make(&self, recipient: &Recipient) -> Result<()> {
         let kind = self.kn.kind();
-        let frame = KeyBlockFrame::new(&self.kdh_id, &self.header, kind.key_len());
+        let frame =
+            KeyBlockFrame::new(Profile::X9_2019, &self.kdh_id, &self.header, kind.key_len());
         let request = SealRequest {
             frame: &frame,
             recipient: &recipient.key,
@@ -133,7 +134,15 @@ impl Maker {
             sealed.ciphertext,
         )?;
         let nonce = KrdNonce::from_bytes(random_bytes()?);
-        let draft = KeyTokenDraft::new(&enveloped, &self.header, &nonce, &self.kdh_id, &self.crl)?;
+        let draft = KeyToken::draft(
+            Profile::X9_2019,
+            &enveloped,
+            &self.header,
+            &Freshness::Nonce(nonce),
+            SigningTime::from_unix_seconds(0)?,
+            &self.kdh_id,
+            &self.crl,
+        )?;
         let signature = self.kdh_signing.sign(draft.to_be_signed())?;
         draft.into_token(&signature)?;
         Ok(())

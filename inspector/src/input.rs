@@ -75,6 +75,7 @@ const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 const PEM_LINE_LEN: usize = 64;
 
 const PEM_BEGIN: &str = "-----BEGIN ";
+const PEM_END: &str = "-----END ";
 
 impl Input {
     /// From a file's bytes.
@@ -123,6 +124,10 @@ impl Input {
         let [begin, body @ .., end] = &lines[..] else {
             return Err(InputError::Pem("it is a single line".to_owned()));
         };
+        if !end.starts_with(PEM_END) {
+            let cause = format!("it is cut off: its last line does not begin with {PEM_END:?}");
+            return Err(InputError::Pem(cause));
+        }
         let body = body.concat();
         let mut block = format!("{begin}\n");
         for line in body.as_bytes().chunks(PEM_LINE_LEN) {

@@ -2,6 +2,7 @@
 
 use const_oid::{AssociatedOid, ObjectIdentifier};
 use der::{Decode, Encode, pem::LineEnding};
+use sha2::{Digest as _, Sha256};
 use time::OffsetDateTime;
 use tr34::IssuerAndSerial;
 use x509_cert::{
@@ -155,6 +156,11 @@ impl Certificate {
     /// The DER, as it was parsed.
     pub fn der(&self) -> &[u8] {
         &self.der
+    }
+
+    /// SHA-256 of the DER.
+    pub fn fingerprint(&self) -> [u8; 32] {
+        Sha256::digest(&self.der).into()
     }
 
     /// As PEM, lines ended by line feeds.

@@ -174,7 +174,8 @@ pub fn verify_credential(
 }
 
 /// Checks an end entity's certificate that no revocation list covers: a TLS server's or an
-/// operator's, whose CA issues none. Who is an operator is decided by the configured roles.
+/// operator's, or that of somebody who takes part in ceremonies, where their CA issues none. Who is an
+/// operator is decided by the configured roles.
 ///
 /// # Errors
 /// The first check that fails.

@@ -23,6 +23,10 @@ pub enum Role {
     HostTls,
     /// An operator of the host: TLS client of the administration.
     Operator,
+    /// Somebody who takes part in key ceremonies: signs their own steps in the transcript.
+    Custodian,
+    /// The HSM's audit key: seals transcripts.
+    Audit,
 }
 
 /// The public key that a role demands.
@@ -124,6 +128,15 @@ impl Role {
                 client,
                 Some("Operator"),
             ),
+            // No extended usage: neither opens a TLS connection, and no TLS certificate signs a
+            // transcript.
+            Self::Custodian => end_entity(
+                KeyDemand::P256,
+                &[DigitalSignature],
+                None,
+                Some("Custodian"),
+            ),
+            Self::Audit => end_entity(KeyDemand::P256, &[DigitalSignature], None, Some("Audit")),
         }
     }
 

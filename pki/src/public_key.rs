@@ -149,6 +149,14 @@ impl PublicKey {
         &self.spki
     }
 
+    /// As PEM, lines ended by line feeds.
+    pub fn to_pem(&self) -> String {
+        // A bounded length and a fixed label always encode; an empty text would be refused by every
+        // reader.
+        der::pem::encode_string("PUBLIC KEY", der::pem::LineEnding::LF, self.as_spki_der())
+            .unwrap_or_default()
+    }
+
     /// Algorithm and size.
     pub const fn kind(&self) -> PublicKeyKind {
         self.kind

@@ -150,12 +150,14 @@ pub(crate) static PKI: LazyLock<Pki> = LazyLock::new(|| {
 });
 
 /// Every role whose certificate is checked as a credential.
-pub(crate) const END_ENTITIES: [Role; 5] = [
+pub(crate) const END_ENTITIES: [Role; 7] = [
     Role::Kdh,
     Role::Krd,
     Role::KrdTls,
     Role::HostTls,
     Role::Operator,
+    Role::Custodian,
+    Role::Audit,
 ];
 
 impl Pki {
@@ -183,7 +185,9 @@ impl Pki {
     /// The key that a role demands.
     pub(crate) fn key_for(&self, role: Role) -> &SoftSigner {
         match role {
-            Role::KrdTls | Role::HostTls | Role::Operator => &self.p256,
+            Role::KrdTls | Role::HostTls | Role::Operator | Role::Custodian | Role::Audit => {
+                &self.p256
+            }
             Role::RootCa | Role::SubCa | Role::Kdh | Role::Krd => &self.rsa,
         }
     }

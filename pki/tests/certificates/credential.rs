@@ -240,6 +240,66 @@ fn a_credential_that_differs_from_its_role_is_refused() {
             named(Role::Operator, "CN=a,OU=KRD-TLS"),
             Unit,
         ),
+        (
+            "custodian that commits",
+            Role::Custodian,
+            usage(Role::Custodian, DigitalSignature | NonRepudiation),
+            Usage,
+        ),
+        (
+            "custodian with client usage",
+            Role::Custodian,
+            with(Role::Custodian, &[client]),
+            Extended,
+        ),
+        (
+            "custodian with any usage",
+            Role::Custodian,
+            with(Role::Custodian, &[any]),
+            Extended,
+        ),
+        (
+            "custodian with an operator's unit",
+            Role::Custodian,
+            named(Role::Custodian, "CN=a,OU=Operator"),
+            Unit,
+        ),
+        (
+            "custodian with the audit key's unit",
+            Role::Custodian,
+            named(Role::Custodian, "CN=a,OU=Audit"),
+            Unit,
+        ),
+        (
+            "custodian without a unit",
+            Role::Custodian,
+            named(Role::Custodian, "CN=a"),
+            Unit,
+        ),
+        (
+            "audit key that signs certificates",
+            Role::Audit,
+            usage(Role::Audit, DigitalSignature | KeyUsages::KeyCertSign),
+            Usage,
+        ),
+        (
+            "audit key with server usage",
+            Role::Audit,
+            with(Role::Audit, &[server]),
+            Extended,
+        ),
+        (
+            "audit key with a custodian's unit",
+            Role::Audit,
+            named(Role::Audit, "CN=a,OU=Custodian"),
+            Unit,
+        ),
+        (
+            "audit key with both units",
+            Role::Audit,
+            named(Role::Audit, "CN=a,OU=Audit,OU=Custodian"),
+            Unit,
+        ),
     ] {
         assert_eq!(
             verify(&leaf, role),

@@ -189,6 +189,24 @@ fn unacceptable_subjects_are_refused() {
         ("RSA for a TLS server", key(Role::HostTls, &PKI.rsa), "role"),
         ("RSA for an operator", key(Role::Operator, &PKI.rsa), "role"),
         (
+            "RSA for a custodian",
+            key(Role::Custodian, &PKI.rsa),
+            "role",
+        ),
+        ("RSA for an audit key", key(Role::Audit, &PKI.rsa), "role"),
+        (
+            "custodian with the audit key's unit",
+            changed(Role::Custodian, |s| {
+                s.name = name("CN=a,OU=Audit,O=Example Bank");
+            }),
+            "role",
+        ),
+        (
+            "audit key without a unit",
+            changed(Role::Audit, |s| s.name = name("CN=a,O=Example Bank")),
+            "role",
+        ),
+        (
             "terminal without a unit",
             changed(Role::Krd, |s| s.name = name("CN=SN-0001,O=Example Bank")),
             "role",

@@ -1,8 +1,8 @@
 //! Answers of the length that they have to have.
 
-use cryptoki::{mechanism::Mechanism, object::ObjectHandle, session::Session};
+use cryptoki::{mechanism::Mechanism, object::ObjectHandle};
 
-use crate::{HsmError, error::CallResult};
+use crate::{HsmError, error::CallResult, session::Session};
 
 /// A key as `C_WrapKey` gives it, which has to be `expected` bytes.
 ///

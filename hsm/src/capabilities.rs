@@ -5,7 +5,7 @@ use std::fmt;
 use cryptoki::mechanism::MechanismType;
 use tr34::{ContentCipher, KeyKind, OaepHash};
 
-use crate::{open::Opening, self_test};
+use crate::{ImportForm, open::Opening, self_test};
 
 /// How key blocks are sealed. [`crate::Token::seal`] prefers the first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +53,8 @@ pub struct Capabilities {
     pub combining: Result<CombiningWay, Missing>,
     /// Whether a key that is limited to a mechanism (`CKA_ALLOWED_MECHANISMS`) is used with no other.
     pub limiting: Result<(), Missing>,
+    /// The forms in which keys that arrive encrypted are imported, with what of each is possible.
+    pub imports: Vec<(ImportForm, Result<String, Missing>)>,
     /// The mechanisms that the token lists, `CKM_...`, sorted.
     pub mechanisms: Vec<String>,
 }
@@ -85,6 +87,7 @@ impl Capabilities {
         opening: &Opening,
         combining: Result<CombiningWay, Missing>,
         limiting: Result<(), Missing>,
+        imports: Vec<(ImportForm, Result<String, Missing>)>,
         mechanisms: &[MechanismType],
     ) -> Self {
         let passed = || self_tests.iter().filter_map(|(_, test)| test.as_ref().ok());
@@ -98,6 +101,7 @@ impl Capabilities {
             oaep: passed().map(|report| report.oaep).collect(),
             combining,
             limiting,
+            imports,
             mechanisms,
         }
     }

@@ -4,7 +4,6 @@ use cryptoki::{
     error::{Error as CryptokiError, RvError},
     mechanism::Mechanism,
     object::{Attribute, AttributeType, ObjectHandle},
-    session::Session,
 };
 use tr34::KeyKind;
 
@@ -12,6 +11,7 @@ use crate::{
     HsmError, Kcv, KcvMethod,
     error::CallResult,
     inspect::Flags,
+    session::Session,
     template::{AES_CHECK_KEY, Flag, Lives, TDEA_CHECK_KEY, Template},
     worker::Ephemeral,
 };

@@ -3,7 +3,6 @@
 use cryptoki::{
     mechanism::{Mechanism, MechanismType},
     object::{Attribute, KeyType},
-    session::Session,
 };
 use tr34::{ContentCipher, ContentEncryption};
 
@@ -11,6 +10,7 @@ use crate::{
     HsmError,
     error::CallResult,
     keys::generate_aes,
+    session::Session,
     template::{Lives, Template},
     worker::Ephemeral,
 };

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use cryptoki::error::{Error as CryptokiError, RvError};
 use tr34::{ContentCipher, KeyKind};
 
-use crate::{Kcv, KeyRole, NameError};
+use crate::{ImportError, Kcv, KeyRole, NameError, SumId, UpstreamError};
 
 /// A failed call. Never holds a secret.
 // Not `non_exhaustive`: who maps it has to decide on every case.
@@ -169,6 +169,18 @@ pub enum HsmError {
         /// Why.
         reason: &'static str,
     },
+    /// The components are as they should be and their sum is not.
+    #[error("the sum of the components {reason}; no key was made of it")]
+    BadSum {
+        /// Why.
+        reason: &'static str,
+    },
+    /// A sum of this plan and act is in the token already: it is to be resumed.
+    #[error("the token keeps a partial sum of {id} already")]
+    SumExists {
+        /// Which.
+        id: SumId,
+    },
     /// A key that is another one than elsewhere, or than before.
     #[error("key {label} is another one in token {token}")]
     KeyDiffers {
@@ -185,6 +197,13 @@ pub enum HsmError {
         /// Bytes.
         found: usize,
     },
+
+    /// A key that arrived encrypted is not what was announced; nothing was kept.
+    #[error(transparent)]
+    Import(#[from] ImportError),
+    /// A TR-34 token from another host is not to be opened.
+    #[error(transparent)]
+    Upstream(#[from] Box<UpstreamError>),
 
     /// The module gave something that PKCS#11 does not allow.
     #[error("{operation}: the module answered with {what}")]
@@ -206,6 +225,13 @@ pub enum HsmError {
         /// The key, where there is one.
         label: Option<String>,
     },
+}
+
+// Large, and rare.
+impl From<UpstreamError> for HsmError {
+    fn from(error: UpstreamError) -> Self {
+        Self::Upstream(Box::new(error))
+    }
 }
 
 /// What a module says when it cannot go on, and what many say of a question that they do not like.
@@ -266,6 +292,16 @@ impl HsmError {
             RvError::GeneralError,
         ];
         matches!(self, Self::Call { code, .. } if REFUSALS.map(code_name).contains(code))
+    }
+
+    /// Whether the module does not do this at all.
+    pub(crate) fn is_unknown_mechanism(&self) -> bool {
+        const UNKNOWN: [RvError; 3] = [
+            RvError::MechanismInvalid,
+            RvError::MechanismParamInvalid,
+            RvError::FunctionNotSupported,
+        ];
+        matches!(self, Self::Call { code, .. } if UNKNOWN.map(code_name).contains(code))
     }
 
     /// Whether the token has no more sessions to give.

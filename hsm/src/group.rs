@@ -9,11 +9,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tr34::OaepHash;
+use pki::Certificate;
+use tr34::{KrdNonce, OaepHash, Profile};
 
 use crate::{
     Failure, Health, HsmError, Kcv, KeyName, KeyRole, SealRequest, SealedKeyBlock, SecretKey,
-    SelfTestReport, SigningKey, Token, known::Known, pool::DEADLINE, worker::Worker,
+    SelfTestReport, SigningKey, Token, UpstreamFreshness, import, known::Known, pool::DEADLINE,
+    worker::Worker,
 };
 
 /// A token, or several in as many HSMs or slots that hold the same keys: of the same names, and the
@@ -197,6 +199,36 @@ impl TokenGroup {
     ) -> Result<(), HsmError> {
         self.on_each("seal", |token| token.verify_sealable(key, request))
             .map(drop)
+    }
+
+    /// Whether each that is healthy can receive TR-34 tokens for this pair: it holds the pair of the certificate,
+    /// opens tokens inside, and keeps nonces if they are known as fresh by them.
+    ///
+    /// # Errors
+    /// One of them cannot, or there is none.
+    pub fn require_receiver(
+        &self,
+        pair: &KeyName,
+        certificate: &Certificate,
+        freshness: UpstreamFreshness,
+    ) -> Result<(), HsmError> {
+        self.on_each("receive keys", |token| {
+            import::require_receiver(token, pair, certificate, freshness)
+        })
+        .map(drop)
+    }
+
+    /// As [`Token::make_import_nonce`], one for all of them: a token that answers it is imported once
+    /// into each.
+    ///
+    /// # Errors
+    /// One of them is not there, or keeps no records. No token can be imported into all of them then.
+    pub fn make_import_nonce(
+        &self,
+        pair: &KeyName,
+        profile: Profile,
+    ) -> Result<KrdNonce, HsmError> {
+        import::make_nonce(self.members(), pair, profile)
     }
 
     /// As [`Token::seal`], by one of them.

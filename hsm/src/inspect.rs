@@ -5,7 +5,6 @@ use std::{fmt, num::NonZeroUsize, thread, time::Duration};
 use cryptoki::{
     mechanism::Mechanism,
     object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHandle},
-    session::Session,
 };
 use pki::PublicKey;
 use tr34::KeyKind;
@@ -16,6 +15,7 @@ use crate::{
     error::CallResult,
     keys::generate_aes,
     limit::Limit,
+    session::Session,
     template::{Flag, MEASURING_KEY, Setting},
     worker::Workplace,
 };
@@ -64,9 +64,7 @@ pub(crate) fn find_key(
     const TWO: NonZeroUsize = NonZeroUsize::MIN.saturating_add(1);
     let label = name.label();
     for _ in 0..LOOKS {
-        let found: Result<Vec<_>, _> = session
-            .iter_objects_with_cache_size(&key_template(class, name), TWO)
-            .and_then(|objects| objects.take(TWO.get()).collect());
+        let found = session.find_first_objects(&key_template(class, name), TWO);
         match found.with_key("find a key", label)?.as_slice() {
             [] => {
                 return Err(HsmError::KeyNotFound {
@@ -274,31 +272,48 @@ pub(crate) fn key_kind(
     key: ObjectHandle,
     label: &str,
 ) -> Result<KeyKind, HsmError> {
+    match stated_kind(session, key, label)? {
+        Some(kind) => Ok(kind),
+        None => aes_kind(measure(session, key, label)?, label),
+    }
+}
+
+/// The same, without measuring: `None` of an AES key of which the module states no length, as SoftHSM 2.6.1
+/// does not of one that was unwrapped.
+pub(crate) fn stated_kind(
+    session: &Session,
+    key: ObjectHandle,
+    label: &str,
+) -> Result<Option<KeyKind>, HsmError> {
     let attributes = session
         .get_attributes(key, &[AttributeType::KeyType, AttributeType::ValueLen])
         .with_key("read a key's attributes", label)?;
     let is = |key_type| attributes.contains(&Attribute::KeyType(key_type));
     if is(KeyType::DES2) {
-        return Ok(KeyKind::Tdea2);
+        return Ok(Some(KeyKind::Tdea2));
     }
     if is(KeyType::DES3) {
-        return Ok(KeyKind::Tdea3);
+        return Ok(Some(KeyKind::Tdea3));
     }
-    let unknown = |what: String| HsmError::BadAnswer {
-        operation: "read a key's attributes",
-        what,
-    };
     if !is(KeyType::AES) {
         return Err(unknown(format!("{label} is neither TDEA nor AES")));
     }
-
-    // SoftHSM 2.6.1 states no length for a key that was unwrapped.
     let stated = len_among(&attributes);
-    let len = stated.map_or_else(|| measure(session, key, label), Ok)?;
+    stated.map(|len| aes_kind(len, label)).transpose()
+}
+
+fn aes_kind(len: usize, label: &str) -> Result<KeyKind, HsmError> {
     [KeyKind::Aes128, KeyKind::Aes192, KeyKind::Aes256]
         .into_iter()
         .find(|kind| kind.key_len() == len)
         .ok_or_else(|| unknown(format!("{label} is an AES key of {len} bytes")))
+}
+
+const fn unknown(what: String) -> HsmError {
+    HsmError::BadAnswer {
+        operation: "read a key's attributes",
+        what,
+    }
 }
 
 /// The length of a secret key, where the module states it.

@@ -4,7 +4,6 @@ use cryptoki::{
     error::{Error as CryptokiError, RvError},
     mechanism::Mechanism,
     object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHandle},
-    session::Session,
 };
 use pki::PublicKey;
 use tr34::KeyKind;
@@ -17,6 +16,7 @@ use crate::{
         weaknesses,
     },
     limit::{self, Limit},
+    session::Session,
     template::{Flag, Lives, PUBLIC_HALF, Template},
     worker::{Ephemeral, Worker},
 };
@@ -295,9 +295,17 @@ fn all(session: &Session) -> Result<Vec<(ObjectHandle, KeyClass)>, HsmError> {
 fn likely_role(class: KeyClass, set: impl Fn(Flag) -> bool) -> Option<KeyRole> {
     match class {
         KeyClass::Public => None,
-        KeyClass::Private if set(Flag::Unwrap) => Some(KeyRole::KrdEncryption),
+        // A terminal's can be changed once it has signed its request.
+        KeyClass::Private if set(Flag::Unwrap) && set(Flag::Modifiable) => {
+            Some(KeyRole::KrdEncryption)
+        }
+        KeyClass::Private if set(Flag::Unwrap) => Some(KeyRole::ImportPair),
         KeyClass::Private => Some(KeyRole::KdhSigning),
+        // A host's ZMK looks like a terminal's Kn, but for its limit.
         KeyClass::Secret if set(Flag::Unwrap) => Some(KeyRole::LoadedKey),
+        KeyClass::Secret if set(Flag::Derive) && !set(Flag::Extractable) => {
+            Some(KeyRole::KeyBlockProtection)
+        }
         KeyClass::Secret => Some(KeyRole::TransportKey),
     }
 }

@@ -3,7 +3,7 @@
 //! No handle, session or mechanism leaves this crate, and on the host's side no key does either:
 //! [`Token::seal`] builds a key block round a Kn that stays in the module, and [`Token::open_inside`]
 //! takes it out of there on the terminal. The two places where key bytes do stand in process memory
-//! are named for it: a component on its way into a [`Combination`], and
+//! are named for it: a component on its way into a [`Combination`] or a [`StoredSum`], and
 //! [`Token::open_in_process_memory`] for a terminal whose token can do no better.
 //!
 //! All calls block. Work that a server does for its clients goes through a bounded queue to a few
@@ -20,14 +20,17 @@ mod combine;
 mod error;
 mod group;
 mod health;
+mod import;
 mod inspect;
 mod kcv;
 mod keys;
 mod known;
 mod limit;
+mod master_key;
 mod module;
 mod name;
 mod open;
+mod operations;
 mod pin;
 mod pool;
 mod private_file;
@@ -37,27 +40,37 @@ mod role;
 mod seal;
 mod secret;
 mod self_test;
+mod session;
 mod sessions;
 mod signing;
 mod speed;
 mod staged;
 mod template;
 mod token;
+mod unfinished;
 mod warden;
 mod worker;
 
 pub use capabilities::{
     Capabilities, CombiningWay, Missing, OpeningWay, PassedWay, SealingWay, SelfTestReport,
 };
-pub use combine::Combination;
+pub use combine::{
+    Combination, Completion, EnteredComponent, StoredSum, StoredSumSummary, SumId, SumTarget,
+    require_sound_component,
+};
 pub use error::HsmError;
 pub use group::{FoundKey, SignedDraft, TokenGroup};
 pub use health::{Failure, Health};
+pub use import::{
+    CiphertextError, ImportError, ImportForm, KeyImport, KeyWrap, Upstream, UpstreamError,
+    UpstreamFreshness, UpstreamToken, WrappedKey, read_ciphertext, verify_announced_header,
+};
 pub use kcv::{Kcv, KcvError, KcvMethod};
 pub use keys::{KeyClass, KeyStrength, KeySummary, SecretKey};
 pub use module::{Module, ModuleInfo, TokenInfo};
 pub use name::{KeyName, NameError};
 pub use open::{DecryptionKey, ExpectedKeyBlock, InProcessMemoryConsent};
+pub use operations::Operations;
 pub use pin::Pin;
 pub use private_file::{PrivateFileError, open_private_file};
 pub use process::forbid_core_dumps;

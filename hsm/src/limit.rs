@@ -8,13 +8,13 @@ use cryptoki::{
     error::Error as CryptokiError,
     mechanism::MechanismType,
     object::{Attribute, AttributeType, ObjectHandle},
-    session::Session,
 };
 use tr34::KeyKind;
 
 use crate::{
     HsmError, KeyPairKind,
     error::CallResult,
+    session::Session,
     template::{Case, Template},
 };
 

@@ -7,13 +7,16 @@ use std::{
 };
 
 use cryptoki::{
-    context::{CInitializeArgs, CInitializeFlags, Pkcs11},
+    context::{CInitializeArgs, CInitializeFlags, Function, Pkcs11},
     error::{Error as CryptokiError, RvError},
     session::UserType,
     slot::Slot,
 };
 
-use crate::{HsmError, NameError, Pin, Token, TokenConfig, error::CallResult, name::MAX_LABEL_LEN};
+use crate::{
+    HsmError, NameError, Operations, Pin, Token, TokenConfig, error::CallResult,
+    name::MAX_LABEL_LEN, session::Session,
+};
 
 /// A loaded PKCS#11 module. Clones share it.
 #[derive(Clone)]
@@ -21,6 +24,8 @@ pub struct Module {
     pub(crate) pkcs11: Pkcs11,
     /// Between looking for a free slot and having initialized it nobody else may look.
     initializing: Arc<Mutex<()>>,
+    /// Of those who use this clone of it.
+    pub(crate) operations: Option<Operations>,
 }
 
 /// What a module says about itself.
@@ -82,9 +87,19 @@ impl Module {
         let module = Self {
             pkcs11,
             initializing: Arc::default(),
+            operations: None,
         };
         loaded.push((path, module.clone()));
         Ok(module)
+    }
+
+    /// The same module, with what is done through it, and through the tokens that it opens, counted.
+    #[must_use]
+    pub fn counted_by(&self, operations: &Operations) -> Self {
+        Self {
+            operations: Some(operations.clone()),
+            ..self.clone()
+        }
     }
 
     /// What the module says about itself.
@@ -140,6 +155,9 @@ impl Module {
             .iter()
             .find(|(_, info)| !info.initialized)
             .ok_or(HsmError::NoFreeSlot)?;
+        if let Some(operations) = &self.operations {
+            operations.add(Function::InitToken, None);
+        }
         self.pkcs11
             .init_token(*free, so_pin.as_secret(), label)
             .during(operation)?;
@@ -147,6 +165,7 @@ impl Module {
         // SoftHSM gives the token a new slot number.
         let (slot, _) = self.find_token(label, None)?;
         let session = self.pkcs11.open_rw_session(slot).during(operation)?;
+        let session = Session::new(session, self.operations.clone());
         session
             .login(UserType::So, Some(so_pin.as_secret()))
             .during(operation)?;

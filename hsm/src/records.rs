@@ -1,14 +1,12 @@
-//! Records: small data objects in the token, private to its user. A terminal's memory.
+//! Records: small data objects in the token, private to its user. A terminal's memory; custody and partial sums of
+//! ceremonies.
 //!
 //! A record is replaced by a newer one and not changed in place, which PKCS#11 does not promise to
 //! be atomic. Each carries a number in front of its content, and the highest number is the record.
 
-use cryptoki::{
-    object::{Attribute, AttributeType, ObjectClass, ObjectHandle},
-    session::Session,
-};
+use cryptoki::object::{Attribute, AttributeType, ObjectClass, ObjectHandle};
 
-use crate::{HsmError, error::CallResult};
+use crate::{HsmError, Missing, error::CallResult, session::Session};
 
 /// `CKA_APPLICATION` of the records; data objects of others are left alone.
 const APPLICATION: &[u8] = b"kdh-record";
@@ -43,6 +41,23 @@ pub(crate) fn store(session: &Session, label: &str, content: &[u8]) -> Result<()
             .with_key(operation, label)?;
     }
     Ok(())
+}
+
+/// Whether the token keeps records: by one that is written, read and destroyed.
+///
+/// # Errors
+/// The HSM is unavailable.
+pub(crate) fn trial(session: &Session) -> Result<Result<(), Missing>, HsmError> {
+    const LABEL: &str = "trial";
+    let kept = store(session, LABEL, LABEL.as_bytes())
+        .and_then(|()| load(session, LABEL))
+        .and_then(|read| destroy(session, LABEL).map(|()| read));
+    match kept {
+        Ok(Some(read)) if read == LABEL.as_bytes() => Ok(Ok(())),
+        Ok(_) => Ok(Err(Missing(vec!["a record was not kept".to_owned()]))),
+        Err(error) if error.is_retryable() => Err(error),
+        Err(error) => Ok(Err(Missing(vec![error.to_string()]))),
+    }
 }
 
 pub(crate) fn list(session: &Session, prefix: &str) -> Result<Vec<String>, HsmError> {

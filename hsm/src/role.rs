@@ -4,10 +4,19 @@ use std::fmt;
 
 use pki::MIN_RSA_BITS;
 
-use crate::template::{KRD_ENCRYPTION_KEY, LOADED_KEY, SIGNING_KEY, TRANSPORT_KEY, Template};
+use crate::{
+    KeyName,
+    template::{
+        IMPORT_PAIR, KEY_BLOCK_PROTECTION_KEY, KRD_ENCRYPTION_KEY, LOADED_KEY, SIGNING_KEY,
+        TRANSPORT_KEY, Template, ZMK,
+    },
+};
 
 /// PKCS#11 modules commonly stop here, and so do key tokens.
 const MAX_RSA_BITS: usize = 4096;
+
+/// The least that keys are sent to us under, since master keys of every length come this way.
+const MIN_IMPORT_RSA_BITS: usize = 3072;
 
 /// What a key is for. It decides every attribute of the key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -22,6 +31,10 @@ pub enum KeyRole {
     TlsServer,
     /// An operator's TLS key.
     Operator,
+    /// The key of somebody who takes part in ceremonies: signs their steps.
+    Custodian,
+    /// The audit key: seals transcripts.
+    Audit,
     /// The terminal's RSA key: unwraps Ke; before that, signs its one certificate request.
     KrdEncryption,
     /// The terminal's P-256 key: TLS and receipts.
@@ -30,6 +43,12 @@ pub enum KeyRole {
     TransportKey,
     /// A Kn on the terminal.
     LoadedKey,
+    /// The host's RSA key under which others send keys: may only unwrap.
+    ImportPair,
+    /// A key that the host shares with another system, under which that one sends keys: may only unwrap.
+    Zmk,
+    /// The key block protection key (KBPK) of TR-31: the keys of a block are derived from it.
+    KeyBlockProtection,
 }
 
 /// The key pairs that can be made.
@@ -53,16 +72,46 @@ impl KeyRole {
             | Self::KdhSigning
             | Self::TlsServer
             | Self::Operator
+            | Self::Custodian
+            | Self::Audit
             | Self::KrdAuthentication => &SIGNING_KEY,
             Self::KrdEncryption => &KRD_ENCRYPTION_KEY,
             Self::TransportKey => &TRANSPORT_KEY,
             Self::LoadedKey => &LOADED_KEY,
+            Self::ImportPair => &IMPORT_PAIR,
+            Self::Zmk => &ZMK,
+            Self::KeyBlockProtection => &KEY_BLOCK_PROTECTION_KEY,
         }
+    }
+
+    /// The roles of secret keys in the host's token.
+    pub const SECRET: [Self; 3] = [Self::TransportKey, Self::Zmk, Self::KeyBlockProtection];
+
+    /// What labels of secret keys of the role begin with in the host's token; empty for other roles.
+    pub const fn label_prefix(self) -> &'static str {
+        match self {
+            Self::TransportKey => "kn.",
+            Self::Zmk => "zmk.",
+            Self::KeyBlockProtection => "kbpk.",
+            _ => "",
+        }
+    }
+
+    /// The role of a secret key that is brought into the host's token under this name: `zmk.NAME` and
+    /// `kbpk.NAME` are for the keys that unwrap others, all other names for master keys.
+    pub fn of_secret(name: &KeyName) -> Self {
+        Self::SECRET
+            .into_iter()
+            .find(|role| name.label().starts_with(role.label_prefix()))
+            .unwrap_or(Self::TransportKey)
     }
 
     /// Whether keys of the role are pairs.
     pub(crate) const fn is_pair(self) -> bool {
-        !matches!(self, Self::TransportKey | Self::LoadedKey)
+        !matches!(
+            self,
+            Self::TransportKey | Self::LoadedKey | Self::Zmk | Self::KeyBlockProtection
+        )
     }
 
     /// Whether the role's key can be such a pair.
@@ -74,8 +123,16 @@ impl KeyRole {
         match self {
             Self::RootCa | Self::IssuingCa => sound_rsa || kind == KeyPairKind::P256,
             Self::KdhSigning | Self::KrdEncryption => sound_rsa,
-            Self::TlsServer | Self::Operator | Self::KrdAuthentication => kind == KeyPairKind::P256,
-            Self::TransportKey | Self::LoadedKey => false,
+            Self::TlsServer
+            | Self::Operator
+            | Self::Custodian
+            | Self::Audit
+            | Self::KrdAuthentication => kind == KeyPairKind::P256,
+            Self::ImportPair => {
+                sound_rsa
+                    && matches!(kind, KeyPairKind::Rsa { bits } if bits >= MIN_IMPORT_RSA_BITS)
+            }
+            Self::TransportKey | Self::LoadedKey | Self::Zmk | Self::KeyBlockProtection => false,
         }
     }
 }
@@ -88,10 +145,15 @@ impl fmt::Display for KeyRole {
             Self::KdhSigning => "KDH signing",
             Self::TlsServer => "TLS server",
             Self::Operator => "operator",
+            Self::Custodian => "custodian",
+            Self::Audit => "audit",
             Self::KrdEncryption => "KRD encryption",
             Self::KrdAuthentication => "KRD authentication",
             Self::TransportKey => "transport key",
             Self::LoadedKey => "loaded key",
+            Self::ImportPair => "import pair",
+            Self::Zmk => "ZMK",
+            Self::KeyBlockProtection => "key block protection key",
         })
     }
 }

@@ -5,7 +5,6 @@ use std::fmt;
 use cryptoki::{
     mechanism::{Mechanism, MechanismType},
     object::{Attribute, KeyType, ObjectClass},
-    session::Session,
 };
 use pki::PublicKey;
 use subtle::ConstantTimeEq;
@@ -23,6 +22,7 @@ use crate::{
     open::{self, Encrypted, EncryptedKe, ExpectedKeyBlock, Means, Opening},
     seal::{self, Plan},
     secret::SecretTemplate,
+    session::Session,
     template::{
         Flag, LOADING_KEY, Lives, OPENING_KEY, PUBLIC_HALF, REBUILDING_KEY, SUMMING_KEY,
         TRANSPORT_KEY, TRIAL_RECIPIENT_KEY, Template,
@@ -373,7 +373,7 @@ fn limiting_by(session: &Session) -> Result<(), HsmError> {
 ///
 /// # Errors
 /// The HSM is unavailable, which says nothing of what it can do.
-fn attempt<T>(
+pub(crate) fn attempt<T>(
     way: impl fmt::Display,
     trying: impl fmt::Display,
     lacking: &[&str],
@@ -604,6 +604,6 @@ fn frame_with(kind: KeyKind, key_version: &str) -> Result<KeyBlockFrame, HsmErro
     Err(failed("no serial number aligns the key block".to_owned()))
 }
 
-fn name() -> Result<KeyName, HsmError> {
+pub(crate) fn name() -> Result<KeyName, HsmError> {
     Ok(KeyName::new("self-test")?)
 }

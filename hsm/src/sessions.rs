@@ -7,7 +7,7 @@ use std::{
 
 use cryptoki::{
     error::{Error as CryptokiError, RvError},
-    session::{Session, SessionState, UserType},
+    session::{SessionState, UserType},
     slot::Slot,
 };
 
@@ -17,6 +17,7 @@ use crate::{
     health::Watchers,
     known::Known,
     self_test::Sealing,
+    session::Session,
     worker::{Worker, Workplace},
 };
 
@@ -59,11 +60,7 @@ impl Sessions {
     /// None yet: [`Self::connect`] makes them.
     pub(crate) fn new(module: &Module, config: &TokenConfig, pin: &Pin) -> Self {
         Self {
-            place: Workplace::new(
-                module.pkcs11.clone(),
-                &config.label,
-                config.accept_imported_keys,
-            ),
+            place: Workplace::new(module, &config.label, config.accept_imported_keys),
             module: module.clone(),
             config: config.clone(),
             pin: pin.clone(),

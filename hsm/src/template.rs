@@ -233,7 +233,7 @@ const fn allow(mechanism: MechanismType, case: Case, reason: &'static str) -> Al
     }
 }
 
-/// Private keys of CAs, of the KDH, and for TLS.
+/// Private keys of CAs, of the KDH, for TLS, and of those who sign transcripts.
 pub(crate) const SIGNING_KEY: Template = Template {
     class: ObjectClass::PRIVATE_KEY,
     rules: &[
@@ -261,7 +261,7 @@ pub(crate) const SIGNING_KEY: Template = Template {
         allow(
             MechanismType::ECDSA,
             Case::P256,
-            "certificates, TLS, receipts; of digests",
+            "certificates, TLS, receipts, transcripts; of digests",
         ),
     ],
 };
@@ -384,6 +384,160 @@ pub(crate) const LOADED_KEY: Template = Template {
             "its one usage: a master key brings working keys into the token",
         ),
         off(Flag::Derive, "one usage"),
+    ],
+    allowances: UNLIMITED,
+};
+
+/// The host's RSA private key under which others send keys.
+pub(crate) const IMPORT_PAIR: Template = Template {
+    class: ObjectClass::PRIVATE_KEY,
+    rules: &[
+        on(Flag::Private, "not to be seen without login"),
+        on(Flag::Sensitive, "never in clear outside of the token"),
+        off(Flag::Extractable, "nor wrapped"),
+        off(Flag::Modifiable, "nothing about it ever changes"),
+        off(Flag::Sign, "its certificate is made without a request"),
+        off(Flag::SignRecover, "one usage"),
+        off(Flag::Decrypt, "would show transport keys to the process"),
+        on(
+            Flag::Unwrap,
+            "its one usage: a transport key goes into the HSM",
+        ),
+        off(Flag::Derive, "one usage"),
+    ],
+    allowances: &[allow(
+        MechanismType::RSA_PKCS_OAEP,
+        Case::Rsa,
+        "transport keys, and Ke of key tokens from upstream",
+    )],
+};
+
+/// A key that the host shares with another system, under which that one sends keys.
+pub(crate) const ZMK: Template = Template {
+    class: ObjectClass::SECRET_KEY,
+    rules: &[
+        on(Flag::Private, "not to be seen without login"),
+        on(Flag::Sensitive, "never in clear outside of the token"),
+        off(Flag::Extractable, "nor wrapped"),
+        on(
+            Flag::Modifiable,
+            "its check value is made on a copy with another usage",
+        ),
+        off(Flag::Encrypt, "one usage"),
+        off(Flag::Decrypt, "would show keys to the process"),
+        off(Flag::Sign, "one usage"),
+        off(Flag::Verify, "one usage"),
+        off(
+            Flag::Wrap,
+            "one usage: under it keys come in and do not go out",
+        ),
+        on(Flag::Unwrap, "its one usage: Kn goes into the HSM"),
+        off(Flag::Derive, "one usage"),
+    ],
+    allowances: &[
+        allow(MechanismType::AES_KEY_WRAP, Case::Aes, "Kn, as in RFC 3394"),
+        allow(
+            MechanismType::AES_KEY_WRAP_PAD,
+            Case::Aes,
+            "Kn, as in RFC 5649",
+        ),
+        allow(
+            MechanismType::AES_CMAC,
+            Case::Aes,
+            "its check value, on a copy, which has the same limit",
+        ),
+    ],
+};
+
+/// The key of TR-31 from which the keys of a block are derived.
+pub(crate) const KEY_BLOCK_PROTECTION_KEY: Template = Template {
+    class: ObjectClass::SECRET_KEY,
+    rules: &[
+        on(Flag::Private, "not to be seen without login"),
+        on(Flag::Sensitive, "never in clear outside of the token"),
+        off(Flag::Extractable, "nor wrapped"),
+        on(
+            Flag::Modifiable,
+            "its check value is made on a copy with another usage",
+        ),
+        off(Flag::Encrypt, "would show the keys of a block"),
+        off(Flag::Decrypt, "one usage"),
+        off(Flag::Sign, "would show the keys of a block"),
+        off(Flag::Verify, "one usage"),
+        off(Flag::Wrap, "one usage"),
+        off(Flag::Unwrap, "one usage"),
+        on(Flag::Derive, "its one usage: the keys of a block"),
+    ],
+    allowances: &[
+        allow(
+            MechanismType::SP800_108_COUNTER_KDF,
+            Case::Aes,
+            "the keys of a block",
+        ),
+        allow(
+            MechanismType::AES_CMAC,
+            Case::Aes,
+            "its check value, on a copy, which has the same limit",
+        ),
+    ],
+};
+
+/// A key that arrived under an import pair, under which Kn arrived. Destroyed with the import.
+pub(crate) const ARRIVED_KEY: Template = Template {
+    class: ObjectClass::SECRET_KEY,
+    rules: &[
+        on(Flag::Private, "not to be seen without login"),
+        on(Flag::Sensitive, "never in clear outside of the token"),
+        off(Flag::Extractable, "nor wrapped"),
+        off(Flag::Encrypt, "one usage"),
+        off(Flag::Decrypt, "would show Kn to the process"),
+        off(Flag::Sign, "one usage"),
+        off(Flag::Verify, "one usage"),
+        off(Flag::Wrap, "one usage"),
+        on(Flag::Unwrap, "its one usage: Kn goes into the HSM"),
+        off(Flag::Derive, "one usage"),
+    ],
+    allowances: UNLIMITED,
+};
+
+/// KBEK of a TR-31 block, for one import.
+pub(crate) const BLOCK_ENCRYPTION_KEY: Template = Template {
+    class: ObjectClass::SECRET_KEY,
+    rules: &[
+        on(Flag::Private, "not to be seen without login"),
+        on(Flag::Sensitive, "never in clear outside of the token"),
+        off(Flag::Extractable, "nor wrapped"),
+        off(Flag::Encrypt, "no other usage"),
+        off(Flag::Decrypt, "would show Kn to the process"),
+        off(Flag::Sign, "no other usage"),
+        off(Flag::Verify, "no other usage"),
+        on(
+            Flag::Wrap,
+            "to rebuild the payload's first block, which holds the key's length",
+        ),
+        on(Flag::Unwrap, "the payload goes into the HSM"),
+        off(Flag::Derive, "no other usage"),
+    ],
+    allowances: UNLIMITED,
+};
+
+/// KBAK of a TR-31 block, for one import.
+pub(crate) const BLOCK_AUTHENTICATION_KEY: Template = Template {
+    class: ObjectClass::SECRET_KEY,
+    rules: &[
+        on(Flag::Private, "not to be seen without login"),
+        on(Flag::Sensitive, "never in clear outside of the token"),
+        off(Flag::Extractable, "nor wrapped"),
+        on(Flag::Encrypt, "for the header, and for CMAC's subkey"),
+        off(Flag::Decrypt, "would show the payload to the process"),
+        off(
+            Flag::Sign,
+            "what is authenticated is not to be seen, and so not to be signed",
+        ),
+        off(Flag::Verify, "as above"),
+        on(Flag::Wrap, "for the clear payload"),
+        off(Flag::Unwrap, "no other usage"),
+        off(Flag::Derive, "no other usage"),
     ],
     allowances: UNLIMITED,
 };
@@ -732,6 +886,12 @@ mod tests {
         ("summing key", &SUMMING_KEY),
         ("wrapped partial sum", &WRAPPED_PARTIAL_SUM),
         ("derived partial sum", &DERIVED_PARTIAL_SUM),
+        ("import pair", &IMPORT_PAIR),
+        ("ZMK", &ZMK),
+        ("key block protection key", &KEY_BLOCK_PROTECTION_KEY),
+        ("arrived key", &ARRIVED_KEY),
+        ("block encryption key", &BLOCK_ENCRYPTION_KEY),
+        ("block authentication key", &BLOCK_AUTHENTICATION_KEY),
     ];
 
     /// A change of the table shows in a reviewed file.
@@ -795,6 +955,9 @@ mod tests {
             (&KRD_ENCRYPTION_KEY, Case::Rsa),
             (&TRANSPORT_KEY, Case::Aes),
             (&TRANSPORT_KEY, Case::Tdea),
+            (&IMPORT_PAIR, Case::Rsa),
+            (&ZMK, Case::Aes),
+            (&KEY_BLOCK_PROTECTION_KEY, Case::Aes),
         ];
         for (template, case) in cases {
             assert!(!template.allowed(|other| other == case).is_empty());

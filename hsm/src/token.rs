@@ -7,14 +7,17 @@ use std::{
 };
 
 use pki::PublicKey;
-use tr34::{ContentCipher, EnvelopedKeyBlock, KeyKind, OaepHash};
+use time::OffsetDateTime;
+use tr34::{ContentCipher, EnvelopedKeyBlock, KeyKind, KrdNonce, OaepHash, Profile};
 
 use crate::{
     Capabilities, ClearKey, ClearKeyBlock, Combination, CombiningWay, DecryptionKey, Health,
-    HsmError, InProcessMemoryConsent, Kcv, KeyName, KeyPairKind, KeyRole, KeyStrength, KeySummary,
-    Missing, Module, OpeningWay, Pin, SealRequest, SealedKeyBlock, SecretKey, SelfTestReport,
-    SigningKey, Speed, StagedKey, TokenGroup, TokenInfo, check_value,
+    HsmError, ImportForm, InProcessMemoryConsent, Kcv, KeyImport, KeyName, KeyPairKind, KeyRole,
+    KeyStrength, KeySummary, Missing, Module, OpeningWay, Pin, SealRequest, SealedKeyBlock,
+    SecretKey, SelfTestReport, SigningKey, Speed, StagedKey, StoredSum, StoredSumSummary, SumId,
+    SumTarget, TokenGroup, TokenInfo, Upstream, UpstreamToken, check_value, combine,
     error::CallResult,
+    import::{self, Imports},
     keys,
     known::Known,
     name::{MAX_RECORD_LABEL_LEN, validate_label},
@@ -84,6 +87,8 @@ struct Shared {
     opening: OnceLock<Opening>,
     combining: OnceLock<Result<CombiningWay, Missing>>,
     limiting: OnceLock<Result<(), Missing>>,
+    recording: OnceLock<Result<(), Missing>>,
+    imports: OnceLock<Imports>,
     _warden: Warden,
     pool: Arc<Pool>,
     sessions: Arc<Sessions>,
@@ -123,6 +128,8 @@ impl Token {
                 opening: OnceLock::new(),
                 combining: OnceLock::new(),
                 limiting: OnceLock::new(),
+                recording: OnceLock::new(),
+                imports: OnceLock::new(),
                 _warden: Warden::start(&pool, &sessions).map_err(|error| not_started(&error))?,
                 pool,
                 sessions,
@@ -312,8 +319,30 @@ impl Token {
         records::destroy(&self.writer()?.session, label)
     }
 
+    /// Whether the token keeps records: modules exist that keep no data. Found out once, by a record that is
+    /// written and destroyed.
+    ///
+    /// # Errors
+    /// The HSM is unavailable. What the token does not keep is the inner error.
+    pub fn keeps_records(&self) -> Result<&Result<(), Missing>, HsmError> {
+        found_once(&self.shared.recording, || {
+            records::trial(&self.writer()?.session)
+        })
+    }
+
+    /// Refuses an operation that takes a token with records.
+    pub(crate) fn require_records(&self, operation: &str) -> Result<(), HsmError> {
+        match self.keeps_records()? {
+            Ok(()) => Ok(()),
+            Err(_) => Err(HsmError::Unsupported {
+                operation: operation.to_owned(),
+                missing: vec!["private data objects"],
+            }),
+        }
+    }
+
     /// What the token can do, by its list of mechanisms and by trying: sealing, opening, combining,
-    /// limiting.
+    /// limiting, importing.
     /// Each is found out once, which takes a second or two.
     ///
     /// # Errors
@@ -324,6 +353,7 @@ impl Token {
             self.how_it_opens()?,
             self.combining()?.clone(),
             self.limiting()?.clone(),
+            self.imports()?.forms(self.how_it_opens()?),
             self.place().mechanisms(),
         ))
     }
@@ -349,7 +379,7 @@ impl Token {
         })
     }
 
-    fn how_it_opens(&self) -> Result<&Opening, HsmError> {
+    pub(crate) fn how_it_opens(&self) -> Result<&Opening, HsmError> {
         found_once(&self.shared.opening, || self_test::opening(&self.writer()?))
     }
 
@@ -363,6 +393,10 @@ impl Token {
         found_once(&self.shared.limiting, || {
             self_test::limiting(&self.writer()?)
         })
+    }
+
+    pub(crate) fn imports(&self) -> Result<&Imports, HsmError> {
+        found_once(&self.shared.imports, || import::imports(&self.writer()?))
     }
 
     /// How fast the token is, measured with throw-away keys, which takes a second or two.
@@ -432,6 +466,114 @@ impl Token {
     /// [`HsmError::Unsupported`]: the module has none of the ways to do it.
     pub fn combine_components(&self, kind: KeyKind) -> Result<Combination, HsmError> {
         Combination::start(self.clone(), kind)
+    }
+
+    /// Starts a sum that is kept in the token between sittings. Nothing is kept before the first component.
+    ///
+    /// # Errors
+    /// [`HsmError::Unsupported`]: the token keeps no data. [`HsmError::SelfTest`]: the module has none of the ways
+    /// to combine components. [`HsmError::SumExists`]: it has begun before.
+    pub fn begin_stored_sum(
+        &self,
+        id: SumId,
+        target: SumTarget,
+        expires_at: OffsetDateTime,
+    ) -> Result<StoredSum, HsmError> {
+        StoredSum::begin(self.clone(), id, target, expires_at)
+    }
+
+    /// A sum that was begun at an earlier sitting; `None` if there is none, or if it is expired or used up.
+    ///
+    /// # Errors
+    /// What is in the token is not what its record says; the token does not answer.
+    pub fn resume_stored_sum(
+        &self,
+        id: &SumId,
+        now: OffsetDateTime,
+    ) -> Result<Option<StoredSum>, HsmError> {
+        combine::resume(self.clone(), id, now)
+    }
+
+    /// The sums that the token keeps, those that are expired too.
+    ///
+    /// # Errors
+    /// A record is damaged; the token does not answer.
+    pub fn stored_sums(&self) -> Result<Vec<StoredSumSummary>, HsmError> {
+        self.run("list the partial sums", |worker| {
+            combine::list(&worker.session)
+        })
+    }
+
+    /// Destroys the sums that are expired or whose tries are used up, whatever plan they are of, and what a program
+    /// that was stopped has left of others. Returns the sums that were destroyed.
+    ///
+    /// # Errors
+    /// A record is damaged; the token refuses.
+    pub fn sweep_stored_sums(
+        &self,
+        now: OffsetDateTime,
+    ) -> Result<Vec<StoredSumSummary>, HsmError> {
+        combine::sweep(&self.writer()?.session, now)
+    }
+
+    /// Destroys a sum; says whether there was one.
+    ///
+    /// # Errors
+    /// A record is damaged; the token refuses.
+    pub fn destroy_stored_sum(&self, id: &SumId) -> Result<bool, HsmError> {
+        combine::destroy(&self.writer()?.session, id)
+    }
+
+    /// Makes a key that arrived encrypted a master key in the token, if its check value is the announced one.
+    /// It is unwrapped inside, with the key that the import names, and is never in this process.
+    ///
+    /// # Errors
+    /// [`HsmError::Unsupported`]: the module cannot do it inside. [`HsmError::Import`]: what arrived is not
+    /// what was announced. [`HsmError::KcvMismatch`]; the name is taken; a key that the import names is not
+    /// there, or weaker than its role. Nothing is kept then.
+    pub fn import_key(&self, import: &KeyImport, name: &KeyName) -> Result<SecretKey, HsmError> {
+        import::import(self, import, name)
+    }
+
+    /// A made-up key in one of the forms, under a made-up key of that name that this leaves in the token: for
+    /// rehearsals. An import pair that is there is used as it is. The check value is not the key's.
+    ///
+    /// # Errors
+    /// [`HsmError::Unsupported`]: the module cannot import this form inside, or the key of that name is
+    /// none under which this can be made up.
+    pub fn make_up_import(
+        &self,
+        form: ImportForm,
+        under: &KeyName,
+        kind: KeyKind,
+    ) -> Result<KeyImport, HsmError> {
+        import::make_up(self, form, under, kind)
+    }
+
+    /// Checks a TR-34 token from another host, in this order: it parses; our certificate's role; the CA's
+    /// revocation list; the sender's certificate; the signer; the signature; the recipient; freshness.
+    ///
+    /// # Errors
+    /// [`HsmError::Upstream`]: the first check that fails.
+    pub fn verify_upstream(
+        &self,
+        token: &[u8],
+        expected: &Upstream<'_>,
+    ) -> Result<UpstreamToken, HsmError> {
+        import::verify_upstream(self, token, expected)
+    }
+
+    /// Makes a nonce for a TR-34 token to an import pair, as long as the sender's profile has it, and keeps it as a
+    /// record until that token was imported. One that waited before is forgotten.
+    ///
+    /// # Errors
+    /// The token keeps no records.
+    pub fn make_import_nonce(
+        &self,
+        pair: &KeyName,
+        profile: Profile,
+    ) -> Result<KrdNonce, HsmError> {
+        import::make_nonce(std::slice::from_ref(self), pair, profile)
     }
 
     /// Opens a key block inside the token, if it is one of `expected`, as a session object to be

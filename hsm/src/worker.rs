@@ -8,15 +8,14 @@ use std::{
     },
 };
 
-use cryptoki::{
-    context::Pkcs11, mechanism::MechanismType, object::ObjectHandle, session::Session, slot::Slot,
-};
+use cryptoki::{context::Pkcs11, mechanism::MechanismType, object::ObjectHandle, slot::Slot};
 
 use crate::{
-    HsmError, KeyName, KeyRole,
+    HsmError, KeyName, KeyRole, Module, Operations,
     error::CallResult,
     inspect::{find_key, require_role},
     known::Known,
+    session::Session,
     template::Case,
 };
 
@@ -26,6 +25,8 @@ pub(crate) struct Workplace {
     pub(crate) pkcs11: Pkcs11,
     /// The token's label.
     pub(crate) label: Arc<str>,
+    /// Where the calls are counted, if they are.
+    operations: Option<Operations>,
     known: Arc<Mutex<Known>>,
     /// Known as soon as there was a session.
     mechanisms: Arc<OnceLock<Vec<MechanismType>>>,
@@ -35,9 +36,10 @@ pub(crate) struct Workplace {
 }
 
 impl Workplace {
-    pub(crate) fn new(pkcs11: Pkcs11, label: &str, accept_imported_keys: bool) -> Self {
+    pub(crate) fn new(module: &Module, label: &str, accept_imported_keys: bool) -> Self {
         Self {
-            pkcs11,
+            pkcs11: module.pkcs11.clone(),
+            operations: module.operations.clone(),
             label: label.into(),
             known: Arc::default(),
             mechanisms: Arc::default(),
@@ -68,12 +70,18 @@ impl Workplace {
 
     /// A session that can make session objects only.
     pub(crate) fn session(&self, slot: Slot) -> Result<Session, HsmError> {
-        self.pkcs11.open_ro_session(slot).during("open a session")
+        let session = self.pkcs11.open_ro_session(slot);
+        Ok(self.counted(session.during("open a session")?))
     }
 
     /// A session that can change what the token holds.
     pub(crate) fn writing_session(&self, slot: Slot) -> Result<Session, HsmError> {
-        self.pkcs11.open_rw_session(slot).during("open a session")
+        let session = self.pkcs11.open_rw_session(slot);
+        Ok(self.counted(session.during("open a session")?))
+    }
+
+    fn counted(&self, session: cryptoki::session::Session) -> Session {
+        Session::new(session, self.operations.clone())
     }
 
     pub(crate) fn has(&self, mechanism: MechanismType) -> bool {

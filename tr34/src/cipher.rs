@@ -41,6 +41,15 @@ impl ContentCipher {
         }
     }
 
+    /// What kind of key Ke is.
+    pub const fn key_kind(self) -> KeyKind {
+        match self {
+            Self::Aes128Cbc => KeyKind::Aes128,
+            Self::DesEde3Cbc => KeyKind::Tdea3,
+            Self::Aes256Cbc => KeyKind::Aes256,
+        }
+    }
+
     /// Bytes of Ke.
     pub const fn key_len(self) -> usize {
         match self {
@@ -160,6 +169,11 @@ impl OaepHash {
             Self::Sha1 => "sha1",
             Self::Sha256 => "sha256",
         }
+    }
+
+    /// The hash of this name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|hash| hash.name() == name)
     }
 
     /// Bytes of the digest.

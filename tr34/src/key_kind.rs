@@ -18,6 +18,20 @@ pub enum KeyKind {
 }
 
 impl KeyKind {
+    /// Every kind.
+    pub const ALL: [Self; 5] = [
+        Self::Tdea2,
+        Self::Tdea3,
+        Self::Aes128,
+        Self::Aes192,
+        Self::Aes256,
+    ];
+
+    /// The kind that operators call so.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+
     /// Bytes of the key.
     pub const fn key_len(self) -> usize {
         match self {

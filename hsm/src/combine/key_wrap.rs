@@ -10,17 +10,17 @@
 use cryptoki::{
     mechanism::{Mechanism, MechanismType},
     object::{Attribute, KeyType, ObjectHandle},
-    session::Session,
 };
 use zeroize::{Zeroize, Zeroizing};
 
-use super::PIECE_LEN;
+use super::{Home, rules::PIECE_LEN};
 use crate::{
     ClearKey, HsmError, answer,
     error::CallResult,
     keys::generate_aes,
     secret::SecretTemplate,
-    template::{Lives, SUMMING_KEY, WRAPPED_PARTIAL_SUM},
+    session::Session,
+    template::{SUMMING_KEY, WRAPPED_PARTIAL_SUM},
     worker::Ephemeral,
 };
 
@@ -51,18 +51,17 @@ enum Register<'a> {
 }
 
 /// The partial sum with `component` in it, one key for each piece. `partial` is empty at first.
-pub(super) fn add(
-    session: &Session,
+pub(super) fn add<'s>(
+    session: &'s Session,
     partial: &[ObjectHandle],
     component: &ClearKey,
-) -> Result<Vec<ObjectHandle>, HsmError> {
+    home: &Home,
+) -> Result<Vec<Ephemeral<'s>>, HsmError> {
     let (pieces, _) = component.expose_clear().as_chunks::<PIECE_LEN>();
-    let mut template = WRAPPED_PARTIAL_SUM.attributes_with_class(Lives::InSession);
-    template.push(Attribute::KeyType(KeyType::AES));
-
-    // Until all are there, those that are go with any error.
     let mut sum = Vec::with_capacity(pieces.len());
     for (position, piece) in pieces.iter().enumerate() {
+        let mut template = home.attributes(&WRAPPED_PARTIAL_SUM, position);
+        template.push(Attribute::KeyType(KeyType::AES));
         let part = match partial.get(position) {
             None => import(session, piece, &template)?,
             Some(part) => {
@@ -72,7 +71,7 @@ pub(super) fn add(
         };
         sum.push(part);
     }
-    Ok(sum.into_iter().map(Ephemeral::keep).collect())
+    Ok(sum)
 }
 
 /// The sum as a key of its own.
@@ -87,6 +86,21 @@ pub(super) fn make<'s>(
         .map(|part| Register::Sum(*part, &nothing))
         .collect();
     wrap_and_unwrap(session, &registers, template)
+}
+
+/// Each piece of the sum, encrypted alone under a key that is thrown away: equal ones show as equal, and
+/// nothing else shows.
+pub(super) fn veiled_pieces(
+    session: &Session,
+    partial: &[ObjectHandle],
+) -> Result<Vec<Vec<u8>>, HsmError> {
+    let veil = generate_aes(session, &SUMMING_KEY, 32).during(OPERATION)?;
+    let nothing = [0; PIECE_LEN];
+    let veiled = partial.iter().map(|part| {
+        let block = wrap(session, &veil, nothing, &nothing, *part)?;
+        Ok(block.to_vec())
+    });
+    veiled.collect()
 }
 
 /// A piece of the first component.

@@ -1,53 +1,49 @@
 //! Combining components: the XOR of what custodians bring, computed so that the sum never stands
 //! outside of the module.
 //!
+//! ```text
+//! rules         what a component and a sum have to be
+//! xor           the sum where the module has XOR
+//! key_wrap      the sum where it has not
+//! combination   a sum at one sitting: in a session, and gone with it
+//! stored        a sum at several sittings: in the token, until it is finished, given up or expired
+//! state         what the token records of a stored sum
+//! finish        from a sum to a master key
+//! ```
+//!
 //! Each component does pass through this process on its way in; nothing else can be done with one
 //! that arrives on paper.
 
+mod combination;
+mod finish;
 mod key_wrap;
+mod rules;
+mod state;
+mod stored;
 mod xor;
 
-use cryptoki::{
-    object::{Attribute, ObjectClass, ObjectHandle},
-    session::Session,
-};
-use sha2::{Digest, Sha256};
-use subtle::ConstantTimeEq;
+use cryptoki::object::{Attribute, ObjectClass, ObjectHandle};
 use tr34::KeyKind;
 use zeroize::Zeroizing;
 
-use crate::{
-    ClearKey, CombiningWay, HsmError, Kcv, KeyName, KeyRole, SecretKey, Token, check_value,
-    error::CallResult,
-    inspect::{key_type, require_free, require_role},
-    keys::may,
-    limit,
-    secret::SecretTemplate,
-    self_test,
-    template::{Flag, Lives, TRANSPORT_KEY, Template},
-    token::self_test_failed,
-    worker::{Ephemeral, Worker, Workplace},
+use self::state::Generation;
+pub(crate) use self::stored::{destroy, list, resume, sweep};
+pub use self::{
+    combination::Combination,
+    finish::Completion,
+    rules::require_sound_component,
+    state::{EnteredComponent, SumId, SumTarget},
+    stored::{StoredSum, StoredSumSummary},
 };
-
-/// Components are cut into pieces of this length, and a piece of zeros would leave that part of the
-/// key to fewer custodians than there are.
-const PIECE_LEN: usize = 8;
-
-const MIN_COMPONENTS: usize = 2;
-
-/// A key that grows from components. Dropped before [`Self::finish`], it leaves nothing.
-#[must_use = "nothing is kept before it is finished"]
-pub struct Combination {
-    /// The partial sum lives in a session of its own, and goes with it.
-    worker: Worker,
-    sum: Sum,
-    /// Whether the key may be derived from, for a module that seals that way.
-    derives: bool,
-    /// Of the components so far: what tells that one comes a second time.
-    digests: Vec<[u8; 32]>,
-    /// Keeps the login.
-    token: Token,
-}
+use crate::{
+    ClearKey, CombiningWay, HsmError, Kcv, check_value,
+    error::CallResult,
+    inspect::key_type,
+    secret::SecretTemplate,
+    session::Session,
+    template::{Lives, Template},
+    worker::{Ephemeral, Workplace},
+};
 
 /// The ladder.
 pub(crate) const LADDER: [CombiningWay; 2] = [CombiningWay::Xor, CombiningWay::KeyWrap];
@@ -71,12 +67,30 @@ pub(crate) fn trial(
     let added = components
         .iter()
         .try_for_each(|component| sum.add(session, &ClearKey::copy_from(component)))
-        .and_then(|()| {
-            let check = sum.make(session, check_value::template(kind), Lives::InSession, &[])?;
-            check_value::of(&check, session, kind, Kcv::LEN)
-        });
+        .and_then(|()| sum.check_value(session, Kcv::LEN));
     sum.destroy(session);
     added
+}
+
+/// Where the parts of a sum live.
+enum Home {
+    Session,
+    /// In the token, under the name of their generation.
+    Token(Generation),
+}
+
+impl Home {
+    /// The attributes of the part at `position`.
+    fn attributes(&self, template: &Template, position: usize) -> Vec<Attribute> {
+        match self {
+            Self::Session => template.attributes_with_class(Lives::InSession),
+            Self::Token(generation) => {
+                let mut attributes = template.attributes_with_class(Lives::InToken);
+                attributes.extend(generation.name(position));
+                attributes
+            }
+        }
+    }
 }
 
 /// The XOR of the components so far, inside the module.
@@ -95,20 +109,43 @@ impl Sum {
         }
     }
 
+    /// The parts of the sum with one component more; the sum is as before.
+    fn with<'s>(
+        &self,
+        session: &'s Session,
+        component: &ClearKey,
+        home: &Home,
+    ) -> Result<Vec<Ephemeral<'s>>, HsmError> {
+        match self.way {
+            CombiningWay::KeyWrap => key_wrap::add(session, &self.parts, component, home),
+            CombiningWay::Xor => xor::add(session, &self.parts, component, home),
+        }
+    }
+
+    /// Adds a component to a sum that lives in its session.
     fn add(&mut self, session: &Session, component: &ClearKey) -> Result<(), HsmError> {
-        let parts = match self.way {
-            CombiningWay::KeyWrap => key_wrap::add(session, &self.parts, component)?,
-            CombiningWay::Xor => xor::add(session, &self.parts, component)?,
-        };
+        let parts = self.with(session, component, &Home::Session)?;
+        self.replace(session, parts.into_iter().map(Ephemeral::keep).collect());
+        Ok(())
+    }
+
+    /// Takes other parts, and destroys those so far.
+    fn replace(&mut self, session: &Session, parts: Vec<ObjectHandle>) {
         self.destroy(session);
         self.parts = parts;
-        Ok(())
     }
 
     fn destroy(&mut self, session: &Session) {
         for part in self.parts.drain(..) {
             drop(Ephemeral::new(session, part));
         }
+    }
+
+    /// The check value of the sum, of a key that can do nothing else.
+    fn check_value(&self, session: &Session, len: usize) -> Result<Kcv, HsmError> {
+        let template = check_value::template(self.kind);
+        let check = self.make(session, template, Lives::InSession, &[])?;
+        check_value::of(&check, session, self.kind, len)
     }
 
     /// The sum as a key.
@@ -128,143 +165,17 @@ impl Sum {
             CombiningWay::Xor => xor::make(session, &self.parts, self.kind, attributes),
         }
     }
-}
 
-impl Combination {
-    pub(crate) fn start(token: Token, kind: KeyKind) -> Result<Self, HsmError> {
-        let way = *token.combining()?.as_ref().map_err(self_test_failed)?;
-        let worker = token.writer()?;
-        let derives = self_test::assembles(&worker)?;
-        Ok(Self {
-            worker,
-            sum: Sum::new(way, kind),
-            derives,
-            digests: Vec::new(),
-            token,
-        })
-    }
-
-    /// Components so far.
-    pub fn len(&self) -> usize {
-        self.digests.len()
-    }
-
-    /// Whether there is no component yet.
-    pub fn is_empty(&self) -> bool {
-        self.digests.is_empty()
-    }
-
-    /// Adds a component and returns its own check value, for its custodian to confirm.
-    ///
-    /// # Errors
-    /// The component is of another length, zero in a piece of 8 bytes, or one that was added before;
-    /// or a call failed. The sum is what it was then.
-    #[expect(
-        clippy::needless_pass_by_value,
-        reason = "a component is spent by adding it"
-    )]
-    pub fn add(&mut self, component: ClearKey) -> Result<Kcv, HsmError> {
-        let digest = self.require_sound(&component)?;
-        let session = &self.worker.session;
-        let kcv = component_kcv(session, &component, self.sum.kind)?;
-        self.sum.add(session, &component)?;
-        self.digests.push(digest);
-        Ok(kcv)
-    }
-
-    /// Makes the sum a master key in the token, if its check value is `expected`.
-    ///
-    /// # Errors
-    /// Fewer than two components; [`HsmError::KcvMismatch`]; the name is taken. Nothing is kept then.
-    pub fn finish(self, name: &KeyName, expected: &Kcv) -> Result<SecretKey, HsmError> {
-        if self.len() < MIN_COMPONENTS {
-            return Err(HsmError::BadComponent {
-                reason: "is the only one; it takes two at least",
-            });
+    /// Each piece of the sum, encrypted alone under a key that is thrown away.
+    fn veiled_pieces(&self, session: &Session) -> Result<Vec<Vec<u8>>, HsmError> {
+        match self.way {
+            CombiningWay::KeyWrap => key_wrap::veiled_pieces(session, &self.parts),
+            CombiningWay::Xor => xor::veiled_pieces(session, &self.parts, self.kind),
         }
-        let session = &self.worker.session;
-        require_free(session, name)?;
-
-        // First as a key that can do nothing but make the check value: a wrong sum never enters the
-        // token. Then as what it is for.
-        let kind = self.sum.kind;
-        let check = check_value::template(kind);
-        let check = self.sum.make(session, check, Lives::InSession, &[])?;
-        let len = expected.value().len();
-        require_kcv(expected, check_value::of(&check, session, kind, len)?)?;
-        let more = [
-            Attribute::Label(name.label().into()),
-            Attribute::Id(name.id().to_vec()),
-            Flag::Derive.set(self.derives),
-        ];
-        let limit = limit::of_secret(&TRANSPORT_KEY, kind, self.derives);
-        let key = limit::make(&limit, |limit| {
-            let more = [&more[..], limit.as_slice()].concat();
-            self.sum
-                .make(session, &TRANSPORT_KEY, Lives::InToken, &more)
-        })?;
-        let place = &self.worker.place;
-        require_role(session, key.handle(), KeyRole::TransportKey, name, place)?;
-        limit::require(session, key.handle(), &limit, name.label())?;
-        let found = check_value::of_copy(session, key.handle(), kind, len)?;
-        require_kcv(expected, found)?;
-        let may_derive = may(session, key.handle(), Flag::Derive, name)?;
-        key.keep();
-        Ok(SecretKey::new(
-            name.clone(),
-            KeyRole::TransportKey,
-            kind,
-            may_derive,
-        ))
-    }
-
-    fn require_sound(&self, component: &ClearKey) -> Result<[u8; 32], HsmError> {
-        let bytes = component.expose_clear();
-        if bytes.len() != self.sum.kind.key_len() {
-            return Err(HsmError::KeyLength {
-                expected: self.sum.kind.key_len(),
-                found: bytes.len(),
-            });
-        }
-        let zero = [0; PIECE_LEN];
-        let is_zero = |piece: &[u8]| bool::from(piece.ct_eq(&zero));
-        if bytes.chunks_exact(PIECE_LEN).any(is_zero) {
-            return Err(HsmError::BadComponent {
-                reason: "is zero, all of it or 8 bytes",
-            });
-        }
-        let digest: [u8; 32] = Sha256::digest(bytes).into();
-        if self.digests.contains(&digest) {
-            return Err(HsmError::BadComponent {
-                reason: "was added before",
-            });
-        }
-        Ok(digest)
     }
 }
 
-impl std::fmt::Debug for Combination {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
-            "Combination({} of {} components in {:?})",
-            self.sum.kind,
-            self.len(),
-            self.token
-        )
-    }
-}
-
-fn require_kcv(expected: &Kcv, found: Kcv) -> Result<(), HsmError> {
-    if found == *expected {
-        return Ok(());
-    }
-    Err(HsmError::KcvMismatch {
-        expected: expected.clone(),
-        found,
-    })
-}
-
+/// The check value of a component by itself.
 fn component_kcv(session: &Session, component: &ClearKey, kind: KeyKind) -> Result<Kcv, HsmError> {
     let mut template = check_value::template(kind).attributes_with_class(Lives::InSession);
     template.push(Attribute::KeyType(key_type(kind)));

@@ -1,14 +1,11 @@
 //! Aligned: the ciphertext blocks of Kn are unwrapped straight into the token, with the block in
 //! front of them as the IV.
 
-use cryptoki::{
-    object::{Attribute, ObjectHandle},
-    session::Session,
-};
+use cryptoki::object::{Attribute, ObjectHandle};
 use tr34::KeyBlockFrame;
 
 use super::{Encrypted, OPERATION};
-use crate::{HsmError, cipher, error::CallResult, worker::Ephemeral};
+use crate::{HsmError, cipher, error::CallResult, session::Session, worker::Ephemeral};
 
 pub(super) fn bring<'s>(
     session: &'s Session,

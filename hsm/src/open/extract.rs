@@ -3,7 +3,6 @@
 use cryptoki::{
     mechanism::{Mechanism, MechanismType, misc::ExtractParams},
     object::{Attribute, KeyType, ObjectHandle},
-    session::Session,
 };
 use tr34::KeyBlockFrame;
 
@@ -12,6 +11,7 @@ use crate::{
     HsmError,
     cipher::{self, Named},
     error::CallResult,
+    session::Session,
     template::{Lives, OPENED_KEY_BLOCK},
     worker::Ephemeral,
 };

@@ -9,10 +9,7 @@ mod aligned;
 mod extract;
 mod memory;
 
-use cryptoki::{
-    object::{Attribute, KeyType, ObjectHandle},
-    session::Session,
-};
+use cryptoki::object::{Attribute, KeyType, ObjectHandle};
 use subtle::ConstantTimeEq;
 use tr34::{ContentCipher, ContentEncryption, EnvelopedKeyBlock, KeyBlockFrame, KeyKind, OaepHash};
 
@@ -24,6 +21,7 @@ use crate::{
     error::CallResult,
     inspect::{key_type, measure, stated_len, value_len},
     seal,
+    session::Session,
     template::{Flag, LOADED_KEY, LOADING_KEY, Lives, MEASURED_KEY, REBUILDING_KEY, Template},
     worker::{Ephemeral, Worker, Workplace},
 };
@@ -70,7 +68,7 @@ pub(crate) struct EncryptedKe<'a> {
 }
 
 impl<'a> EncryptedKe<'a> {
-    fn of(enveloped: &'a EnvelopedKeyBlock) -> Self {
+    pub(crate) fn of(enveloped: &'a EnvelopedKeyBlock) -> Self {
         Self {
             cipher: enveloped.cipher(),
             oaep: enveloped.oaep_hash(),
@@ -85,6 +83,18 @@ impl Opening {
             ContentCipher::Aes128Cbc | ContentCipher::Aes256Cbc => &self.aes,
             ContentCipher::DesEde3Cbc => &self.tdea,
         }
+    }
+
+    /// How the token opens under a cipher.
+    ///
+    /// # Errors
+    /// It cannot.
+    pub(crate) fn means(&self, cipher: ContentCipher) -> Result<&Means, HsmError> {
+        let means = self.under(cipher).as_ref();
+        means.map_err(|_| HsmError::Unsupported {
+            operation: format!("opening a key block under {cipher} inside"),
+            missing: vec![cipher::cbc(cipher).1, extract::EXTRACT.1],
+        })
     }
 
     /// The preferred way first.
@@ -121,13 +131,7 @@ pub(crate) fn open(
     expected: &[ExpectedKeyBlock],
 ) -> Result<(ObjectHandle, KeyKind), HsmError> {
     let cipher = enveloped.cipher();
-    let means = opening
-        .under(cipher)
-        .as_ref()
-        .map_err(|_| HsmError::Unsupported {
-            operation: format!("opening a key block under {cipher} inside"),
-            missing: vec![cipher::cbc(cipher).1, extract::EXTRACT.1],
-        })?;
+    let means = opening.means(cipher)?;
     let private = worker.key(KeyRole::KrdEncryption, name)?;
     let session = &worker.session;
     let ke = unwrap_whole_ke(session, private, &EncryptedKe::of(enveloped), &LOADING_KEY)
@@ -164,7 +168,7 @@ pub(crate) fn unwrap_ke<'s>(
 
 /// As [`unwrap_ke`], if Ke is as long as its cipher says: a shorter one would be weaker than what was
 /// checked.
-fn unwrap_whole_ke<'s>(
+pub(crate) fn unwrap_whole_ke<'s>(
     session: &'s Session,
     private: ObjectHandle,
     encrypted: &EncryptedKe<'_>,
@@ -194,6 +198,23 @@ pub(crate) fn open_as<'s>(
     block: &Encrypted<'_>,
     expected: &ExpectedKeyBlock,
 ) -> Result<Option<Ephemeral<'s>>, HsmError> {
+    let Some(way) = verify(session, means, ke, block, expected)? else {
+        return Ok(None);
+    };
+    // Once more, now that it is known for what it is: as a key that never comes out again.
+    let attributes = LOADED_KEY.attributes_with_class(Lives::InSession);
+    let key_type = key_type(expected.kind);
+    bring(session, way, ke, block, expected, key_type, attributes).map(Some)
+}
+
+/// How Kn is brought out of the block, if the block is `expected`: it is built round Kn and encrypted again.
+pub(crate) fn verify(
+    session: &Session,
+    means: &Means,
+    ke: ObjectHandle,
+    block: &Encrypted<'_>,
+    expected: &ExpectedKeyBlock,
+) -> Result<Option<OpeningWay>, HsmError> {
     let frame = &expected.frame;
     let cipher = block.encryption.cipher();
     if block.ciphertext.len() != cipher.padded_len(frame.total_len()) {
@@ -210,21 +231,10 @@ pub(crate) fn open_as<'s>(
             missing: vec![extract::EXTRACT.1],
         });
     };
-    let bring = |template: &Template, key_type: KeyType, change: &[Attribute]| {
-        let mut attributes = template.attributes_with_class(Lives::InSession);
-        attributes.push(Attribute::KeyType(key_type));
-        attributes.extend_from_slice(change);
-        match opening {
-            OpeningWay::Aligned => aligned::bring(session, ke, block, frame, &attributes),
-            OpeningWay::Extract => {
-                attributes.extend(value_len(key_type, frame.key_len()).during(OPERATION)?);
-                extract::bring(session, ke, block, frame, &attributes)
-            }
-        }
-    };
-
-    let derives = Flag::Derive.set(*rebuilding == SealingWay::Concatenate);
-    let kn = bring(&REBUILDING_KEY, rebuilding_type(expected.kind), &[derives])?;
+    let mut attributes = REBUILDING_KEY.attributes_with_class(Lives::InSession);
+    attributes.push(Flag::Derive.set(*rebuilding == SealingWay::Concatenate));
+    let key_type = rebuilding_type(expected.kind);
+    let kn = bring(session, *opening, ke, block, expected, key_type, attributes)?;
     let rebuilt = seal::encrypt(
         *rebuilding,
         session,
@@ -233,12 +243,28 @@ pub(crate) fn open_as<'s>(
         frame,
         kn.handle(),
     )?;
-    drop(kn);
-    if !bool::from(rebuilt.ct_eq(block.ciphertext)) {
-        return Ok(None);
+    Ok(bool::from(rebuilt.ct_eq(block.ciphertext)).then_some(*opening))
+}
+
+/// Kn, of this type and with these attributes, out of a block that is taken for `expected`.
+pub(crate) fn bring<'s>(
+    session: &'s Session,
+    way: OpeningWay,
+    ke: ObjectHandle,
+    block: &Encrypted<'_>,
+    expected: &ExpectedKeyBlock,
+    key_type: KeyType,
+    mut attributes: Vec<Attribute>,
+) -> Result<Ephemeral<'s>, HsmError> {
+    let frame = &expected.frame;
+    attributes.push(Attribute::KeyType(key_type));
+    match way {
+        OpeningWay::Aligned => aligned::bring(session, ke, block, frame, &attributes),
+        OpeningWay::Extract => {
+            attributes.extend(value_len(key_type, frame.key_len()).during(OPERATION)?);
+            extract::bring(session, ke, block, frame, &attributes)
+        }
     }
-    // Once more, now that it is known for what it is: as a key that never comes out again.
-    bring(&LOADED_KEY, key_type(expected.kind), &[]).map(Some)
 }
 
 /// What Kn is to the token while its key block is rebuilt. A module may set the parity of what it takes

@@ -6,7 +6,6 @@
 use cryptoki::{
     mechanism::{Mechanism, MechanismType, misc::KeyDerivationStringData},
     object::{Attribute, KeyType, ObjectHandle},
-    session::Session,
 };
 use tr34::{ContentEncryption, KeyBlockFrame};
 
@@ -15,6 +14,7 @@ use crate::{
     answer::wrap,
     cipher,
     error::CallResult,
+    session::Session,
     template::{KEY_BLOCK, KEY_BLOCK_WITHOUT_END, Lives, Template},
     worker::Ephemeral,
 };

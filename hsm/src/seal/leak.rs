@@ -4,10 +4,9 @@
 use cryptoki::{
     mechanism::Mechanism,
     object::{Attribute, ObjectHandle},
-    session::Session,
 };
 
-use crate::{HsmError, error::CallResult, worker::Ephemeral};
+use crate::{HsmError, error::CallResult, session::Session, worker::Ephemeral};
 
 const OPERATION: &str = "leak Kn";
 

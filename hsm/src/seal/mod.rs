@@ -15,7 +15,6 @@ use cryptoki::{
         rsa::{PkcsMgfType, PkcsOaepParams, PkcsOaepSource},
     },
     object::{Attribute, KeyType, ObjectHandle},
-    session::Session,
 };
 use pki::PublicKey;
 use tr34::{ContentCipher, ContentEncryption, KeyBlockFrame, OaepHash};
@@ -25,6 +24,7 @@ use crate::{
     answer::wrap,
     cipher::{self, Named},
     error::CallResult,
+    session::Session,
     template::{Flag, Lives, RECIPIENT_KEY, SEALING_KEY},
     worker::{Ephemeral, Workplace},
 };
@@ -184,23 +184,34 @@ impl Plan {
     }
 
     fn wrap_ke(&self, session: &Session, ke: &Ephemeral<'_>) -> Result<Vec<u8>, HsmError> {
-        let mut template = RECIPIENT_KEY.attributes_with_class(Lives::InSession);
-        template.push(Attribute::KeyType(KeyType::RSA));
-        template.push(Attribute::Modulus(self.modulus.clone()));
-        template.push(Attribute::PublicExponent(self.exponent.clone()));
-        let recipient = session
-            .create_object(&template)
-            .during("seal: import the recipient's key")?;
-        let recipient = Ephemeral::new(session, recipient);
-        wrap(
-            session,
-            &oaep(self.oaep),
-            recipient.handle(),
-            ke.handle(),
-            self.modulus.len(),
-            "seal: wrap Ke",
-        )
+        let (modulus, exponent) = (&self.modulus, &self.exponent);
+        wrap_for(session, (modulus, exponent), self.oaep, ke)
     }
+}
+
+/// A key under somebody's RSA key, by RSA-OAEP.
+pub(crate) fn wrap_for(
+    session: &Session,
+    (modulus, exponent): (&[u8], &[u8]),
+    hash: OaepHash,
+    key: &Ephemeral<'_>,
+) -> Result<Vec<u8>, HsmError> {
+    let mut template = RECIPIENT_KEY.attributes_with_class(Lives::InSession);
+    template.push(Attribute::KeyType(KeyType::RSA));
+    template.push(Attribute::Modulus(modulus.to_vec()));
+    template.push(Attribute::PublicExponent(exponent.to_vec()));
+    let recipient = session
+        .create_object(&template)
+        .during("seal: import the recipient's key")?;
+    let recipient = Ephemeral::new(session, recipient);
+    wrap(
+        session,
+        &oaep(hash),
+        recipient.handle(),
+        key.handle(),
+        modulus.len(),
+        "seal: wrap Ke",
+    )
 }
 
 /// The mechanisms that the module would have to list for a way under a cipher, and does not.

@@ -5,7 +5,7 @@
 //! taking the last block of the one before as its IV, and only the module sees what is in the
 //! middle.
 
-use cryptoki::{object::ObjectHandle, session::Session};
+use cryptoki::object::ObjectHandle;
 use tr34::{ContentCipher, ContentEncryption, KeyBlockFrame};
 
 use super::concatenate;
@@ -14,6 +14,7 @@ use crate::{
     answer::{require_len, wrap},
     cipher,
     error::CallResult,
+    session::Session,
 };
 
 /// Refuses a frame in which Kn does not start and end on a block boundary.

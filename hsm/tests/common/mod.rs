@@ -4,7 +4,7 @@ use std::{path::PathBuf, process::Command};
 
 use hsm::{Module, Pin, Token, TokenConfig};
 use hsm_modules::{
-    ALL, Place, WHOLE,
+    ALL, Place, TestModule, WHOLE,
     faults::{self, Faults, faulty_module},
     spy_variables,
 };
@@ -73,11 +73,16 @@ pub(crate) fn with_spy_on_every_module<F: FnOnce(&Place)>(body: F) {
 
 /// As [`on_every_module`], on each as it is shipped, with the module with faults before it.
 pub(crate) fn with_faults<F: FnOnce(&Place)>(body: F) {
+    with_faults_on(&WHOLE, body);
+}
+
+/// As [`with_faults`], on these.
+pub(crate) fn with_faults_on<F: FnOnce(&Place)>(modules: &[&'static TestModule], body: F) {
     faulty_module().unwrap();
     let variables = |place: &Place, child: &mut Command| {
         child.envs(faults::variables(place.module(), &control(place)).unwrap());
     };
-    hsm_modules::on_prepared(&WHOLE, variables, body);
+    hsm_modules::on_prepared(modules, variables, body);
 }
 
 /// The module with faults, which fails at the command of the other one.

@@ -2,13 +2,15 @@
 
 use std::fs;
 
-use hsm::{ExpectedKeyBlock, Module, TokenConfig};
+use hsm::{ClearKey, Completion, ExpectedKeyBlock, Module, SumId, SumTarget, TokenConfig};
 use hsm_modules::{Place, spy};
+use time::OffsetDateTime;
 use tr34::{KeyKind, OaepHash};
 
 use crate::{
-    combining::{combine, component, xor},
+    combining::{combine, component, kcv_of, xor},
     common::{SO_PIN, USER_PIN, as_held, pin, spy_log, with_spy_on_every_module},
+    importing,
     sealing::{frame, request},
     software,
     terminal::{in_software, terminal},
@@ -62,7 +64,7 @@ fn neither_kn_nor_ke_crosses_when_a_key_block_is_opened_inside() {
             return;
         }
         let (kn, ke) = (*b"sixteen byte key", [0x5e; 16]);
-        let envelope = in_software(&key, &frame(KeyKind::Aes128), &kn, &ke);
+        let envelope = in_software(key.public_key(), &frame(KeyKind::Aes128), &kn, &ke);
         let expected = [ExpectedKeyBlock {
             kind: KeyKind::Aes128,
             frame: frame(KeyKind::Aes128),
@@ -84,6 +86,54 @@ fn neither_kn_nor_ke_crosses_when_a_key_block_is_opened_inside() {
             }
         }
         assert_eq!(log.matches("C_DecryptInit").count(), 0);
+    });
+}
+
+/// Over two sittings: neither the key nor what is kept between them.
+#[test]
+fn no_sum_crosses_when_components_come_at_several_sittings() {
+    with_spy_on_every_module(|place| {
+        let module = Module::load(&spy().unwrap()).unwrap();
+        module
+            .initialize_token("kdh", &pin(SO_PIN), &pin(USER_PIN))
+            .unwrap();
+        let open = || {
+            module
+                .open(&TokenConfig::new("kdh"), &pin(USER_PIN))
+                .unwrap()
+        };
+        let kind = KeyKind::Aes256;
+        let components: Vec<_> = (1..=3).map(|number| component(kind, number)).collect();
+        let id = SumId::new([7; 32], 1);
+        let target = SumTarget {
+            name: hsm::KeyName::new("kn.test").unwrap(),
+            kind,
+            kcv: kcv_of(kind, &xor(&components)),
+        };
+        let now = OffsetDateTime::UNIX_EPOCH;
+        let token = open();
+        if token.keeps_records().unwrap().is_err() {
+            // Refused, and that is tested with the others.
+            return;
+        }
+        let clear = |number: usize| ClearKey::copy_from(&components[number - 1]);
+        let mut sum = token
+            .begin_stored_sum(id, target, now + time::Duration::HOUR)
+            .unwrap();
+        sum.add(clear(1), 1, "Anna").unwrap();
+        sum.add(clear(2), 2, "Ben").unwrap();
+        drop((sum, token));
+        let mut sum = open().resume_stored_sum(&id, now).unwrap().unwrap();
+        let made = sum.complete(clear(3), 3, "Carl").unwrap();
+        assert!(matches!(made, Completion::Key(_)));
+
+        let (strings, log) = crossed(place);
+        assert!(holds(&strings, &components[0]), "{log}");
+        for sum in [&components[..], &components[..2], &components[1..]] {
+            for half in xor(sum).chunks(8) {
+                assert!(!holds(&strings, half));
+            }
+        }
     });
 }
 
@@ -148,5 +198,38 @@ fn neither_kn_nor_ke_crosses_when_components_become_a_sealed_key() {
         assert!(opened > 0);
         let (_, log) = crossed(place);
         assert_eq!(log.matches("C_DecryptInit").count(), opened);
+    });
+}
+
+/// Nothing of a key that arrives encrypted crosses, nor of the transport key, nor of what else it is opened with.
+#[test]
+fn neither_kn_nor_what_it_came_under_crosses_when_a_key_is_imported() {
+    with_spy_on_every_module(|place| {
+        let module = Module::load(&spy().unwrap()).unwrap();
+        module
+            .initialize_token("kdh", &pin(SO_PIN), &pin(USER_PIN))
+            .unwrap();
+        let token = module
+            .open(&TokenConfig::new("kdh"), &pin(USER_PIN))
+            .unwrap();
+        // The trials know their keys.
+        token.capabilities().unwrap();
+        let decrypted = crossed(place).1.matches("C_DecryptInit").count();
+
+        for (import, marker, secrets) in importing::one_of_each_form(&token, place) {
+            let key = token.import_key(&import, &importing::kn()).unwrap();
+            token.kcv(&key).unwrap();
+            token.destroy_key(&importing::kn()).unwrap();
+            let (strings, log) = crossed(place);
+            let form = import.wrapped.form();
+            // The reader of the log sees what does cross.
+            assert!(holds(&strings, &marker), "{form}: {log}");
+            for secret in secrets {
+                for half in secret.chunks(8) {
+                    assert!(!holds(&strings, half), "{form}");
+                }
+            }
+            assert_eq!(log.matches("C_DecryptInit").count(), decrypted, "{form}");
+        }
     });
 }

@@ -124,6 +124,8 @@ fn roles_have_their_kinds_of_key() {
             (KeyRole::KrdAuthentication, RSA_2048),
             (KeyRole::TlsServer, RSA_2048),
             (KeyRole::Operator, RSA_2048),
+            (KeyRole::Custodian, RSA_2048),
+            (KeyRole::Audit, RSA_2048),
             (KeyRole::RootCa, KeyPairKind::Rsa { bits: 1024 }),
             (KeyRole::IssuingCa, KeyPairKind::Rsa { bits: 8192 }),
             (KeyRole::TransportKey, RSA_2048),

@@ -286,10 +286,10 @@ fn a_module_that_does_not_know_limits_makes_keys_without() {
                 .unwrap();
             token.signing_key(KeyRole::KdhSigning, &name).unwrap();
 
-            // After the key for the check value.
-            let making = match place.module().can.combining {
-                "xor" => "C_DeriveKey",
-                _ => "C_UnwrapKey",
+            // After the key for the check value, and the two parts of the sum that are compared.
+            let (making, nth) = match place.module().can.combining {
+                "xor" => ("C_DeriveKey", 4),
+                _ => ("C_UnwrapKey", 2),
             };
             let kind = KeyKind::Aes128;
             let kn = self::name(&format!("kn.{}", code.to_lowercase()));
@@ -298,7 +298,7 @@ fn a_module_that_does_not_know_limits_makes_keys_without() {
             for component in &components {
                 combination.add(ClearKey::copy_from(component)).unwrap();
             }
-            faults.tell(&format!("fail {making} {code} 2")).unwrap();
+            faults.tell(&format!("fail {making} {code} {nth}")).unwrap();
             let kcv = kcv_of(kind, &xor(&components));
             combination.finish(&kn, &kcv).unwrap();
             token.secret_key(KeyRole::TransportKey, &kn).unwrap();

@@ -6,10 +6,12 @@
 mod common;
 mod raw;
 mod software;
+mod stored_sums;
 
 mod boundary;
 mod combining;
 mod exchanged;
+mod importing;
 mod keys;
 mod limits;
 mod published;

@@ -4,7 +4,8 @@ use aes::{
     Aes128, Aes192, Aes256,
     cipher::{
         BlockCipherDecrypt, BlockCipherEncrypt, BlockModeDecrypt, BlockModeEncrypt, KeyInit,
-        KeyIvInit, block_padding::Pkcs7,
+        KeyIvInit,
+        block_padding::{NoPadding, Pkcs7},
     },
 };
 use cmac::{Cmac, Mac};
@@ -103,6 +104,17 @@ pub(crate) fn kcv(kind: KeyKind, key: &[u8]) -> [u8; 3] {
         KeyKind::Tdea3 => ecb::<TdesEde3>(key),
     };
     full[..3].try_into().unwrap()
+}
+
+/// The AES-CMAC with a key of 256 bits.
+pub(crate) fn cmac_256(key: &[u8], message: &[u8]) -> Vec<u8> {
+    cmac::<Cmac<Aes256>>(key, message)
+}
+
+/// Whole blocks, with a key of 256 bits.
+pub(crate) fn decrypt_blocks(key: &[u8], iv: &[u8], ciphertext: &[u8]) -> Vec<u8> {
+    let mode = cbc::Decryptor::<Aes256>::new_from_slices(key, iv).unwrap();
+    mode.decrypt_padded_vec::<NoPadding>(ciphertext).unwrap()
 }
 
 fn cmac<M: Mac + KeyInit>(key: &[u8], message: &[u8]) -> Vec<u8> {

@@ -5,6 +5,7 @@ use hsm::{
     KeyName, KeyPairKind, KeyRole, SealRequest, Token,
 };
 use hsm_modules::{KRYOPTIC, KRYOPTIC_BARE, NSS, TestModule};
+use pki::PublicKey;
 use tr34::{
     ContentCipher, ContentEncryption, EnvelopedKeyBlock, IssuerAndSerial, KeyBlock, KeyBlockFrame,
     KeyKind, OaepHash, Profile,
@@ -364,14 +365,14 @@ fn keys_of_another_length_are_not_loaded() {
 
 /// As a host with other means would make it.
 pub(crate) fn in_software(
-    key: &DecryptionKey,
+    recipient: &PublicKey,
     frame: &KeyBlockFrame,
     kn: &[u8],
     ke: &[u8],
 ) -> EnvelopedKeyBlock {
     let iv = under(cipher_of(ke));
     let block = [frame.prefix(), kn, frame.suffix()].concat();
-    let (encrypted_key, ciphertext) = software::seal(key.public_key(), ke, &iv, &block);
+    let (encrypted_key, ciphertext) = software::seal(recipient, ke, &iv, &block);
     enveloped(encrypted_key, OaepHash::Sha1, iv, ciphertext)
 }
 
@@ -405,7 +406,7 @@ fn a_key_block_opens_inside_wherever_its_key_stands() {
             let kn = value_of(kind);
             for serial_len in 1..=20 {
                 let frame = frame_with_serial(kind, serial_len);
-                let envelope = in_software(&key, &frame, &kn, &[5; 32]);
+                let envelope = in_software(key.public_key(), &frame, &kn, &[5; 32]);
                 let before = raw::count_objects();
                 let result = token.open_inside(&key, &envelope, &[expect(kind, &frame)]);
                 let aligned = kind.key_len() != 24 && frame.prefix().len().is_multiple_of(16);
@@ -439,7 +440,7 @@ fn a_key_opened_inside_is_like_any_loaded_one() {
         let token = new_token("krd");
         let key = terminal(&token);
         let (kind, frame) = (KeyKind::Aes256, frame(KeyKind::Aes256));
-        let envelope = in_software(&key, &frame, &value_of(kind), &[5; 32]);
+        let envelope = in_software(key.public_key(), &frame, &value_of(kind), &[5; 32]);
         let expected = [expect(kind, &frame)];
         let staged = token.open_inside(&key, &envelope, &expected).unwrap();
         let name = KeyName::with_id("kn.master", b"version 1").unwrap();
@@ -470,7 +471,7 @@ fn the_kind_of_a_key_is_found_out_by_rebuilding() {
                 .into();
             for candidate in &candidates {
                 let kn = value_of(candidate.kind);
-                let envelope = in_software(&key, &candidate.frame, &kn, &[5; 16]);
+                let envelope = in_software(key.public_key(), &candidate.frame, &kn, &[5; 16]);
                 let staged = token.open_inside(&key, &envelope, &candidates).unwrap();
                 assert_eq!(staged.kind(), candidate.kind);
                 let kcv = software::kcv(candidate.kind, &kn);
@@ -487,7 +488,7 @@ fn a_key_block_that_is_another_does_not_open_inside() {
         let key = terminal(&token);
         let kind = KeyKind::Aes128;
         let (frame, kn, ke) = (frame(kind), value_of(kind), [5; 16]);
-        let envelope = in_software(&key, &frame, &kn, &ke);
+        let envelope = in_software(key.public_key(), &frame, &kn, &ke);
         let before = raw::count_objects();
         let opens = |envelope: &EnvelopedKeyBlock, expected: &[ExpectedKeyBlock]| {
             token.open_inside(&key, envelope, expected)
@@ -585,7 +586,7 @@ fn a_key_block_under_tdea_opens_in_process_memory_or_does_not_open() {
         let key = terminal(&token);
         let kind = KeyKind::Tdea2;
         let (frame, kn) = (frame_with_serial(kind, 5), value_of(kind));
-        let envelope = in_software(&key, &frame, &kn, &TDEA_KE);
+        let envelope = in_software(key.public_key(), &frame, &kn, &TDEA_KE);
         let before = raw::count_objects();
         let open =
             |envelope: &EnvelopedKeyBlock| token.open_in_process_memory(&key, envelope, consent());
@@ -604,7 +605,7 @@ fn a_key_block_under_tdea_opens_in_process_memory_or_does_not_open() {
         // A Ke that is cut where its keys begin to repeat.
         let short_ke = |len: usize| {
             let whole: Vec<u8> = TDEA_KE[..len].iter().copied().cycle().take(24).collect();
-            let whole = in_software(&key, &frame, &kn, &whole);
+            let whole = in_software(key.public_key(), &frame, &kn, &whole);
             with(&TDEA_KE[..len], tdea, whole.ciphertext())
         };
         // Two blocks of AES, so that its rules for whole blocks say nothing.
@@ -660,7 +661,7 @@ fn a_key_block_under_tdea_opens_inside_or_is_refused_by_name() {
         for kind in [KeyKind::Tdea2, KeyKind::Tdea3] {
             // Neither has a parity of its own.
             let (frame, kn) = (frame_with_serial(kind, 5), value_of(kind));
-            let envelope = in_software(&key, &frame, &kn, &TDEA_KE);
+            let envelope = in_software(key.public_key(), &frame, &kn, &TDEA_KE);
             let before = raw::count_objects();
             let result = token.open_inside(&key, &envelope, &[expect(kind, &frame)]);
             if can.tdea_ke() && !can.opening.is_empty() {

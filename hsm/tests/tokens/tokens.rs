@@ -2,7 +2,7 @@
 
 use std::{path::Path, time::Duration};
 
-use hsm::{HsmError, KeyName, KeyPairKind, KeyRole, Module, TokenConfig};
+use hsm::{HsmError, KeyName, KeyPairKind, KeyRole, Module, Operations, TokenConfig};
 use hsm_modules::SOFTHSM;
 use pki::Signer;
 
@@ -219,6 +219,54 @@ fn many_threads_share_a_token() {
                 });
             }
         });
+    });
+}
+
+/// By name, each with its mechanism, and nothing of what they were called with.
+#[test]
+fn calls_are_counted_for_whoever_asks() {
+    on_every_module(|_| {
+        let (mine, others) = (Operations::default(), Operations::default());
+        let counted = module().counted_by(&mine);
+        counted
+            .initialize_token("kdh", &pin(SO_PIN), &pin(USER_PIN))
+            .unwrap();
+        let counts = mine.take();
+        assert_eq!((counts["C_InitToken"], counts["C_InitPIN"]), (1, 1));
+        assert!(mine.take().is_empty());
+
+        let token = counted
+            .open(&TokenConfig::new("kdh"), &pin(USER_PIN))
+            .unwrap();
+        assert_eq!(mine.take()["C_Login"], 1);
+        let name = KeyName::new("audit").unwrap();
+        let role = KeyRole::Audit;
+        token
+            .generate_key_pair(role, &name, KeyPairKind::P256)
+            .unwrap();
+        let counts = mine.take();
+        let made: Vec<_> = counts
+            .keys()
+            .filter(|name| name.starts_with("C_GenerateKeyPair(CKM_E"))
+            .collect();
+        assert_eq!(made.len(), 1, "{counts:?}");
+        let key = token.signing_key(role, &name).unwrap();
+        key.sign(b"once").unwrap();
+        key.sign(b"twice").unwrap();
+        assert_eq!(mine.take()["C_Sign(CKM_ECDSA)"], 2);
+        token.random(8).unwrap();
+        assert_eq!(mine.take()["C_GenerateRandom"], 1);
+
+        // Who uses the module besides is counted elsewhere.
+        drop((key, token));
+        let elsewhere = module().counted_by(&others);
+        let token = elsewhere
+            .open(&TokenConfig::new("kdh"), &pin(USER_PIN))
+            .unwrap();
+        mine.take();
+        token.random(8).unwrap();
+        assert!(mine.take().is_empty());
+        assert_eq!(others.take()["C_GenerateRandom"], 1);
     });
 }
 

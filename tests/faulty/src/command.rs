@@ -22,6 +22,9 @@ pub(crate) enum Command {
     },
     /// `hang FUNCTION NTH`: the NTH call from now waits for `release`, and goes on then.
     Hang { target: Target, calls: Calls },
+    /// `die FUNCTION NTH`: at the NTH call from now, before it is forwarded, the process is gone, as if it were
+    /// killed.
+    Die { target: Target, calls: Calls },
     /// `release`: calls that hang go on. Those that are to hang later still do.
     Release,
     /// `wait-hanging N`: is answered when N calls hang.
@@ -121,6 +124,10 @@ impl Command {
                 calls: calls(nth_word, count)?,
             },
             ("hang", [function, nth_word]) => Self::Hang {
+                target: target(function)?,
+                calls: calls(nth_word, "1")?,
+            },
+            ("die", [function, nth_word]) => Self::Die {
                 target: target(function)?,
                 calls: calls(nth_word, "1")?,
             },
@@ -262,6 +269,16 @@ mod tests {
                 },
             ),
             ("release", Command::Release),
+            (
+                "die C_DestroyObject 4",
+                Command::Die {
+                    target: Target::One(Function::C_DestroyObject),
+                    calls: Calls {
+                        skip: 3,
+                        left: Some(1),
+                    },
+                },
+            ),
             ("wait-hanging 2", Command::WaitHanging(2)),
             ("lose-sessions", Command::LoseSessions(None)),
             (
@@ -318,6 +335,9 @@ mod tests {
             "hang C_Sign",
             "hang C_Sign 0",
             "hang C_Sign 1 1",
+            "die C_Sign",
+            "die C_Sign 0",
+            "die C_Sign 1 1",
             "wait-hanging",
             "wait-hanging 0",
             "lose-sessions ",

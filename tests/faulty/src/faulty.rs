@@ -155,6 +155,7 @@ impl Faulty {
                 calls,
             } => self.gate.inject(target, calls, Effect::Fail(code)),
             Command::Hang { target, calls } => self.gate.inject(target, calls, Effect::Hang),
+            Command::Die { target, calls } => self.gate.inject(target, calls, Effect::Die),
             Command::Release => self.gate.release(),
             Command::WaitHanging(count) => self
                 .gate

@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeMap,
+    process,
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
     thread,
     time::Duration,
@@ -44,6 +45,7 @@ struct Fault {
 pub(crate) enum Effect {
     Fail(CK_RV),
     Hang,
+    Die,
 }
 
 impl Gate {
@@ -177,6 +179,8 @@ impl State {
             if fault.target.covers(function) && fault.calls.meet() {
                 match fault.effect {
                     Effect::Hang => hangs = true,
+                    // Cleans nothing up.
+                    Effect::Die => process::abort(),
                     Effect::Fail(code) => failure = failure.or(Some(code)),
                 }
             }

@@ -15,6 +15,7 @@
 mod alone;
 mod build;
 pub mod faults;
+pub mod makers;
 mod module;
 mod place;
 mod spy;

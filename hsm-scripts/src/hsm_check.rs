@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use hsm::{
-    HsmError, KeyRole, KeyStrength, Missing, Module, OpeningWay, Pin, TokenConfig, TokenInfo,
+    HsmError, ImportForm, KeyRole, KeyStrength, Missing, Module, OpeningWay, Pin, TokenConfig,
+    TokenInfo,
 };
 use serde::Serialize;
 use tr34::{ContentCipher, KeyKind, OaepHash};
@@ -11,7 +12,7 @@ use tr34::{ContentCipher, KeyKind, OaepHash};
 use crate::{CeremonyError, plain::escaped};
 
 /// Mechanisms that matter here, and what for.
-const MECHANISMS: [(&str, &str); 19] = [
+const MECHANISMS: [(&str, &str); 21] = [
     ("CKM_RSA_PKCS_KEY_PAIR_GEN", "keys of CAs and of the KDH"),
     ("CKM_EC_KEY_PAIR_GEN", "keys for TLS"),
     ("CKM_SHA256_RSA_PKCS", "signing certificates and key tokens"),
@@ -24,11 +25,19 @@ const MECHANISMS: [(&str, &str); 19] = [
     ("CKM_DES3_CBC", "sealing by splice under TDEA"),
     ("CKM_DES3_CBC_PAD", "the end of a key block under TDEA"),
     ("CKM_RSA_PKCS_OAEP", "wrapping Ke for a terminal"),
-    ("CKM_EXTRACT_KEY_FROM_KEY", "opening, on a terminal"),
+    (
+        "CKM_EXTRACT_KEY_FROM_KEY",
+        "opening, on a terminal; importing TR-31 blocks",
+    ),
     ("CKM_CONCATENATE_DATA_AND_BASE", "sealing by concatenation"),
     ("CKM_CONCATENATE_BASE_AND_DATA", "sealing by concatenation"),
     ("CKM_XOR_BASE_AND_DATA", "combining by XOR"),
-    ("CKM_AES_KEY_WRAP", "combining by key wrap"),
+    (
+        "CKM_AES_KEY_WRAP",
+        "combining by key wrap, importing by RFC 3394",
+    ),
+    ("CKM_AES_KEY_WRAP_PAD", "importing by RFC 5649"),
+    ("CKM_SP800_108_COUNTER_KDF", "importing TR-31 blocks"),
     ("CKM_AES_CMAC", "check values of AES keys"),
     ("CKM_DES3_ECB", "check values of TDEA keys"),
 ];
@@ -53,8 +62,12 @@ pub struct Report {
     pub opening_under_tdea: Option<String>,
     /// The way in which components would be combined.
     pub combining: Option<String>,
+    /// The forms in which keys that arrive encrypted would be imported.
+    pub imports: Vec<Import>,
     /// Whether new keys are limited to the mechanisms that their role is used with.
     pub limits_keys: bool,
+    /// Whether the token keeps data: custody of components, and partial sums between sittings.
+    pub keeps_data: bool,
     /// The hashes with which a throw-away key was sealed and opened.
     pub oaep: Vec<&'static str>,
     /// What was sealed and opened to find that out, in words.
@@ -81,6 +94,16 @@ pub struct Mechanism {
     pub purpose: &'static str,
     /// Whether the token lists it. That it works is another matter.
     pub listed: bool,
+}
+
+/// A form in which keys arrive encrypted.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Import {
+    /// As plans spell it.
+    pub form: &'static str,
+    /// With what of it; nothing if it is not possible.
+    pub with: Option<String>,
 }
 
 /// A private or secret key in the token.
@@ -148,6 +171,11 @@ pub fn check(module: &Path, label: &str, pin: &Pin) -> Result<Report, CeremonyEr
     ] {
         problems.extend(missing.map(|missing| format!("{what}: {missing}")));
     }
+    for (form, outcome) in &found.imports {
+        if let Err(missing) = outcome {
+            problems.push(format!("cannot import keys by {form}: {missing}"));
+        }
+    }
     if found.oaep == [OaepHash::Sha1] {
         problems.push(
             "RSA-OAEP with SHA-1 only: the host's and the terminals' configurations have to say \
@@ -193,7 +221,9 @@ pub fn check(module: &Path, label: &str, pin: &Pin) -> Result<Report, CeremonyEr
         opening: preferred(&found.opening),
         opening_under_tdea: preferred(&found.opening_under_tdea),
         combining: found.combining.as_ref().ok().map(ToString::to_string),
+        imports: found.imports.iter().map(import).collect(),
         limits_keys: found.limiting.is_ok(),
+        keeps_data: token.keeps_records()?.is_ok(),
         oaep: found.oaep.iter().map(|hash| hash.name()).collect(),
         self_test: passed.map(ToString::to_string),
         mechanisms: mechanisms(&found.mechanisms),
@@ -223,8 +253,15 @@ fn in_short(role: KeyRole) -> String {
         | KeyRole::KdhSigning
         | KeyRole::TlsServer
         | KeyRole::Operator
+        | KeyRole::Custodian
+        | KeyRole::Audit
         | KeyRole::KrdAuthentication => "signing key".to_owned(),
-        KeyRole::KrdEncryption | KeyRole::TransportKey | KeyRole::LoadedKey => role.to_string(),
+        KeyRole::KrdEncryption
+        | KeyRole::TransportKey
+        | KeyRole::LoadedKey
+        | KeyRole::ImportPair
+        | KeyRole::Zmk
+        | KeyRole::KeyBlockProtection => role.to_string(),
     }
 }
 
@@ -236,6 +273,13 @@ fn mechanisms(listed: &[String]) -> Vec<Mechanism> {
             listed: listed.iter().any(|listed| listed == name),
         })
         .into()
+}
+
+fn import((form, outcome): &(ImportForm, Result<String, Missing>)) -> Import {
+    Import {
+        form: form.name(),
+        with: outcome.as_ref().ok().cloned(),
+    }
 }
 
 fn key(found: KeyStrength) -> Key {

@@ -12,7 +12,10 @@ use crate::CeremonyError;
 
 /// Writes a file that did not exist: a temporary name, to the disk, then its name. Leaves nothing if
 /// that fails.
-pub(crate) fn write_new(path: &Path, contents: &[u8]) -> Result<(), CeremonyError> {
+///
+/// # Errors
+/// The file exists or cannot be written.
+pub fn write_new(path: &Path, contents: &[u8]) -> Result<(), CeremonyError> {
     let mut name = path.as_os_str().to_owned();
     name.push(".new");
     let temporary = Path::new(&name);

@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use hsm::{KeyName, KeyPairKind, KeyRole, Module, Pin, Token, TokenConfig};
+use hsm::{KeyName, KeyPairKind, KeyRole, Module, Pin, SigningKey, Token, TokenConfig};
 use pki::{
     Certificate, Issuer, Role, SerialNumber, Subject, Validity, issue_certificate, issue_root,
 };
@@ -17,7 +17,8 @@ use time::OffsetDateTime;
 
 use crate::{
     Ceremony, CeremonyError, People, Plan,
-    plan::{IssuerCertificate, KeyPlace, TokenPlan},
+    outputs::write_new,
+    plan::{Act, IssuerCertificate, KeyPlace, TokenPlan},
     token_init,
 };
 
@@ -27,6 +28,8 @@ pub const SOFTHSM_CONFIGURATION: &str = "SOFTHSM2_CONF";
 /// The key that certifies stand-ins of sub-CAs.
 const STAND_IN_ROOT: &str = "rehearsal-root";
 const SERIAL_LEN: usize = 16;
+/// The certificate of the stand-in that certified those who play the participants, in the rehearsal's folder.
+pub const CEREMONY_CA: &str = "ceremony-ca.pem";
 
 /// What the process that rehearses has to find in [`SOFTHSM_CONFIGURATION`].
 pub fn configuration(folder: &Path) -> PathBuf {
@@ -67,6 +70,7 @@ pub fn rehearse(
     folder.clone_into(&mut plan.output);
     make_tokens(&mut plan, softhsm, folder)?;
     stand_in_for_earlier_cas(&mut plan)?;
+    play_participants(&mut plan, softhsm, folder)?;
     Ceremony::run(&plan, people, clock)
 }
 
@@ -114,6 +118,105 @@ fn stand_in_for_earlier_cas(plan: &mut Plan) -> Result<(), CeremonyError> {
         **real = stand_in;
     }
     Ok(())
+}
+
+/// Throw-away tokens and certificates under the real names, by a stand-in of the ceremony CA, whose certificate
+/// is written beside the transcript: [`CEREMONY_CA`] verifies it.
+fn play_participants(plan: &mut Plan, softhsm: &Path, folder: &Path) -> Result<(), CeremonyError> {
+    let Some(real) = plan.ceremony_ca.take() else {
+        return Ok(());
+    };
+    // One stand-in plays it in acts too.
+    let mut in_acts = plan.acts.iter().filter_map(Act::issuer);
+    let in_acts = in_acts.find_map(|issuer| match &issuer.certificate {
+        IssuerCertificate::Earlier(ca) if ca.subject() == real.subject() => {
+            let token = plan.tokens.get(&issuer.place.token)?;
+            Some((
+                open(token),
+                issuer.place.key.clone(),
+                Certificate::clone(ca),
+            ))
+        }
+        _ => None,
+    });
+    let (ca_token, key, certificate) = if let Some((token, key, certificate)) = in_acts {
+        (token?, key, certificate)
+    } else {
+        let key = KeyName::new("rehearsal-ceremony-ca")?;
+        let token = open(&throw_away(softhsm, folder, key.label())?)?;
+        let certificate = stand_in(&token, &key, Role::SubCa, &real)?;
+        (token, key, certificate)
+    };
+    write_new(&folder.join(CEREMONY_CA), certificate.to_pem().as_bytes())?;
+    let signer = ca_token.signing_key(KeyRole::IssuingCa, &key)?;
+    let ca = Issuer {
+        certificate: &certificate,
+        signer: &signer,
+    };
+    for (id, participant) in &mut plan.participants {
+        participant.token = throw_away(softhsm, folder, &format!("rehearsal-{id}"))?;
+        let token = open(&participant.token)?;
+        let real = &mut participant.certificate;
+        *real = certified(
+            &ca,
+            &token,
+            &participant.key,
+            (KeyRole::Custodian, Role::Custodian),
+            real,
+        )?;
+    }
+    if let Some(audit) = &mut plan.audit
+        && let IssuerCertificate::Earlier(real) = &mut audit.certificate
+    {
+        let settings = plan.tokens.get(&audit.place.token);
+        let settings =
+            settings.ok_or_else(|| CeremonyError::pki("an audit key without a token"))?;
+        let token = open(settings)?;
+        **real = certified(
+            &ca,
+            &token,
+            &audit.place.key,
+            (KeyRole::Audit, Role::Audit),
+            real,
+        )?;
+    }
+    plan.ceremony_ca = Some(certificate);
+    plan.ceremony_crl = None;
+    Ok(())
+}
+
+/// A token that the plan does not know.
+fn throw_away(softhsm: &Path, folder: &Path, name: &str) -> Result<TokenPlan, CeremonyError> {
+    let label = name.to_owned();
+    let pin_file = folder.join(format!("{name}.pin"));
+    let so_pin_file = folder.join(format!("{name}.so-pin"));
+    token_init::init_with_new_pins(softhsm, &label, &pin_file, &so_pin_file)?;
+    Ok(TokenPlan {
+        module: softhsm.to_owned(),
+        label,
+        serial: None,
+        pin_file: Some(pin_file),
+        so_pin_file: Some(so_pin_file),
+    })
+}
+
+/// A new key, certified as the real one is.
+fn certified(
+    ca: &Issuer<'_, SigningKey>,
+    token: &Token,
+    key: &KeyName,
+    (key_role, role): (KeyRole, Role),
+    real: &Certificate,
+) -> Result<Certificate, CeremonyError> {
+    let subject = Subject {
+        role,
+        name: real.subject().clone(),
+        public_key: token.generate_key_pair(key_role, key, KeyPairKind::P256)?,
+        serial: serial(token)?,
+        validity: real.validity(),
+        hosts: Vec::new(),
+    };
+    Ok(issue_certificate(ca, &subject)?)
 }
 
 fn open(token: &TokenPlan) -> Result<Token, CeremonyError> {

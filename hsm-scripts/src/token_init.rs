@@ -25,9 +25,19 @@ pub fn init(
     pin_file: &Path,
     so_pin_file: &Path,
 ) -> Result<TokenInfo, CeremonyError> {
+    init_in(&Module::load(module)?, label, pin_file, so_pin_file)
+}
+
+/// As [`init`], in a module that is loaded.
+pub(crate) fn init_in(
+    module: &Module,
+    label: &str,
+    pin_file: &Path,
+    so_pin_file: &Path,
+) -> Result<TokenInfo, CeremonyError> {
     let pin = Pin::from_file(pin_file)?;
     let so_pin = Pin::from_file(so_pin_file)?;
-    Ok(Module::load(module)?.initialize_token(label, &so_pin, &pin)?)
+    Ok(module.initialize_token(label, &so_pin, &pin)?)
 }
 
 /// As [`init`], with PINs that are made up and written to these files, which must not exist. They are

@@ -2,6 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "plan/imports.rs"]
+mod imports;
+
 use std::{
     fs,
     os::unix::fs::{PermissionsExt as _, chown, symlink},
@@ -17,6 +20,8 @@ const TWO_SUB_CAS: &str = include_str!("../plans/two-sub-cas.toml");
 const SINGLE_SUB_CA: &str = include_str!("../plans/single-sub-ca.toml");
 const CRL_REISSUE: &str = include_str!("../plans/crl-reissue.toml");
 const IMPORT: &str = include_str!("../plans/import-master-key.toml");
+const SITTINGS: &str = include_str!("../plans/import-at-two-sittings.toml");
+const GIVE_OUT: &str = include_str!("../plans/give-out-components.toml");
 const NEW_KDH: &str = include_str!("../plans/new-kdh-credential.toml");
 
 const COMPONENTS: [&str; 2] = [
@@ -154,7 +159,7 @@ fn crl_folder() -> TempDir {
 #[test]
 fn the_sample_plans_have_no_faults() {
     let empty = tempfile::tempdir().unwrap();
-    for plan in [TWO_SUB_CAS, SINGLE_SUB_CA, IMPORT] {
+    for plan in [TWO_SUB_CAS, SINGLE_SUB_CA, IMPORT, SITTINGS, GIVE_OUT] {
         assert_eq!(faults(plan, empty.path()), [""; 0]);
     }
     for plan in [CRL_REISSUE, NEW_KDH] {
@@ -830,8 +835,16 @@ fn nobody_is_asked_in_an_unattended_ceremony() {
     let folder = tempfile::tempdir().unwrap();
     let plan = change(TWO_SUB_CAS, "\"typed\"", "\"unattended\"");
     let found = faults(&plan, folder.path());
-    assert_eq!(found.len(), 4, "{found:#?}");
-    for (found, token) in found.iter().zip(["issuing", "kdh", "operator", "root"]) {
+    let tokens = [
+        "first-custodian",
+        "issuing",
+        "kdh",
+        "operator",
+        "root",
+        "second-custodian",
+    ];
+    assert_eq!(found.len(), tokens.len(), "{found:#?}");
+    for (found, token) in found.iter().zip(tokens) {
         let place = format!("tokens.{token}: pin-file");
         assert!(found.starts_with(&place), "{found}");
     }
@@ -969,6 +982,163 @@ fn bad_components_are_named() {
     }
 }
 
+#[test]
+fn bad_sittings_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let act = "act 1 (import-components)";
+    let hours = "expires-hours = 48";
+    let (first, third) = (
+        "sitting = 1                        # the default",
+        "sitting = 2\n",
+    );
+    let order = &[act, "sitting", "from 1 without a gap"];
+    assert_cases(
+        SITTINGS,
+        folder.path(),
+        &[
+            case(first, "sitting = 0", order),
+            case(first, "sitting = 2", order),
+            case("\nsitting = 1\n", "\nsitting = 3\n", order),
+            case(third, "sitting = 3\n", order),
+            case(third, "sitting = 4294967295\n", order),
+            case(third, "sitting = -1\n", &["-1"]),
+            case(third, "sitting = \"2\"\n", &["\"2\""]),
+            case(third, "", &[act, "expires-hours", "single sitting"]),
+            case(hours, "expires-hours = 0", &[act, "1 to 720, not 0"]),
+            case(hours, "expires-hours = 721", &[act, "1 to 720, not 721"]),
+            case(hours, "expires-hours = -1", &["-1"]),
+            case(
+                "custody = \"recorded\"",
+                "custody = \"none\"",
+                &["`none`", "`unrecorded`"],
+            ),
+            case("custody = \"recorded\"", "keep = \"recorded\"", &["`keep`"]),
+            case(
+                "\"Third Custodian\"",
+                "\"FIRST  custodian\"",
+                &[act, "nobody holds two components"],
+            ),
+            case(
+                "[[acts]]\n",
+                "[[acts]]\nact = \"initialize-token\"\ntoken = \"kdh\"\n[[acts]]\n",
+                &["acts", "has a plan of its own"],
+            ),
+            case(
+                "\"zone-transcript.jsonl\"",
+                "\"x/zone.jsonl\"",
+                &["transcript", "file name"],
+            ),
+        ],
+    );
+
+    // Up to five components, whatever the sittings.
+    let component = "[[acts.components]]\ncustodian = \"Another\"\nsitting = 2\n";
+    let with = |more: usize| {
+        let more = (0..more).map(|number| component.replace("Another", &format!("N{number}")));
+        format!("{SITTINGS}\n{}", more.collect::<String>())
+    };
+    assert_eq!(faults(&with(2), folder.path()), [""; 0]);
+    let found = faults(&with(3), folder.path());
+    assert!(found[0].contains("two to five components"), "{found:#?}");
+}
+
+/// Each sitting writes its own; what sittings before it wrote is no fault, and the last is not written twice.
+#[test]
+fn transcripts_of_sittings_stand_side_by_side() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), "zone-transcript.jsonl", "", 0o600);
+    assert_eq!(faults(SITTINGS, folder.path()), [""; 0]);
+    let plan = parse(SITTINGS, folder.path()).unwrap();
+    assert_eq!(plan.sittings(), 2);
+    let names = [1, 2].map(|sitting| plan.transcript_of(sitting));
+    let names = names.map(|path| path.file_name().unwrap().to_owned());
+    assert_eq!(names, ["zone-transcript.jsonl", "zone-transcript-2.jsonl"]);
+    let bare = change(SITTINGS, "\"zone-transcript.jsonl\"", "\"zone\"");
+    let bare = parse(&bare, folder.path()).unwrap().transcript_of(2);
+    assert!(bare.ends_with("zone-2"), "{}", bare.display());
+
+    write(folder.path(), "zone-transcript-2.jsonl", "", 0o600);
+    let found = faults(SITTINGS, folder.path());
+    assert_eq!(found.len(), 1, "{found:#?}");
+    assert!(
+        found[0].ends_with("zone-transcript-2.jsonl exists already"),
+        "{found:#?}"
+    );
+    // At one sitting the first is the last.
+    let once = change(SITTINGS, "sitting = 2\n", "");
+    let once = change(&once, "expires-hours = 48\n", "");
+    let found = faults(&once, folder.path());
+    assert_eq!(found.len(), 1, "{found:#?}");
+    assert!(found[0].ends_with("zone-transcript.jsonl exists already"));
+}
+
+#[test]
+fn bad_gifts_of_components_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), "kdh.pin", "1234", 0o600);
+    let act = "act 1 (give-out-components)";
+    let third = "[[acts.components]]\ncustodian = \"Third Custodian\"\n";
+    let one = GIVE_OUT.find("[[acts.components]]").unwrap();
+    let two = GIVE_OUT.rfind("[[acts.components]]").unwrap();
+    let second = GIVE_OUT[..two].rfind("[[acts.components]]").unwrap();
+    assert_cases(
+        GIVE_OUT,
+        folder.path(),
+        &[
+            case(
+                "\"Third Custodian\"",
+                "\"first custodian\"",
+                &[act, "nobody holds two components"],
+            ),
+            case("\"Third Custodian\"", "\"\"", &[act, "is empty"]),
+            case("\"Third Custodian\"", "\"\\u001b[2J\"", &[act, "U+001B"]),
+            case("\"kn.switch-zone\"", "\"switch-zone\"", &[act, "kn.NAME"]),
+            case("\"kn.switch-zone\"", "\"kn.\"", &[act, "kn.NAME"]),
+            case("\"kn.switch-zone\"", "\"kn.Zone\"", &[act, "kn.Zone"]),
+            case("\"AES-128\"", "\"AES-512\"", &[act, "kind", "AES-512"]),
+            case("token = \"kdh\"", "token = \"vault\"", &[act, "vault"]),
+            case(
+                "kind = \"AES-128\"",
+                "kcv = \"A1B2C3\"\nkind = \"AES-128\"",
+                &["`kcv`"],
+            ),
+            case(
+                "custodian = \"First Custodian\"",
+                "custodian = \"First Custodian\"\nfile = \"first.hex\"",
+                &["`file`"],
+            ),
+            case(
+                "custodian = \"First Custodian\"",
+                "custodian = \"First Custodian\"\nsitting = 2",
+                &["`sitting`"],
+            ),
+            case(third, &third.repeat(2), &[act, "nobody holds two"]),
+            case(
+                "confirmation = \"typed\"",
+                "confirmation = \"unattended\"",
+                &["pin-file"],
+            ),
+        ],
+    );
+    let with_pin = change(
+        GIVE_OUT,
+        "label = \"kdh\"",
+        "label = \"kdh\"\npin-file = \"kdh.pin\"",
+    );
+    let unattended = change(&with_pin, "\"typed\"", "\"unattended\"");
+    let found = faults(&unattended, folder.path());
+    assert_eq!(found.len(), 1, "{found:#?}");
+    assert!(found[0].contains("nobody is there to be shown a component"));
+    for (text, named) in [
+        (&GIVE_OUT[..second], "two to five components"),
+        (&GIVE_OUT[..one], "`components`"),
+    ] {
+        let found = faults(text, folder.path());
+        assert_eq!(found.len(), 1, "{found:#?}");
+        assert!(found[0].contains(named), "{found:#?}");
+    }
+}
+
 /// Only root can give a file away.
 #[test]
 #[expect(clippy::print_stderr, reason = "says what is not tested")]
@@ -1016,6 +1186,8 @@ fn a_plan_without_acts_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let head = &TWO_SUB_CAS[..TWO_SUB_CAS.find("[[acts]]").unwrap()];
     let plan = change(head, "title =", "acts = []\ntitle =");
+    let audit = "audit = { token = \"kdh\", key = \"audit\", certificate = \"audit.pem\" }";
+    let plan = change(&plan, audit, "");
     let found = faults(&plan, folder.path());
     assert_eq!(found.len(), 1, "{found:#?}");
     assert!(found[0].starts_with("acts"), "{found:#?}");

@@ -12,7 +12,7 @@ use crate::{
     CeremonyError,
     ceremony::Ceremony,
     outputs::load_certificate,
-    plan::{CaPlan, CredentialPlan, Holder, IssuerCertificate, IssuerPlan, KeyPlace},
+    plan::{CaPlan, CredentialPlan, Holder, IssuerCertificate, IssuerPlan, KeyPlace, PairPlan},
     tokens::signing_key,
 };
 
@@ -88,6 +88,12 @@ pub(super) fn credential(
         }
         Holder::TlsServer { hosts } => (KeyRole::TlsServer, KeyPairKind::P256, hosts.clone()),
         Holder::Operator => (KeyRole::Operator, KeyPairKind::P256, Vec::new()),
+        Holder::Custodian => (KeyRole::Custodian, KeyPairKind::P256, Vec::new()),
+        Holder::Audit => (KeyRole::Audit, KeyPairKind::P256, Vec::new()),
+        Holder::Receiver { rsa_bits } => {
+            let bits = *rsa_bits;
+            (KeyRole::ImportPair, KeyPairKind::Rsa { bits }, Vec::new())
+        }
     };
     let public_key = ceremony.make_key_pair(&plan.place, key_role, kind)?;
     let subject = Subject {
@@ -100,6 +106,33 @@ pub(super) fn credential(
     };
     let certificate = issue_certificate(&issuer.as_issuer(), &subject)?;
     finish(ceremony, &plan.place, &plan.certificate, &certificate)
+}
+
+/// A pair whose public half goes to whoever sends keys under it.
+pub(super) fn import_pair(
+    ceremony: &mut Ceremony<'_>,
+    plan: &PairPlan,
+) -> Result<Done, CeremonyError> {
+    let bits = plan.rsa_bits;
+    let kind = KeyPairKind::Rsa { bits };
+    let public_key = ceremony.make_key_pair(&plan.place, KeyRole::ImportPair, kind)?;
+    let digest = ceremony.write(&plan.public_key, public_key.to_pem().as_bytes())?;
+    let fingerprint = hex::encode(public_key.fingerprint());
+    Ok(Done {
+        summary: format!(
+            "{}, public key {} with SHA-256 {fingerprint}",
+            plan.place,
+            plan.public_key.display()
+        ),
+        record: json!({
+            "token": plan.place.token,
+            "key": plan.place.key.label(),
+            "file": plan.public_key,
+            "file-sha256": digest,
+            "public-key-sha256": fingerprint,
+        }),
+        continues_until: None,
+    })
 }
 
 fn finish(
@@ -126,6 +159,7 @@ fn finish(
             "not-after": rfc3339(certificate.not_after())?,
             "public-key-sha256": hex::encode(certificate.public_key().fingerprint()),
         }),
+        continues_until: None,
     })
 }
 

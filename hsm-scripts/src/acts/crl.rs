@@ -34,5 +34,6 @@ pub(super) fn issue(ceremony: &mut Ceremony<'_>, plan: &CrlPlan) -> Result<Done,
             "next-update": rfc3339(plan.next_update)?,
             "revoked": serials.collect::<Vec<_>>(),
         }),
+        continues_until: None,
     })
 }

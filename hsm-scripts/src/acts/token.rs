@@ -1,5 +1,6 @@
 //! A fresh token.
 
+use hsm::{Module, Operations};
 use serde_json::json;
 
 use super::Done;
@@ -11,10 +12,13 @@ pub(super) fn initialize(ceremony: &mut Ceremony<'_>, name: &str) -> Result<Done
     let token = ceremony.plan.tokens.get(name).ok_or_else(unsound)?;
     let pin_file = token.pin_file.as_ref().ok_or_else(unsound)?;
     let so_pin_file = token.so_pin_file.as_ref().ok_or_else(unsound)?;
-    let info = token_init::init(&token.module, &token.label, pin_file, so_pin_file)?;
-    ceremony.open_initialized(name)?;
+    let operations = Operations::default();
+    let module = Module::load(&token.module)?.counted_by(&operations);
+    let info = token_init::init_in(&module, &token.label, pin_file, so_pin_file)?;
+    ceremony.open_initialized(name, &operations)?;
     Ok(Done {
         summary: format!("token {}, serial {}", info.label, info.serial),
         record: json!({"name": name, "label": info.label, "serial": info.serial}),
+        continues_until: None,
     })
 }

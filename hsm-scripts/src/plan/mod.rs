@@ -14,24 +14,26 @@ mod component;
 mod raw;
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, BTreeSet},
     fmt,
     path::{Path, PathBuf},
 };
 
-use hsm::{Kcv, KeyName};
-use pki::{Certificate, CrlNumber, Name, RevokedCertificate, Role};
+use hsm::{ImportForm, Kcv, KeyName, UpstreamFreshness, WrappedKey};
+use pki::{Certificate, CrlNumber, Name, RevokedCertificate, Role, VerifiedCrl};
 use sha2::{Digest, Sha256};
-use time::OffsetDateTime;
-use tr34::KeyKind;
+use time::{Duration, OffsetDateTime};
+use tr34::{Kbh, KeyKind, Profile};
 
 pub(crate) use self::component::load_component;
-use crate::{CeremonyError, people::grouped, plain};
+use crate::{CeremonyError, custody::PersonId, people::grouped, plain};
 
 /// Whether it is meant.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mode {
     /// The plan's tokens, the real components.
+    #[default]
     Real,
     /// Throw-away tokens and components that were made up; marked so in the transcript.
     Rehearsal,
@@ -45,8 +47,19 @@ pub struct Plan {
     /// Where files are written.
     pub(crate) output: PathBuf,
     pub(crate) transcript: PathBuf,
-    /// Who confirms the digest; nobody in an unattended ceremony.
+    /// Who confirms the digest: ids of participants, or names of people without a token. Nobody in an
+    /// unattended ceremony.
     pub(crate) officers: Vec<String>,
+    /// People with tokens of their own, by their ids.
+    pub(crate) participants: BTreeMap<String, ParticipantPlan>,
+    /// Certifies participants and the audit key.
+    pub(crate) ceremony_ca: Option<Certificate>,
+    /// Its revocation list; a site may have none.
+    pub(crate) ceremony_crl: Option<VerifiedCrl>,
+    /// The key that seals the transcript.
+    pub(crate) audit: Option<AuditPlan>,
+    /// The hash at the end of the transcript of the rehearsal that the plan demands.
+    pub(crate) rehearsal: Option<String>,
     pub(crate) tokens: BTreeMap<String, TokenPlan>,
     pub(crate) acts: Vec<Act>,
     /// When it was read: the time in everything that is issued.
@@ -62,6 +75,21 @@ pub(crate) struct TokenPlan {
     /// Asked for where there is none.
     pub(crate) pin_file: Option<PathBuf>,
     pub(crate) so_pin_file: Option<PathBuf>,
+}
+
+/// Somebody who takes part with a token of their own. The certificate was verified.
+#[derive(Debug)]
+pub(crate) struct ParticipantPlan {
+    pub(crate) certificate: Certificate,
+    pub(crate) token: TokenPlan,
+    pub(crate) key: KeyName,
+}
+
+/// The key that seals the transcript.
+#[derive(Debug)]
+pub(crate) struct AuditPlan {
+    pub(crate) place: KeyPlace,
+    pub(crate) certificate: IssuerCertificate,
 }
 
 /// A key and the token, by its name in the plan, in which it is or will be.
@@ -96,6 +124,9 @@ pub(crate) enum Act {
     Credential(CredentialPlan),
     Crl(CrlPlan),
     ImportComponents(ComponentsPlan),
+    GiveOutComponents(GiveOutPlan),
+    ImportPair(PairPlan),
+    ImportWrapped(Box<WrappedPlan>),
 }
 
 #[derive(Debug)]
@@ -130,6 +161,12 @@ pub(crate) enum Holder {
     TlsServer { hosts: Vec<String> },
     /// An operator.
     Operator,
+    /// Somebody who takes part in ceremonies.
+    Custodian,
+    /// The audit key of an HSM.
+    Audit,
+    /// The host as a receiver of keys: its import pair, certified as a KRD.
+    Receiver { rsa_bits: usize },
 }
 
 #[derive(Debug)]
@@ -147,16 +184,90 @@ pub(crate) struct ComponentsPlan {
     pub(crate) kind: KeyKind,
     /// Check value of the whole key.
     pub(crate) kcv: Kcv,
+    /// In the order of their sittings.
     pub(crate) components: Vec<ComponentPlan>,
+    /// How long the partial sum is kept between sittings.
+    pub(crate) kept_for: Duration,
+    pub(crate) custody: Custody,
+}
+
+/// Who held which component of which key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Custody {
+    /// Is kept in the key's token, and nobody ever holds two.
+    Recorded,
+    /// May go unrecorded, with a token that keeps no data.
+    Unrecorded,
+}
+
+#[derive(Debug)]
+pub(crate) struct GiveOutPlan {
+    pub(crate) place: KeyPlace,
+    pub(crate) kind: KeyKind,
+    /// One for each component.
+    pub(crate) custodians: Vec<String>,
+    pub(crate) custody: Custody,
 }
 
 #[derive(Debug)]
 pub(crate) struct ComponentPlan {
     pub(crate) custodian: String,
+    /// Counted from 1.
+    pub(crate) sitting: u32,
     /// Typed in where there is none.
     pub(crate) file: Option<PathBuf>,
     /// Check value of the component; always there with a file.
     pub(crate) kcv: Option<Kcv>,
+}
+
+/// A pair under which others send keys.
+#[derive(Debug)]
+pub(crate) struct PairPlan {
+    pub(crate) place: KeyPlace,
+    pub(crate) rsa_bits: usize,
+    pub(crate) public_key: PathBuf,
+}
+
+/// A key that arrived encrypted.
+#[derive(Debug)]
+pub(crate) struct WrappedPlan {
+    pub(crate) place: KeyPlace,
+    pub(crate) kind: KeyKind,
+    pub(crate) kcv: Kcv,
+    pub(crate) header: Option<Kbh>,
+    pub(crate) form: ImportForm,
+    /// The key that opens it, in the same token.
+    pub(crate) under: KeyPlace,
+    /// Nothing in a rehearsal, which makes up its own.
+    pub(crate) arrived: Option<Arrived>,
+}
+
+/// What arrived, as it was read when the plan was checked.
+#[derive(Debug)]
+pub(crate) struct Arrived {
+    pub(crate) what: ArrivedKey,
+    /// Of each file, by its name: SHA-256, hex.
+    pub(crate) digests: BTreeMap<String, String>,
+}
+
+/// A key in one of the forms.
+#[derive(Debug)]
+pub(crate) enum ArrivedKey {
+    Wrapped(WrappedKey),
+    /// To be verified with the HSM, which has the nonce.
+    KeyToken(Box<UpstreamPlan>),
+}
+
+/// A TR-34 token, and who is said to have sent it.
+#[derive(Debug)]
+pub(crate) struct UpstreamPlan {
+    pub(crate) token: Vec<u8>,
+    pub(crate) profile: Profile,
+    pub(crate) sender: Certificate,
+    pub(crate) ca: Certificate,
+    pub(crate) crl: Option<Vec<u8>>,
+    pub(crate) receiver: Certificate,
+    pub(crate) freshness: UpstreamFreshness,
 }
 
 impl Plan {
@@ -185,8 +296,7 @@ impl Plan {
         let contents: raw::Contents = toml::from_str(text).map_err(|error| {
             // It quotes the plan, in several lines.
             let error = error.to_string();
-            let lines: Vec<_> = error.lines().map(plain::escaped).collect();
-            CeremonyError::Plan(vec![lines.join("\n")])
+            CeremonyError::Plan(vec![plain::escaped_lines(error.trim_end())])
         })?;
         // Dates in certificates are whole seconds.
         let now = now - time::Duration::nanoseconds(now.nanosecond().into());
@@ -204,16 +314,52 @@ impl Plan {
         grouped(&self.digest())
     }
 
+    /// What somebody is called: the name in a participant's certificate, or the name itself.
+    pub(crate) fn name_of<'a>(&self, who: &'a str) -> Cow<'a, str> {
+        let participant = self.participants.get(who);
+        let name = participant.and_then(|participant| participant.certificate.common_name());
+        name.map_or(Cow::Borrowed(who), Cow::Owned)
+    }
+
+    /// Who somebody is, wherever they take part.
+    pub(crate) fn person(&self, who: &str) -> PersonId {
+        let person = PersonId::of_name(&self.name_of(who));
+        match self.participants.get(who) {
+            Some(participant) => person.with_certificate(&participant.certificate),
+            None => person,
+        }
+    }
+
+    pub(crate) const fn digest_bytes(&self) -> [u8; 32] {
+        self.digest
+    }
+
+    /// How many sittings it takes.
+    pub fn sittings(&self) -> u32 {
+        let acts = self.acts.iter();
+        let imports = acts.filter_map(|act| match act {
+            Act::ImportComponents(plan) => Some(plan.sittings()),
+            _ => None,
+        });
+        imports.max().unwrap_or(1)
+    }
+
+    /// The transcript of a sitting: each has its own, and those behind the first have its number in their names.
+    pub fn transcript_of(&self, sitting: u32) -> PathBuf {
+        transcript_of(&self.transcript, sitting)
+    }
+
     /// A file that is written.
     pub(crate) fn path(&self, file: &Path) -> PathBuf {
         self.output.join(file)
     }
 
-    /// The tokens that acts use, by their names in the plan.
+    /// The tokens that acts and the seal use, by their names in the plan.
     pub(crate) fn tokens_in_use(&self) -> BTreeSet<&str> {
         self.acts
             .iter()
             .flat_map(Act::tokens)
+            .chain(self.audit.iter().map(|audit| &*audit.place.token))
             .collect::<BTreeSet<_>>()
     }
 
@@ -239,19 +385,45 @@ impl Act {
                 Holder::Kdh { .. } => "kdh-credential",
                 Holder::TlsServer { .. } => "host-tls-credential",
                 Holder::Operator => "operator-credential",
+                Holder::Custodian => "custodian-credential",
+                Holder::Audit => "audit-credential",
+                Holder::Receiver { .. } => "import-credential",
             },
             Self::Crl(_) => "crl",
             Self::ImportComponents(_) => "import-components",
+            Self::GiveOutComponents(_) => "give-out-components",
+            Self::ImportPair(_) => "import-pair",
+            Self::ImportWrapped(_) => "import-wrapped",
         }
     }
 
     /// The key that it makes.
-    pub(crate) const fn makes_key(&self) -> Option<&KeyPlace> {
+    pub(crate) fn makes_key(&self) -> Option<&KeyPlace> {
         match self {
             Self::Ca(plan) => Some(&plan.place),
             Self::Credential(plan) => Some(&plan.place),
             Self::ImportComponents(plan) => Some(&plan.place),
+            Self::GiveOutComponents(plan) => Some(&plan.place),
+            Self::ImportPair(plan) => Some(&plan.place),
+            Self::ImportWrapped(plan) => Some(&plan.place),
             Self::InitializeToken { .. } | Self::Crl(_) => None,
+        }
+    }
+
+    /// The key that it uses and that is no CA's.
+    pub(crate) const fn uses_key(&self) -> Option<&KeyPlace> {
+        match self {
+            Self::ImportWrapped(plan) => Some(&plan.under),
+            _ => None,
+        }
+    }
+
+    /// The key whose components people come to know, and whether that may go unrecorded.
+    pub(crate) const fn custody(&self) -> Option<(&KeyPlace, Custody)> {
+        match self {
+            Self::ImportComponents(plan) => Some((&plan.place, plan.custody)),
+            Self::GiveOutComponents(plan) => Some((&plan.place, plan.custody)),
+            _ => None,
         }
     }
 
@@ -261,7 +433,11 @@ impl Act {
             Self::Ca(plan) => plan.issuer.as_ref(),
             Self::Credential(plan) => Some(&plan.issuer),
             Self::Crl(plan) => Some(&plan.issuer),
-            Self::InitializeToken { .. } | Self::ImportComponents(_) => None,
+            Self::InitializeToken { .. }
+            | Self::ImportComponents(_)
+            | Self::GiveOutComponents(_)
+            | Self::ImportPair(_)
+            | Self::ImportWrapped(_) => None,
         }
     }
 
@@ -271,7 +447,11 @@ impl Act {
             Self::Ca(plan) => plan.issuer.as_mut(),
             Self::Credential(plan) => Some(&mut plan.issuer),
             Self::Crl(plan) => Some(&mut plan.issuer),
-            Self::InitializeToken { .. } | Self::ImportComponents(_) => None,
+            Self::InitializeToken { .. }
+            | Self::ImportComponents(_)
+            | Self::GiveOutComponents(_)
+            | Self::ImportPair(_)
+            | Self::ImportWrapped(_) => None,
         }
     }
 
@@ -281,7 +461,11 @@ impl Act {
             Self::Ca(plan) => Some(&plan.certificate),
             Self::Credential(plan) => Some(&plan.certificate),
             Self::Crl(plan) => Some(&plan.file),
-            Self::InitializeToken { .. } | Self::ImportComponents(_) => None,
+            Self::ImportPair(plan) => Some(&plan.public_key),
+            Self::InitializeToken { .. }
+            | Self::ImportComponents(_)
+            | Self::GiveOutComponents(_)
+            | Self::ImportWrapped(_) => None,
         }
     }
 
@@ -324,18 +508,68 @@ impl fmt::Display for Act {
                 plan.next_update.date(),
                 plan.revoked.len()
             )?,
-            Self::ImportComponents(plan) => write!(
-                f,
-                "{} from {} components, check value {}, {}",
-                plan.kind,
-                plan.components.len(),
-                plan.kcv,
-                plan.place
-            )?,
+            Self::ImportComponents(plan) => {
+                let (kind, count) = (plan.kind, plan.components.len());
+                write!(f, "{kind} from {count} components")?;
+                if plan.sittings() > 1 {
+                    let hours = plan.kept_for.whole_hours();
+                    write!(f, " at {} sittings ({hours} hours)", plan.sittings())?;
+                }
+                write!(f, ", check value {}, {}", plan.kcv, plan.place)?;
+                plan.custody.say_if_unrecorded(f)?;
+            }
+            Self::GiveOutComponents(plan) => {
+                let (kind, count) = (plan.kind, plan.custodians.len());
+                write!(f, "{kind} in {count} components, {}", plan.place)?;
+                plan.custody.say_if_unrecorded(f)?;
+            }
+            Self::ImportPair(plan) => write!(f, "RSA-{}, {}", plan.rsa_bits, plan.place)?,
+            Self::ImportWrapped(plan) => {
+                let (kind, form, under) = (plan.kind, plan.form, &plan.under.key);
+                let (kcv, place) = (&plan.kcv, &plan.place);
+                write!(
+                    f,
+                    "{kind} as {form} under {under}, check value {kcv}, {place}"
+                )?;
+                // Of them, the plan's digest says the names only.
+                for (file, digest) in plan.arrived.iter().flat_map(|arrived| &arrived.digests) {
+                    write!(f, ", {file} with SHA-256 {digest}")?;
+                }
+            }
         }
         self.output()
             .map_or(Ok(()), |file| write!(f, " -> {}", file.display()))
     }
+}
+
+impl ComponentsPlan {
+    /// How many sittings it takes.
+    pub(crate) fn sittings(&self) -> u32 {
+        self.components.last().map_or(1, |last| last.sitting)
+    }
+}
+
+impl Custody {
+    fn say_if_unrecorded(self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Recorded => Ok(()),
+            Self::Unrecorded => f.write_str(", CUSTODY MAY GO UNRECORDED"),
+        }
+    }
+}
+
+/// `transcript.jsonl`, `transcript-2.jsonl` and so on.
+fn transcript_of(first: &Path, sitting: u32) -> PathBuf {
+    if sitting == 1 {
+        return first.to_owned();
+    }
+    let mut name = first.file_stem().unwrap_or_default().to_owned();
+    name.push(format!("-{sitting}"));
+    if let Some(extension) = first.extension() {
+        name.push(".");
+        name.push(extension);
+    }
+    first.with_file_name(name)
 }
 
 impl fmt::Display for KeyPlace {
@@ -350,6 +584,9 @@ impl Holder {
             Self::Kdh { .. } => Role::Kdh,
             Self::TlsServer { .. } => Role::HostTls,
             Self::Operator => Role::Operator,
+            Self::Custodian => Role::Custodian,
+            Self::Audit => Role::Audit,
+            Self::Receiver { .. } => Role::Krd,
         }
     }
 }

@@ -2,8 +2,7 @@
 
 use std::fs;
 
-use hsm::HsmError;
-use kdh_ceremony::CeremonyError;
+use kdh_ceremony::{CeremonyError, KcvAnswer};
 
 use hsm_modules::spy;
 
@@ -57,14 +56,6 @@ fn a_wrong_component_or_check_value_leaves_no_key() {
             ("swapped", "CBDF95", "CBDF95", SECOND, FIRST, "EC8692"),
             ("zero", "CBDF95", "CBDF95", &zeros, SECOND, "zero"),
             ("half", "CBDF95", "CBDF95", &half_zero, SECOND, "zero"),
-            (
-                "equal",
-                "EC8692",
-                "A19083",
-                FIRST,
-                FIRST,
-                "was added before",
-            ),
             ("short", "CBDF95", "CBDF95", &FIRST[..16], SECOND, "16"),
             ("long", "CBDF95", "CBDF95", FIRST, &SECOND.repeat(2), "32"),
         ];
@@ -91,6 +82,18 @@ fn a_wrong_component_or_check_value_leaves_no_key() {
         site.write_plan("plan.toml", &good);
         assert_success(&site.execute("plan.toml"));
         assert_eq!(site.keys("kdh"), [KEY]);
+    });
+}
+
+#[test]
+fn a_component_that_comes_twice_is_refused() {
+    on_every_module(|_| {
+        let site = Site::new(&["kdh"]);
+        let plan = unattended(&import_plan_with_files(&site));
+        site.write_private("second.hex", FIRST);
+        site.write_plan("plan.toml", &change(&plan, "EC8692", "A19083"));
+        assert_refused(&site.execute("plan.toml"), "was added before");
+        assert_eq!(site.keys("kdh"), [""; 0]);
     });
 }
 
@@ -244,17 +247,15 @@ fn custodians_type_their_components_one_after_the_other() {
         room.assert_all_asked();
         assert_no_secret(&room.seen(), &site.pins());
         let order = [
-            "First Officer",
-            "Second Officer",
-            "[parted]",
-            "First Custodian",
+            "digest: First Officer",
+            "digest: Second Officer",
+            "[alone: First Custodian]",
             "hidden: First Custodian",
             "A19083",
-            "First Custodian",
             "[parted]",
+            "[alone: Second Custodian]",
             "hidden: Second Custodian",
             "EC8692",
-            "Second Custodian",
             "[parted]",
             SUM_KCV,
         ];
@@ -296,8 +297,7 @@ fn a_custodian_who_says_no_types_again() {
         site.write_plan("plan.toml", &import_plan());
         let mistyped = change(FIRST, "7A4F", "7A4E");
         let mut room = Room::new([&mistyped, FIRST, SECOND]);
-        // What is neither is asked again.
-        room.confirm_with(["no", "y", "", "YES", "yes"]);
+        room.confirm_with([KcvAnswer::TypeAgain, KcvAnswer::Yes, KcvAnswer::Yes]);
         room.run(&site, "plan.toml").unwrap();
         room.assert_all_asked();
         assert_eq!(site.keys("kdh"), [KEY]);
@@ -309,7 +309,9 @@ fn a_custodian_who_says_no_types_again() {
 fn a_custodian_who_says_stop_stops_the_import() {
     on_every_module(|_| {
         let site = Site::new(&["kdh"]);
-        for (number, answers) in [["stop", "yes"], ["yes", "stop"]].into_iter().enumerate() {
+        let stop = (KcvAnswer::Stop, KcvAnswer::Yes);
+        let answers = [[stop.0, stop.1], [stop.1, stop.0]];
+        for (number, answers) in answers.into_iter().enumerate() {
             let transcript = format!("{number}.jsonl");
             site.write_plan(
                 "plan.toml",
@@ -341,15 +343,22 @@ fn typed_components_of_another_key_are_refused() {
     on_every_module(|_| {
         let site = Site::new(&["kdh"]);
         site.write_plan("plan.toml", IMPORT);
-        let mut room = Room::new([FIRST, SECOND]);
+        // The last custodian types theirs three times.
+        let mut room = Room::new([FIRST, SECOND, SECOND, SECOND]);
         match room.run(&site, "plan.toml") {
-            Err(CeremonyError::Act { cause, .. }) => assert!(
-                matches!(*cause, CeremonyError::Hsm(HsmError::KcvMismatch { .. })),
-                "{cause}"
-            ),
+            Err(CeremonyError::Act { cause, .. }) => {
+                let cause = cause.to_string();
+                let start = "the combined check value is CBDF95, not A1B2C3, for the third time";
+                assert!(cause.starts_with(start), "{cause}");
+            }
             other => panic!("{other:?}"),
         }
+        room.assert_all_asked();
+        room.assert_order(&["2 of 3 tries are left", "1 of 3 tries are left"]);
         assert_eq!(site.keys("kdh"), [""; 0]);
+        let transcript = site.read(TRANSCRIPT);
+        assert_eq!(transcript.matches("combined-kcv-wrong").count(), 3);
+        assert_eq!(transcript.matches("component-entered").count(), 4);
         assert_no_secret(&room.seen(), &site.pins());
     });
 }

@@ -10,7 +10,14 @@ use crate::{
     },
 };
 
-const TOKENS: [&str; 4] = ["root", "issuing", "kdh", "operator"];
+pub(crate) const TOKENS: [&str; 6] = [
+    "root",
+    "issuing",
+    "kdh",
+    "operator",
+    "first-custodian",
+    "second-custodian",
+];
 
 impl Site {
     /// What OpenSSL says, and whether it is content.
@@ -95,7 +102,14 @@ fn two_sub_cas() {
         );
         assert_eq!(
             site.keys("kdh"),
-            ["host-tls", "host-tls", "kdh-signing", "kdh-signing"]
+            [
+                "audit",
+                "audit",
+                "host-tls",
+                "host-tls",
+                "kdh-signing",
+                "kdh-signing"
+            ]
         );
         assert_eq!(site.keys("operator"), ["operator"; 2]);
 
@@ -104,6 +118,9 @@ fn two_sub_cas() {
         site.assert_verified(&first_list, "ca-kdh", "kdh");
         site.assert_verified("-purpose sslserver", "ca-ops", "host-tls");
         site.assert_verified("-purpose sslclient", "ca-ops", "operator");
+        for other in ["first-custodian", "second-custodian", "audit"] {
+            site.assert_verified("", "ca-ops", other);
+        }
         for ca in ["ca-krd", "ca-kdh", "ca-ops"] {
             site.assert_verified("", ca, ca);
         }
@@ -154,6 +171,8 @@ fn a_revoked_host_is_refused(site: &Site) {
 /// A plan that takes one CA's key and another one's certificate leaves neither key nor file.
 fn nothing_is_issued_under_another_cas_certificate(site: &Site) {
     let head = &TWO_SUB_CAS[..TWO_SUB_CAS.find("[[acts]]").unwrap()];
+    let audit = "audit = { token = \"kdh\", key = \"audit\", certificate = \"audit.pem\" }";
+    let head = &change(head, audit, "");
     let issuer = "issuer = { token = \"issuing\", key = \"ca-krd\", certificate = \"ca-ops.pem\" }";
     let root = "issuer = { token = \"root\", key = \"ca-root\", certificate = \"ca-ops.pem\" }";
     let subject = "subject = \"CN=Another CA,O=Example Bank,C=DE\"";

@@ -75,6 +75,32 @@ fn a_rehearsal_leaves_tokens_and_outputs_untouched() {
     });
 }
 
+/// At one go, and without a custodian.
+#[test]
+fn a_plan_of_two_sittings_is_rehearsed_at_one() {
+    hsm_modules::on(&[&SOFTHSM], |_| {
+        let site = Site::new(&["kdh"]);
+        let plan = unattended(&import_plan_with_files(&site));
+        let second = "custodian = \"Second Custodian\"";
+        let plan = change(&plan, second, &format!("{second}\nsitting = 2"));
+        site.write_plan("plan.toml", &plan);
+        let output = site.program(&["run", "plan.toml", "--rehearse"], "");
+        assert_success(&output);
+        assert!(
+            printed(&output).contains("at 2 sittings"),
+            "{}",
+            printed(&output)
+        );
+        let of_rehearsal =
+            |(path, _): &(std::path::PathBuf, Vec<u8>)| path.ends_with("tmk-transcript.jsonl");
+        let (_, transcript) = site.files().into_iter().find(of_rehearsal).unwrap();
+        let transcript = String::from_utf8(transcript).unwrap();
+        let verified = kdh_ceremony::verify_transcript(&transcript).unwrap();
+        assert_eq!(verified.last_event, "finished");
+        assert_eq!(site.keys("kdh"), [""; 0]);
+    });
+}
+
 #[test]
 fn a_check_says_what_a_token_can_do() {
     on_every_module(|place| {
@@ -128,6 +154,8 @@ fn a_check_says_what_a_token_can_do() {
         assert_eq!(report["can-serve"], true);
         let limits_keys = !can.is(Peculiarity::NoLimits);
         assert_eq!(report["limits-keys"], limits_keys, "{report}");
+        let keeps_data = !can.is(Peculiarity::NoData);
+        assert_eq!(report["keeps-data"], keeps_data, "{report}");
 
         let output = with(&["kdh", "--pin-file", "kdh.pin"]);
         assert_success(&output);

@@ -9,8 +9,11 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
-use hsm::{Pin, TokenConfig};
-use hsm_modules::Place;
+use hsm::{Pin, Token, TokenConfig};
+use hsm_modules::{
+    Peculiarity, Place,
+    faults::{self, faulty_module},
+};
 use tempfile::TempDir;
 
 use crate::common::module;
@@ -19,6 +22,11 @@ pub(crate) const TWO_SUB_CAS: &str = include_str!("../../plans/two-sub-cas.toml"
 pub(crate) const SINGLE_SUB_CA: &str = include_str!("../../plans/single-sub-ca.toml");
 pub(crate) const CRL_REISSUE: &str = include_str!("../../plans/crl-reissue.toml");
 pub(crate) const IMPORT: &str = include_str!("../../plans/import-master-key.toml");
+pub(crate) const NEW_CUSTODIAN: &str = include_str!("../../plans/new-custodian.toml");
+pub(crate) const GIVE_OUT: &str = include_str!("../../plans/give-out-components.toml");
+pub(crate) const IMPORT_PAIR: &str = include_str!("../../plans/import-pair.toml");
+pub(crate) const IMPORT_WRAPPED: &str = include_str!("../../plans/import-wrapped.toml");
+pub(crate) const AT_TWO_SITTINGS: &str = include_str!("../../plans/import-at-two-sittings.toml");
 pub(crate) const NEW_KDH: &str = include_str!("../../plans/new-kdh-credential.toml");
 
 /// The library of the module that this process is for, as plans and arguments name it.
@@ -39,6 +47,18 @@ pub(crate) const SECOND_KCV: &str = "EC8692";
 pub(crate) const SUM: &str = "4B139737DDCCC0831AF3ABDB3F3F7667";
 pub(crate) const SUM_KCV: &str = "CBDF95";
 
+/// The acts in which people come to know components.
+const COMPONENT_ACTS: [&str; 2] = [
+    "act = \"import-components\"",
+    "act = \"give-out-components\"",
+];
+
+/// Whether the module has a token keep data.
+pub(crate) fn keeps_records() -> bool {
+    let place = Place::of_this_process().unwrap();
+    !place.module().can.is(Peculiarity::NoData)
+}
+
 /// To be used in `on_every_module`, whose configuration the program inherits.
 pub(crate) struct Site {
     folder: TempDir,
@@ -51,26 +71,29 @@ impl Site {
             folder: tempfile::tempdir().unwrap(),
         };
         for label in tokens {
-            let pins = [format!("{label}.pin"), format!("{label}.so-pin")];
-            let arguments = ["token", "init", "--module", &library(), "--generate-pins"];
-            let output = site.program(
-                &[
-                    &arguments[..],
-                    &[
-                        "--label",
-                        label,
-                        "--pin-file",
-                        &pins[0],
-                        "--so-pin-file",
-                        &pins[1],
-                    ],
-                ]
-                .concat(),
-                "",
-            );
-            assert_success(&output);
+            site.add_token(label);
         }
         site
+    }
+
+    /// A token that the program initializes, PINs made up.
+    pub(crate) fn add_token(&self, label: &str) {
+        let pins = [format!("{label}.pin"), format!("{label}.so-pin")];
+        let library = library();
+        let arguments = [
+            "token",
+            "init",
+            "--module",
+            &library,
+            "--generate-pins",
+            "--label",
+            label,
+            "--pin-file",
+            &pins[0],
+            "--so-pin-file",
+            &pins[1],
+        ];
+        assert_success(&self.program(&arguments, ""));
     }
 
     pub(crate) fn folder(&self) -> &Path {
@@ -94,15 +117,27 @@ impl Site {
         fs::set_permissions(self.path(name), fs::Permissions::from_mode(0o600)).unwrap();
     }
 
-    /// Writes a plan with the tokens' PIN files.
+    /// Writes a plan with the tokens' PIN files, and says that custody goes unrecorded where it has to.
     pub(crate) fn write_plan(&self, name: &str, text: &str) {
         let mut plan = Vec::new();
         let library = library();
+        let mut label_key = "label";
         for line in text.lines() {
             plan.push(line.replace(SAMPLE_MODULE, &library));
-            if let Some(label) = line.strip_prefix("label = \"") {
-                let label = label.trim_end_matches('"');
+            match line {
+                _ if line.starts_with("[participants.") => label_key = "token",
+                _ if line.starts_with("[tokens.") => label_key = "label",
+                _ if line.starts_with("[[acts") => label_key = "",
+                _ => {}
+            }
+            if let Some((key, label)) = line.split_once(" = \"")
+                && key == label_key
+            {
+                let label = label.split('"').next().unwrap();
                 plan.push(format!("pin-file = \"{label}.pin\""));
+            }
+            if COMPONENT_ACTS.contains(&line) && !keeps_records() {
+                plan.push("custody = \"unrecorded\"".to_owned());
             }
         }
         fs::write(self.path(name), plan.join("\n")).unwrap();
@@ -123,15 +158,31 @@ impl Site {
         child.wait_with_output().unwrap()
     }
 
+    /// Runs a plan with a module with faults before the real one, which does these things from the start.
+    pub(crate) fn execute_with_faults(&self, plan: &str, start: &str) -> Output {
+        let faulty = faulty_module().unwrap();
+        let text = self.read(plan);
+        let text = text.replace(&library(), faulty.to_str().unwrap());
+        fs::write(self.path(plan), text).unwrap();
+        let module = Place::of_this_process().unwrap().module();
+        Command::new(env!("CARGO_BIN_EXE_kdh-ceremony"))
+            .args(["run", plan])
+            .current_dir(self.folder())
+            .env("FAULTY_MODULE", module.library().unwrap())
+            .env(faults::START, start)
+            .stdin(Stdio::null())
+            .output()
+            .unwrap()
+    }
+
     pub(crate) fn execute(&self, plan: &str) -> Output {
         self.program(&["run", plan], "")
     }
 
     /// The labels of a token's keys; a pair counts twice.
     pub(crate) fn keys(&self, token: &str) -> Vec<String> {
-        let pin = Pin::from_file(&self.path(&format!("{token}.pin"))).unwrap();
-        let token = module().open(&TokenConfig::new(token), &pin).unwrap();
-        let mut labels: Vec<_> = token
+        let mut labels: Vec<_> = self
+            .token(token)
             .list_keys()
             .unwrap()
             .into_iter()
@@ -139,6 +190,11 @@ impl Site {
             .collect();
         labels.sort();
         labels
+    }
+
+    pub(crate) fn token(&self, token: &str) -> Token {
+        let pin = Pin::from_file(&self.path(&format!("{token}.pin"))).unwrap();
+        module().open(&TokenConfig::new(token), &pin).unwrap()
     }
 
     /// Every file under the folder.

@@ -107,8 +107,8 @@ fn a_line_that_is_written_otherwise_is_found() {
         let (at, _) = rest.split_once(',').unwrap();
         let sequence_and_at = format!("{sequence},{at},");
         let at_and_sequence = format!("{{{at},{},", &sequence[1..]);
-        let in_order = "\"confirmed-by\":[],\"mode\":\"real\",";
-        let reordered = "\"mode\":\"real\",\"confirmed-by\":[],";
+        let in_order = "\"officers\":[],\"participants\":{},";
+        let reordered = "\"participants\":{},\"officers\":[],";
         for (from, to, expected) in [
             // Keys that stand there twice.
             ("\"title\":", "\"title\":\"Another\",\"title\":", ALTERED),
@@ -167,8 +167,14 @@ fn the_program_verifies_transcripts() {
         assert_success(&site.execute("plan.toml"));
         let name = "tmk-transcript.jsonl";
         let output = site.program(&["verify", name], "");
+        assert_refused(&output, "Nobody confirmed the plan");
+        let output = site.program(&["verify", name, "--accept-unsigned"], "");
         assert_success(&output);
-        assert!(printed(&output).contains("lines"));
+        assert!(
+            printed(&output).contains("check value CBDF95"),
+            "{}",
+            printed(&output)
+        );
         let altered = site
             .read(name)
             .replace("First Custodian", "Other Custodian");

@@ -8,7 +8,9 @@ use time::OffsetDateTime;
 use super::{Check, MadeCa};
 use crate::{
     outputs::load_certificate,
-    plan::{CaPlan, CredentialPlan, Holder, IssuerCertificate, IssuerPlan, KeyPlace, raw},
+    plan::{
+        CaPlan, CredentialPlan, Holder, IssuerCertificate, IssuerPlan, KeyPlace, PairPlan, raw,
+    },
 };
 
 /// Content bytes of a serial number whose length nobody else decides.
@@ -22,6 +24,7 @@ const BLOCK_LEN: usize = 16;
 const CA_KDH: &str = "ca-kdh";
 const MIN_CA_RSA_BITS: u16 = 3072;
 const MIN_KDH_RSA_BITS: u16 = 2048;
+const MIN_IMPORT_RSA_BITS: u16 = 3072;
 const DAYS_PER_YEAR: i64 = 365;
 
 /// An issuer, and until when it can issue.
@@ -122,14 +125,43 @@ impl<'a> Check<'a> {
         self.credential(place, act, Holder::TlsServer { hosts })
     }
 
-    pub(super) fn operator(
+    /// A credential with a P-256 key and no more than a name.
+    pub(super) fn named(
+        &mut self,
+        place: &str,
+        act: &'a raw::Credential,
+        holder: Holder,
+    ) -> Option<CredentialPlan> {
+        self.no_rsa(place, act);
+        self.no_hosts(place, act);
+        self.credential(place, act, holder)
+    }
+
+    /// The host as a receiver of keys.
+    pub(super) fn receiver(
         &mut self,
         place: &str,
         act: &'a raw::Credential,
     ) -> Option<CredentialPlan> {
-        self.no_rsa(place, act);
+        let bits = act.rsa_bits.unwrap_or(MIN_IMPORT_RSA_BITS);
+        let rsa_bits = self.rsa(place, bits, MIN_IMPORT_RSA_BITS);
         self.no_hosts(place, act);
-        self.credential(place, act, Holder::Operator)
+        self.credential(place, act, Holder::Receiver { rsa_bits })
+    }
+
+    pub(super) fn import_pair(
+        &mut self,
+        place: &str,
+        act: &'a raw::ImportPair,
+    ) -> Option<PairPlan> {
+        let key = self.new_key_pair(place, &act.token, &act.key);
+        let rsa_bits = self.rsa(place, act.rsa_bits, MIN_IMPORT_RSA_BITS);
+        self.new_file(&format!("{place}: public-key"), &act.public_key);
+        Some(PairPlan {
+            place: key?,
+            rsa_bits,
+            public_key: act.public_key.clone(),
+        })
     }
 
     fn credential(

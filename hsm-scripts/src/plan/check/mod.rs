@@ -3,6 +3,8 @@
 mod certificates;
 mod components;
 mod crl;
+mod participants;
+mod wrapped;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,18 +12,21 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use hsm::{KeyName, Pin};
+use hsm::{KeyName, KeyRole, Pin};
 use pki::{Name, Role};
 use time::OffsetDateTime;
 
-use super::{Act, KeyPlace, Mode, Plan, TokenPlan, raw};
-use crate::plain::{escaped, is_plain};
+use super::{Act, Holder, KeyPlace, Mode, Plan, TokenPlan, raw, transcript_of};
+use crate::{
+    custody::PersonId,
+    plain::{escaped, is_plain},
+};
 
 /// Labels of PKCS#11 tokens are cut after this many bytes.
 const MAX_TOKEN_LABEL_LEN: usize = 32;
 const MIN_OFFICERS: usize = 2;
-/// What labels of master keys begin with, and no others.
-const MASTER_KEY_PREFIX: &str = "kn.";
+/// One for each component at most.
+const MAX_SITTINGS: u32 = 5;
 
 /// Checks a plan whole.
 pub(super) fn check(
@@ -37,6 +42,8 @@ pub(super) fn check(
         output: folder.join(&contents.output).components().collect(),
         mode,
         unattended: contents.confirmation == raw::Confirmation::Unattended,
+        digest,
+        participants: &contents.participants,
         now,
         tokens: &contents.tokens,
         faults: Vec::new(),
@@ -49,6 +56,10 @@ pub(super) fn check(
     };
     check.frame(&contents);
     let tokens = check.tokens();
+    let (ceremony_ca, ceremony_crl) = check.ceremony_ca(&contents).unzip();
+    let participants = check.participants(ceremony_ca.as_ref(), ceremony_crl.as_ref());
+    let audit = check.audit(&contents, ceremony_ca.as_ref(), ceremony_crl.as_ref());
+    let rehearsal = check.rehearsal(&contents);
     let mut acts = Vec::new();
     for (index, act) in contents.acts.iter().enumerate() {
         let place = format!("act {} ({})", index + 1, act.name());
@@ -57,12 +68,17 @@ pub(super) fn check(
     let output = check.output;
     if check.faults.is_empty() {
         Ok(Plan {
-            transcript: output.join(&contents.transcript),
+            transcript: contents.transcript.clone(),
             officers: if check.unattended {
                 Vec::new()
             } else {
                 contents.officers
             },
+            participants,
+            ceremony_ca,
+            ceremony_crl: ceremony_crl.flatten(),
+            audit,
+            rehearsal,
             title: contents.title,
             mode,
             output,
@@ -90,7 +106,9 @@ struct Check<'a> {
     output: PathBuf,
     mode: Mode,
     unattended: bool,
+    digest: [u8; 32],
     now: OffsetDateTime,
+    participants: &'a BTreeMap<String, raw::Participant>,
     tokens: &'a BTreeMap<String, raw::Token>,
     faults: Vec<String>,
     /// By their certificates' files; `None` for one that has a fault.
@@ -126,18 +144,43 @@ impl<'a> Check<'a> {
                 format!("there is no folder {}", self.output.display()),
             );
         }
-        self.new_file("transcript", &contents.transcript);
-        let officers: BTreeSet<_> = contents.officers.iter().map(|name| name.trim()).collect();
-        if !self.unattended
-            && (officers.len() < MIN_OFFICERS || officers.len() < contents.officers.len())
-        {
+        self.transcripts(contents);
+        let officers = &contents.officers;
+        if !self.unattended && (officers.len() < MIN_OFFICERS || !are_different_people(officers)) {
             self.fault("officers", "two or more people, all different, confirm");
         }
         for officer in &contents.officers {
-            self.plain_text("officers", officer);
+            if self.plain_text("officers", officer) {
+                self.person("officers", officer);
+            }
         }
         if contents.acts.is_empty() {
             self.fault("acts", "there is nothing to do");
+        }
+    }
+
+    /// One for each sitting. Those of sittings that were held may be there, the last one may not.
+    fn transcripts(&mut self, contents: &'a raw::Contents) {
+        let components = contents.acts.iter().flat_map(|act| match act {
+            raw::Act::ImportComponents(act) => &act.components[..],
+            _ => &[],
+        });
+        // More is a fault of its own.
+        let sittings = components.map(|component| component.sitting).max();
+        let sittings = sittings.unwrap_or(1).clamp(1, MAX_SITTINGS);
+        if sittings == 1 {
+            self.new_file("transcript", &contents.transcript);
+            return;
+        }
+        if contents.acts.len() > 1 {
+            let rule = "a key that comes at several sittings has a plan of its own";
+            self.fault("acts", rule);
+        }
+        if self.file_name("transcript", &contents.transcript) {
+            let last = self
+                .output
+                .join(transcript_of(&contents.transcript, sittings));
+            self.absent("transcript", &last);
         }
     }
 
@@ -183,9 +226,7 @@ impl<'a> Check<'a> {
                     .as_ref()
                     .map(|file| self.folder.join(file)),
             };
-            if self.mode == Mode::Real {
-                self.real_token(&place, &token);
-            }
+            self.real_token(&place, &token);
             checked.insert(name.clone(), token);
         }
         checked
@@ -193,6 +234,9 @@ impl<'a> Check<'a> {
 
     /// What a rehearsal does without: the module and the PINs.
     fn real_token(&mut self, place: &str, token: &TokenPlan) {
+        if self.mode == Mode::Rehearsal {
+            return;
+        }
         if !token.module.is_file() {
             let cause = format!("module: there is no library {}", token.module.display());
             self.fault(place, cause);
@@ -212,10 +256,27 @@ impl<'a> Check<'a> {
             raw::Act::SubCa(act) => self.sub_ca(place, act).map(Act::Ca),
             raw::Act::KdhCredential(act) => self.kdh(place, act).map(Act::Credential),
             raw::Act::HostTlsCredential(act) => self.host_tls(place, act).map(Act::Credential),
-            raw::Act::OperatorCredential(act) => self.operator(place, act).map(Act::Credential),
+            raw::Act::OperatorCredential(act) => self
+                .named(place, act, Holder::Operator)
+                .map(Act::Credential),
+            raw::Act::CustodianCredential(act) => self
+                .named(place, act, Holder::Custodian)
+                .map(Act::Credential),
+            raw::Act::AuditCredential(act) => {
+                self.named(place, act, Holder::Audit).map(Act::Credential)
+            }
             raw::Act::Crl(act) => self.crl(place, act).map(Act::Crl),
             raw::Act::ImportComponents(act) => {
                 self.components(place, act).map(Act::ImportComponents)
+            }
+            raw::Act::GiveOutComponents(act) => {
+                self.give_out(place, act).map(Act::GiveOutComponents)
+            }
+            raw::Act::ImportPair(act) => self.import_pair(place, act).map(Act::ImportPair),
+            raw::Act::ImportCredential(act) => self.receiver(place, act).map(Act::Credential),
+            raw::Act::ImportWrapped(act) => {
+                let plan = self.wrapped(place, act);
+                plan.map(|plan| Act::ImportWrapped(Box::new(plan)))
             }
         }
     }
@@ -264,11 +325,17 @@ impl<'a> Check<'a> {
 
     /// A key pair that is made.
     fn new_key_pair(&mut self, place: &str, token: &'a str, label: &'a str) -> Option<KeyPlace> {
-        if label.starts_with(MASTER_KEY_PREFIX) {
-            self.fault(
-                place,
-                "key: labels that begin with \"kn.\" are for master keys",
-            );
+        for role in KeyRole::SECRET {
+            let prefix = role.label_prefix();
+            if label.starts_with(prefix) {
+                let keys = match role {
+                    KeyRole::Zmk => "ZMKs",
+                    KeyRole::KeyBlockProtection => "key block protection keys",
+                    _ => "master keys",
+                };
+                let cause = format!("key: labels that begin with {prefix:?} are for {keys}");
+                self.fault(place, cause);
+            }
         }
         self.new_key(place, token, label)
     }
@@ -282,18 +349,30 @@ impl<'a> Check<'a> {
     }
 
     fn new_file(&mut self, place: &str, file: &'a Path) {
-        if file.file_name() != Some(file.as_os_str()) {
-            self.fault(place, format!("\"{}\" is not a file name", file.display()));
+        if !self.file_name(place, file) {
             return;
         }
-        self.plain_path(place, file);
         let path = self.output.join(file);
+        self.absent(place, &path);
+        if !self.files.insert(file) {
+            self.fault(place, format!("{} is written twice", file.display()));
+        }
+    }
+
+    /// The name of a file in the output folder.
+    fn file_name(&mut self, place: &str, file: &Path) -> bool {
+        if file.file_name() != Some(file.as_os_str()) {
+            self.fault(place, format!("\"{}\" is not a file name", file.display()));
+            return false;
+        }
+        self.plain_path(place, file);
+        true
+    }
+
+    fn absent(&mut self, place: &str, path: &Path) {
         // A link that leads nowhere is there too.
         if path.symlink_metadata().is_ok() {
             self.fault(place, format!("{} exists already", path.display()));
-        }
-        if !self.files.insert(file) {
-            self.fault(place, format!("{} is written twice", file.display()));
         }
     }
 
@@ -329,4 +408,17 @@ fn certificate(act: &raw::Act) -> Option<&Path> {
         raw::Act::SubCa(act) => Some(&act.certificate),
         _ => None,
     }
+}
+
+/// Whether no name is there twice, in whatever writing.
+fn are_different_people(names: &[impl AsRef<str>]) -> bool {
+    let people: Vec<_> = names
+        .iter()
+        .map(|name| PersonId::of_name(name.as_ref()))
+        .collect();
+    let mut pairs = people.iter().enumerate().flat_map(|(index, one)| {
+        let others = people[index + 1..].iter();
+        others.map(move |other| (one, other))
+    });
+    !pairs.any(|(one, other)| one.is_same(other))
 }

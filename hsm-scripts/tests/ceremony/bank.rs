@@ -1,0 +1,183 @@
+//! A site with a ceremony CA, two custodians and an audit key.
+
+use std::{collections::BTreeMap, fmt::Write as _, fs};
+
+use hsm::{KeyName, KeyRole, Pin, SigningKey, TokenConfig};
+use pki::Signer as _;
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+
+use crate::{
+    common::module,
+    room::Room,
+    site::{
+        IMPORT, NEW_CUSTODIAN, SAMPLE_MODULE, Site, TWO_SUB_CAS, assert_success, change,
+        import_plan, unattended,
+    },
+};
+
+pub(crate) const FOUNDING: &str = "pki-transcript.jsonl";
+pub(crate) const CUSTODIAN: &str = "custodian-transcript.jsonl";
+pub(crate) const IMPORTED: &str = "tmk-transcript.jsonl";
+
+/// The sample's founding ceremony, cut down to what later ceremonies take, was held.
+pub(crate) fn founded() -> Site {
+    let site = Site::new(&[
+        "root",
+        "issuing",
+        "kdh",
+        "first-custodian",
+        "second-custodian",
+        "third-custodian",
+    ]);
+    site.write_private("operator.pin", "not used");
+    let made = [
+        "root.pem",
+        "ca-ops.pem",
+        "first-custodian.pem",
+        "second-custodian.pem",
+        "audit.pem",
+    ];
+    let mut parts = TWO_SUB_CAS.split("[[acts]]");
+    let mut plan = parts.next().unwrap().to_owned();
+    for act in parts {
+        if made
+            .iter()
+            .any(|file| act.contains(&format!("\ncertificate = \"{file}\"")))
+        {
+            plan.push_str("[[acts]]");
+            plan.push_str(act);
+        }
+    }
+    site.write_plan("founding.toml", &unattended(&plan));
+    assert_success(&site.execute("founding.toml"));
+    site
+}
+
+/// The sample plan for one more custodian, executed by people who confirm it.
+pub(crate) fn certify_third_custodian(site: &Site) {
+    site.write_plan("custodian.toml", NEW_CUSTODIAN);
+    let mut room = Room::new([]);
+    room.run(site, "custodian.toml").unwrap();
+    room.assert_order(&[
+        "digest: First Custodian",
+        "digest: Second Custodian",
+        "[act 1]",
+    ]);
+}
+
+/// The import's sample, with the lines of the other one that name participants and the audit key.
+pub(crate) fn import_plan_with_participants() -> String {
+    let people = &NEW_CUSTODIAN[NEW_CUSTODIAN.find("officers =").unwrap()
+        ..NEW_CUSTODIAN.find("[tokens.issuing]").unwrap()];
+    let officers = "officers = [\"First Officer\", \"Second Officer\"]\n";
+    assert!(IMPORT.contains(officers));
+    let plan = change(&import_plan(), officers, people);
+    let plan = change(&plan, "\"First Custodian\"", "\"first\"");
+    change(&plan, "\"Second Custodian\"", "\"second\"")
+}
+
+/// The plan, with participants in the place of named officers: an id of each, and what token and certificate are
+/// called. The first two confirm.
+pub(crate) fn with_participants(plan: &str, people: &[(&str, &str)]) -> String {
+    let officers = "officers = [\"First Officer\", \"Second Officer\"]\n";
+    let mut lines = format!(
+        "officers = [\"{}\", \"{}\"]\nceremony-ca = \"ca-ops.pem\"\n\
+         audit = {{ token = \"kdh\", key = \"audit\", certificate = \"audit.pem\" }}\n",
+        people[0].0, people[1].0
+    );
+    for (id, token) in people {
+        writeln!(
+            lines,
+            "[participants.{id}]\ncertificate = \"{token}.pem\"\nmodule = \"{SAMPLE_MODULE}\"\n\
+             token = \"{token}\"\nkey = \"custodian\""
+        )
+        .unwrap();
+    }
+    change(plan, officers, &lines)
+}
+
+/// A credential of another custodian, in a token of theirs, by the two who have one.
+pub(crate) fn certify(site: &Site, token: &str, common_name: &str) {
+    let plan = NEW_CUSTODIAN.replace("third-custodian", token);
+    let plan = change(&plan, "Third Custodian", common_name);
+    let plan = change(&plan, CUSTODIAN, &format!("{token}-transcript.jsonl"));
+    site.write_plan("custodian.toml", &plan);
+    Room::new([]).run(site, "custodian.toml").unwrap();
+}
+
+pub(crate) fn signing_key(site: &Site, token: &str, role: KeyRole, key: &str) -> SigningKey {
+    let pin = Pin::from_file(&site.path(&format!("{token}.pin"))).unwrap();
+    let token = module().open(&TokenConfig::new(token), &pin).unwrap();
+    token
+        .signing_key(role, &KeyName::new(key).unwrap())
+        .unwrap()
+}
+
+/// A transcript that somebody makes who has keys and this description of the format, which is another than the
+/// program's.
+#[derive(Clone)]
+pub(crate) struct Forgery {
+    /// Time, event and detail of each line.
+    pub(crate) lines: Vec<(String, String, Value)>,
+}
+
+impl Forgery {
+    /// What stands in a transcript.
+    pub(crate) fn of(text: &str) -> Self {
+        let lines = text.lines().map(|line| {
+            let line: Value = serde_json::from_str(line).unwrap();
+            let text = |field: &str| line[field].as_str().unwrap().to_owned();
+            (text("at"), text("event"), line["detail"].clone())
+        });
+        Self {
+            lines: lines.collect(),
+        }
+    }
+
+    /// Chained anew, each line that has a signature signed anew where there is a key for whom it names ("" for
+    /// the seal).
+    pub(crate) fn write(&self, keys: &BTreeMap<&str, &SigningKey>) -> String {
+        let mut text = String::new();
+        let mut previous = String::new();
+        for (index, (at, event, detail)) in self.lines.iter().enumerate() {
+            let number = index as u64 + 1;
+            let bytes = |domain: &str, detail: &Value| {
+                let mut bytes = domain.as_bytes().to_vec();
+                bytes.extend(number.to_be_bytes());
+                for field in [&previous, at, event, &detail.to_string()] {
+                    bytes.extend((field.len() as u64).to_be_bytes());
+                    bytes.extend(field.as_bytes());
+                }
+                bytes
+            };
+            let mut detail = detail.clone();
+            let who = detail["by"].as_str().unwrap_or_default().to_owned();
+            if detail.get("signature").is_some()
+                && let Some(key) = keys.get(&*who)
+            {
+                detail.as_object_mut().unwrap().remove("signature");
+                let signature = key.sign(&bytes("kdh.ceremony.signature.v2", &detail));
+                detail["signature"] = hex::encode(signature.unwrap()).into();
+            }
+            let hash = Sha256::digest(bytes("kdh.ceremony.transcript.v2", &detail));
+            let hash = hex::encode(hash);
+            let quoted = |text: &str| Value::from(text).to_string();
+            writeln!(
+                text,
+                "{{\"sequence\":{number},\"at\":{},\"event\":{},\"detail\":{detail},\
+                 \"previous\":\"{previous}\",\"hash\":\"{hash}\"}}",
+                quoted(at),
+                quoted(event)
+            )
+            .unwrap();
+            previous = hash;
+        }
+        text
+    }
+}
+
+/// A file of the site with this text.
+pub(crate) fn write(site: &Site, name: &str, text: &str) {
+    fs::write(site.path(name), text).unwrap();
+}

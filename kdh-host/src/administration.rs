@@ -1,7 +1,7 @@
 //! What operators do. Each act is recorded under the operator's name in the transaction that makes
 //! it true.
 
-use hsm::{HsmError, Kcv, KeyName};
+use hsm::{FoundKey, HsmError, Kcv, KeyName};
 use kdh_proto::{
     Reason,
     v1::{AssignKeyRequest, AuditRecord},
@@ -9,7 +9,7 @@ use kdh_proto::{
 use pki::{Certificate, Role};
 use serde_json::json;
 use time::OffsetDateTime;
-use tr34::Kbh;
+use tr34::{Kbh, KeyKind};
 
 use crate::{
     Host, HostError, claims,
@@ -387,39 +387,70 @@ pub(crate) async fn register_key(
     let (for_hsm, header_for_hsm) = (label.clone(), header.clone());
     let found = host
         .in_hsm(move |keys| {
-            let found = keys.master_key(&for_hsm).map_err(|error| match error {
-                HsmError::KeyNotFound { .. } => refused(Reason::NotFound, error),
-                HsmError::KeyNotUnique { .. }
-                | HsmError::WeakKey { .. }
-                | HsmError::KeyDiffers { .. } => refused(Reason::RequestInvalid, error),
-                other => other.into(),
-            })?;
-            let key = found.key();
-            let expected_kind = header_for_hsm
-                .key_kind(key.kind().key_len())
-                .map_err(|error| refused(Reason::RequestInvalid, error))?;
-            if expected_kind != key.kind() {
-                let cause = format!(
-                    "the header is for {expected_kind}, the key is {}",
-                    key.kind()
-                );
-                return Err(refused(Reason::RequestInvalid, cause));
-            }
-            keys.verify_sealable(key, &header_for_hsm)?;
+            let found = keys.master_key(&for_hsm).map_err(fault_of_key)?;
+            require_kind(&header_for_hsm, found.key().kind())?;
+            keys.verify_sealable(found.key(), &header_for_hsm)?;
             Ok(found)
         })
         .await?;
     if *found.kcv() != expected {
-        return Err(refused(
-            Reason::KcvMismatch,
-            // The right one is for the ceremony's transcript to tell.
-            format!("the key {label} does not have the check value {expected}"),
-        ));
+        return Err(other_kcv(&expected));
     }
-    let mut tx = host.store().write(host.now()).await?;
+    let registered = found.key().name().clone();
+    host.in_hsm(move |keys| Ok(keys.forget_unfinished(&registered)?))
+        .await?;
+    let tx = host.store().write(host.now()).await?;
+    commit_key(host, tx, operator, name, header, &found).await
+}
+
+/// The right one is for the key's sender, or the ceremony's transcript, to tell.
+fn other_kcv(expected: &Kcv) -> HostError {
+    let cause = format!("the key does not have the check value {expected}");
+    refused(Reason::KcvMismatch, cause)
+}
+
+/// What an operator learns of a key that they named, or had unwrapped, and that will not do.
+pub(crate) fn fault_of_key(error: HsmError) -> HostError {
+    match error {
+        HsmError::KeyNotFound { .. } => refused(Reason::NotFound, error),
+        HsmError::KeyExists { label } => {
+            let cause = format!(
+                "a key called {label} is in the HSM already: register it, or choose another name"
+            );
+            refused(Reason::AlreadyExists, cause)
+        }
+        HsmError::KcvMismatch { expected, .. } => other_kcv(&expected),
+        HsmError::KeyNotUnique { .. }
+        | HsmError::WeakKey { .. }
+        | HsmError::KeyDiffers { .. }
+        | HsmError::Import(_) => refused(Reason::RequestInvalid, error),
+        other => other.into(),
+    }
+}
+
+/// The key is of the kind that its header says.
+fn require_kind(header: &Kbh, kind: KeyKind) -> Result<(), HostError> {
+    let expected = header.key_kind(kind.key_len());
+    let expected = expected.map_err(|error| refused(Reason::RequestInvalid, error))?;
+    if expected == kind {
+        return Ok(());
+    }
+    let cause = format!("the header is for {expected}, the key is {kind}");
+    Err(refused(Reason::RequestInvalid, cause))
+}
+
+/// Makes a key known that was found in the HSM, with whatever else is in the transaction.
+pub(crate) async fn commit_key(
+    host: &Host,
+    mut tx: Tx,
+    operator: &Operator,
+    name: KeyAlias,
+    header: Kbh,
+    found: &FoundKey,
+) -> Result<StoredKey, HostError> {
     let key = StoredKey {
         name,
-        hsm_label: label,
+        hsm_label: found.key().name().label().to_owned(),
         header,
         kind: found.key().kind().to_string(),
         kcv: found.kcv().clone(),
@@ -445,7 +476,7 @@ pub(crate) async fn register_key(
     let stored = tx.key(&key.name).await?;
     let stored = stored.ok_or_else(|| HostError::Internal("the key is gone".to_owned()))?;
     // Before anyone can ask for it.
-    host.keys().hold(stored.clone(), &found);
+    host.keys().hold(stored.clone(), found);
     if let Err(error) = tx.commit().await {
         host.keys().release(&stored.name, found.key());
         return Err(error.into());

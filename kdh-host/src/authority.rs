@@ -13,8 +13,8 @@ use crate::{
     administration::{Operator, page_size, require_device},
     binding::{self, AuthenticatedDevice},
     claims::Working,
+    dual_control,
     error::refused,
-    host::random,
     mirror,
     names::{DeviceSerial, Why},
     other_kdh,
@@ -25,10 +25,6 @@ use crate::{
     },
     transport::record_refusal,
 };
-
-/// Bytes of randomness in a request's id: few, since operators type it, and enough that a typing error
-/// names no other request.
-const ID_LEN: usize = 4;
 
 /// The action of the record that says what was asked for.
 const ASKED: &str = "authority.asked";
@@ -48,7 +44,7 @@ pub(crate) async fn ask(
     if let BindingChange::Rebind(der) = change {
         require_target(host, other_kdh::verify_new(host, der).await?.id(), &kdh)?;
     }
-    let id = hex::encode(random::<ID_LEN>()?);
+    let id = dual_control::new_id()?;
     let now = host.now();
     let mut tx = host.store().write(now).await?;
     let certificate = present_certificate(&mut tx, &serial).await?;
@@ -70,7 +66,7 @@ pub(crate) async fn ask(
         kdh: &kdh,
         by: operator.name(),
         why: &why,
-        expires_at: now + host.config().authority_request_lifetime,
+        expires_at: now + host.config().approval_lifetime,
     };
     if !tx.insert_authority_request(&request).await? {
         let cause = format!(
@@ -132,13 +128,7 @@ async fn claim(host: &Host, operator: &Operator, id: &str) -> Result<Approval, H
     // Nobody else works on what is open.
     let working = host.under_way().begin(id.to_owned());
     require_recorded(&mut tx, &request).await?;
-    if request.asked_by == operator.name() {
-        let cause = format!(
-            "{} has asked for it: another operator approves",
-            request.asked_by
-        );
-        return Err(refused(Reason::SameOperator, cause));
-    }
+    dual_control::require_another(&request.asked_by, operator)?;
     if present_certificate(&mut tx, &request.device).await? != request.certificate {
         let cause = format!("{} has enrolled again since: ask anew", request.device);
         return Err(refused(Reason::WrongState, cause));

@@ -12,9 +12,9 @@ use std::{
 use serde_json::json;
 
 use crate::{
-    Host, HostError, authority,
+    Host, HostError, authority, key_import,
     names::DeviceSerial,
-    store::{Actor, AuditEntry, AuthorityRequest, BindingToken, Delivery, Tx},
+    store::{Actor, AuditEntry, AuthorityRequest, BindingToken, Delivery, KeyImportRequest, Tx},
 };
 
 /// The claims that calls are working on.
@@ -60,6 +60,7 @@ struct Leftovers {
     deliveries: Vec<Delivery>,
     binding_tokens: Vec<BindingToken>,
     approvals: Vec<AuthorityRequest>,
+    imports: Vec<KeyImportRequest>,
 }
 
 impl Leftovers {
@@ -72,11 +73,14 @@ impl Leftovers {
         binding_tokens.retain(|token| !host.under_way().contains(&token.id));
         let mut approvals = tx.unfinished_approvals().await?;
         approvals.retain(|request| !host.under_way().contains(&request.id));
+        let mut imports = tx.unfinished_imports().await?;
+        imports.retain(|import| !host.under_way().contains(&import.id));
         Ok(Self {
             enrolments,
             deliveries,
             binding_tokens,
             approvals,
+            imports,
         })
     }
 
@@ -85,6 +89,7 @@ impl Leftovers {
             && self.deliveries.is_empty()
             && self.binding_tokens.is_empty()
             && self.approvals.is_empty()
+            && self.imports.is_empty()
     }
 }
 
@@ -134,6 +139,9 @@ pub(crate) async fn give_back_leftovers(host: &Host) -> Result<(), HostError> {
     }
     for request in &leftovers.approvals {
         authority::release(&mut tx, request, "ok").await?;
+    }
+    for import in &leftovers.imports {
+        key_import::release(&mut tx, import, "ok", key_import::Left::MayBe).await?;
     }
     Ok(tx.commit().await?)
 }

@@ -130,7 +130,11 @@ impl HostError {
                 | HsmError::KcvMismatch { .. }
                 | HsmError::KeyDiffers { .. }
                 | HsmError::BadComponent { .. }
+                | HsmError::BadSum { .. }
+                | HsmError::SumExists { .. }
                 | HsmError::KeyLength { .. }
+                | HsmError::Import(_)
+                | HsmError::Upstream(_)
                 | HsmError::BadAnswer { .. }
                 | HsmError::Call { .. },
             )

@@ -15,6 +15,7 @@ use crate::{
     credentials::Credentials,
     error::{HostError, StartError, refused},
     kdh::{self, Kdh, KdhState},
+    key_sender::{self, Senders},
     keys::{HostKeys, off_the_async_threads},
     limits::Limits,
     stages::Stages,
@@ -36,6 +37,7 @@ struct Inner {
     kdh_credential: Credentials,
     crl_ca_krd: CrlFile,
     crl_ca_kdh: CrlFile,
+    senders: Senders,
     under_way: UnderWay,
     limits: Limits,
     stages: Stages,
@@ -51,6 +53,7 @@ impl Host {
     pub async fn start(config: Config, clock: Box<dyn Clock>) -> Result<Self, StartError> {
         let now = clock.now();
         let mut faults = certificate_faults(&config, now);
+        faults.extend(key_sender::faults(&config, now));
         let store = Store::open(&config.store).await.map_err(|error| {
             StartError::one(format!("store: {}: {error}", config.store.display()))
         })?;
@@ -88,6 +91,7 @@ impl Host {
         let host = Self(Arc::new(Inner {
             credentials: Credentials::new(config.certificates.ca_krd.clone()),
             kdh_credential,
+            senders: Senders::new(&config),
             config,
             store,
             keys,
@@ -203,6 +207,10 @@ impl Host {
         &self.0.keys
     }
 
+    pub(crate) fn senders(&self) -> &Senders {
+        &self.0.senders
+    }
+
     pub(crate) fn credentials(&self) -> &Credentials {
         &self.0.credentials
     }
@@ -279,6 +287,7 @@ pub(crate) fn random<const LEN: usize>() -> Result<[u8; LEN], HostError> {
 /// Every fault that was found.
 pub fn check(config: &Config, now: OffsetDateTime, with_hsm: bool) -> Result<(), StartError> {
     let mut faults = certificate_faults(config, now);
+    faults.extend(key_sender::faults(config, now));
     let certificates = &config.certificates;
     let kdh_credential = Credentials::new(certificates.ca_kdh.clone());
     for (key, issuer, path) in [

@@ -15,6 +15,9 @@
 //! profile          in which of TR-34's forms devices speak
 //! administration   what operators do
 //! admission        devices that another host has enrolled
+//! key_import       keys that arrived encrypted, for which it takes two operators
+//! key_sender       other hosts that send keys in TR-34 tokens
+//! dual_control     what takes two operators
 //! claims           what calls have claimed, and how it is given back
 //! limits           how much one caller, and all of them, may ask for
 //! state            which state follows on which
@@ -38,11 +41,14 @@ mod clock;
 pub mod config;
 mod credentials;
 mod delivery;
+mod dual_control;
 mod enrolment;
 mod error;
 mod grpc;
 mod host;
 mod kdh;
+mod key_import;
+mod key_sender;
 mod keys;
 mod limits;
 mod mirror;

@@ -13,6 +13,8 @@ use crate::{HostError, error::refused};
 const ENROLMENTS: u16 = 32;
 /// Deliveries under way.
 const DELIVERIES: u16 = 256;
+/// Imports of keys under way: one after the other, so that a nonce is spent before the next token is looked at.
+const IMPORTS: u16 = 1;
 
 /// The limits of a host.
 #[derive(Debug)]
@@ -21,6 +23,8 @@ pub(crate) struct Limits {
     pub(crate) enrolments: Places,
     /// For such calls of terminals.
     pub(crate) deliveries: Places,
+    /// For approvals of operators that bring keys in.
+    pub(crate) imports: Places,
     calls: DefaultKeyedRateLimiter<String>,
 }
 
@@ -30,6 +34,7 @@ impl Limits {
         Self {
             enrolments: Places::new(ENROLMENTS),
             deliveries: Places::new(DELIVERIES),
+            imports: Places::new(IMPORTS),
             calls: RateLimiter::keyed(Quota::per_minute(device_calls_per_minute)),
         }
     }
@@ -53,6 +58,7 @@ impl Limits {
     pub(crate) async fn close(&self) {
         self.enrolments.close().await;
         self.deliveries.close().await;
+        self.imports.close().await;
     }
 
     /// Forgets callers who have been quiet for so long that they may call as if for the first time.

@@ -61,6 +61,9 @@ checked_names! {
     /// How operators call a key.
     KeyAlias: "key name", "1 to 64 of a-z, 0-9 and '-'",
         |text| bounded(text, 64, is_label_byte);
+    /// How operators call another host that sends keys.
+    SenderName: "name of a sender", "1 to 64 of a-z, 0-9 and '-'",
+        |text| bounded(text, 64, is_label_byte);
     /// Why an operator did something, for the audit trail.
     Why: "reason", "1 to 200 printable characters",
         |text| !text.is_empty() && text.chars().count() <= 200 && !text.chars().any(char::is_control);

@@ -119,6 +119,22 @@ states! {
     }
 }
 
+states! {
+    /// Where the import of a key that arrived encrypted stands.
+    KeyImportState {
+        /// Waits for another operator.
+        Asked = "ASKED",
+        /// Approved: the HSM is unwrapping it.
+        Approved = "APPROVED",
+        /// The HSM has it, and the host knows it.
+        Imported = "IMPORTED",
+        /// An operator rejected it.
+        Rejected = "REJECTED",
+        /// Nobody approved it in time.
+        Expired = "EXPIRED",
+    }
+}
+
 /// What shall become of a binding; of a rebinding, with the KDH that takes over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum BindingChange<K> {
@@ -308,7 +324,7 @@ mod tests {
             )+};
         }
         read_back!(DeviceState DeliveryState KeysFate EndOfBinding BindingTokenState);
-        read_back!(AuthorityState);
+        read_back!(AuthorityState KeyImportState);
         assert_eq!(DeviceState::parse("bound"), None);
     }
 }

@@ -6,6 +6,7 @@ mod certificate;
 mod confirm;
 mod delivery;
 mod device;
+mod import;
 mod kdh;
 mod key;
 mod token;
@@ -13,7 +14,7 @@ mod token;
 pub(crate) use token::run_on_file as run_on_token_file;
 
 use crate::{
-    cli::{AuthorityCommand, Command, DeviceCommand, TokenCommand},
+    cli::{AuthorityCommand, Command, DeviceCommand, ImportCommand, TokenCommand},
     device_file,
     failure::Failure,
     report::Report,
@@ -37,8 +38,10 @@ pub(crate) fn prepare(command: &Command) -> Result<(), Failure> {
         }
         Command::Device(DeviceCommand::Admit { from }) => device_file::read(from).map(drop),
         Command::Device(DeviceCommand::Export { out, .. })
+        | Command::Import(ImportCommand::Nonce { out, .. })
         | Command::Authority(AuthorityCommand::Fetch { out, .. })
         | Command::Token(TokenCommand::OnePass { out, .. }) => token_file::require_new(out),
+        Command::Import(command) => import::read_files(command),
         _ => Ok(()),
     }
 }
@@ -49,6 +52,7 @@ pub(crate) async fn run(command: Command, client: &mut Client) -> Result<Report,
         Command::Device(command) => device::run(command, client).await,
         Command::Authority(command) => authority::run(command, client).await,
         Command::Key(command) => key::run(command, client).await,
+        Command::Import(command) => import::run(command, client).await,
         Command::Kdh(command) => kdh::run(command, client).await,
         Command::Delivery(command) => delivery::run(command, client).await,
         Command::Audit(command) => audit::run(command, client).await,

@@ -143,22 +143,25 @@ fn advice(reason: Reason) -> Option<&'static str> {
         ),
         Reason::WrongState => Some(
             "see a terminal's state with \"kdhctl device show\", a request's with \"kdhctl authority \
-             list\"",
+             list\", an import's with \"kdhctl import list\"",
         ),
         Reason::NotBound => Some(
             "see with \"kdhctl device show\" how it stands; it is bound with \"krd bind\" at the terminal",
         ),
         Reason::NoKeyAssigned => Some("assign a key to this slot with \"kdhctl key assign\""),
         Reason::KcvMismatch => Some(
-            "compare with the ceremony's record: this is another key, or the check value is \
-             mistyped or of another method",
+            "compare with the ceremony's record, or with the sender: this is another key, or the check \
+             value is mistyped or of another method",
         ),
-        Reason::HsmUnsupported => Some("use a key that this HSM can seal, or another HSM"),
+        Reason::HsmUnsupported => Some(
+            "use a key that this HSM can seal, or another HSM; for an import, agree on another form with the \
+             sender (docs/key-import.md)",
+        ),
         Reason::RateLimited | Reason::Overloaded => Some("try again in a moment"),
         Reason::HsmUnavailable | Reason::StoreUnavailable => {
             Some("try again: nothing was changed. If it stays, look at the host's log")
         }
-        Reason::SameOperator => Some("have another operator with the role recovery approve it"),
+        Reason::SameOperator => Some("have another operator with the same role approve it"),
         Reason::Internal => Some("look for the correlation id in the host's log"),
         // The first says in its message what is wrong; the others are answers to terminals.
         Reason::RequestInvalid

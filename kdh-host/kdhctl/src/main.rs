@@ -65,8 +65,21 @@ fn write(output: &mut impl Write, as_json: bool, json: &Value, text: &str) -> io
         writeln!(output, "{json:#}")
     } else {
         // What a name or a message holds must not steer the terminal.
-        let text = text.replace(|c: char| c.is_control() && c != '\n', "\u{FFFD}");
+        let text = text.replace(steers, "\u{FFFD}");
         writeln!(output, "{text}")
+    }
+}
+
+/// Whether a character moves the cursor, hides, or turns the order of what is beside it round.
+fn steers(character: char) -> bool {
+    match character {
+        '\n' => false,
+        '\u{061C}'
+        | '\u{200B}'..='\u{200F}'
+        | '\u{2028}'..='\u{202E}'
+        | '\u{2060}'..='\u{206F}'
+        | '\u{FEFF}' => true,
+        other => other.is_control(),
     }
 }
 
@@ -79,7 +92,7 @@ mod tests {
     fn nothing_that_is_shown_steers_the_terminal() {
         let shown = |as_json| {
             let mut output = Vec::new();
-            let model = "X\u{1b}[2J\u{9b}1m\r";
+            let model = "X\u{1b}[2J\u{9b}1m\r\u{202e}\u{200b}";
             write(
                 &mut output,
                 as_json,
@@ -89,7 +102,10 @@ mod tests {
             .unwrap();
             String::from_utf8(output).unwrap()
         };
-        assert_eq!(shown(false), "X\u{FFFD}[2J\u{FFFD}1m\u{FFFD}\nY\n");
+        assert_eq!(
+            shown(false),
+            "X\u{FFFD}[2J\u{FFFD}1m\u{FFFD}\u{FFFD}\u{FFFD}\nY\n"
+        );
         assert!(!shown(true).contains('\u{1b}'), "{:?}", shown(true));
     }
 }

@@ -35,11 +35,20 @@ pub(crate) fn write_new(
 
 /// Writes text into a file that does not exist yet.
 pub(crate) fn write_new_text(path: &Path, text: &str, again: &'static str) -> Result<(), Failure> {
+    write_new_bytes(path, text.as_bytes(), again)
+}
+
+/// Writes bytes into a file that does not exist yet.
+pub(crate) fn write_new_bytes(
+    path: &Path,
+    bytes: &[u8],
+    again: &'static str,
+) -> Result<(), Failure> {
     OpenOptions::new()
         .write(true)
         .create_new(true)
         .open(path)
-        .and_then(|mut file| file.write_all(text.as_bytes()))
+        .and_then(|mut file| file.write_all(bytes))
         .map_err(|error| fault(path, &error, again))
 }
 

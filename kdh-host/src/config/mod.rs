@@ -1,6 +1,7 @@
 //! The configuration: what the file says ([`raw`]) becomes what the host may rely on ([`Config`]),
 //! with every fault named at once.
 
+mod key_senders;
 mod raw;
 
 use std::{
@@ -15,6 +16,7 @@ use hsm::KeyName;
 use pki::Certificate;
 use tr34::{OaepHash, Profile};
 
+pub use self::key_senders::KeySender;
 use crate::{error::StartError, names::Model, profile::Profiles};
 
 /// The size of an RSA key that is as strong as a key of 128 bits (NIST SP 800-57, table 2).
@@ -148,6 +150,8 @@ pub struct Config {
     pub kdh_key: KeyName,
     /// KDH credentials to which terminals are still bound, and from which they are handed over.
     pub retiring_kdhs: Vec<KdhSettings>,
+    /// Other hosts that send keys in TR-34 tokens.
+    pub key_senders: Vec<KeySender>,
     /// In which form of TR-34 terminals speak.
     pub profiles: Profiles,
     /// The hash in RSA-OAEP.
@@ -166,8 +170,8 @@ pub struct Config {
     pub delivery_lifetime: Duration,
     /// How long a delivery by a token in a file may stay unconfirmed.
     pub one_pass_lifetime: Duration,
-    /// How long a request to the authority may wait for its approval.
-    pub authority_request_lifetime: Duration,
+    /// How long what takes two operators may wait for the second one.
+    pub approval_lifetime: Duration,
     /// Connections at the same time, per listener.
     pub connections: usize,
     /// Of these, from one address.
@@ -259,7 +263,7 @@ impl Check<'_> {
         let oaep_hash = self.word(
             "oaep-hash",
             &raw.oaep_hash,
-            &[("sha256", OaepHash::Sha256), ("sha1", OaepHash::Sha1)],
+            &OaepHash::ALL.map(|hash| (hash.name(), hash)),
         );
         let ke_for_tdea = self.word(
             "ke-for-tdea",
@@ -277,6 +281,7 @@ impl Check<'_> {
         let operators = self.operators(raw.operators);
         let kdh_key = self.key_name("kdh-key", &raw.kdh_key);
         let retiring_kdhs = self.retiring_kdhs(&raw.retiring_kdh);
+        let key_senders = self.key_senders(&raw.key_senders);
         let profiles = self.profiles(raw.models, oaep_hash);
         if let (Some(key), Some(certificates)) = (&kdh_key, &certificates) {
             self.distinct_kdhs(key, &certificates.kdh, &retiring_kdhs);
@@ -292,6 +297,7 @@ impl Check<'_> {
             certificates: certificates?,
             kdh_key: kdh_key?,
             retiring_kdhs,
+            key_senders,
             profiles,
             oaep_hash: oaep_hash?,
             ke_for_tdea: ke_for_tdea?,
@@ -301,7 +307,7 @@ impl Check<'_> {
             activation_code_lifetime: seconds(raw.activation_code_hours.saturating_mul(3600)),
             delivery_lifetime: seconds(raw.delivery_minutes.saturating_mul(60)),
             one_pass_lifetime: seconds(raw.one_pass_days.saturating_mul(86_400)),
-            authority_request_lifetime: seconds(raw.authority_request_hours.saturating_mul(3600)),
+            approval_lifetime: seconds(raw.approval_hours.saturating_mul(3600)),
             connections: usize::try_from(raw.limits.connections).ok()?,
             connections_per_address: usize::try_from(raw.limits.connections_per_address).ok()?,
             handshake_timeout: seconds(raw.limits.handshake_seconds),
@@ -333,12 +339,7 @@ impl Check<'_> {
         );
         self.range("delivery-minutes", raw.delivery_minutes, 1, 60 * 24 * 30);
         self.range("one-pass-days", raw.one_pass_days, 1, 366);
-        self.range(
-            "authority-request-hours",
-            raw.authority_request_hours,
-            1,
-            24 * 30,
-        );
+        self.range("approval-hours", raw.approval_hours, 1, 24 * 30);
         self.range("limits.connections", raw.limits.connections, 1, 100_000);
         self.range(
             "limits.connections-per-address",

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use serde::Deserialize;
+use tr34::Profile;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
@@ -25,8 +26,8 @@ pub(super) struct Config {
     pub(super) delivery_minutes: u64,
     #[serde(default = "one_pass_days")]
     pub(super) one_pass_days: u64,
-    #[serde(default = "authority_request_hours")]
-    pub(super) authority_request_hours: u64,
+    #[serde(default = "approval_hours")]
+    pub(super) approval_hours: u64,
     pub(super) terminals: Listener,
     pub(super) administration: Listener,
     pub(super) issuing_token: Token,
@@ -36,6 +37,8 @@ pub(super) struct Config {
     pub(super) kdh_key: String,
     #[serde(default)]
     pub(super) retiring_kdh: Vec<RetiringKdh>,
+    #[serde(default)]
+    pub(super) key_senders: Vec<KeySender>,
     #[serde(default)]
     pub(super) models: Vec<Model>,
     #[serde(default)]
@@ -93,6 +96,20 @@ pub(super) struct RetiringKdh {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct KeySender {
+    pub(super) name: String,
+    #[serde(default = "profile")]
+    pub(super) profile: String,
+    pub(super) certificate: PathBuf,
+    pub(super) ca: PathBuf,
+    pub(super) crl: Option<PathBuf>,
+    pub(super) pair: String,
+    pub(super) receiver: PathBuf,
+    pub(super) signed_within_hours: Option<u64>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct Model {
     pub(super) name: String,
     pub(super) profile: String,
@@ -133,6 +150,10 @@ fn kdh_key() -> String {
     "kdh-signing".to_owned()
 }
 
+fn profile() -> String {
+    Profile::default().to_string()
+}
+
 fn oaep_hash() -> String {
     "sha256".to_owned()
 }
@@ -165,7 +186,7 @@ const fn one_pass_days() -> u64 {
     14
 }
 
-const fn authority_request_hours() -> u64 {
+const fn approval_hours() -> u64 {
     72
 }
 

@@ -2,6 +2,7 @@
 
 use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
+use hsm::UpstreamFreshness;
 use tempfile::TempDir;
 
 use super::*;
@@ -67,7 +68,7 @@ fn the_sample_says_what_the_defaults_are() {
                 config.delivery_lifetime,
                 config.one_pass_lifetime,
                 config.kdh_key.clone(),
-                config.authority_request_lifetime,
+                config.approval_lifetime,
             ),
             (
                 config.connections,
@@ -214,16 +215,8 @@ const BROKEN: &[(&str, &str, &str)] = &[
     ("store =", "one-pass-days = 0\nstore =", "one-pass-days"),
     ("store =", "one-pass-days = 367\nstore =", "one-pass-days"),
     ("store =", "kdh-key = \"\"\nstore =", "kdh-key"),
-    (
-        "store =",
-        "authority-request-hours = 0\nstore =",
-        "authority-request-hours",
-    ),
-    (
-        "store =",
-        "authority-request-hours = 721\nstore =",
-        "authority-request-hours",
-    ),
+    ("store =", "approval-hours = 0\nstore =", "approval-hours"),
+    ("store =", "approval-hours = 721\nstore =", "approval-hours"),
     (
         "store =",
         "limits.connections = 0\nstore =",
@@ -540,6 +533,129 @@ fn replicas_have_settings_of_their_own() {
     };
     assert_eq!((&*replica.token.label, replica.token.workers), ("two", 2));
     assert!(config.issuing_token.replicas.is_empty());
+}
+
+/// A sender of keys without faults.
+const SENDER: &str = "name = \"switch\", certificate = \"operators/auditor.pem\", ca = \"ca-ops.pem\", \
+                      pair = \"import-krd\", receiver = \"kdh.pem\"";
+
+#[test]
+fn a_sender_of_keys_answers_nonces_unless_it_is_said() {
+    let folder = folder();
+    let more = ", profile = \"clover\", crl = \"list\", signed-within-hours = 720";
+    let of = |more: &str| {
+        let text = format!("key-senders = [{{ {SENDER}{more} }}]\n{MINIMAL}");
+        parse(&text, &folder).unwrap().key_senders.remove(0)
+    };
+    let (plain, other) = (of(""), of(more));
+    assert_eq!((&*plain.name, plain.pair.label()), ("switch", "import-krd"));
+    assert_eq!((plain.profile, plain.crl), (Profile::default(), None));
+    assert_eq!(plain.freshness, UpstreamFreshness::Nonce);
+    assert_eq!(other.profile, Profile::Clover);
+    assert_eq!(other.crl, Some(folder.path().join("list")));
+    let month = time::Duration::days(30);
+    assert_eq!(other.freshness, UpstreamFreshness::SignedWithin(month));
+}
+
+#[test]
+fn faults_of_senders_of_keys_are_named() {
+    let folder = folder();
+    let faults = |senders: &str| {
+        let text = format!("key-senders = [{senders}]\n{MINIMAL}");
+        parse(&text, &folder).unwrap_err()
+    };
+    for (from, to, fault) in [
+        (
+            "\"switch\"",
+            "\"The Switch\"",
+            "key-senders.name: \"The Switch\" is no name of a sender: 1 to 64 of a-z, 0-9 and '-'",
+        ),
+        (
+            "operators/auditor.pem",
+            "none.pem",
+            "key-senders.switch.certificate: ",
+        ),
+        ("ca-ops.pem", "module.so", "key-senders.switch.ca: "),
+        ("kdh.pem", "kdh.pin", "key-senders.switch.receiver: "),
+        ("\"import-krd\"", "\"\"", "key-senders.switch.pair: "),
+        (
+            "name =",
+            "profile = \"aws\", name =",
+            "key-senders.switch.profile: no profile is called \"aws\"",
+        ),
+        (
+            "name =",
+            "signed-within-hours = 0, name =",
+            "key-senders.switch.signed-within-hours: 0 is not between 1 and 720",
+        ),
+        (
+            "name =",
+            "signed-within-hours = 721, name =",
+            "key-senders.switch.signed-within-hours: 721 is not between 1 and 720",
+        ),
+    ] {
+        assert!(SENDER.contains(from));
+        let found = faults(&format!("{{ {} }}", SENDER.replacen(from, to, 1)));
+        assert_eq!(found.len(), 1, "{to}: {found:?}");
+        assert!(found[0].starts_with(fault), "{to}: {found:?}");
+    }
+    for field in ["name", "certificate", "ca", "pair", "receiver"] {
+        let without: Vec<_> = SENDER
+            .split(", ")
+            .filter(|part| !part.starts_with(&format!("{field} =")))
+            .collect();
+        let found = faults(&format!("{{ {} }}", without.join(", ")));
+        let missing = format!("missing field `{field}`");
+        assert!(found[0].contains(&missing), "{found:?}");
+    }
+
+    // Two of them.
+    let by_nonce = SENDER.replace("\"switch\"", "\"acquirer\"");
+    let other = by_nonce.replace("auditor", "key-officer");
+    let waits = "key-senders.acquirer.pair: import-krd waits for an answer of \"switch\" already: make a pair for \
+                 each sender that answers nonces, or set signed-within-hours";
+    let same_key =
+        "key-senders.acquirer.certificate: its key is that of \"switch\": name each sender once";
+    let by_time = format!("{{ {by_nonce}, signed-within-hours = 1 }}");
+    for (second, expected) in [
+        (format!("{{ {other} }}"), &[waits][..]),
+        (by_time, &[same_key]),
+        (
+            format!(
+                "{{ {} }}",
+                SENDER
+                    .replace("auditor", "key-officer")
+                    .replace("import-krd", "import-2")
+            ),
+            &["key-senders.name: \"switch\" stands there twice"],
+        ),
+    ] {
+        assert_eq!(faults(&format!("{{ {SENDER} }}, {second}")), expected);
+    }
+    let by_time = format!("key-senders = [{{ {SENDER} }}, {{ {other}, signed-within-hours = 1 }}]");
+    parse(&format!("{by_time}\n{MINIMAL}"), &folder).unwrap();
+}
+
+/// As an operator's host has it: the sample's lines, without the marks that keep them from being read.
+#[test]
+fn the_senders_of_the_sample_are_read() {
+    let folder = folder();
+    let senders = folder.path().join("senders");
+    fs::create_dir(&senders).unwrap();
+    for name in [
+        "senders/switch.pem",
+        "senders/switch-ca.pem",
+        "import-krd.pem",
+    ] {
+        fs::write(folder.path().join(name), CERTIFICATE).unwrap();
+    }
+    let sample = sample();
+    let (before, lines) = sample.split_once("# [[key-senders]]\n").unwrap();
+    let (lines, after) = lines.split_once("\n\n").unwrap();
+    let lines = lines.replace("# ", "");
+    let text = format!("{before}[[key-senders]]\n{lines}\n\n{after}");
+    let config = parse(&text, &folder).unwrap();
+    assert_eq!(config.key_senders[0].name, "switch");
 }
 
 #[test]

@@ -2,21 +2,24 @@
 
 use kdh_proto::v1::{
     ActivationCode, AddDeviceRequest, AdmitDeviceRequest, ApproveAuthorityRequestRequest,
-    AskAuthorityRequest, AssignKeyRequest, Assignment, AuthorityRequest, CancelOrderRequest,
-    Delivery, Device, DeviceExport, ExportAuthorityTokenRequest, ExportAuthorityTokenResponse,
-    ExportDeviceRequest, IssueActivationCodeRequest, Kdh, Key, ListAuditRecordsRequest,
+    ApproveKeyImportRequest, AskAuthorityRequest, AskKeyImportRequest, AssignKeyRequest,
+    Assignment, AuthorityRequest, CancelOrderRequest, Delivery, Device, DeviceExport,
+    ExportAuthorityTokenRequest, ExportAuthorityTokenResponse, ExportDeviceRequest,
+    IssueActivationCodeRequest, Kdh, Key, KeyImport, ListAuditRecordsRequest,
     ListAuditRecordsResponse, ListAuthorityRequestsRequest, ListAuthorityRequestsResponse,
     ListDeliveriesRequest, ListDeliveriesResponse, ListDevicesRequest, ListDevicesResponse,
-    ListKdhsRequest, ListKdhsResponse, ListKeysRequest, ListKeysResponse, MakeOnePassTokenRequest,
-    MakeOnePassTokenResponse, Order, OrderRebindRequest, OrderUnbindRequest, RegisterKeyRequest,
-    RejectAuthorityRequestRequest, ResumeDeviceRequest, RevokeDeviceRequest, ShowDeviceRequest,
-    ShowDeviceResponse, SuspendDeviceRequest, administration_server::Administration,
+    ListKdhsRequest, ListKdhsResponse, ListKeyImportsRequest, ListKeyImportsResponse,
+    ListKeysRequest, ListKeysResponse, MakeImportNonceRequest, MakeImportNonceResponse,
+    MakeOnePassTokenRequest, MakeOnePassTokenResponse, Order, OrderRebindRequest,
+    OrderUnbindRequest, RegisterKeyRequest, RejectAuthorityRequestRequest, RejectKeyImportRequest,
+    ResumeDeviceRequest, RevokeDeviceRequest, ShowDeviceRequest, ShowDeviceResponse,
+    SuspendDeviceRequest, administration_server::Administration,
 };
 use pki::Certificate;
 use tonic::{Request, Response, Status};
 use tr34::IssuerAndSerial;
 
-use super::{Audience, key_distribution::assignment_message, peer, status};
+use super::{Audience, key_distribution::assignment_message, peer, status, to_the_end};
 use crate::{
     Host, HostError,
     administration::{self as domain, KeyRegistration, Operator},
@@ -24,7 +27,7 @@ use crate::{
     config::OperatorRole::{self, Audit, Fleet, Keys, Recovery},
     delivery::{self, kcv_message, parse_kcv},
     kdh::{self, KdhStanding},
-    orders,
+    key_import, key_sender, orders,
     state::{BindingChange, DeviceEvent},
     store,
 };
@@ -367,6 +370,88 @@ impl Administration for AdministrationService {
         end("RegisterKey", call.await)
     }
 
+    async fn ask_key_import(
+        &self,
+        request: Request<AskKeyImportRequest>,
+    ) -> Result<Response<KeyImport>, Status> {
+        const CALL: &str = "AskKeyImport";
+        let call = async {
+            let operator = self.operator(&request, CALL, &[Keys]).await?;
+            let act = key_import::ask(&self.0, &operator, request.get_ref());
+            import_message(
+                &self.0,
+                domain::on_record(&self.0, &operator, CALL, act).await?,
+            )
+        };
+        end(CALL, call.await)
+    }
+
+    async fn make_import_nonce(
+        &self,
+        request: Request<MakeImportNonceRequest>,
+    ) -> Result<Response<MakeImportNonceResponse>, Status> {
+        const CALL: &str = "MakeImportNonce";
+        let call = async {
+            let operator = self.operator(&request, CALL, &[Keys]).await?;
+            let act = key_sender::make_nonce(&self.0, &operator, &request.get_ref().sender);
+            let nonce = domain::on_record(&self.0, &operator, CALL, act).await?;
+            Ok(MakeImportNonceResponse {
+                nonce: nonce.as_bytes().to_vec(),
+                rt_krd: key_sender::random_token(nonce),
+            })
+        };
+        end(CALL, call.await)
+    }
+
+    async fn list_key_imports(
+        &self,
+        request: Request<ListKeyImportsRequest>,
+    ) -> Result<Response<ListKeyImportsResponse>, Status> {
+        const CALL: &str = "ListKeyImports";
+        let call = async {
+            self.operator(&request, CALL, &[Keys, Audit]).await?;
+            let request = request.get_ref();
+            let imports = key_import::list(&self.0, &request.before, request.limit).await?;
+            let imports: Result<_, HostError> = imports
+                .into_iter()
+                .map(|import| import_message(&self.0, import))
+                .collect();
+            Ok(ListKeyImportsResponse { imports: imports? })
+        };
+        end(CALL, call.await)
+    }
+
+    async fn approve_key_import(
+        &self,
+        request: Request<ApproveKeyImportRequest>,
+    ) -> Result<Response<KeyImport>, Status> {
+        const CALL: &str = "ApproveKeyImport";
+        let operator = self.operator(&request, CALL, &[Keys]).await;
+        let (host, request) = (self.0.clone(), request.into_inner());
+        let call = async move {
+            let operator = operator?;
+            let act = key_import::approve(&host, &operator, &request.id);
+            import_message(&host, domain::on_record(&host, &operator, CALL, act).await?)
+        };
+        end(CALL, to_the_end(&self.0.limits().imports, call).await)
+    }
+
+    async fn reject_key_import(
+        &self,
+        request: Request<RejectKeyImportRequest>,
+    ) -> Result<Response<KeyImport>, Status> {
+        const CALL: &str = "RejectKeyImport";
+        let call = async {
+            let operator = self.operator(&request, CALL, &[Keys]).await?;
+            let act = key_import::reject(&self.0, &operator, &request.get_ref().id);
+            import_message(
+                &self.0,
+                domain::on_record(&self.0, &operator, CALL, act).await?,
+            )
+        };
+        end(CALL, call.await)
+    }
+
     async fn list_keys(
         &self,
         request: Request<ListKeysRequest>,
@@ -564,6 +649,28 @@ fn key_message(key: &store::StoredKey) -> Key {
         kcv: Some(kcv_message(&key.kcv)),
         created_at: key.created_at.clone(),
     }
+}
+
+fn import_message(host: &Host, import: store::KeyImportRequest) -> Result<KeyImport, HostError> {
+    let described = key_import::describe(host, &import)?;
+    Ok(KeyImport {
+        form: described.form.name().to_owned(),
+        sender: described.sender,
+        under: described.under,
+        sha256: described.sha256,
+        state: import.state_now().as_str().to_owned(),
+        name: import.name.to_string(),
+        kind: import.kind.to_string(),
+        header: import.header.to_string(),
+        kcv: Some(kcv_message(&import.kcv)),
+        id: import.id,
+        asked_by: import.asked_by,
+        why: import.why,
+        decided_by: import.decided_by.unwrap_or_default(),
+        created_at: import.created_at,
+        changed_at: import.changed_at,
+        expires_at: import.expires_at,
+    })
 }
 
 fn delivery_message(delivery: store::Delivery) -> Delivery {

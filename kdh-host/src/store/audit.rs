@@ -149,6 +149,49 @@ impl Tx {
         }
     }
 
+    /// Whether the trail has a record of one of these actions whose detail says this in a field, in its place or not.
+    /// Looks through all of it.
+    pub(crate) async fn is_noted(
+        &mut self,
+        actions: &[&str],
+        field: &str,
+        value: &str,
+    ) -> Result<bool, StoreError> {
+        Ok(self.noted(actions, field, value).await?.is_some())
+    }
+
+    /// The same, of a record in its place.
+    pub(crate) async fn is_chained_note(
+        &mut self,
+        actions: &[&str],
+        field: &str,
+        value: &str,
+    ) -> Result<bool, StoreError> {
+        match self.noted(actions, field, value).await? {
+            Some(sequence) => self.is_chained(sequence).await,
+            None => Ok(false),
+        }
+    }
+
+    async fn noted(
+        &mut self,
+        actions: &[&str],
+        field: &str,
+        value: &str,
+    ) -> Result<Option<u64>, StoreError> {
+        let noted = r#"SELECT sequence FROM audit
+            WHERE action IN (SELECT value FROM json_each($1))
+            AND json_extract(detail, '$."' || $2 || '"') = $3 AND sequence > 0 ORDER BY sequence LIMIT 1"#;
+        let found: Option<i64> = sqlx::query_scalar(noted)
+            .bind(serde_json::json!(actions).to_string())
+            .bind(field)
+            .bind(value)
+            .fetch_optional(self.connection().await?)
+            .await?;
+        let found = found.map(u64::try_from).transpose();
+        found.map_err(|_| StoreError::Damaged("audit record"))
+    }
+
     /// Whether a record follows on the one before, and the one behind it, if there is one, on it. Whoever
     /// slips one in for a moment finds no place for it.
     async fn is_chained(&mut self, sequence: u64) -> Result<bool, StoreError> {

@@ -421,7 +421,7 @@ mod tests {
             .create_if_missing(true)
             .foreign_keys(true)
             .journal_mode(sqlx::sqlite::SqliteJournalMode::Wal)
-            .busy_timeout(Duration::from_millis(50))
+            .busy_timeout(Duration::from_secs(1))
     }
 
     async fn insert(turn: &mut Turn, id: u32) -> sqlx::Result<()> {

@@ -125,7 +125,7 @@ impl Tx {
     }
 }
 
-fn method_word(method: KcvMethod) -> &'static str {
+pub(crate) fn method_word(method: KcvMethod) -> &'static str {
     match method {
         KcvMethod::TdeaEcb => "TDEA_ECB",
         KcvMethod::AesCmac => "AES_CMAC",
@@ -150,18 +150,22 @@ fn read_key(row: &SqliteRow) -> Result<StoredKey, StoreError> {
     let damaged = || StoreError::Damaged("key");
     let name: String = row.try_get("name")?;
     let header: String = row.try_get("header")?;
-    let method: String = row.try_get("kcv_method")?;
-    let method = [KcvMethod::TdeaEcb, KcvMethod::AesCmac]
-        .into_iter()
-        .find(|known| method_word(*known) == method)
-        .ok_or_else(damaged)?;
-    let kcv: String = row.try_get("kcv")?;
     Ok(StoredKey {
         name: KeyAlias::parse(&name).map_err(|_| damaged())?,
         hsm_label: row.try_get("hsm_label")?,
         header: Kbh::parse(header.as_bytes()).map_err(|_| damaged())?,
         kind: row.try_get("kind")?,
-        kcv: Kcv::parse(method, &kcv).map_err(|_| damaged())?,
+        kcv: read_kcv(row)?.ok_or_else(damaged)?,
         created_at: row.try_get("created_at")?,
     })
+}
+
+/// The check value in a row's two columns; `None` if they hold none.
+pub(super) fn read_kcv(row: &SqliteRow) -> Result<Option<Kcv>, StoreError> {
+    let (method, kcv): (String, String) = (row.try_get("kcv_method")?, row.try_get("kcv")?);
+    let known = [KcvMethod::TdeaEcb, KcvMethod::AesCmac];
+    let method = known
+        .into_iter()
+        .find(|known| method_word(*known) == method);
+    Ok(method.and_then(|method| Kcv::parse(method, &kcv).ok()))
 }

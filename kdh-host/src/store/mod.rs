@@ -15,6 +15,7 @@ mod crls;
 mod deliveries;
 mod devices;
 mod group_commit;
+mod key_imports;
 mod keys;
 mod standing;
 
@@ -37,7 +38,8 @@ pub(crate) use certificates::{KeyClaim, Purpose, StoredCertificate};
 pub(crate) use deliveries::{Delivery, NewDelivery};
 pub(crate) use devices::Device;
 use group_commit::{Turn, Writers};
-pub(crate) use keys::{Assignment, StoredKey};
+pub(crate) use key_imports::{KeyImportRequest, NewKeyImport};
+pub(crate) use keys::{Assignment, StoredKey, method_word};
 use sqlx::{
     Row as _, Sqlite, SqliteConnection, SqlitePool, Transaction,
     pool::PoolConnection,

@@ -33,6 +33,9 @@ fn what_is_nobodys_is_given_back_while_the_host_runs() {
                 "INSERT INTO deliveries (id, device, slot, version, key_name, state, nonce, expires_at,
                  created_at, changed_at) VALUES ('1', 'SN-2', 'tmk', 1, 'tmk', 'PREPARED', x'02',
                  '2026-01-01T00:00:00Z', '2026-01-01T00:00:00Z', '2026-01-01T00:00:00Z')",
+                "INSERT INTO key_imports VALUES (1, '0e0f', 'new', 'AES-128', 'D0000K0AB00E0000', 'AES_CMAC',
+                 'A1B2C3', x'', 'APPROVED', 'ada', 'new', 'bob', '2026-01-01T00:00:00Z',
+                 '2026-01-01T00:00:00Z', '2026-01-01T00:00:00Z', NULL)",
                 "INSERT INTO nonces VALUES ('SN-2', x'03', '2026-01-01T00:00:00Z')",
                 "INSERT INTO binding_orders VALUES (1, 'SN-2', 'UNBIND', NULL, 'OPEN', 'ada', 'repair',
                  '2026-01-01T00:00:00Z', '2026-01-01T00:00:00Z')",
@@ -59,6 +62,7 @@ fn what_is_nobodys_is_given_back_while_the_host_runs() {
                 (SELECT count(*) FROM nonces) +
                 (SELECT count(*) FROM deliveries WHERE state = 'PREPARED') +
                 (SELECT count(*) FROM binding_tokens WHERE state = 'PREPARED') +
+                (SELECT count(*) FROM key_imports WHERE state = 'APPROVED') +
                 (SELECT count(*) FROM authority_requests WHERE state = 'APPROVED')";
             let begun = Instant::now();
             loop {

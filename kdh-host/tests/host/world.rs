@@ -35,7 +35,7 @@ use tr34::KeyKind;
 
 const PIN: &str = "1234";
 const SO_PIN: &str = "12345678";
-const RSA: KeyPairKind = KeyPairKind::Rsa { bits: 2048 };
+pub(crate) const RSA: KeyPairKind = KeyPairKind::Rsa { bits: 2048 };
 const ALIGNED_NAME: &str = "Test CA for key distribution";
 const PATIENCE: Duration = Duration::from_secs(30);
 /// One moment, so that no certificate outlives its CA by a second.
@@ -61,9 +61,9 @@ pub(crate) struct Bound {
     pub(crate) enrolled: EnrollResponse,
 }
 
-struct Ca {
-    certificate: Certificate,
-    key: SigningKey,
+pub(crate) struct Ca {
+    pub(crate) certificate: Certificate,
+    pub(crate) key: SigningKey,
 }
 
 /// Certificates that operators may name as those of other KDHs, by their files.
@@ -167,6 +167,11 @@ impl Running {
 
 impl<'a> World<'a> {
     pub(crate) fn new(directory: &'a Path) -> Self {
+        Self::with_kdh_token(directory, |_| ())
+    }
+
+    /// With something more in the kdh token.
+    pub(crate) fn with_kdh_token(directory: &'a Path, prepare: impl FnOnce(&Token)) -> Self {
         let (root, issuing, kdh) = (token("root"), token("issuing"), token("kdh"));
         let root_key = pair(&root, KeyRole::RootCa, "ca-root", RSA);
         let root = pki::issue_root(
@@ -204,11 +209,13 @@ impl<'a> World<'a> {
         let tls = pair(&kdh, KeyRole::TlsServer, "host-tls", KeyPairKind::P256);
         let module = hsm_modules::Place::of_this_process().unwrap().module();
         if !module.can.combining.is_empty() {
-            bring_master_key(&kdh);
+            bring_key(&kdh, MASTER_KEY);
+            bring_key(&kdh, ZMK);
         }
         let mut tls_subject = ca_ops.subject(Role::HostTls, "kdh.example", &tls);
         tls_subject.hosts = vec!["kdh.example".to_owned()];
 
+        prepare(&kdh);
         let write = |name: &str, content: &[u8]| fs::write(directory.join(name), content).unwrap();
         for (name, certificate) in [
             ("root.pem", &root.certificate),
@@ -257,6 +264,11 @@ impl<'a> World<'a> {
             operators,
             namesake,
         }
+    }
+
+    /// A token that is none of the host's.
+    pub(crate) const fn other_token(&self) -> &Token {
+        &self.terminal
     }
 
     pub(crate) fn path(&self, name: &str) -> std::path::PathBuf {
@@ -466,7 +478,7 @@ oaep-hash = "sha1"
 certificate-validity-days = 1
 operators = [
     { certificate = "ada.pem", roles = ["fleet", "keys", "audit"] },
-    { certificate = "bob.pem", roles = ["recovery"] },
+    { certificate = "bob.pem", roles = ["recovery", "keys"] },
     { certificate = "cleo.pem", roles = ["recovery"] },
 ]
 terminals.address = "127.0.0.1:0"
@@ -494,7 +506,7 @@ crl-ca-kdh = "crl-ca-kdh.der"
 "#;
 
 impl Ca {
-    fn certify(&self, subject: &Subject) -> Certificate {
+    pub(crate) fn certify(&self, subject: &Subject) -> Certificate {
         let issuer = Issuer {
             certificate: &self.certificate,
             signer: &self.key,
@@ -502,14 +514,14 @@ impl Ca {
         pki::issue_certificate(&issuer, subject).unwrap()
     }
 
-    fn subject(&self, role: Role, common_name: &str, key: &SigningKey) -> Subject {
+    pub(crate) fn subject(&self, role: Role, common_name: &str, key: &SigningKey) -> Subject {
         let name = role
             .subject(self.certificate.subject(), common_name)
             .unwrap();
         subject(role, name, key)
     }
 
-    fn crl(&self, number: u64, revoked: &[SerialNumber]) -> Vec<u8> {
+    pub(crate) fn crl(&self, number: u64, revoked: &[SerialNumber]) -> Vec<u8> {
         let issuer = Issuer {
             certificate: &self.certificate,
             signer: &self.key,
@@ -530,7 +542,7 @@ impl Ca {
     }
 }
 
-fn subject(role: Role, name: pki::Name, key: &SigningKey) -> Subject {
+pub(crate) fn subject(role: Role, name: pki::Name, key: &SigningKey) -> Subject {
     let now = *NOW;
     Subject {
         role,
@@ -545,26 +557,41 @@ fn subject(role: Role, name: pki::Name, key: &SigningKey) -> Subject {
     }
 }
 
-fn serial(len: usize) -> SerialNumber {
+pub(crate) fn serial(len: usize) -> SerialNumber {
     let mut random = vec![0; len];
     random[len - 1] = ISSUED.fetch_add(1, Ordering::Relaxed) + 1;
     SerialNumber::from_random(&random).unwrap()
 }
 
 fn token(label: &str) -> Token {
-    let pin = |pin: &str| Pin::new(pin.to_owned().into());
     let module = Module::load(&hsm_modules::library()).unwrap();
     module
         .initialize_token(label, &pin(SO_PIN), &pin(PIN))
         .unwrap();
+    open(label)
+}
+
+/// A token that nobody has open.
+pub(crate) fn open(label: &str) -> Token {
+    let module = Module::load(&hsm_modules::library()).unwrap();
     module.open(&TokenConfig::new(label), &pin(PIN)).unwrap()
+}
+
+fn pin(pin: &str) -> Pin {
+    Pin::new(pin.to_owned().into())
 }
 
 /// The label of the master key in the host's token.
 const MASTER_KEY: &str = "kn.test";
 
-/// As OpenSSL computes it of `MASTER_KEY`, 16 bytes of 0x43.
-pub(crate) const MASTER_KEY_KCV: [u8; 3] = [0x96, 0x3f, 0x27];
+/// The label of the ZMK in the host's token.
+pub(crate) const ZMK: &str = "zmk.switch";
+
+/// Of the master key, and of the ZMK.
+pub(crate) const KEY: [u8; 16] = *b"CCCCCCCC&&&&&&&&";
+
+/// As OpenSSL computes it of [`KEY`].
+pub(crate) const MASTER_KEY_KCV: [u8; 3] = [0xd4, 0xb1, 0xc0];
 
 /// Registers the master key, and gives it to a device in the slot `tmk`.
 pub(crate) async fn assign_master_key(
@@ -590,17 +617,20 @@ pub(crate) async fn assign_master_key(
     operator.assign_key(assignment).await.unwrap();
 }
 
-fn bring_master_key(token: &Token) {
+/// A key of the value [`KEY`].
+pub(crate) fn bring_key(token: &Token, label: &str) {
     let mut combination = token.combine_components(KeyKind::Aes128).unwrap();
-    for byte in [0x01, 0x42] {
-        combination.add(ClearKey::copy_from(&[byte; 16])).unwrap();
+    for halves in [[0x01, 0x02], [0x42, 0x24]] {
+        let component = halves.map(|byte| [byte; 8]);
+        let component = ClearKey::copy_from(component.as_flattened());
+        combination.add(component).unwrap();
     }
     let kcv = Kcv::new(KcvMethod::AesCmac, &MASTER_KEY_KCV).unwrap();
-    let name = KeyName::new(MASTER_KEY).unwrap();
+    let name = KeyName::new(label).unwrap();
     combination.finish(&name, &kcv).unwrap();
 }
 
-fn pair(token: &Token, role: KeyRole, label: &str, kind: KeyPairKind) -> SigningKey {
+pub(crate) fn pair(token: &Token, role: KeyRole, label: &str, kind: KeyPairKind) -> SigningKey {
     let name = KeyName::new(label).unwrap();
     token.generate_key_pair(role, &name, kind).unwrap();
     token.signing_key(role, &name).unwrap()

@@ -240,10 +240,9 @@ fn oaep_hashes(words: &[String]) -> Result<Vec<OaepHash>, String> {
     }
     words
         .iter()
-        .map(|word| match word.as_str() {
-            "sha1" => Ok(OaepHash::Sha1),
-            "sha256" => Ok(OaepHash::Sha256),
-            other => Err(format!("{other:?} is neither \"sha256\" nor \"sha1\"")),
+        .map(|word| {
+            OaepHash::from_name(word)
+                .ok_or_else(|| format!("{word:?} is neither \"sha256\" nor \"sha1\""))
         })
         .collect()
 }

@@ -288,8 +288,10 @@ fn master_key(token: &Token, number: u8) -> (SecretKey, Kcv) {
     let name = KeyName::new(&format!("kn.{number}")).unwrap();
     let combine = |expected: &Kcv| {
         let mut combination = token.combine_components(KeyKind::Aes128).unwrap();
-        for component in [[0x10 + number; 16], [0x7B; 16]] {
-            combination.add(ClearKey::copy_from(&component)).unwrap();
+        for halves in [[0x10 + number, 0x20 + number], [0x7B, 0x6C]] {
+            let component = halves.map(|byte| [byte; 8]);
+            let component = ClearKey::copy_from(component.as_flattened());
+            combination.add(component).unwrap();
         }
         combination.finish(&name, expected)
     };

@@ -55,7 +55,7 @@ pub(super) async fn run(command: KeyCommand, client: &mut Client) -> Result<Repo
 }
 
 /// A check value by the method that was named, or else the one for keys of the header's algorithm.
-fn check_value(
+pub(super) fn check_value(
     header: &Kbh,
     digits: &str,
     method: Option<KcvMethod>,

@@ -33,6 +33,14 @@ pub(crate) fn headers() -> Vec<Vec<u8>> {
     vec![HEADER.into(), b"A0256P0TE12S0000".to_vec()]
 }
 
+/// Of either version, with optional blocks and without.
+pub(crate) fn tr31_key_blocks() -> Vec<Vec<u8>> {
+    let blocks = include_str!("../../../tr31/tests/data/psec.txt").lines();
+    let blocks = blocks.filter_map(|line| Some(line.rsplit_once(' ')?.1));
+    let blocks = blocks.filter(|block| block.starts_with(['B', 'D']) && block.len() > 16);
+    blocks.map(Into::into).collect()
+}
+
 pub(crate) fn certificates() -> Vec<Vec<u8>> {
     vec![CERTIFICATE.to_vec()]
 }

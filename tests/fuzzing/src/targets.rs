@@ -6,6 +6,7 @@ use kdh_proto::v1::{BindingStatement, ReceiptStatement};
 use pki::{Certificate, Crl, CsrKey, Name, PublicKey, verify_csr};
 use prost::Message as _;
 use time::OffsetDateTime;
+use tr31::{KeyBlock, Protected};
 use tr34::{IssuerAndSerial, Kbh, KrdCredentialToken, MAX_TOKEN_LEN, Profile};
 
 use crate::seeds_of;
@@ -52,6 +53,11 @@ const TARGETS: &[Target] = &[
         name: "key_block_header",
         run: header,
         seeds: seeds_of::headers,
+    },
+    Target {
+        name: "tr31_key_block",
+        run: tr31_key_block,
+        seeds: seeds_of::tr31_key_blocks,
     },
     Target {
         name: "certificate",
@@ -146,6 +152,20 @@ fn identity(der: &[u8]) -> bool {
     let serial = identity.serial_bytes();
     assert!((1..=20).contains(&serial.len()) && serial[0] < 0x80 && serial != [0]);
     token(Kind::Identity, der)
+}
+
+fn tr31_key_block(bytes: &[u8]) -> bool {
+    let Ok(block) = KeyBlock::parse(bytes) else {
+        return false;
+    };
+    assert_eq!(block.to_string().as_bytes(), bytes);
+    let protected = Protected {
+        payload: block.payload(),
+        mac: block.mac(),
+    };
+    let again = KeyBlock::new(block.header(), block.optional_blocks(), protected);
+    assert_eq!(again.as_ref(), Ok(&block));
+    true
 }
 
 fn header(bytes: &[u8]) -> bool {

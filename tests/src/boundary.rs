@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, fmt};
 
-use crate::spy::{Call, Direction};
+use crate::spy::{Call, Direction, FOUND};
 
 /// Keys are looked for in pieces of this length, so that a key in parts, or in another order, is
 /// found too.
@@ -107,17 +107,41 @@ pub fn crossings(calls: &[Call], secrets: &[Secret]) -> Vec<Breach> {
     found
 }
 
-/// Every question for `CKA_VALUE`, answered or not.
+/// Every question for `CKA_VALUE`, answered or not, but of a data object, which was looked for as one.
 pub fn value_reads(calls: &[Call]) -> Vec<Breach> {
-    calls
-        .iter()
-        .filter(|call| call.function == "C_GetAttributeValue")
-        .filter(|call| call.fields.iter().any(|field| field.name == "CKA_VALUE"))
-        .map(|call| Breach {
-            line: call.line,
-            kind: BreachKind::ValueRead,
-        })
-        .collect()
+    let mut looking_for_data = HashSet::new();
+    let mut data = HashSet::new();
+    let mut found = Vec::new();
+    for call in calls {
+        let session = call.text(Direction::In, "hSession");
+        match &*call.function {
+            "C_FindObjectsInit" => {
+                if call.text(Direction::In, "CKA_CLASS") == Some("CKO_DATA") {
+                    looking_for_data.extend(session);
+                } else {
+                    looking_for_data.retain(|looking| Some(*looking) != session);
+                }
+            }
+            "C_FindObjects" if session.is_some_and(|it| looking_for_data.contains(it)) => {
+                data.extend(call.texts(FOUND));
+            }
+            // A module may give the handle to a key now.
+            "C_DestroyObject" => {
+                data.retain(|object| Some(*object) != call.text(Direction::In, "hObject"));
+            }
+            "C_GetAttributeValue" if call.fields.iter().any(|it| it.name == "CKA_VALUE") => {
+                let object = call.text(Direction::In, "hObject");
+                if object.is_none_or(|object| !data.contains(object)) {
+                    found.push(Breach {
+                        line: call.line,
+                        kind: BreachKind::ValueRead,
+                    });
+                }
+            }
+            _ => {}
+        }
+    }
+    found
 }
 
 /// Every use of a key from `C_GenerateKey` to decrypt or to unwrap. On a host that is Ke, which only
@@ -257,6 +281,77 @@ mod tests {
             &[(Direction::In, "CKA_VALUE", Value::Bytes(vec![1]))],
         );
         assert_eq!(value_reads(&[other, written]), []);
+    }
+
+    #[test]
+    fn only_the_value_of_what_was_found_as_a_data_object_may_be_asked_for() {
+        let text = |text: &str| Value::Text(text.to_owned());
+        let search = |session: &str, class: Option<&str>| {
+            let session = (Direction::In, "hSession", text(session));
+            let class = class.map(|class| (Direction::In, "CKA_CLASS", text(class)));
+            let fields: Vec<_> = [session].into_iter().chain(class).collect();
+            call("C_FindObjectsInit", &fields)
+        };
+        let finds = |session: &str| {
+            let session = (Direction::In, "hSession", text(session));
+            let found = |handle| (Direction::Out, FOUND, text(handle));
+            call("C_FindObjects", &[session, found("0x2"), found("0x3")])
+        };
+        let asked = |handle: &str| {
+            let object = (Direction::In, "hObject", text(handle));
+            let value = (Direction::In, "CKA_VALUE", Value::Room);
+            call("C_GetAttributeValue", &[object, value])
+        };
+        let data = || search("0x1", Some("CKO_DATA"));
+        let destroyed = key("C_DestroyObject", Direction::In, "hObject", "0x3");
+        for (case, calls, breaches) in [
+            (
+                "data",
+                vec![data(), finds("0x1"), asked("0x2"), asked("0x3")],
+                0,
+            ),
+            (
+                "another object",
+                vec![data(), finds("0x1"), asked("0x4")],
+                1,
+            ),
+            (
+                "before it is found",
+                vec![data(), asked("0x2"), finds("0x1")],
+                1,
+            ),
+            (
+                "keys",
+                vec![
+                    search("0x1", Some("CKO_SECRET_KEY")),
+                    finds("0x1"),
+                    asked("0x2"),
+                ],
+                1,
+            ),
+            (
+                "of any class",
+                vec![search("0x1", None), finds("0x1"), asked("0x2")],
+                1,
+            ),
+            (
+                "in another session",
+                vec![data(), finds("0x5"), asked("0x2")],
+                1,
+            ),
+            (
+                "keys after data",
+                vec![data(), search("0x1", None), finds("0x1"), asked("0x2")],
+                1,
+            ),
+            (
+                "its handle went to a key",
+                vec![data(), finds("0x1"), destroyed, asked("0x2"), asked("0x3")],
+                1,
+            ),
+        ] {
+            assert_eq!(value_reads(&calls).len(), breaches, "{case}");
+        }
     }
 
     #[test]

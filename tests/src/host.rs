@@ -80,6 +80,9 @@ pub struct HostOptions {
     pub models: &'static [(&'static str, &'static str)],
     /// The hash in RSA-OAEP; the strongest that host and terminals have if nothing is said.
     pub oaep_hash: Option<&'static str>,
+    /// Whether the host knows the sender `switch`, whose certificates are in the folder `pki`, and receives by the pair
+    /// `import-krd`: with these lines more.
+    pub key_sender: Option<&'static str>,
     /// Whether a file that may not grow is an error to the host, and not its end.
     pub survives_full_files: bool,
 }
@@ -104,6 +107,7 @@ impl Default for HostOptions {
             retiring: &[],
             models: &[],
             oaep_hash: None,
+            key_sender: None,
             survives_full_files: false,
         }
     }
@@ -223,6 +227,14 @@ impl Site {
                 text,
                 "\n[[retiring-kdh]]\ncertificate = \"../pki/{}\"\nkey = \"{}\"\n",
                 kdh.certificate, kdh.key
+            )?;
+        }
+        if let Some(more) = options.key_sender {
+            write!(
+                text,
+                "\n[[key-senders]]\nname = \"switch\"\ncertificate = \"../pki/switch.pem\"\n\
+                 ca = \"../pki/switch-ca.pem\"\npair = \"import-krd\"\n\
+                 receiver = \"../pki/import-krd.pem\"\n{more}\n"
             )?;
         }
         for (name, profile) in options.models {

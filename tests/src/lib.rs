@@ -14,6 +14,7 @@
 //! faults          an HSM that fails at a test's command, from the crate hsm-modules
 //! openssl         the independent reader
 //! readers         other ones: Bouncy Castle, and Python's asn1crypto
+//! upstream        another host that sends keys
 //! hostile         a terminal with its keys in memory, which sends whatever it likes
 //! spy             what crossed between a program and its PKCS#11 module
 //! boundary        that no key was in it
@@ -39,6 +40,7 @@ pub mod secret_file;
 pub mod site;
 pub mod spy;
 pub mod terminal;
+pub mod upstream;
 
 pub use hsm_modules::faults;
 

@@ -21,7 +21,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use hsm_modules::{TestModule, spy, spy_variables};
+use hsm_modules::{Peculiarity, TestModule, spy, spy_variables};
 
 use crate::{
     master_key::{MasterKey, kcv},
@@ -283,16 +283,41 @@ impl Site {
     /// # Errors
     /// `kdh-ceremony` fails.
     pub fn hold_key_ceremony(&self, keys: &[MasterKey]) -> Result<()> {
+        let labels: Vec<_> = keys.iter().map(|key| (key.label(), key)).collect();
+        let keys: Vec<_> = labels.iter().map(|(label, key)| (&**label, *key)).collect();
+        self.hold("keys", &self.component_acts(&keys)?)
+    }
+
+    /// Holds a later ceremony, on the host's HSM, that brings in keys under these labels.
+    ///
+    /// # Errors
+    /// `kdh-ceremony` fails.
+    pub fn bring_in(&self, keys: &[(&str, &MasterKey)]) -> Result<()> {
+        let plan = format!(
+            "title = \"more keys\"\noutput = \".\"\ntranscript = \"transcript-more.jsonl\"\n\
+             confirmation = \"unattended\"\n\n[tokens.kdh]\nmodule = {}\nlabel = \"kdh\"\n\
+             pin-file = \"../hsm/kdh.pin\"\n{}",
+            toml_text(&self.module()?),
+            self.component_acts(keys)?
+        );
+        let file = self.pki("more.toml");
+        fs::write(&file, plan)?;
+        self.execute(&self.hsm()?, &file, "more")
+    }
+
+    fn component_acts(&self, keys: &[(&str, &MasterKey)]) -> Result<String> {
         let mut acts = String::new();
-        for key in keys {
+        for (label, key) in keys {
             write!(
                 acts,
-                "\n[[acts]]\nact = \"import-components\"\ntoken = \"kdh\"\nkey = \"{}\"\n\
+                "\n[[acts]]\nact = \"import-components\"\ntoken = \"kdh\"\nkey = \"{label}\"\n\
                  kind = \"{}\"\nkcv = \"{}\"\n",
-                key.label(),
                 key.kind,
                 key.kcv()?
             )?;
+            if self.module.can.is(Peculiarity::NoData) {
+                acts.push_str("custody = \"unrecorded\"\n");
+            }
             for (custodian, component) in CUSTODIANS.iter().zip(&key.components) {
                 let folder = self.folder.join("custodians").join(custodian);
                 fs::create_dir_all(&folder)?;
@@ -307,7 +332,7 @@ impl Site {
                 )?;
             }
         }
-        self.hold("keys", &acts)
+        Ok(acts)
     }
 
     /// Ends the ceremonies: the root's token goes to the safe, the others to where they are used.

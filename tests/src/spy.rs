@@ -68,6 +68,18 @@ impl fmt::Display for Unreadable {
 impl std::error::Error for Unreadable {}
 
 impl Call {
+    /// Each text that came out under this name.
+    pub fn texts<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a str> {
+        self.fields
+            .iter()
+            .filter_map(move |field| match &field.value {
+                Value::Text(text) if field.direction == Direction::Out && field.name == name => {
+                    Some(&**text)
+                }
+                _ => None,
+            })
+    }
+
     /// The text that crossed under this name.
     pub fn text(&self, direction: Direction, name: &str) -> Option<&str> {
         self.fields.iter().find_map(|field| match &field.value {
@@ -175,10 +187,10 @@ impl<'a> Reader<'a> {
             let name = name.trim().trim_start_matches('*');
             return Ok(Some((name, Value::Text(text.trim().to_owned()))));
         }
-        // An attribute whose value the spy has a word for.
+        // An object that was found, or an attribute whose value the spy has a word for.
         let mut words = line.split_whitespace();
         Ok(match (words.next(), words.next()) {
-            (Some(name), Some(word)) if name.starts_with("CKA_") => {
+            (Some(name), Some(word)) if name.starts_with("CKA_") || name == FOUND => {
                 Some((name, Value::Text(word.to_owned())))
             }
             _ => None,
@@ -219,6 +231,9 @@ impl<'a> Reader<'a> {
         }
     }
 }
+
+/// What an object that was found is printed as, with its handle: `Object 0x2 matches`.
+pub const FOUND: &str = "Object";
 
 /// `12: C_Sign`
 fn beginning(line: &str) -> Option<&str> {

@@ -62,7 +62,7 @@ fn the_terminal_knows_nothing_of_the_host() {
 #[test]
 fn dependencies_point_one_way() {
     let all = dependencies();
-    let order = ["tr34", "pki", "hsm", "token-tls"];
+    let order = ["tr34", "tr31", "pki", "hsm", "token-tls"];
     for (position, lower) in order.iter().enumerate() {
         for higher in &order[position..] {
             assert!(

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod hsm;
+mod imports;
 mod lab;
 mod replicas;
 mod store;

@@ -2,13 +2,16 @@
 
 use std::fs;
 
-use hsm_modules::SOFTHSM;
+use hsm_modules::{SOFTHSM, makers};
 use system_tests::{
     faults::{faulty_module, twin},
     fixture::Fixture,
     host::{HostOptions, Replica},
-    site::{Site, Topology},
+    master_key::{MasterKey, kcv},
+    operator::{answer, text},
+    site::{KEY_OFFICER, Site, Topology},
 };
+use tr34::KeyKind;
 
 use crate::lab::Lab;
 
@@ -74,6 +77,50 @@ fn a_call_that_one_fails_at_once_is_made_by_the_other() {
         terminal.request_key(nonce).unwrap();
     }
     assert_eq!(terminal.deliveries().len(), 4, "none was abandoned");
+}
+
+#[test]
+fn a_key_that_arrived_is_brought_in_when_all_of_them_are_there() {
+    let site = Fixture::new(&SOFTHSM, Topology::TwoSubCas);
+    let zmk = MasterKey::generate("zmk", KeyKind::Aes128).unwrap();
+    site.bring_in(&[("zmk.switch", &zmk)]).unwrap();
+    let wrapped = site.folder().join("wrapped.bin");
+    let key = [0x3C, 0x5A].repeat(8);
+    fs::write(&wrapped, makers::key_wrap(&zmk.value(), &key, false)).unwrap();
+    let options = two(&site);
+    let lab = Lab::of(site, &options);
+    let ask = [
+        "import",
+        "zmk",
+        "arrived",
+        "--kind",
+        "AES-128",
+        "--header",
+        "D0000K0AB00E0000",
+        "--kcv",
+        &kcv(KeyKind::Aes128, &key).unwrap(),
+        "--zmk",
+        "zmk.switch",
+        "--wrapped",
+        wrapped.to_str().unwrap(),
+        "--why",
+        "a test",
+    ];
+    let asked = lab.site.operate(&ask).unwrap();
+    let approve = ["import", "approve", text(&asked, "/id").unwrap()];
+    let approve = || lab.site.kdhctl(KEY_OFFICER, &approve).unwrap();
+
+    lab.tell("remove kdh");
+    let ended = approve().run().unwrap();
+    assert!(ended.stderr.contains("HSM_UNAVAILABLE"), "{}", ended.stderr);
+    let keys = lab.site.operate(&["key", "list"]).unwrap();
+    assert_eq!(keys["keys"].as_array().unwrap().len(), 1);
+    lab.tell("insert kdh");
+    lab.wait_for_log("the token is back");
+
+    let done = answer(&approve().succeed().unwrap()).unwrap();
+    assert_eq!(done["state"], "IMPORTED");
+    lab.verify_audit().unwrap();
 }
 
 #[test]

@@ -49,6 +49,6 @@ pub use plan::{Mode, Plan};
 pub use rehearsal::rehearse;
 pub use tokens::open_token;
 pub use transcript::{
-    Entry, Expected, Missing, Person, Record, TranscriptError, Trust, TrustError,
-    VerifiedTranscript, report, verify_records, verify_transcript,
+    Entry, Expected, Missing, Person, Record, Seal, TranscriptError, Trust, TrustError,
+    VerifiedTranscript, conclusion, report, verify_records, verify_transcript,
 };

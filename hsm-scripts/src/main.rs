@@ -134,6 +134,9 @@ struct Verify {
 #[derive(Subcommand)]
 enum TokenCommand {
     /// Initialize a fresh token.
+    ///
+    /// Without --pin-file its holder, a custodian for instance, makes their own PIN: it is asked for twice and not
+    /// shown. Everybody else looks away.
     Init {
         /// The PKCS#11 library.
         #[arg(long)]
@@ -141,14 +144,14 @@ enum TokenCommand {
         /// The token's label: 1 to 32 characters.
         #[arg(long)]
         label: String,
-        /// File with the user PIN: yours, and readable for you only.
+        /// File with the user PIN: yours, and readable for you only. Asked for twice where it is left out.
         #[arg(long)]
-        pin_file: PathBuf,
+        pin_file: Option<PathBuf>,
         /// File with the security officer's PIN.
         #[arg(long)]
         so_pin_file: PathBuf,
         /// Make both PINs up and write them to these files, which must not exist.
-        #[arg(long)]
+        #[arg(long, requires = "pin_file")]
         generate_pins: bool,
     },
 }
@@ -291,12 +294,12 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
                     generate_pins,
                 },
         } => {
-            let init = if generate_pins {
-                token_init::init_with_new_pins
-            } else {
-                token_init::init
-            };
-            let token = init(&module, &label, &pin_file, &so_pin_file)?;
+            let token = match pin_file.as_deref() {
+                Some(pin_file) if generate_pins => {
+                    token_init::init_with_new_pins(&module, &label, pin_file, &so_pin_file)
+                }
+                pin_file => token_init::init(&module, &label, pin_file, &so_pin_file),
+            }?;
             println!(
                 "token {} initialized, serial number {}",
                 token.label, token.serial

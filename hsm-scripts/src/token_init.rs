@@ -10,19 +10,20 @@ use std::{
 use hsm::{Module, Pin, TokenInfo};
 use zeroize::Zeroizing;
 
-use crate::CeremonyError;
+use crate::{CeremonyError, LineMode};
 
 /// Bytes of randomness in a PIN that is made up; twice as many characters.
 const PIN_LEN: usize = 8;
 
-/// Initializes a fresh token with the PINs in these files.
+/// Initializes a fresh token with the PINs in these files. Without a file for the user PIN its holder types one,
+/// twice and hidden, so that nobody else knows it.
 ///
 /// # Errors
-/// The label is taken, a PIN file is not acceptable, or the module refuses.
+/// The label is taken, a PIN is not acceptable, nobody types one, or the module refuses.
 pub fn init(
     module: &Path,
     label: &str,
-    pin_file: &Path,
+    pin_file: Option<&Path>,
     so_pin_file: &Path,
 ) -> Result<TokenInfo, CeremonyError> {
     init_in(&Module::load(module)?, label, pin_file, so_pin_file)
@@ -32,11 +33,15 @@ pub fn init(
 pub(crate) fn init_in(
     module: &Module,
     label: &str,
-    pin_file: &Path,
+    pin_file: Option<&Path>,
     so_pin_file: &Path,
 ) -> Result<TokenInfo, CeremonyError> {
-    let pin = Pin::from_file(pin_file)?;
+    // First, so that nobody makes up a PIN in vain.
     let so_pin = Pin::from_file(so_pin_file)?;
+    let pin = match pin_file {
+        Some(path) => Pin::from_file(path)?,
+        None => LineMode::new()?.make_pin(label)?,
+    };
     Ok(module.initialize_token(label, &so_pin, &pin)?)
 }
 
@@ -55,7 +60,7 @@ pub fn init_with_new_pins(
     generate_pin(so_pin_file)
         .inspect_err(|_| drop(fs::remove_file(pin_file)))
         .and_then(|()| {
-            init(module, label, pin_file, so_pin_file).inspect_err(|_| {
+            init(module, label, Some(pin_file), so_pin_file).inspect_err(|_| {
                 drop(fs::remove_file(pin_file));
                 drop(fs::remove_file(so_pin_file));
             })

@@ -3,7 +3,9 @@
 use std::{fs, path::Path, process::ExitCode};
 
 use anyhow::{Context as _, anyhow};
-use kdh_ceremony::{Entry, Expected, Missing, Record, Trust, report, verify_records, write_new};
+use kdh_ceremony::{
+    Entry, Expected, Missing, Record, Trust, conclusion, report, verify_records, write_new,
+};
 use pki::Certificate;
 use serde_json::{Value, json};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
@@ -44,7 +46,7 @@ struct Verdict {
     trust: Trust,
     accepted: bool,
     accept_unsigned: bool,
-    /// What was not looked at.
+    /// What to look at.
     notes: Vec<String>,
 }
 
@@ -77,16 +79,7 @@ fn verify(arguments: &Verify) -> anyhow::Result<Verdict> {
         let path = arguments.transcripts[index].display();
         anyhow!("{path}: {error}{}", error.next_step())
     })?;
-    let mut notes = Vec::new();
-    if trust.crl().is_none() && records.iter().any(|record| !record.people.is_empty()) {
-        notes.push(
-            "No revocation list was given (--crl): whether a certificate was revoked was not looked at."
-                .to_owned(),
-        );
-    }
-    for record in &records {
-        notes.extend(notes_of(record));
-    }
+    let notes = records.iter().flat_map(notes_of).collect();
     let missing = records.iter().flat_map(|record| &record.missing);
     let accept_unsigned = arguments.accept_unsigned;
     let accepted = missing
@@ -171,19 +164,8 @@ impl Verdict {
         println!("{}", self.in_short());
     }
 
-    fn in_short(&self) -> &'static str {
-        let complete = self.records.iter().all(|record| record.missing.is_empty());
-        match (self.accepted, complete) {
-            (true, true) => {
-                "The record holds: no line was altered, every step is signed by who took it, and the \
-                 audit key sealed it."
-            }
-            (true, false) => "The record holds, without what was accepted.",
-            (false, _) => {
-                "The record holds as far as it goes, and is not accepted: see above. Ask for the whole of it, and \
-                 compare its last hash with the minutes."
-            }
-        }
+    fn in_short(&self) -> String {
+        conclusion(&self.records, &self.trust, self.accepted)
     }
 
     fn to_json(&self) -> Value {
@@ -201,17 +183,34 @@ impl Verdict {
                 "plan-sha256": record.plan,
                 "tool": record.tool,
                 "mode": if record.rehearsal { "rehearsal" } else { "real" },
+                "rehearsed": record.rehearsed,
+                "modules": record.modules,
+                "officers": record.officers,
                 "participants": people.collect::<Vec<_>>(),
                 "lines": record.entries.iter().map(entry).collect::<Vec<_>>(),
                 "sitting": record.sitting,
                 "stopped": record.stopped.iter().map(missing).collect::<Vec<_>>(),
-                "sealed": record.sealed,
+                "sealed": record.seal.is_some(),
+                "seal": record.seal.as_ref().map(|seal| json!({
+                    "subject": seal.subject,
+                    "certificate-serial": seal.serial,
+                })),
                 "missing": record.missing.iter().map(missing).collect::<Vec<_>>(),
                 "last-hash": record.head,
             })
         });
         json!({
             "accepted": self.accepted,
+            "says": self.in_short(),
+            "ca": self.trust.ca().map(|ca| json!({
+                "subject": ca.subject().to_string(),
+                "certificate-sha256": hex::encode(ca.fingerprint()),
+            })),
+            "crl": self.trust.crl().map(|list| json!({
+                "number": list.number().0,
+                "this-update": moment(list.crl().this_update()),
+                "next-update": moment(list.crl().next_update()),
+            })),
             "transcripts": records.collect::<Vec<_>>(),
             "notes": self.notes,
         })
@@ -225,7 +224,7 @@ fn missing(missing: &Missing) -> Value {
 fn entry(entry: &Entry) -> Value {
     json!({
         "line": entry.line,
-        "at": entry.at.format(&Rfc3339).unwrap_or_default(),
+        "at": moment(entry.at),
         "event": entry.event,
         "is-known": entry.is_known,
         "says": entry.says,
@@ -234,9 +233,12 @@ fn entry(entry: &Entry) -> Value {
     })
 }
 
+fn moment(at: OffsetDateTime) -> String {
+    at.format(&Rfc3339).unwrap_or_default()
+}
+
 fn in_words(entry: &Entry) -> String {
-    let at = entry.at.replace_nanosecond(0).unwrap_or(entry.at);
-    let at = at.format(&Rfc3339).unwrap_or_default();
+    let at = moment(entry.at.replace_nanosecond(0).unwrap_or(entry.at));
     let signed = match (&entry.by, entry.signed) {
         (Some(_), true) => " Signed.",
         (Some(_), false) => " Not signed.",

@@ -7,7 +7,9 @@
 #[path = "participants/folder.rs"]
 mod folder;
 
-use folder::Folder;
+use std::fs;
+
+use folder::{Folder, with_custodians};
 use kdh_ceremony::{CeremonyError, Mode, Plan};
 use time::{Duration, OffsetDateTime};
 
@@ -29,18 +31,87 @@ fn change(text: &str, from: &str, to: &str) -> String {
     text.replacen(from, to, 1)
 }
 
-const CRL: (&str, &str) = (
-    "# ceremony-crl = \"crl-ca-ops.der\"",
-    "ceremony-crl = \"crl.pem\"",
-);
+const CRL: &str = "ceremony-crl = \"crl-ca-ops.der\"";
+/// Made by psec, for a key of 128 bits.
+const BLOCK: &str = "D0112K0AB00E0000C2EEFB4B455B95997E365125A4DE1AA742457F4E7C97EECE42299CCFAE7C2E70C573\
+                     56CF82CD474C5270D57F5BDFBD1D";
 const FIRST: &str = "\"first-custodian.pem\"";
 const SECOND: &str = "\"second-custodian.pem\"";
+
+/// The samples for one key, which have the lines of a site with custodians as comments.
+const SAMPLES: [&str; 6] = [
+    include_str!("../plans/import-master-key.toml"),
+    include_str!("../plans/import-at-two-sittings.toml"),
+    include_str!("../plans/give-out-components.toml"),
+    include_str!("../plans/import-pair.toml"),
+    include_str!("../plans/import-wrapped.toml"),
+    include_str!("../plans/new-kdh-credential.toml"),
+];
+
+#[test]
+fn the_samples_lines_for_a_site_with_custodians_are_taken_as_they_are() {
+    let folder = Folder::new();
+    // What other plans or another host made.
+    for (from, to) in [
+        ("brief.pem", "third-custodian.pem"),
+        ("foreign.pem", "ca-krd.pem"),
+        ("foreign.pem", "switch.pem"),
+        ("foreign.pem", "switch-ca.pem"),
+        ("foreign-crl.pem", "switch-ca.crl"),
+    ] {
+        fs::copy(folder.path().join(from), folder.path().join(to)).unwrap();
+    }
+    // Its name has a length with which a KDH's certificate can be aligned.
+    folder.openssl(
+        "req -x509 -config req.cnf -newkey rsa:2048 -days 3000 -extensions v3 -nodes -keyout ca-kdh.key \
+         -out ca-kdh.pem -subj /C=DE/O=Bank/CN=CA",
+    );
+    folder.write("transport-key.bin", &"01".repeat(384));
+    folder.write("switch-one.bin", &"02".repeat(24));
+    folder.write("switch-two.bin", &"03".repeat(40));
+    folder.write("switch-three.txt", BLOCK);
+    folder.write("switch-four.der", "0\u{3}\u{2}\u{1}\u{1}");
+    for sample in SAMPLES {
+        // One plan makes this file, and another one reads it.
+        let receiver = "receiver = \"import-krd.pem\"";
+        let sample = &*sample.replace(receiver, "receiver = \"foreign.pem\"");
+        assert_eq!(faults_in(&folder, 0, sample), [""; 0]);
+        let plan = with_custodians(sample);
+        assert_eq!(faults_in(&folder, 0, &plan), [""; 0]);
+        // Each line is looked at.
+        for (from, to, place) in [
+            ("ceremony-ca = ", "# ceremony-ca = ", "ceremony-ca"),
+            (
+                "ceremony-crl = \"",
+                "ceremony-crl = \"foreign-",
+                "ceremony-crl",
+            ),
+            (
+                "\"second-custodian.pem\"",
+                "\"missing.pem\"",
+                "participants.second",
+            ),
+            ("\"audit.pem\"", "\"operator.pem\"", "audit"),
+            (
+                "[\"first\", \"second\"]",
+                "[\"first\", \"Second Officer\"]",
+                "officers",
+            ),
+        ] {
+            let found = faults_in(&folder, 0, &change(&plan, from, to));
+            assert!(
+                found.iter().any(|fault| fault.starts_with(place)),
+                "{to}: {found:#?}"
+            );
+        }
+    }
+}
 
 #[test]
 fn who_may_not_take_part_is_named_with_what_to_do() {
     let folder = Folder::new();
-    let with_crl = change(NEW_CUSTODIAN, CRL.0, CRL.1);
-    for good in [NEW_CUSTODIAN, &with_crl] {
+    let without_crl = change(NEW_CUSTODIAN, CRL, "");
+    for good in [NEW_CUSTODIAN, &without_crl] {
         assert_eq!(faults_in(&folder, 0, good), [""; 0]);
     }
     let of_second = |cause: &str| format!("participants.second: certificate: {cause}");
@@ -130,17 +201,11 @@ fn who_may_not_take_part_is_named_with_what_to_do() {
             "ceremony-ca: ".to_owned(),
         ),
         (
-            ("ceremony-ca = \"ca-ops.pem\"", "ceremony-ca = \"foreign.pem\""),
-            "participants.first: certificate: the certificate is not by the expected CA; name one by \
-             CN=foreign,O=Bank,C=DE, the CA of ceremony-ca"
-                .to_owned(),
-        ),
-        (
-            (CRL.0, "ceremony-crl = \"foreign-crl.pem\""),
+            (CRL, "ceremony-crl = \"foreign-crl.pem\""),
             "ceremony-crl: ".to_owned(),
         ),
         (
-            (CRL.0, "ceremony-crl = \"missing.pem\""),
+            (CRL, "ceremony-crl = \"missing.pem\""),
             "ceremony-crl: ".to_owned(),
         ),
         // The audit key.
@@ -245,7 +310,7 @@ fn who_may_not_take_part_is_named_with_what_to_do() {
     assert_missed_none(&folder, NEW_CUSTODIAN, 0, &cases);
     assert_missed_none(
         &folder,
-        &with_crl,
+        NEW_CUSTODIAN,
         0,
         &[
             (
@@ -261,6 +326,17 @@ fn who_may_not_take_part_is_named_with_what_to_do() {
             ),
         ],
     );
+    assert_missed_none(
+        &folder,
+        &without_crl,
+        0,
+        &[(
+            ("ceremony-ca = \"ca-ops.pem\"", "ceremony-ca = \"foreign.pem\""),
+            "participants.first: certificate: the certificate is not by the expected CA; name one by \
+             CN=foreign,O=Bank,C=DE, the CA of ceremony-ca"
+                .to_owned(),
+        )],
+    );
     let has_ended = "the certificate has expired; have one issued that holds at the ceremony";
     let brief = change(NEW_CUSTODIAN, SECOND, "\"brief.pem\"");
     assert_eq!(faults_in(&folder, 0, &brief), [""; 0]);
@@ -269,7 +345,7 @@ fn who_may_not_take_part_is_named_with_what_to_do() {
     let too_early = "ceremony-ca: CN=ca-ops,O=Bank,C=DE is not valid now; participants need certificates by \
                      one that is";
     assert_eq!(found[0], too_early);
-    let found = faults_in(&folder, 31, &with_crl);
+    let found = faults_in(&folder, 31, NEW_CUSTODIAN);
     assert!(found[0].starts_with("ceremony-crl: "), "{found:#?}");
     assert!(
         found[0].ends_with("; have a current list by CN=ca-ops,O=Bank,C=DE issued (act crl)"),

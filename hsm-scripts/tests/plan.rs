@@ -874,7 +874,11 @@ fn a_token_is_initialized_before_it_is_used_and_with_pins() {
                 "\"missing.pin\"",
                 &["tokens.kdh", "missing.pin"],
             ),
-            case("token = \"kdh\"", "token = \"vault\"", &[place, "vault"]),
+            case(
+                "\ntoken = \"kdh\"",
+                "\ntoken = \"vault\"",
+                &[place, "vault"],
+            ),
         ],
     );
     let late = format!("{plan}\n[[acts]]\nact = \"initialize-token\"\ntoken = \"kdh\"\n");
@@ -941,7 +945,7 @@ fn bad_components_are_named() {
                 "\"kn acquirer\"",
                 &[act, "kn acquirer"],
             ),
-            case("token = \"kdh\"", "token = \"vault\"", &[act, "vault"]),
+            case("\ntoken = \"kdh\"", "\ntoken = \"vault\"", &[act, "vault"]),
             case("\"kn.acquirer-tmk\"", "\"acquirer-tmk\"", &[act, "kn."]),
             case("\"kn.acquirer-tmk\"", "\"kn.\"", &[act, "kn."]),
             case(
@@ -1096,7 +1100,7 @@ fn bad_gifts_of_components_are_named() {
             case("\"kn.switch-zone\"", "\"kn.\"", &[act, "kn.NAME"]),
             case("\"kn.switch-zone\"", "\"kn.Zone\"", &[act, "kn.Zone"]),
             case("\"AES-128\"", "\"AES-512\"", &[act, "kind", "AES-512"]),
-            case("token = \"kdh\"", "token = \"vault\"", &[act, "vault"]),
+            case("\ntoken = \"kdh\"", "\ntoken = \"vault\"", &[act, "vault"]),
             case(
                 "kind = \"AES-128\"",
                 "kcv = \"A1B2C3\"\nkind = \"AES-128\"",

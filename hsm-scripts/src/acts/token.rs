@@ -14,7 +14,7 @@ pub(super) fn initialize(ceremony: &mut Ceremony<'_>, name: &str) -> Result<Done
     let so_pin_file = token.so_pin_file.as_ref().ok_or_else(unsound)?;
     let operations = Operations::default();
     let module = Module::load(&token.module)?.counted_by(&operations);
-    let info = token_init::init_in(&module, &token.label, pin_file, so_pin_file)?;
+    let info = token_init::init_in(&module, &token.label, Some(pin_file), so_pin_file)?;
     ceremony.open_initialized(name, &operations)?;
     Ok(Done {
         summary: format!("token {}, serial {}", info.label, info.serial),

@@ -6,7 +6,7 @@ use std::{
     os::fd::AsFd as _,
 };
 
-use hsm::{ClearKey, Kcv};
+use hsm::{ClearKey, Kcv, Pin};
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 use zeroize::Zeroizing;
 
@@ -20,6 +20,8 @@ use crate::{CeremonyError, plain::escaped_lines};
 
 /// Longer than any answer that is meant.
 const MAX_ANSWER: usize = 1024;
+/// As cards for people demand (FIPS 201); a module may demand more.
+const MIN_NEW_PIN_LEN: usize = 6;
 /// Clears the screen and what was scrolled off it.
 const CLEAR: &[u8] = b"\x1b[2J\x1b[3J\x1b[H";
 
@@ -75,6 +77,25 @@ impl LineMode {
             if let Some(typed) = self.accept(line?)? {
                 return Ok(typed);
             }
+        }
+    }
+
+    /// Has a token's holder make its PIN: they type it twice, until both are the same, and nobody is shown it.
+    pub(crate) fn make_pin(&mut self, token: &str) -> Result<Pin, CeremonyError> {
+        loop {
+            let question = format!("New PIN of token {token:?}, by its holder alone (not shown):");
+            let pin = self.ask_hidden(&question, MAX_PIN_LEN)?;
+            if pin.count() < MIN_NEW_PIN_LEN {
+                say(&format!(
+                    "A PIN has at least {MIN_NEW_PIN_LEN} characters. Nothing was used; type another."
+                ));
+                continue;
+            }
+            let again = self.ask_hidden("The same again (not shown):", MAX_PIN_LEN)?;
+            if again.expose_typed() == pin.expose_typed() {
+                return Ok(Pin::new(pin.expose_typed().into()));
+            }
+            say("That was not the same. Nothing was used; type both again.");
         }
     }
 

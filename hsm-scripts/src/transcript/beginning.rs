@@ -21,6 +21,10 @@ pub(super) struct Beginning {
     pub(super) officers: Vec<String>,
     pub(super) participants: BTreeMap<String, Participant>,
     pub(super) audit: Option<Audit>,
+    pub(super) rehearsed: Option<String>,
+    /// Each library with its SHA-256, null where it could not be read.
+    #[serde(default)]
+    pub(super) modules: BTreeMap<String, Option<String>>,
 }
 
 #[derive(Clone, Copy, Deserialize, PartialEq, Eq)]

@@ -25,8 +25,10 @@ pub(super) const SEALED: &str = "sealed";
 
 /// Whether it is a step that somebody took.
 pub(super) fn is_somebodys(line: &Line) -> bool {
-    matches!(
-        &*line.event,
-        CONFIRMED | COMPONENT_ENTERED | COMPONENT_SHOWN
-    )
+    line.event == CONFIRMED || is_of_a_component(&line.event)
+}
+
+/// Whether somebody knows a component by it.
+pub(super) fn is_of_a_component(event: &str) -> bool {
+    matches!(event, COMPONENT_ENTERED | COMPONENT_SHOWN)
 }

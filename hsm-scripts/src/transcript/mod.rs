@@ -12,12 +12,14 @@
 //! sittings    the transcripts of one plan, one after the other
 //! missing     what a record that holds does not show
 //! story       what happened, in plain words
+//! conclusion  whether it holds, in a sentence
 //! report      the same on a page
 //! ```
 
 mod beginning;
 mod chain;
 mod components;
+mod conclusion;
 mod event;
 mod line;
 mod missing;
@@ -33,11 +35,12 @@ pub(crate) use self::verify::finished_rehearsal;
 pub(crate) use self::writer::Transcript;
 pub use self::{
     chain::{VerifiedTranscript, verify_transcript},
+    conclusion::conclusion,
     missing::Missing,
     report::report,
     sittings::verify_records,
     story::Entry,
-    verify::{Expected, Person, Record, Trust, TrustError},
+    verify::{Expected, Person, Record, Seal, Trust, TrustError},
 };
 
 /// Where a transcript does not hold.

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use super::{Entry, Missing, Record, Trust};
+use super::{Entry, Missing, Record, Trust, conclusion, event};
 use crate::people::grouped;
 
 /// No script, nothing from elsewhere: a reader's browser has nothing to fetch or to run.
@@ -27,16 +27,21 @@ dt{color:var(--soft)}dd{margin:0;overflow-wrap:anywhere}\
 code,.hash{font-family:'DejaVu Sans Mono','Liberation Mono',Menlo,Consolas,monospace;font-size:8.2pt}\
 pre.hash{margin:0;white-space:pre-wrap}\
 table{border-collapse:collapse;width:100%}\
-th{text-align:left;font-weight:600;color:var(--soft);font-size:8pt;border-bottom:1px solid var(--ink)}\
+th{text-align:left;font-weight:600;color:var(--soft);font-size:8pt;border-bottom:1px solid var(--ink);\
+white-space:nowrap}\
 th,td{padding:3px 8px 3px 0;vertical-align:top}\
 td{border-bottom:1px solid var(--line);overflow-wrap:anywhere}\
-td.n{color:var(--soft);width:8mm}td.t{width:17mm}td.who{width:34mm}\
+td code{font-size:7pt;white-space:nowrap}\
+td.n{color:var(--soft);width:8mm}td.t{width:16mm}td.who{width:33mm}\
+.module code{font-size:6.9pt}\
 .ops{color:var(--soft);font-size:7.4pt;line-height:1.3;margin-top:1px}.ops code{font-size:7pt}\
-.hands{display:grid;grid-template-columns:repeat(4,1fr);gap:18px;margin-top:30px;break-inside:avoid}\
+.hands{display:grid;grid-template-columns:repeat(auto-fit,minmax(30mm,1fr));gap:34px 12px;margin-top:30px;break-inside:avoid}\
 .hands div{border-top:1px solid var(--ink);padding-top:3px;font-size:8pt;color:var(--soft)}\
+.hands b{display:block;color:var(--ink);font-weight:600}\
 tr{break-inside:avoid}\
-@media print{body{padding:0;max-width:none;font-size:8.8pt;line-height:1.3}\
-header{padding-bottom:6px;margin-bottom:8px}h2{margin:11px 0 3px}.verdict{margin:8px 0;padding:6px 10px}}";
+@media print{body{padding:0;max-width:none;font-size:8pt;line-height:1.2}h1{font-size:14pt}\
+header{padding-bottom:6px;margin-bottom:8px}h2{margin:10px 0 2px}dl{row-gap:1px}\
+.hands{margin-top:22px}td{padding:2px 8px 2px 0}.verdict{margin:8px 0;padding:6px 10px}}";
 
 /// The page. `accepted` says whether the verifier accepted what is missing; `now` is when it verified,
 /// against `trust`.
@@ -63,7 +68,7 @@ pub fn report(
         "<header><p class=\"kicker\">Record of a key ceremony</p><h1>{}</h1></header>",
         escaped(title)
     );
-    verdict(&mut page, records, accepted, notes);
+    verdict(&mut page, records, trust, accepted, notes);
     verification(&mut page, trust, now);
     for (index, record) in records.iter().enumerate() {
         if records.len() > 1 {
@@ -79,10 +84,8 @@ pub fn report(
         people(&mut page, record);
         entries(&mut page, record);
     }
-    page.push_str(
-        "<section class=\"hands\"><div>Place, date</div><div>Security officer</div>\
-         <div>Security officer</div><div>Witness</div></section>\n</body></html>\n",
-    );
+    hands(&mut page, records);
+    page.push_str("</body></html>\n");
     page
 }
 
@@ -98,20 +101,16 @@ fn sheets(records: &[Record]) -> String {
     )
 }
 
-fn verdict(page: &mut String, records: &[Record], accepted: bool, notes: &[String]) {
-    let missing: Vec<&Missing> = records.iter().flat_map(|record| &record.missing).collect();
-    let (class, words) = match (accepted, missing.is_empty()) {
-        (true, true) => ("good", "The record holds, and nothing is missing."),
-        (true, false) => ("good", "The record holds. Accepted without:"),
-        (false, _) => ("bad", "The record holds as far as it goes. Not accepted:"),
-    };
-    let words = if records.iter().any(|record| record.rehearsal) {
-        format!("REHEARSAL: nothing real was made. {words}")
-    } else {
-        words.to_owned()
-    };
+fn verdict(page: &mut String, records: &[Record], trust: &Trust, accepted: bool, notes: &[String]) {
+    let missing = records.iter().flat_map(|record| &record.missing);
+    let class = if accepted { "good" } else { "bad" };
+    let mut words = conclusion(records, trust, accepted);
+    if records.iter().any(|record| record.rehearsal) {
+        words.insert_str(0, "REHEARSAL: nothing real was made. ");
+    }
+    let words = escaped(&words);
     let _ = write!(page, "<div class=\"verdict {class}\">{words}");
-    let items = missing.iter().map(ToString::to_string);
+    let items = missing.map(Missing::to_string);
     let items: Vec<_> = items.chain(notes.iter().cloned()).collect();
     if !items.is_empty() {
         page.push_str("<ul>");
@@ -135,11 +134,7 @@ fn verification(page: &mut String, trust: &Trust, now: OffsetDateTime) {
     match trust.ca() {
         Some(ca) => {
             fact(page, "Against the CA", &ca.subject().to_string());
-            fact_digest(
-                page,
-                "its certificate, SHA-256",
-                &hex::encode(ca.fingerprint()),
-            );
+            fact_digest(page, "its SHA-256", &hex::encode(ca.fingerprint()));
         }
         None => fact(
             page,
@@ -173,18 +168,45 @@ fn fact_digest(page: &mut String, name: &str, hash: &str) {
 
 fn facts(page: &mut String, record: &Record) {
     page.push_str("<h2>Ceremony</h2><dl>");
-    fact(page, "Began", &moment(record.began));
-    fact(page, "Last line", &moment(record.ended));
-    fact(page, "Program", &record.tool);
+    let (began, ended) = (moment(record.began), moment(record.ended));
+    fact(page, "Held", &format!("from {began} to {ended}"));
+    fact(page, "By", &record.tool);
+    fact(page, "Mode", mode(record));
+    let officers = match &*record.officers {
+        [] => "none: it ran unattended".to_owned(),
+        officers => officers.join(", "),
+    };
+    fact(page, "Officers", &officers);
     fact_digest(page, "Plan, SHA-256", &record.plan);
     fact_digest(page, "Last hash", &record.head);
-    let seal = if record.sealed {
-        "by the HSM's audit key"
-    } else {
-        "none"
-    };
-    fact(page, "Seal", seal);
+    for (module, digest) in &record.modules {
+        let digest = digest.as_deref().unwrap_or("could not be read");
+        let (module, digest) = (escaped(module), escaped(digest));
+        let _ = write!(
+            page,
+            "<dt>Module, SHA-256</dt><dd class=\"module\">{module} <code>{digest}</code></dd>"
+        );
+    }
+    let seal = record.seal.as_ref().map_or_else(
+        || "none".to_owned(),
+        |seal| {
+            format!(
+                "by the HSM's audit key: {}, certificate {}",
+                seal.subject, seal.serial
+            )
+        },
+    );
+    fact(page, "Seal", &seal);
     page.push_str("</dl>\n");
+}
+
+/// Its first line has the last hash of the rehearsal.
+const fn mode(record: &Record) -> &'static str {
+    match (record.rehearsal, record.rehearsed.is_some()) {
+        (true, _) => "rehearsal",
+        (false, true) => "real; rehearsed, as line 1 says",
+        (false, false) => "real; the plan demanded no rehearsal",
+    }
 }
 
 fn people(page: &mut String, record: &Record) {
@@ -193,7 +215,7 @@ fn people(page: &mut String, record: &Record) {
     }
     page.push_str(
         "<h2>Participants</h2><table><thead><tr><th>Name</th><th>In the plan</th>\
-         <th>Certificate</th><th>Own token</th><th>Signed steps</th></tr></thead><tbody>\n",
+         <th>Certificate</th><th>Own token</th><th>Signed</th></tr></thead><tbody>\n",
     );
     for person in &record.people {
         let theirs = |entry: &&Entry| entry.signed && entry.by.as_ref() == Some(&person.name);
@@ -251,15 +273,49 @@ fn entries(page: &mut String, record: &Record) {
     page.push_str("</tbody></table>\n");
 }
 
+/// Where those who were there sign by hand: each officer and custodian by name.
+fn hands(page: &mut String, records: &[Record]) {
+    page.push_str("<section class=\"hands\"><div>Place, date</div>");
+    let people = signatories(records);
+    if people.is_empty() {
+        page.push_str("<div>Security officer</div><div>Security officer</div>");
+    }
+    for (name, roles) in people {
+        let (name, roles) = (escaped(name), roles.join(" and "));
+        let _ = write!(page, "<div><b>{name}</b>{roles}</div>");
+    }
+    page.push_str("<div>Witness</div></section>\n");
+}
+
+/// Officers first, then who held a component and is none; each once, with what they were.
+fn signatories(records: &[Record]) -> Vec<(&str, Vec<&'static str>)> {
+    let officers = records.iter().flat_map(|record| &record.officers);
+    let officers = officers.map(|name| (&**name, "security officer"));
+    let entries = records.iter().flat_map(|record| &record.entries);
+    let custodians = entries
+        .filter(|entry| event::is_of_a_component(&entry.event))
+        .filter_map(|entry| Some((entry.by.as_deref()?, "custodian")));
+    let mut people = Vec::<(&str, Vec<&'static str>)>::new();
+    for (name, role) in officers.chain(custodians) {
+        match people.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, roles)) if roles.contains(&role) => {}
+            Some((_, roles)) => roles.push(role),
+            None => people.push((name, vec![role])),
+        }
+    }
+    people
+}
+
+/// In groups, on one line: a sheet has room for it.
 fn unindented(hash: &str) -> String {
     let lines: Vec<_> = grouped(hash)
         .lines()
         .map(|line| line.trim().to_owned())
         .collect();
-    lines.join("\n")
+    lines.join(" ")
 }
 
-fn moment(at: OffsetDateTime) -> String {
+pub(super) fn moment(at: OffsetDateTime) -> String {
     let at = at.to_offset(time::UtcOffset::UTC);
     let at = at.replace_nanosecond(0).unwrap_or(at);
     at.format(&Rfc3339).unwrap_or_default()
@@ -307,6 +363,9 @@ mod tests {
             plan: "0".repeat(64),
             tool: "kdh-ceremony".to_owned(),
             rehearsal: false,
+            rehearsed: None,
+            modules: [("<i>".to_owned(), Some("<u>".to_owned()))].into(),
+            officers: vec!["<s>".to_owned()],
             began: OffsetDateTime::UNIX_EPOCH,
             ended: OffsetDateTime::UNIX_EPOCH,
             people: Vec::new(),
@@ -316,7 +375,7 @@ mod tests {
                 event: "began".to_owned(),
                 says: says.to_owned(),
                 is_known: true,
-                by: Some("<b>".to_owned()),
+                by: Some("<em>".to_owned()),
                 signed: true,
                 operations: [
                     ("kdh", "C_Sign(CKM_ECDSA)"),
@@ -327,7 +386,7 @@ mod tests {
                 .into(),
             }],
             head: "1".repeat(64),
-            sealed: true,
+            seal: None,
             missing: vec![Missing::Failed("<img src=x>".to_owned())],
             sitting: 1,
             stopped: Vec::new(),
@@ -364,7 +423,9 @@ mod tests {
             &["<note>".to_owned()],
             OffsetDateTime::UNIX_EPOCH,
         );
-        for bad in ["<script", "<a ", "<img", "<note>", "<b>", "href='", "a\"b"] {
+        for bad in [
+            "<script", "<a ", "<img", "<note>", "<em>", "<i>", "<u>", "<s>", "href='", "a\"b",
+        ] {
             assert!(!page.contains(bad), "{bad}: {page}");
         }
         for good in ["&lt;script&gt;", "&quot;x&quot;&amp;", "&#39;http"] {

@@ -116,6 +116,12 @@ pub struct Record {
     pub tool: String,
     /// Whether nothing in it was real.
     pub rehearsal: bool,
+    /// The last hash of its rehearsal, hex, if the plan demanded one.
+    pub rehearsed: Option<String>,
+    /// The PKCS#11 libraries, each with its SHA-256, hex, if it could be read.
+    pub modules: BTreeMap<String, Option<String>>,
+    /// The names of those who were to confirm the plan.
+    pub officers: Vec<String>,
     /// When it began.
     pub began: OffsetDateTime,
     /// When the last line was written.
@@ -126,8 +132,8 @@ pub struct Record {
     pub entries: Vec<Entry>,
     /// The hash of the last line, hex: to be compared with the one in the minutes.
     pub head: String,
-    /// Whether the audit key sealed it.
-    pub sealed: bool,
+    /// By what it was sealed, if it was.
+    pub seal: Option<Seal>,
     /// What it does not show.
     pub missing: Vec<Missing>,
     /// The sitting, counted from 1.
@@ -155,6 +161,15 @@ pub struct Person {
     pub serial: String,
     /// Label and serial number of the token that they signed with, if they did.
     pub token: Option<String>,
+}
+
+/// The audit key that sealed a record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seal {
+    /// Of its certificate.
+    pub subject: String,
+    /// Of its certificate, hex.
+    pub serial: String,
 }
 
 /// The hash at the end of the transcript of a finished rehearsal of a plan. Its signatures are by
@@ -202,7 +217,7 @@ pub(super) fn verify_record(
         name.map_or_else(|| id.to_owned(), |name| escaped(&name))
     };
     verify_signatures(&lines, &certificates, trust)?;
-    let sealed = verify_seal(&lines, beginning.audit.as_ref(), trust)?;
+    let seal = verify_seal(&lines, beginning.audit.as_ref(), trust)?;
     for line in lines.iter().filter(|line| line.event == event::CONFIRMED) {
         if line.text("plan-sha256") != Some(&beginning.plan) {
             return Err(TranscriptError::OtherPlan(line.sequence));
@@ -210,7 +225,7 @@ pub(super) fn verify_record(
     }
     let components = Components::of(&lines, rehearsal)?;
     let sitting = sitting_of(&lines)?;
-    let missing = missing(&lines, &beginning, &certificates, sealed, &name);
+    let missing = missing(&lines, &beginning, &certificates, seal.is_some(), &name);
     let people = certificates.iter().map(|(id, certificate)| Person {
         id: id.clone(),
         name: name(id),
@@ -220,6 +235,9 @@ pub(super) fn verify_record(
     let record = Record {
         people: people.collect(),
         entries: tell(&lines, &name)?,
+        officers: beginning.officers.iter().map(|id| name(id)).collect(),
+        rehearsed: beginning.rehearsed,
+        modules: beginning.modules,
         title: beginning.title,
         plan: beginning.plan,
         tool: beginning.tool,
@@ -227,7 +245,7 @@ pub(super) fn verify_record(
         began,
         ended: time_of(last)?,
         head: last.hash.clone(),
-        sealed,
+        seal,
         missing,
         sitting,
         stopped: Vec::new(),
@@ -299,15 +317,15 @@ fn verify_signatures(
     Ok(())
 }
 
-/// Whether there is a seal, which is the last line then.
+/// The seal, if there is one, which is the last line then.
 fn verify_seal(
     lines: &[Line],
     audit: Option<&Audit>,
     trust: &Trust,
-) -> Result<bool, TranscriptError> {
+) -> Result<Option<Seal>, TranscriptError> {
     const WHO: &str = "the audit key";
     let Some(index) = lines.iter().position(|line| line.event == event::SEALED) else {
-        return Ok(false);
+        return Ok(None);
     };
     let line = &lines[index];
     let number = line.sequence;
@@ -332,7 +350,11 @@ fn verify_seal(
     }
     trust.require(line, WHO, &certificate, Role::Audit)?;
     verify_signature(line, WHO, &certificate)?;
-    Ok(true)
+    Ok(Some(Seal {
+        // From a certificate, to a screen.
+        subject: escaped(&certificate.subject().to_string()),
+        serial: certificate.serial().to_string(),
+    }))
 }
 
 fn verify_signature(

@@ -9,10 +9,11 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{
     common::module,
+    folder::with_custodians,
     room::Room,
     site::{
-        IMPORT, NEW_CUSTODIAN, SAMPLE_MODULE, Site, TWO_SUB_CAS, assert_success, change,
-        import_plan, unattended,
+        NEW_CUSTODIAN, SAMPLE_MODULE, Site, TWO_SUB_CAS, assert_success, change, import_plan,
+        unattended,
     },
 };
 
@@ -37,13 +38,14 @@ pub(crate) fn founded() -> Site {
         "first-custodian.pem",
         "second-custodian.pem",
         "audit.pem",
+        "crl-ca-ops.der",
     ];
     let mut parts = TWO_SUB_CAS.split("[[acts]]");
     let mut plan = parts.next().unwrap().to_owned();
     for act in parts {
         if made
             .iter()
-            .any(|file| act.contains(&format!("\ncertificate = \"{file}\"")))
+            .any(|file| act.contains(&format!(" = \"{file}\"\n")))
         {
             plan.push_str("[[acts]]");
             plan.push_str(act);
@@ -66,15 +68,9 @@ pub(crate) fn certify_third_custodian(site: &Site) {
     ]);
 }
 
-/// The import's sample, with the lines of the other one that name participants and the audit key.
+/// The import's sample, with its lines for a site with custodians.
 pub(crate) fn import_plan_with_participants() -> String {
-    let people = &NEW_CUSTODIAN[NEW_CUSTODIAN.find("officers =").unwrap()
-        ..NEW_CUSTODIAN.find("[tokens.issuing]").unwrap()];
-    let officers = "officers = [\"First Officer\", \"Second Officer\"]\n";
-    assert!(IMPORT.contains(officers));
-    let plan = change(&import_plan(), officers, people);
-    let plan = change(&plan, "\"First Custodian\"", "\"first\"");
-    change(&plan, "\"Second Custodian\"", "\"second\"")
+    with_custodians(&import_plan())
 }
 
 /// The plan, with participants in the place of named officers: an id of each, and what token and certificate are

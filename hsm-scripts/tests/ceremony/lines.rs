@@ -2,13 +2,15 @@
 
 use std::{fs, path::Path};
 
+use hsm::{HsmError, Pin, TokenConfig};
 use hsm_modules::{SOFTHSM, on};
 use rustix::process::Signal;
 
 use crate::{
+    common::module,
     site::{
-        FIRST, FIRST_KCV, KEY, SECOND, SECOND_KCV, Site, assert_no_secret, assert_success, change,
-        import_plan, printed,
+        FIRST, FIRST_KCV, KEY, SECOND, SECOND_KCV, Site, assert_no_secret, assert_refused,
+        assert_success, change, import_plan, library, printed, token_files,
     },
     terminal::Terminal,
 };
@@ -251,6 +253,107 @@ fn a_dumb_terminal_and_an_unattended_ceremony_get_plain_lines() {
     });
 }
 
+const NEW_PIN: &str = "New PIN of token \"own\", by its holder alone (not shown):";
+const SAME_AGAIN: &str = "The same again (not shown):";
+
+/// The arguments that have a token's holder make its PIN.
+fn init(library: &str) -> [&str; 8] {
+    let so_pin = "so.pin";
+    [
+        "token",
+        "init",
+        "--module",
+        library,
+        "--label",
+        "own",
+        "--so-pin-file",
+        so_pin,
+    ]
+}
+
+#[test]
+fn a_tokens_holder_makes_its_pin_and_nobody_is_shown_it() {
+    on(&[&SOFTHSM], |_| {
+        let site = Site::new(&[]);
+        site.write_private("so.pin", "87654321");
+        let library = library();
+        let mut terminal = Terminal::run(&site, &init(&library), CONSOLE);
+        terminal.sees(NEW_PIN);
+        // A slip of the finger, a PIN that is too short, nothing at all: asked again.
+        for (typed, next) in [
+            ("27182818\n", SAME_AGAIN),
+            ("27182819\n", "That was not the same. Nothing was used"),
+            (
+                "27182\n",
+                "A PIN has at least 6 characters. Nothing was used",
+            ),
+            ("\n", "A PIN has at least 6 characters. Nothing was used"),
+            ("27182818\n", SAME_AGAIN),
+        ] {
+            terminal.forget().types(typed).sees(next);
+            if next != SAME_AGAIN {
+                terminal.sees(NEW_PIN);
+            }
+        }
+        terminal.types("27182818\n").ends_with(0).assert_restored();
+        let sent = terminal.sent();
+        assert!(
+            sent.contains("token own initialized, serial number "),
+            "{sent}"
+        );
+        assert!(!sent.contains("2718"), "{sent}");
+        // It is the token's, and stands nowhere else.
+        let open = |pin: &str| {
+            let pin = Pin::new(pin.to_owned().into());
+            module().open(&TokenConfig::new("own"), &pin).map(drop)
+        };
+        assert!(matches!(
+            open("27182819"),
+            Err(HsmError::PinIncorrect { .. })
+        ));
+        open("27182818").unwrap();
+        assert_eq!(fs::read_dir(site.folder()).unwrap().count(), 1);
+    });
+}
+
+#[test]
+fn a_pin_that_its_holder_does_not_make_initializes_no_token() {
+    on(&[&SOFTHSM], |_| {
+        let site = Site::new(&[]);
+        site.write_private("so.pin", "87654321");
+        let library = library();
+        let before = token_files();
+        let no_terminal = site.program(&init(&library), "27182818\n27182818\n");
+        assert_refused(
+            &no_terminal,
+            "this is typed at a terminal, which the input is not",
+        );
+        // To make PINs up needs a file for each.
+        let made_up = [&init(&library)[..], &["--generate-pins"]].concat();
+        let made_up = site.program(&made_up, "");
+        assert_eq!(made_up.status.code(), Some(2));
+        assert!(
+            printed(&made_up).contains("--pin-file"),
+            "{}",
+            printed(&made_up)
+        );
+
+        let mut terminal = Terminal::run(&site, &init(&library), CONSOLE);
+        terminal.sees(NEW_PIN).types("27182818\n").sees(SAME_AGAIN);
+        terminal.types(CTRL_C).sees("(yes, no)").types("yes\n");
+        terminal.ends_with(1).assert_restored();
+        let mut terminal = Terminal::run(&site, &init(&library), CONSOLE);
+        terminal.sees(NEW_PIN).types("2718").is_told(Signal::TERM);
+        terminal.ends_with(1).assert_restored();
+        // Asked for only if the other PIN is there.
+        fs::remove_file(site.path("so.pin")).unwrap();
+        let mut terminal = Terminal::run(&site, &init(&library), CONSOLE);
+        terminal.ends_with(1).assert_restored();
+        assert!(!terminal.sent().contains("New PIN"), "{}", terminal.sent());
+        assert!(before == token_files(), "a token was touched");
+    });
+}
+
 #[test]
 fn the_help_teaches_both_modes() {
     on(&[&SOFTHSM], |_| {
@@ -266,5 +369,7 @@ fn the_help_teaches_both_modes() {
         ] {
             assert!(help.contains(taught), "{taught:?} is not in {help}");
         }
+        let help = printed(&site.program(&["token", "init", "--help"], ""));
+        assert!(help.contains("makes their own PIN"), "{help}");
     });
 }

@@ -13,10 +13,13 @@ use time::OffsetDateTime;
 
 use crate::{
     bank::{certify, certify_third_custodian, founded, with_participants},
+    folder::with_custodians,
+    record::NOT_LOOKED_AT,
     room::Room,
     site::{
-        AT_TWO_SITTINGS, FIRST, GIVE_OUT, IMPORT_PAIR, IMPORT_WRAPPED, KEY, SECOND, SUM, SUM_KCV,
-        Site, assert_no_secret, assert_refused, assert_success, change, import_plan, printed,
+        AT_TWO_SITTINGS, CRL_REISSUE, FIRST, GIVE_OUT, IMPORT_PAIR, IMPORT_WRAPPED, KEY,
+        NEW_CUSTODIAN, SECOND, SUM, SUM_KCV, Site, assert_no_secret, assert_refused,
+        assert_success, change, import_plan, printed,
     },
 };
 
@@ -50,7 +53,8 @@ fn verified(site: &Site, transcripts: &[&str]) -> String {
     assert_success(&output);
     let told = printed(&output);
     for part in [
-        "The record holds: no line was altered, every step is signed by who took it, and the audit key sealed it.",
+        "The record holds: no line was altered, every step is signed by who took it, ",
+        NOT_LOOKED_AT,
         "The HSM's audit key sealed the record.",
     ] {
         assert!(told.contains(part), "{part}: {told}");
@@ -62,7 +66,8 @@ fn verified(site: &Site, transcripts: &[&str]) -> String {
     assert_success(&reported);
     let page = site.read(&file);
     assert_eq!(page.matches("</html>").count(), 1);
-    assert!(page.contains("The record holds, and nothing is missing."));
+    assert!(page.contains("The record holds: no line was altered"));
+    assert!(page.contains(NOT_LOOKED_AT));
     assert!(!page.contains("not signed"), "{page}");
     for transcript in transcripts {
         assert_no_secret(&site.read(transcript), &site.pins());
@@ -98,6 +103,47 @@ pub(crate) const OTHER: &str = "0F1E2D3C4B5A69788796A5B4C3D2E1F0";
 pub(crate) fn third() -> String {
     let bytes = |text| u128::from_str_radix(text, 16).unwrap();
     format!("{:032X}", bytes(SUM) ^ bytes(FIRST) ^ bytes(OTHER))
+}
+
+#[test]
+fn the_samples_are_held_as_they_are_by_those_whom_a_founding_ceremony_certified() {
+    hsm_modules::on(&[&SOFTHSM], |_| {
+        let site = founded();
+        certify_third_custodian(&site);
+        site.write_plan(PLAN, &with_custodians(GIVE_OUT));
+        let mut room = Room::new([]);
+        room.writes_down();
+        room.run(&site, PLAN).unwrap();
+        verified(&site, &["give-out-transcript.jsonl"]);
+
+        site.write_plan(PLAN, &with_custodians(&at_two_sittings()));
+        Room::new([FIRST, OTHER]).run(&site, PLAN).unwrap();
+        Room::new([&*third()]).run(&site, PLAN).unwrap();
+        verified(&site, &["zone-transcript.jsonl", "zone-transcript-2.jsonl"]);
+    });
+}
+
+/// The founding ceremony made the first list, so that there can be a next one.
+#[test]
+fn who_was_revoked_takes_no_part_any_more() {
+    hsm_modules::on(&[&SOFTHSM], |_| {
+        let site = founded();
+        let certificate = pki::Certificate::from_pem(&site.read("second-custodian.pem")).unwrap();
+        let plan = CRL_REISSUE
+            .replace("ca-kdh", "ca-ops")
+            .replace("40A1B2C3D4E5F607", &certificate.serial().to_string());
+        site.write_plan("list.toml", &plan);
+        Room::new([]).run(&site, "list.toml").unwrap();
+
+        site.write_plan(PLAN, NEW_CUSTODIAN);
+        assert_success(&site.program(&["check-plan", PLAN], ""));
+        let list = change(NEW_CUSTODIAN, "\"crl-ca-ops.der\"", "\"crl-ca-ops-2.der\"");
+        site.write_plan(PLAN, &list);
+        let refused = site.program(&["check-plan", PLAN], "");
+        let because = "participants.second: certificate: the certificate was revoked; whoever holds it takes no part";
+        assert_refused(&refused, because);
+        assert!(!printed(&refused).contains("participants.first"));
+    });
 }
 
 #[test]

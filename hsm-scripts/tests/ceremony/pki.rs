@@ -115,11 +115,12 @@ fn two_sub_cas() {
 
         let first_list = site.use_crl("crl-ca-kdh", "ca-kdh", "1");
         site.use_crl("crl-ca-krd", "ca-krd", "1");
+        let custodians = site.use_crl("crl-ca-ops", "ca-ops", "1");
         site.assert_verified(&first_list, "ca-kdh", "kdh");
         site.assert_verified("-purpose sslserver", "ca-ops", "host-tls");
         site.assert_verified("-purpose sslclient", "ca-ops", "operator");
         for other in ["first-custodian", "second-custodian", "audit"] {
-            site.assert_verified("", "ca-ops", other);
+            site.assert_verified(&custodians, "ca-ops", other);
         }
         for ca in ["ca-krd", "ca-kdh", "ca-ops"] {
             site.assert_verified("", ca, ca);
@@ -210,6 +211,7 @@ fn a_single_sub_ca() {
             ["ca-krd", "ca-krd", "ca-ops", "ca-ops"]
         );
         let list = site.use_crl("crl-ca-krd", "ca-krd", "1");
+        site.use_crl("crl-ca-ops", "ca-ops", "1");
         site.assert_verified(&list, "ca-krd", "kdh");
         site.assert_verified("-purpose sslserver", "ca-ops", "host-tls");
         site.assert_verified("-purpose sslclient", "ca-ops", "operator");

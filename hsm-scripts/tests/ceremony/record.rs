@@ -7,6 +7,7 @@ use hsm_modules::spy;
 use kdh_ceremony::{CeremonyError, Mode, Plan, Trust, verify_transcript};
 use pki::Certificate;
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 use time::OffsetDateTime;
 
 use crate::{
@@ -15,7 +16,7 @@ use crate::{
         import_plan_with_participants, write,
     },
     common::{on_every_module, spy_log, with_spy_on_every_module},
-    forged::says,
+    forged::{revoke, says},
     room::Room,
     site::{
         FIRST, FIRST_KCV, KEY, NEW_CUSTODIAN, SAMPLE_MODULE, SECOND, SECOND_KCV, Site,
@@ -23,6 +24,10 @@ use crate::{
         unattended,
     },
 };
+
+/// What is said where no revocation list was given.
+pub(crate) const NOT_LOOKED_AT: &str = "and the audit key sealed it; whether a certificate was revoked was not looked at: no revocation list was given \
+     (--crl).";
 
 #[test]
 fn a_ceremony_is_confirmed_signed_sealed_and_verified() {
@@ -69,7 +74,7 @@ fn a_ceremony_is_confirmed_signed_sealed_and_verified() {
                 "First Custodian confirmed the plan by its digest. Signed.",
                 "Second Custodian confirmed the plan by its digest. Signed.",
                 "The record holds: no line was altered",
-                "Note: No revocation list was given",
+                NOT_LOOKED_AT,
             ] {
                 assert!(
                     printed(&output).contains(part),
@@ -117,6 +122,30 @@ fn a_ceremony_is_confirmed_signed_sealed_and_verified() {
         let transcript = &document["transcripts"][0];
         assert_eq!(transcript["missing"], json!([]));
         assert_eq!(transcript["sealed"], true);
+        let subject = &transcript["seal"]["subject"];
+        assert_eq!(
+            subject,
+            "CN=Audit key of HSM 1,OU=Audit,O=Example Bank,C=DE"
+        );
+        assert_eq!(transcript["mode"], "real");
+        assert_eq!(transcript["rehearsed"], Value::Null);
+        let officers = json!(["First Custodian", "Second Custodian"]);
+        assert_eq!(transcript["officers"], officers);
+        let modules = transcript["modules"].as_object().unwrap();
+        assert!(!modules.is_empty());
+        for (module, digest) in modules {
+            assert_eq!(
+                *digest,
+                hex::encode(Sha256::digest(fs::read(module).unwrap()))
+            );
+        }
+        let ca = Certificate::from_pem(&site.read("ca-ops.pem")).unwrap();
+        let fingerprint = hex::encode(ca.fingerprint());
+        assert_eq!(document["ca"]["certificate-sha256"], fingerprint);
+        assert_eq!(document["ca"]["subject"], ca.subject().to_string());
+        assert_eq!(document["crl"], Value::Null);
+        let says = document["says"].as_str().unwrap();
+        assert!(says.ends_with(NOT_LOOKED_AT), "{says}");
         assert_eq!(transcript["participants"][1]["name"], "Second Custodian");
         assert_eq!(transcript["lines"][1]["by"], "First Custodian");
         let bad = verify(&[IMPORTED, "--json"]);
@@ -128,8 +157,21 @@ fn a_ceremony_is_confirmed_signed_sealed_and_verified() {
         let report = [&[IMPORTED, "--report", "report.html"], &with_ca[..]].concat();
         assert_success(&verify(&report));
         let page = site.read("report.html");
+        let modules = modules
+            .iter()
+            .map(|(path, digest)| format!("{path} <code>{}</code>", digest.as_str().unwrap()));
+        for part in modules {
+            assert!(page.contains(&part), "{part}: {page}");
+        }
         for part in [
-            "The record holds, and nothing is missing.",
+            "The record holds: no line was altered",
+            NOT_LOOKED_AT,
+            "<dt>Mode</dt><dd>real; the plan demanded no rehearsal</dd>",
+            "<dt>Officers</dt><dd>First Custodian, Second Custodian</dd>",
+            "<dt>Seal</dt><dd>by the HSM&#39;s audit key: CN=Audit key of HSM 1,OU=Audit,O=Example Bank,C=DE, \
+             certificate ",
+            "<div>Place, date</div><div><b>First Custodian</b>security officer and custodian</div>\
+             <div><b>Second Custodian</b>security officer and custodian</div><div>Witness</div>",
             "check value CBDF95",
             "C_Sign(CKM_",
             "<dt>Against the CA</dt><dd>CN=",
@@ -138,6 +180,26 @@ fn a_ceremony_is_confirmed_signed_sealed_and_verified() {
         }
         // Nothing is overwritten.
         assert_refused(&verify(&report), "report.html");
+
+        // With a list, on which is somebody else.
+        let third = Certificate::from_pem(&site.read("third-custodian.pem")).unwrap();
+        revoke(&site, &third);
+        let list = format!("{}.crl", third.serial());
+        let looked_at = [&[IMPORTED, "--json", "--crl", &list], &with_ca[..]].concat();
+        let output = verify(&looked_at);
+        assert_success(&output);
+        let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(document["crl"]["number"], 1);
+        let of = document["crl"]["this-update"].as_str().unwrap();
+        let says = document["says"].as_str().unwrap();
+        let expected = "; no certificate is on the revocation list number 1, of ";
+        assert!(says.ends_with(&format!("{expected}{of}.")), "{says}");
+        // The books say it as the program does.
+        let ceremony = include_str!("../../../docs/ceremony.md");
+        let transcript = include_str!("../../../docs/transcript.md");
+        for (book, part) in [(ceremony, expected), (transcript, NOT_LOOKED_AT)] {
+            assert!(book.contains(part), "{part}");
+        }
     });
 }
 
@@ -495,5 +557,21 @@ fn a_rehearsal_is_none_and_a_plan_may_demand_one() {
             "{}",
             printed(&output)
         );
+        let report = [
+            "verify",
+            CUSTODIAN,
+            "--ca",
+            "ca-ops.pem",
+            "--report",
+            "page",
+        ];
+        assert_success(&site.program(&report, ""));
+        let page = site.read("page");
+        for part in [
+            "<dt>Mode</dt><dd>real; rehearsed, as line 1 says</dd>",
+            &format!("It was rehearsed; that transcript ends with {head}."),
+        ] {
+            assert!(page.contains(part), "{part}: {page}");
+        }
     });
 }

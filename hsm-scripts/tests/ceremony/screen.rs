@@ -16,6 +16,7 @@ use crate::{
 const TRANSCRIPT: &str = "tmk-transcript.jsonl";
 const CONSOLE: (u16, u16) = (80, 24);
 const CTRL_C: &str = "\u{3}";
+const PAGE_DOWN: &str = "\u{1b}[6~";
 const CTRL_U: &str = "\u{15}";
 const BACKSPACE: &str = "\u{7f}";
 
@@ -42,6 +43,7 @@ fn confirm(terminal: &mut Terminal, digest: &str) {
     for officer in ["First Officer", "Second Officer"] {
         terminal
             .sees(&format!("{officer}: compare all of the digest"))
+            .types(PAGE_DOWN)
             .types(digest)
             .sees("32 of 32 characters")
             .types("\r");
@@ -142,6 +144,7 @@ fn a_wrong_digest_ends_the_ceremony() {
             for (officer, typed) in officers.into_iter().zip(typed_by) {
                 terminal.sees(&format!("{officer}: compare all of the digest"));
                 terminal
+                    .types(PAGE_DOWN)
                     .types(typed)
                     .sees("32 of 32 characters")
                     .types("\r");
@@ -432,6 +435,7 @@ fn what_was_typed_before_it_was_asked_for_is_thrown_away() {
         let mut terminal = start(&site);
         terminal.sees("First Officer: compare all of the digest");
         // The second officer's confirmation, by the first one.
+        terminal.types(PAGE_DOWN);
         terminal.types(&format!("{digest}\r{digest}\r"));
         terminal.sees("Second Officer: compare all of the digest");
         terminal

@@ -16,6 +16,28 @@ const CA: &str = "basicConstraints = critical,CA:true,pathlen:0\n\
     keyUsage = critical,keyCertSign,cRLSign\nsubjectKeyIdentifier = hash\n\
     authorityKeyIdentifier = keyid:always\n";
 
+/// A sample plan with the lines taken that are for a site with custodians, as the sample says.
+pub(crate) fn with_custodians(sample: &str) -> String {
+    let mut taken: Vec<&str> = Vec::new();
+    for line in sample.lines() {
+        let line = match line.strip_prefix('#') {
+            Some(line) if !line.is_empty() && !line.starts_with(' ') => {
+                let name = line.split_once(" = ").map(|(name, _)| name);
+                let above = taken.last().and_then(|line| line.split_once(" = "));
+                if name.is_some() && above.map(|(name, _)| name) == name {
+                    taken.pop();
+                }
+                line
+            }
+            _ => line,
+        };
+        taken.push(line);
+    }
+    let plan = format!("{}\n", taken.join("\n"));
+    assert_ne!(plan, sample);
+    plan
+}
+
 /// A folder in which OpenSSL plays the ceremony CA and another one.
 pub(crate) struct Folder(TempDir);
 
@@ -104,7 +126,7 @@ impl Folder {
         folder.write("crlnumber", "01\n");
         let ca = "ca -config ca.index.cnf -keyfile ca-ops.key -cert ca-ops.pem";
         folder.openssl(&format!("{ca} -revoke gone.pem"));
-        folder.openssl(&format!("{ca} -gencrl -out crl.pem"));
+        folder.openssl(&format!("{ca} -gencrl -out crl-ca-ops.der"));
         folder.openssl(
             "ca -config ca.index.cnf -keyfile foreign.key -cert foreign.pem -gencrl -out foreign-crl.pem",
         );

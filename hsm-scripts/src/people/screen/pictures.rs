@@ -320,6 +320,7 @@ fn what_is_wrong_with_a_digest_is_said_as_it_is_typed() {
     for text in ["", &line[..38]] {
         let mut step = ConfirmDigest::new("First Officer");
         typed(&mut step, text);
+        let _ = page(&guide(), &mut step, 80, 24);
         assert_eq!(step.press(Key::Enter), None);
         let said = "! That is not the whole first line yet.";
         assert_shows(&page(&guide(), &mut step, 80, 24), &[said]);
@@ -339,16 +340,23 @@ fn a_plan_that_is_longer_than_the_screen_can_be_read_to_its_end() {
     agenda.acts = (1..=30).map(|act| format!("crl: number {act}")).collect();
     let guide = Guide::new(agenda);
     let mut step = ConfirmDigest::new("First Officer");
+    typed(&mut step, DIGEST);
     let first = page(&guide, &mut step, 80, 24);
     assert_shows(
         &first,
         &["The plan:", "rows 1 to ", " of 32", "1. crl: number 1"],
     );
     let mut seen = first;
-    for _ in 0..40 {
+    let mut refused = 0;
+    // It cannot be confirmed before.
+    while step.press(Key::Enter).is_none() {
+        refused += 1;
+        let said = "! The plan goes on: read it to its end with Down or Page Down.";
+        assert_shows(&page(&guide, &mut step, 80, 24), &[said]);
         step.press(Key::Down);
         seen += &page(&guide, &mut step, 80, 24);
     }
+    assert!(refused > 20, "{refused}");
     for act in 1..=30 {
         assert_shows(&seen, &[&format!("  {act}. crl: number {act}\n")]);
     }

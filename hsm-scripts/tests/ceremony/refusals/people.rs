@@ -22,7 +22,7 @@ use crate::{
 
 const FIRST: &str = "\"first-custodian.pem\"";
 const SECOND: &str = "\"second-custodian.pem\"";
-const LIST: &str = "# ceremony-crl = \"crl-ca-ops.der\"";
+const LIST: &str = "ceremony-crl = \"crl-ca-ops.der\"";
 const TRANSCRIPT: &str = "custodian-transcript.jsonl";
 
 #[test]
@@ -82,7 +82,6 @@ fn certificates(chapter: &mut Chapter) {
         let entry = entry.unwrap();
         fs::copy(entry.path(), site.path(entry.file_name().to_str().unwrap())).unwrap();
     }
-    let with_list = change(NEW_CUSTODIAN, LIST, "ceremony-crl = \"crl.pem\"");
     let import = import_plan();
     let now = OffsetDateTime::now_utc();
     let after = |days| now + Duration::days(days);
@@ -161,7 +160,7 @@ fn certificates(chapter: &mut Chapter) {
         (
             "a certificate that was revoked",
             now,
-            &with_list,
+            NEW_CUSTODIAN,
             SECOND,
             "\"gone.pem\"",
         ),
@@ -224,7 +223,7 @@ fn certificates(chapter: &mut Chapter) {
         (
             "a revocation list that has ended",
             after(31),
-            &with_list,
+            NEW_CUSTODIAN,
             "title",
             "title",
         ),

@@ -124,8 +124,8 @@ fn plans() {
                 ("a label that is no master key's", KEY, "acquirer-tmk"),
                 (
                     "a token that the plan does not name",
-                    "token = \"kdh\"",
-                    "token = \"vault\"",
+                    "\ntoken = \"kdh\"",
+                    "\ntoken = \"vault\"",
                 ),
                 (
                     "a sitting is left out",

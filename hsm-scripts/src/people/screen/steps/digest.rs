@@ -17,6 +17,10 @@ pub(crate) struct ConfirmDigest<'a> {
     typed: String,
     /// The first row of the plan that is shown.
     from: usize,
+    /// How many of its rows are.
+    shown: usize,
+    /// All of the plan was on the screen.
+    is_read: bool,
     complaint: Option<&'static str>,
 }
 
@@ -26,6 +30,8 @@ impl<'a> ConfirmDigest<'a> {
             officer,
             typed: String::new(),
             from: 0,
+            shown: 0,
+            is_read: false,
             complaint: None,
         }
     }
@@ -46,6 +52,8 @@ impl<'a> ConfirmDigest<'a> {
             .collect();
         self.from = self.from.min(lines.len().saturating_sub(rows));
         let to = lines.len().min(self.from + rows);
+        self.shown = to - self.from;
+        self.is_read |= to == lines.len();
         pen.line("The plan:");
         if lines.len() > rows {
             let part = format!("rows {} to {to} of {}", self.from + 1, lines.len());
@@ -108,8 +116,12 @@ impl Step for ConfirmDigest<'_> {
             Key::Clear => self.typed.clear(),
             Key::Up => self.from = self.from.saturating_sub(1),
             Key::Down => self.from += 1,
-            Key::PageUp => self.from = self.from.saturating_sub(4),
-            Key::PageDown => self.from += 4,
+            Key::PageUp => self.from = self.from.saturating_sub(self.shown),
+            Key::PageDown => self.from += self.shown,
+            Key::Enter if !self.is_read => {
+                self.complaint =
+                    Some("The plan goes on: read it to its end with Down or Page Down.");
+            }
             Key::Enter if self.typed.len() < MIN_TYPED => {
                 self.complaint = Some("That is not the whole first line yet.");
             }

@@ -4,6 +4,7 @@
 
 use std::{fs, path::Path};
 
+use hsm_modules::{KRYOPTIC, SOFTHSM, TestModule};
 use system_tests::{
     process::{Ended, Program},
     programs::Programs,
@@ -23,9 +24,14 @@ const EVIDENCE: [&str; 10] = [
 ];
 
 fn demo(command: &str, folder: &Path) -> Ended {
+    demo_on(&SOFTHSM, command, folder)
+}
+
+fn demo_on(module: &TestModule, command: &str, folder: &Path) -> Ended {
     let log = folder.with_extension("log");
     let demo = Program::new(Programs::built().path("demo"), &log);
-    demo.arg(command).arg("--folder").arg(folder).run().unwrap()
+    let demo = demo.args([command, "--hsm", module.name, "--folder"]);
+    demo.arg(folder).run().unwrap()
 }
 
 /// The word after `name=` in the last line.
@@ -77,23 +83,46 @@ fn a_failure_says_where_and_points_at_a_log() {
 
 #[test]
 fn the_commands_that_up_prints_work_until_down() {
+    for module in [&SOFTHSM, &KRYOPTIC] {
+        the_commands_that_up_prints_work_on(module);
+    }
+}
+
+fn the_commands_that_up_prints_work_on(module: &TestModule) {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path().join("demo");
-    let up = demo("up", &folder);
+    let up = demo_on(module, "up", &folder);
     assert!(up.status.success(), "{}", up.stdout);
-    let commands: Vec<_> = up
-        .stdout
+    let (_, to_try) = up.stdout.split_once("\nTry, in this folder:").unwrap();
+    let commands: Vec<_> = to_try
         .lines()
-        .filter(|line| line.starts_with("  /"))
+        .filter(|line| line.starts_with("  "))
         .collect();
-    assert!(commands.len() >= 10, "{}", up.stdout);
+    assert!(commands.len() >= 20, "{}", up.stdout);
     let log = folder.with_extension("log");
+    let sh = |command: &str| Program::new("sh", &log).args(["-c", command]);
+    let mut loaded = None;
     for command in commands {
-        Program::new("sh", &log)
-            .args(["-c", command])
-            .succeed()
-            .unwrap();
+        // One alone cannot do what the second operator does.
+        let second = "/kdhctl-key-officer import approve ";
+        if command.contains(second) {
+            let alone = command.replace(second, "/kdhctl import approve ");
+            let refused = sh(&alone).run().unwrap();
+            assert!(
+                refused.stderr.contains("another operator"),
+                "{}",
+                refused.stderr
+            );
+        }
+        let ended = sh(command).succeed().unwrap();
+        if command.ends_with("/krd load arrived") {
+            loaded = Some(ended.stdout);
+        }
     }
+    // What arrived encrypted is what the terminal has.
+    let kcv = fs::read_to_string(folder.join("site/sender/kcv")).unwrap();
+    let loaded = loaded.unwrap();
+    assert!(loaded.contains(kcv.trim()), "{loaded}");
 
     let again = demo("up", &folder);
     assert!(

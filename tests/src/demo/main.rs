@@ -22,7 +22,14 @@ use crate::{
 
 /// What a demonstration leaves in its folder, and the next one removes. The evidence of a whole one stays
 /// until there is new evidence.
-const LEFT: [&str; 4] = ["site", "host.json", "kdhctl", "krd"];
+const LEFT: [&str; 6] = [
+    "site",
+    "host.json",
+    "kdhctl",
+    show::KEY_OFFICERS_KDHCTL,
+    "krd",
+    show::ONE_PASS,
+];
 
 /// Shows the whole job of a key distribution host.
 #[derive(Parser)]
@@ -43,7 +50,7 @@ struct Arguments {
 enum Command {
     /// From empty tokens to a confirmed key.
     Run,
-    /// Leaves a host running on loopback, with a terminal to try.
+    /// Leaves a host running on loopback, with a terminal and two operators to try.
     Up,
     /// Stops it.
     Down,
@@ -102,6 +109,7 @@ fn up(narrator: &mut Narrator, folder: &Path, module: &'static TestModule) -> Re
     }
     start_afresh(folder)?;
     let (site, key) = show::prepare(narrator, folder, &Programs::beside_this_one()?, module)?;
+    show::prepare_sender(narrator, &site)?;
     let host = show::start_host(narrator, &site, &key)?;
     show::prepare_trial(narrator, &site, &key, folder)?;
     Running::record(folder, &site, &host)?;

@@ -14,7 +14,8 @@ use system_tests::{
     operator::text,
     place::Place,
     programs::Programs,
-    site::{OPERATOR, Site, Topology},
+    secret_file,
+    site::{KEY_OFFICER, OPERATOR, Site, Topology},
     terminal::TerminalOptions,
 };
 use tr34::KeyKind;
@@ -25,6 +26,13 @@ const DEVICE: &str = "SN-1001";
 const TRIAL_DEVICE: &str = "SN-2002";
 const KEY: &str = "demo-tmk";
 const SLOT: &str = "tmk";
+/// A key that arrives encrypted, and the one over it.
+const ARRIVED_KEY: &str = "arrived-tmk";
+const ZMK: &str = "zmk.sender";
+/// A token by file.
+pub(crate) const ONE_PASS: &str = "one-pass.pem";
+/// The second operator's command.
+pub(crate) const KEY_OFFICERS_KDHCTL: &str = "kdhctl-key-officer";
 
 /// The host refuses to send an AES key to a weaker one.
 const TERMINAL: TerminalOptions = TerminalOptions {
@@ -95,6 +103,23 @@ pub(crate) fn prepare(
          {shown}/operators."
     ));
     Ok((site, key))
+}
+
+/// A key that another system shares with the HSM, to send others under it.
+pub(crate) fn prepare_sender(narrator: &mut Narrator, site: &Site) -> Result<()> {
+    narrator.step("The third ceremony: a ZMK, under which another system sends keys");
+    let zmk = MasterKey::generate("zmk", KeyKind::Aes256)?;
+    site.bring_in(&[(ZMK, &zmk)])?;
+    let sender = site.folder().join("sender");
+    fs::create_dir(&sender)?;
+    secret_file::write(&sender.join("zmk.hex"), &hex::encode_upper(zmk.value()))?;
+    narrator.say(&format!(
+        "The HSM has it as {ZMK}, from two components again. The other system is played by\n\
+         OpenSSL, and has the same key in the file {}/zmk.hex.\n\
+         A real sender keeps it in an HSM: never do it so with a real key.",
+        sender.display()
+    ));
+    Ok(())
 }
 
 /// The host serves, and knows the key.
@@ -247,7 +272,7 @@ pub(crate) fn collect_evidence(narrator: &mut Narrator, site: &Site, folder: &Pa
     Ok(())
 }
 
-/// A second terminal for whoever tries it, and two short commands in the demonstration's folder.
+/// A second terminal for whoever tries it, and short commands in the demonstration's folder.
 pub(crate) fn prepare_trial(
     narrator: &mut Narrator,
     site: &Site,
@@ -259,15 +284,21 @@ pub(crate) fn prepare_trial(
     site.assign_key(TRIAL_DEVICE, SLOT, key)?;
     let terminal = site.make_terminal(TRIAL_DEVICE, TERMINAL)?;
     terminal.take_code(&code)?;
-    let kdhctl = site.write_operator_configuration(OPERATOR)?;
-    write_command(folder, site, "kdhctl", &site.operators()?, &kdhctl)?;
-    let krd = terminal.configuration();
-    write_command(folder, site, "krd", terminal.place(), &krd)?;
+    for (name, operator) in [("kdhctl", OPERATOR), (KEY_OFFICERS_KDHCTL, KEY_OFFICER)] {
+        let kdhctl = site.programs().path("kdhctl");
+        let configuration = site.write_operator_configuration(operator)?;
+        let file = folder.join(name);
+        write_command(&file, &kdhctl, &site.operators()?, &configuration)?;
+    }
+    let krd = site.programs().path("krd");
+    let configuration = terminal.configuration();
+    write_command(&folder.join("krd"), &krd, terminal.place(), &configuration)?;
     let shown = folder.display();
     narrator.say(&format!(
         "{TRIAL_DEVICE} is registered, has the key {} assigned, an empty token and an\n\
          activation code in a file. {shown}/kdhctl and {shown}/krd are the real commands\n\
-         with their configuration and token filled in.",
+         with their configuration and token filled in. {shown}/{KEY_OFFICERS_KDHCTL} is\n\
+         kdhctl as another operator, with the role keys: what two have to do, none does alone.",
         key.name
     ));
     Ok(())
@@ -276,43 +307,77 @@ pub(crate) fn prepare_trial(
 /// What to try, as it can be pasted.
 pub(crate) fn commands(folder: &Path) -> String {
     let demo = folder.display();
-    let one_pass = folder.join("one-pass.pem");
+    let one_pass = folder.join(ONE_PASS);
     let one_pass = one_pass.display();
-    let commands = [
-        "krd keygen".to_owned(),
-        format!("krd enroll --code-file {demo}/site/terminals/{TRIAL_DEVICE}/activation-code"),
-        "krd bind".to_owned(),
-        "krd load".to_owned(),
-        "krd status".to_owned(),
-        "kdhctl device list".to_owned(),
-        format!("kdhctl device show {TRIAL_DEVICE}"),
-        "kdhctl delivery list".to_owned(),
-        format!("kdhctl token one-pass --device {TRIAL_DEVICE} --slot {SLOT} --out {one_pass}"),
-        format!("kdhctl token inspect {one_pass}"),
-        format!("krd load --from {one_pass}"),
-        format!("kdhctl device unbind {TRIAL_DEVICE} --why \"goes to the repair shop\""),
-        "krd load".to_owned(),
-        "kdhctl audit list".to_owned(),
-        "kdhctl audit verify".to_owned(),
+    let sender = folder.join("site").join("sender");
+    let sender = sender.display();
+    let terminal = [
+        format!("{demo}/krd keygen"),
+        format!(
+            "{demo}/krd enroll --code-file {demo}/site/terminals/{TRIAL_DEVICE}/activation-code"
+        ),
+        format!("{demo}/krd bind"),
+        format!("{demo}/krd load"),
+        format!("{demo}/krd status"),
+        format!("{demo}/kdhctl device list"),
+        format!("{demo}/kdhctl device show {TRIAL_DEVICE}"),
+        format!("{demo}/kdhctl delivery list"),
     ];
-    let lines: String = commands
-        .map(|command| format!("  {demo}/{command}\n"))
-        .concat();
+    let arrival = [
+        format!("openssl rand -out {sender}/key.clear 16"),
+        format!(
+            "openssl enc -id-aes256-wrap -iv A6A6A6A6A6A6A6A6 -K $(cat {sender}/zmk.hex) \
+             -in {sender}/key.clear -out {sender}/key.wrapped"
+        ),
+        format!(
+            "head -c 16 /dev/zero | openssl mac -cipher AES-128-CBC -macopt \
+             hexkey:$(od -An -tx1 -v {sender}/key.clear | tr -d ' ') CMAC | cut -c 1-6 > {sender}/kcv"
+        ),
+        format!(
+            "{demo}/kdhctl import zmk {ARRIVED_KEY} --kind AES-128 --header D0000K0AB00E0000 \
+             --kcv $(cat {sender}/kcv) --zmk {ZMK} --wrapped {sender}/key.wrapped --why \"to try it\""
+        ),
+        format!("{demo}/kdhctl import list"),
+        format!(
+            "{demo}/{KEY_OFFICERS_KDHCTL} import approve \
+             $({demo}/kdhctl import list | awk '/ {ARRIVED_KEY} / {{ print $1 }}')"
+        ),
+        format!(
+            "{demo}/kdhctl key assign --device {TRIAL_DEVICE} --slot arrived --key {ARRIVED_KEY}"
+        ),
+        format!("{demo}/krd load arrived"),
+    ];
+    let by_file = [
+        format!(
+            "{demo}/kdhctl token one-pass --device {TRIAL_DEVICE} --slot {SLOT} --out {one_pass}"
+        ),
+        format!("{demo}/kdhctl token inspect {one_pass}"),
+        format!("{demo}/krd load --from {one_pass}"),
+        format!("{demo}/kdhctl device unbind {TRIAL_DEVICE} --why \"goes to the repair shop\""),
+        format!("{demo}/krd load"),
+        format!("{demo}/kdhctl audit list"),
+        format!("{demo}/kdhctl audit verify"),
+    ];
     format!(
-        "Try, in this folder:\n\n{lines}\n\
-         The host's log is {demo}/site/logs/kdh-host.log. To stop it: ./dev down"
+        "Try, in this folder:\n\n{}\n\
+         A key arrives encrypted. One operator asks for it, and another one approves, who compares\n\
+         its check value with the sender's ({sender}/kcv); approved by the first one, it is refused:\n\n\
+         {}\n\
+         A key by file, and the end:\n\n{}\n\
+         The host's log is {demo}/site/logs/kdh-host.log. To stop it: ./dev down",
+        indented(&terminal),
+        indented(&arrival),
+        indented(&by_file)
     )
 }
 
-fn write_command(
-    folder: &Path,
-    site: &Site,
-    name: &str,
-    place: &Place,
-    configuration: &Path,
-) -> Result<()> {
-    let file = folder.join(name);
-    let program = site.programs().path(name);
+fn indented(commands: &[String]) -> String {
+    let lines = commands.iter().map(|command| format!("  {command}\n"));
+    lines.collect()
+}
+
+/// `program` with its configuration and the tokens of a place filled in.
+fn write_command(file: &Path, program: &Path, place: &Place, configuration: &Path) -> Result<()> {
     let (variable, tokens) = place.variable();
     let script = format!(
         "#!/bin/sh\n{variable}='{}' exec '{}' --config '{}' \"$@\"\n",
@@ -320,9 +385,9 @@ fn write_command(
         program.display(),
         configuration.display()
     );
-    fs::write(&file, script)?;
+    fs::write(file, script)?;
     Ok(fs::set_permissions(
-        &file,
+        file,
         fs::Permissions::from_mode(0o755),
     )?)
 }

@@ -3,13 +3,12 @@
 use tr34::KeyKind;
 
 use super::{
-    Completion, Home, Sum, component_kcv, finish,
+    Completion, Sum, component_kcv, finish,
     rules::{self, Fingerprint, MAX_TRIES},
 };
 use crate::{
-    ClearKey, HsmError, Kcv, KeyName, SecretKey, Token, self_test,
-    token::self_test_failed,
-    worker::{Ephemeral, Worker},
+    ClearKey, HsmError, Kcv, KeyName, SecretKey, Token, self_test, token::self_test_failed,
+    worker::Worker,
 };
 
 /// A key that grows from components. Dropped before [`Self::finish`], it leaves nothing.
@@ -107,19 +106,13 @@ impl Combination {
     ) -> Result<Completion, HsmError> {
         self.require_sound(&last)?;
         rules::require_enough(self.len() + 1)?;
-        let session = &self.worker.session;
-        let parts = self.sum.with(session, &last, &Home::Session)?;
-        let whole = Sum {
-            parts: parts.iter().map(Ephemeral::handle).collect(),
-            ..self.sum
-        };
-        match finish::enter(&self.worker, &whole, name, expected, self.derives) {
+        match finish::enter_with(&self.worker, &self.sum, &last, name, expected, self.derives) {
             Ok(key) => Ok(Completion::Key(key)),
             Err(HsmError::KcvMismatch { found, .. }) => {
                 self.wrong += 1;
                 let tries_left = MAX_TRIES.saturating_sub(self.wrong);
                 if tries_left == 0 {
-                    self.sum.destroy(session);
+                    self.sum.destroy(&self.worker.session);
                     self.fingerprints.clear();
                 }
                 Ok(Completion::Wrong { found, tries_left })

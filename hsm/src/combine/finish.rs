@@ -1,9 +1,11 @@
 //! From a sum to a master key.
 
-use super::{Sum, rules};
+use super::{Home, Sum, rules};
 use crate::{
-    HsmError, Kcv, KeyName, SecretKey, master_key, session::Session, template::Lives,
-    worker::Worker,
+    ClearKey, HsmError, Kcv, KeyName, SecretKey, master_key,
+    session::Session,
+    template::Lives,
+    worker::{Ephemeral, Worker},
 };
 
 /// What came of a sum with its last component.
@@ -48,6 +50,26 @@ pub(super) fn enter(
             sum.make(session, template, lives, more)
         },
     )
+}
+
+/// The same of a sum with its last component, which stays without it.
+///
+/// # Errors
+/// As for [`enter`].
+pub(super) fn enter_with(
+    worker: &Worker,
+    sum: &Sum,
+    last: &ClearKey,
+    name: &KeyName,
+    expected: &Kcv,
+    derives: bool,
+) -> Result<SecretKey, HsmError> {
+    let parts = sum.with(&worker.session, last, &Home::Session)?;
+    let whole = Sum {
+        parts: parts.iter().map(Ephemeral::handle).collect(),
+        ..*sum
+    };
+    enter(worker, &whole, name, expected, derives)
 }
 
 /// Where the module can neither wrap pieces nor extract them, it is not known whether two are equal.

@@ -17,11 +17,13 @@ use super::{
     state::{Generation, PART_LABEL, State, random},
 };
 use crate::{
-    ClearKey, HsmError, Kcv, KeyRole, SecretKey, Token,
+    ClearKey, HsmError, Kcv, KeyRole, SecretKey, Token, check_value,
     error::CallResult,
-    inspect::{find_keys, require_free},
+    inspect::{find_keys, require_free, stated_kind},
+    keys::may,
     self_test,
     session::Session,
+    template::Flag,
     token::self_test_failed,
     worker::{Ephemeral, Worker},
 };
@@ -183,15 +185,8 @@ impl StoredSum {
         self.state.last = Some(entered);
         self.state.store(session)?;
 
-        let parts = self.sum.with(session, &last, &Home::Session)?;
-        let whole = Sum {
-            parts: parts.iter().map(Ephemeral::handle).collect(),
-            ..self.sum
-        };
         let SumTarget { name, kcv, .. } = &self.state.target;
-        let made = finish::enter(&self.worker, &whole, name, kcv, self.derives);
-        drop(parts);
-        match made {
+        match finish::enter_with(&self.worker, &self.sum, &last, name, kcv, self.derives) {
             Ok(key) => {
                 self.close()?;
                 Ok(Completion::Key(key))
@@ -217,20 +212,26 @@ impl StoredSum {
     /// # Errors
     /// The key of this name is another one, or weaker than its role; a call failed.
     pub fn completed(&mut self) -> Result<Option<(SecretKey, EnteredComponent)>, HsmError> {
-        let SumTarget { name, kcv, .. } = &self.state.target;
+        let SumTarget { name, kind, kcv } = &self.state.target;
         let Some(last) = &self.state.last else {
             return Ok(None);
         };
         if !is_made(&self.worker.session, &self.state)? {
             return Ok(None);
         }
-        let key = self.token.secret_key(KeyRole::TransportKey, name)?;
-        let found = self.token.kcv(&key)?;
-        if key.kind() != self.state.target.kind || !kcv.value().starts_with(found.value()) {
+        let role = KeyRole::of_secret(name);
+        let key = self.worker.key(role, name)?;
+        let session = &self.worker.session;
+        // A key over others cannot be measured where its length is not stated; its check value tells it.
+        let stated = stated_kind(session, key, name.label())?;
+        let is_of_kind = stated.is_none_or(|stated| stated == *kind);
+        if !is_of_kind || check_value::of_copy(session, key, *kind, kcv.value().len())? != *kcv {
             return Err(HsmError::KeyExists {
                 label: name.label().to_owned(),
             });
         }
+        let may_derive = may(session, key, Flag::Derive, name)?;
+        let key = SecretKey::new(name.clone(), role, *kind, may_derive);
         let completed = (key, last.clone());
         self.close()?;
         Ok(Some(completed))
@@ -297,7 +298,11 @@ impl std::fmt::Debug for StoredSum {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let StoredSumSummary { id, components, .. } = self.summary();
         let (count, kind) = (components.len(), self.sum.kind);
-        write!(f, "StoredSum({kind} of {count} components, {id})")
+        let token = &self.token;
+        write!(
+            f,
+            "StoredSum({kind} of {count} components, {id}, in {token:?})"
+        )
     }
 }
 

@@ -611,3 +611,37 @@ fn a_change_that_is_cut_off_anywhere_is_undone_or_done() {
         }
     });
 }
+
+/// As it is when the program was stopped between the key and the end of its sum, for each role that a label has.
+#[test]
+fn a_key_that_was_made_is_completed_as_what_its_label_says() {
+    hsm_modules::on(&TERMINALS, |_| {
+        let token = new_token("kdh");
+        let kind = KeyKind::Aes128;
+        let components = components(kind, 2);
+        for role in KeyRole::SECRET {
+            let name = KeyName::new(&format!("{}acquirer", role.label_prefix())).unwrap();
+            let target = SumTarget {
+                name: name.clone(),
+                ..target(kind, &components)
+            };
+            let kcv = target.kcv.clone();
+            let mut sum = token.begin_stored_sum(PLAN, target, expiry()).unwrap();
+            add(&mut sum, 1, &components[0]).unwrap();
+            let wrong = complete(&mut sum, 2, &component(kind, 7)).unwrap();
+            assert!(matches!(wrong, Completion::Wrong { tries_left: 2, .. }));
+            drop(sum);
+            let mut whole = token.combine_components(kind).unwrap();
+            for component in &components {
+                whole.add(ClearKey::copy_from(component)).unwrap();
+            }
+            let _key = whole.finish(&name, &kcv).unwrap();
+
+            let (key, last) = resume(&token).unwrap().completed().unwrap().unwrap();
+            assert_eq!((key.name(), key.role(), last.number), (&name, role, 2));
+            assert!(token.stored_sums().unwrap().is_empty());
+            token.destroy_key(&name).unwrap();
+            assert_eq!(raw::count_objects(), 0, "{role}");
+        }
+    });
+}

@@ -4,6 +4,7 @@ mod certificates;
 mod components;
 mod crl;
 mod give_out;
+mod rehearsal;
 mod token;
 mod wrapped;
 

@@ -3,7 +3,10 @@
 use hsm::{HsmError, ImportError, KeyImport, Token, Upstream, WrappedKey};
 use serde_json::json;
 
-use super::Done;
+use super::{
+    Done,
+    rehearsal::{refused_and_made, tell},
+};
 use crate::{
     CeremonyError,
     ceremony::Ceremony,
@@ -112,26 +115,17 @@ fn rehearse(ceremony: &mut Ceremony<'_>, plan: &WrappedPlan) -> Result<Done, Cer
         }
         Err(other) => return Err(other.into()),
     };
-    let with_kcv = |kcv| KeyImport {
-        kcv,
-        header: plan.header.clone(),
-        ..made_up.clone()
-    };
-    let refused = token.import_key(&with_kcv(plan.kcv.clone()), &plan.place.key);
-    let kcv = match refused {
-        Err(HsmError::KcvMismatch { found, .. }) => {
-            let _key = token.import_key(&with_kcv(found.clone()), &plan.place.key)?;
-            found
-        }
-        // One in millions.
-        Ok(_) => plan.kcv.clone(),
-        Err(other) => return Err(other.into()),
-    };
+    let name = &plan.place.key;
+    let kcv = refused_and_made(&plan.kcv, |kcv| {
+        let import = KeyImport {
+            kcv: kcv.clone(),
+            header: plan.header.clone(),
+            ..made_up.clone()
+        };
+        token.import_key(&import, name)
+    })?;
     ceremony.made_key(&plan.place);
-    ceremony.people.tell(&format!(
-        "  Rehearsal: {} was refused with the plan's check value, and made with {kcv}, its own.",
-        plan.place.key
-    ));
+    tell(ceremony.people, name, &kcv);
     Ok(Done {
         summary: format!("{}, {}, made up, check value {kcv}", plan.place, plan.kind),
         record: record(Some(kcv.to_string()), None),

@@ -126,12 +126,9 @@ fn unwrapping(label: &str, role: KeyRole) -> Result<KeyName, HostError> {
     if KeyRole::of_secret(&name) == role {
         return Ok(name);
     }
-    let (what, prefix) = match role {
-        KeyRole::Zmk => ("ZMK", "zmk."),
-        _ => ("key block protection key", "kbpk."),
-    };
+    let prefix = role.label_prefix();
     Err(invalid(format!(
-        "{label} is not the label of a {what}: name one that begins with {prefix:?}"
+        "{label} is not the label of a {role}: name one that begins with {prefix:?}"
     )))
 }
 

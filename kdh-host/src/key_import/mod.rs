@@ -12,7 +12,7 @@ mod arrived;
 mod order;
 mod trail;
 
-use hsm::{FoundKey, KeyImport, KeyName, UpstreamToken, WrappedKey};
+use hsm::{FoundKey, KeyImport, KeyName, KeyRole, UpstreamToken, WrappedKey};
 use kdh_proto::{Reason, v1::AskKeyImportRequest};
 use prost::Message as _;
 use serde_json::json;
@@ -48,7 +48,8 @@ const NO_KCV: &str =
 
 /// The label in the HSM of a key that the host calls so.
 fn label(name: &KeyAlias) -> Result<KeyName, HostError> {
-    KeyName::new(&format!("kn.{name}")).map_err(|error| refused(Reason::RequestInvalid, error))
+    let label = format!("{}{name}", KeyRole::TransportKey.label_prefix());
+    KeyName::new(&label).map_err(|error| refused(Reason::RequestInvalid, error))
 }
 
 /// Asks that a key is brought in. Everything is checked that can be without opening what arrived.

@@ -3,7 +3,12 @@
 use hsm::{ClearKey, HsmError, Kcv};
 use zeroize::Zeroizing;
 
-use crate::{CeremonyError, ceremony::Ceremony, plan::ComponentsPlan};
+use crate::{
+    CeremonyError,
+    acts::rehearsal::{refused_and_made, tell},
+    ceremony::Ceremony,
+    plan::ComponentsPlan,
+};
 
 /// Rehearses with made-up components: the plan's check value has to refuse them, their own has to
 /// accept them.
@@ -27,18 +32,8 @@ pub(super) fn rehearse(
         }
         Ok::<_, HsmError>(sum)
     };
-    let kcv = match combined()?.finish(&plan.place.key, &plan.kcv) {
-        Err(HsmError::KcvMismatch { found, .. }) => {
-            let _key = combined()?.finish(&plan.place.key, &found)?;
-            found
-        }
-        // One in millions.
-        Ok(_) => plan.kcv.clone(),
-        Err(other) => return Err(other.into()),
-    };
-    ceremony.people.tell(&format!(
-        "Rehearsal: {} was refused with the plan's check value, and made with {kcv}, its own.",
-        plan.place.key
-    ));
+    let name = &plan.place.key;
+    let kcv = refused_and_made(&plan.kcv, |kcv| combined()?.finish(name, kcv))?;
+    tell(ceremony.people, name, &kcv);
     Ok(kcv)
 }

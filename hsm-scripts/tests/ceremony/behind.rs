@@ -50,7 +50,7 @@ fn again_as(test: &str, inside: &str, kind: &str) -> Terminal {
     command.env("TERM", kind);
     // What a panic says has to fit on the console.
     command.env("RUST_BACKTRACE", "0");
-    Terminal::run_command(command, CONSOLE)
+    Terminal::run_command(&command, CONSOLE)
 }
 
 fn inside() -> Option<String> {

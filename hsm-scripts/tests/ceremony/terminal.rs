@@ -3,7 +3,7 @@
 use std::{
     io::{Read as _, Write},
     num::NonZero,
-    sync::mpsc::{Receiver, RecvTimeoutError, channel},
+    sync::mpsc::{Receiver, channel},
     thread,
     time::{Duration, Instant},
 };
@@ -17,11 +17,25 @@ use crate::site::Site;
 /// Far longer than anything here takes.
 const PATIENCE: Duration = Duration::from_mins(2);
 
+/// Who owns the terminal, as a shell does. It says which process the program is and how it ended, and stays
+/// until it is killed: when a terminal's owner ends, Linux throws away what was on its way from the program
+/// to the reader.
+const OWNER: &str = r#"
+trap : INT QUIT
+sh -c 'printf "\033]program;%s\007" $$; exec "$@"' program "$@"
+printf '\033]ended;%s\007' $?
+trap - INT QUIT
+exec sleep infinity
+"#;
+/// How the owner's messages begin and end: a sequence that no terminal shows.
+const MESSAGE: (&str, &str) = ("\x1b]", "\x07");
+
 /// A pseudo-terminal with the program in it, read by a terminal emulator that is none of ours.
 pub(crate) struct Terminal {
     master: Box<dyn MasterPty + Send>,
     keyboard: Box<dyn Write + Send>,
-    child: Box<dyn Child + Send + Sync>,
+    owner: Box<dyn Child + Send + Sync>,
+    program: Pid,
     output: Receiver<Vec<u8>>,
     emulator: Parser,
     /// Every byte that the program sent.
@@ -47,13 +61,22 @@ impl Terminal {
         command.args(arguments);
         command.cwd(site.folder());
         command.env("TERM", kind);
-        Self::run_command(command, (columns, rows))
+        Self::run_command(&command, (columns, rows))
     }
 
-    pub(crate) fn run_command(command: CommandBuilder, (columns, rows): (u16, u16)) -> Self {
+    pub(crate) fn run_command(command: &CommandBuilder, (columns, rows): (u16, u16)) -> Self {
         let pair = native_pty_system().openpty(size(columns, rows)).unwrap();
         let modes = modes(&*pair.master);
-        let child = pair.slave.spawn_command(command).unwrap();
+        let mut owner = CommandBuilder::new("sh");
+        owner.args(["-c", OWNER, "owner"]);
+        owner.args(command.get_argv());
+        for (name, value) in command.iter_full_env_as_str() {
+            owner.env(name, value);
+        }
+        if let Some(folder) = command.get_cwd() {
+            owner.cwd(folder);
+        }
+        let owner = pair.slave.spawn_command(owner).unwrap();
         let mut reader = pair.master.try_clone_reader().unwrap();
         let (sender, output) = channel();
         thread::spawn(move || {
@@ -65,14 +88,38 @@ impl Terminal {
                 }
             }
         });
-        Self {
+        let mut terminal = Self {
             keyboard: pair.master.take_writer().unwrap(),
             master: pair.master,
-            child,
+            owner,
+            program: Pid::INIT,
             output,
             emulator: Parser::new(some(rows), some(columns), 1000),
             sent: Vec::new(),
             modes,
+        };
+        let program = terminal.is_told_by_the_owner("program");
+        terminal.program = Pid::from_raw(program).unwrap();
+        terminal
+    }
+
+    /// Waits for a number that the owner says.
+    fn is_told_by_the_owner(&mut self, what: &str) -> i32 {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let sent = String::from_utf8_lossy(&self.sent);
+            let number = sent.split_once(&begin(what)).and_then(|(_, rest)| {
+                let (number, _) = rest.split_once(MESSAGE.1)?;
+                Some(number.parse().unwrap())
+            });
+            if let Some(number) = number {
+                return number;
+            }
+            let patience = until.saturating_duration_since(Instant::now());
+            match self.output.recv_timeout(patience) {
+                Ok(bytes) => self.take(&bytes),
+                Err(error) => panic!("{what:?} was not said ({error}):\n{}", self.screen()),
+            }
         }
     }
 
@@ -116,8 +163,7 @@ impl Terminal {
 
     /// Sends the program a signal.
     pub(crate) fn is_told(&mut self, signal: Signal) -> &mut Self {
-        let process = self.child.process_id().unwrap().try_into().unwrap();
-        kill_process(Pid::from_raw(process).unwrap(), signal).unwrap();
+        kill_process(self.program, signal).unwrap();
         self
     }
 
@@ -127,18 +173,9 @@ impl Terminal {
     }
 
     /// Waits for the program's end, with this exit code.
-    pub(crate) fn ends_with(&mut self, code: u32) -> &mut Self {
-        let until = Instant::now() + PATIENCE;
-        loop {
-            let patience = until.saturating_duration_since(Instant::now());
-            match self.output.recv_timeout(patience) {
-                Ok(bytes) => self.take(&bytes),
-                Err(RecvTimeoutError::Disconnected) => break,
-                Err(RecvTimeoutError::Timeout) => panic!("it goes on:\n{}", self.screen()),
-            }
-        }
-        let status = self.child.wait().unwrap();
-        assert_eq!(status.exit_code(), code, "{status:?}\n{}", self.screen());
+    pub(crate) fn ends_with(&mut self, code: i32) -> &mut Self {
+        let ended = self.is_told_by_the_owner("ended");
+        assert_eq!(ended, code, "{}", self.screen());
         self
     }
 
@@ -152,14 +189,24 @@ impl Terminal {
 
     /// Every byte that the program sent, as text.
     pub(crate) fn sent(&self) -> String {
-        String::from_utf8_lossy(&self.sent).into_owned()
+        let all = String::from_utf8_lossy(&self.sent);
+        let after_the_first = all.split_once(MESSAGE.1).map_or("", |(_, rest)| rest);
+        let (sent, _) = after_the_first
+            .split_once(&begin("ended"))
+            .unwrap_or((after_the_first, ""));
+        sent.to_owned()
     }
+}
+
+/// How the owner begins to say this.
+fn begin(what: &str) -> String {
+    format!("{}{what};", MESSAGE.0)
 }
 
 impl Drop for Terminal {
     fn drop(&mut self) {
         // A test that failed leaves no program behind.
-        drop(self.child.kill());
+        drop(self.owner.kill());
     }
 }
 

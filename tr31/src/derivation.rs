@@ -45,6 +45,11 @@ impl Derivation {
         }
     }
 
+    /// The kind of the KBPK, and of the key.
+    pub const fn kbpk(&self) -> KeyKind {
+        self.kbpk
+    }
+
     /// What stands before the separator in the input of the PRF, behind its counter of one byte.
     pub const fn label(&self) -> [u8; 2] {
         match self.key {

@@ -51,33 +51,49 @@ impl KeyBlock {
         optional: &[OptionalBlock],
         Protected { payload, mac }: Protected<'_>,
     ) -> Result<Self, KeyBlockError> {
-        let id = header.version().chars().next().unwrap_or_default();
-        let version = Version::of(id).ok_or(KeyBlockError::Version { found: id })?;
+        let version = version_of(header)?;
+        if mac.len() != version.block_len() {
+            return Err(KeyBlockError::MacLength {
+                found: mac.len(),
+                version,
+            });
+        }
+        let authenticated = Self::write_header(header, optional, payload.len())?;
+        let (payload, mac) = (hex::encode_upper(payload), hex::encode_upper(mac));
+        // What is written is read as what it was made of.
+        Self::parse(format!("{authenticated}{payload}{mac}").as_bytes())
+    }
+
+    /// Header and optional blocks as the MAC authenticates them, for who makes a block round a payload of so many
+    /// bytes. The header's length field is set.
+    ///
+    /// # Errors
+    /// As for [`Self::new`], as far as it is seen here.
+    pub fn write_header(
+        header: &Kbh,
+        optional: &[OptionalBlock],
+        payload_len: usize,
+    ) -> Result<String, KeyBlockError> {
+        let version = version_of(header)?;
         let written: String = optional.iter().map(OptionalBlock::encode).collect();
-        let len = HEADER_LEN + written.len() + 2 * (payload.len() + mac.len());
+        let header_len = HEADER_LEN + written.len();
+        let len = header_len + 2 * (payload_len + version.block_len());
         if len > MAX_LEN {
             return Err(KeyBlockError::TooLong { found: len });
         }
-        let fields = header.to_string();
-        let (count, rest) = (optional.len(), &fields[5..COUNT.start]);
+        let count = optional.len();
         if count > 99 {
             return Err(KeyBlockError::OptionalBlockCount);
         }
-        let authenticated = format!("{id}{len:04}{rest}{count:02}00{written}");
-        let read = Self::parse(
-            format!(
-                "{authenticated}{}{}",
-                hex::encode_upper(payload),
-                hex::encode_upper(mac)
-            )
-            .as_bytes(),
-        )?;
-        // What is written is read as what it was made of.
-        if read.mac != mac {
-            let found = mac.len();
-            return Err(KeyBlockError::MacLength { found, version });
+        if !header_len.is_multiple_of(version.block_len()) {
+            return Err(KeyBlockError::HeaderLength {
+                found: header_len,
+                version,
+            });
         }
-        Ok(read)
+        let fields = header.to_string();
+        let rest = &fields[5..COUNT.start];
+        Ok(format!("{version}{len:04}{rest}{count:02}00{written}"))
     }
 
     /// From its characters.
@@ -185,6 +201,17 @@ impl KeyBlock {
         Self::KEY_OFFSET + kind.key_len() <= self.payload.len()
     }
 
+    /// Bytes of the payload of a block that is made here: the same for every key of an algorithm, so that it does not
+    /// show the key's length, and with a last block that is all padding.
+    pub fn padded_len(version: Version, kind: KeyKind) -> usize {
+        let longest = match kind {
+            KeyKind::Tdea2 | KeyKind::Tdea3 => KeyKind::Tdea3,
+            KeyKind::Aes128 | KeyKind::Aes192 | KeyKind::Aes256 => KeyKind::Aes256,
+        };
+        let block_len = version.block_len();
+        (Self::KEY_OFFSET + longest.key_len()).next_multiple_of(block_len) + block_len
+    }
+
     /// What the payload has in front of a key of this kind.
     pub const fn key_length_field(kind: KeyKind) -> [u8; 2] {
         match kind {
@@ -202,6 +229,11 @@ impl fmt::Display for KeyBlock {
         f.write_str(&hex::encode_upper(&self.payload))?;
         f.write_str(&hex::encode_upper(&self.mac))
     }
+}
+
+fn version_of(header: &Kbh) -> Result<Version, KeyBlockError> {
+    let id = header.version().chars().next().unwrap_or_default();
+    Version::of(id).ok_or(KeyBlockError::Version { found: id })
 }
 
 fn printable(bytes: &[u8]) -> Result<&str, KeyBlockError> {

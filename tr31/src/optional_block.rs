@@ -1,6 +1,6 @@
 //! Optional blocks of a header.
 
-use crate::KeyBlockError;
+use crate::{KeyBlockError, Version};
 
 /// Characters of a block's identifier and of its length.
 const HEADER_LEN: usize = 4;
@@ -35,6 +35,41 @@ impl OptionalBlock {
         Ok(Self {
             id: id.to_owned(),
             data: data.to_owned(),
+        })
+    }
+
+    /// `IK`: the initial key id of a key of AES DUKPT.
+    pub fn initial_key_id(id: &[u8; 8]) -> Self {
+        Self::of_bytes("IK", id)
+    }
+
+    /// `KS`: the key serial number of an initial key of TDEA DUKPT, with its counter zero.
+    pub fn key_serial_number(serial: &[u8; 10]) -> Self {
+        Self::of_bytes("KS", serial)
+    }
+
+    fn of_bytes(id: &str, bytes: &[u8]) -> Self {
+        Self {
+            id: id.to_owned(),
+            data: hex::encode_upper(bytes),
+        }
+    }
+
+    /// `PB`: what fills a header with these blocks up to whole blocks of the version's cipher; none if that is not
+    /// needed.
+    pub fn padding(blocks: &[Self], version: Version) -> Option<Self> {
+        // The fields in front of them are whole blocks.
+        let len: usize = blocks.iter().map(|block| block.encode().len()).sum();
+        let block_len = version.block_len();
+        if len.is_multiple_of(block_len) {
+            return None;
+        }
+        // Not every reader takes one without data.
+        let with_header = len + HEADER_LEN + 1;
+        let data_len = with_header.next_multiple_of(block_len) - with_header + 1;
+        Some(Self {
+            id: Self::PADDING.to_owned(),
+            data: "0".repeat(data_len),
         })
     }
 
@@ -129,4 +164,40 @@ const NOT_AN_ID: &str = "has an identifier that is not two upper-case letters or
 fn is_id(id: &str) -> bool {
     let known = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit();
     id.len() == 2 && id.bytes().all(known)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn padding_fills_any_header_and_nothing_that_is_full() {
+        for version in [Version::B, Version::D] {
+            for len in 0..40 {
+                let label = OptionalBlock {
+                    id: "LB".to_owned(),
+                    data: "x".repeat(len),
+                };
+                let written = label.encode().len();
+                let padding = OptionalBlock::padding(&[label], version);
+                let filled = padding.as_ref().map_or(0, |padding| padding.encode().len());
+                assert!((written + filled).is_multiple_of(version.block_len()));
+                assert_eq!(
+                    padding.is_none(),
+                    written.is_multiple_of(version.block_len())
+                );
+                assert!(filled <= 4 + version.block_len());
+                assert!(padding.is_none_or(|padding| !padding.data().is_empty()));
+            }
+            assert_eq!(OptionalBlock::padding(&[], version), None);
+        }
+    }
+
+    #[test]
+    fn serial_numbers_are_upper_case_digits() {
+        let id = OptionalBlock::initial_key_id(b"\x12\x34\x56\x78\x90\xab\xcd\xef");
+        assert_eq!(id.encode(), "IK141234567890ABCDEF");
+        let serial = OptionalBlock::key_serial_number(b"\xff\xff\x98\x76\x54\x32\x10\xe0\0\0");
+        assert_eq!(serial.encode(), "KS18FFFF9876543210E00000");
+    }
 }

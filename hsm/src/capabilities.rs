@@ -5,7 +5,7 @@ use std::fmt;
 use cryptoki::mechanism::MechanismType;
 use tr34::{ContentCipher, KeyKind, OaepHash};
 
-use crate::{ImportForm, open::Opening, self_test};
+use crate::{ExportForm, ImportForm, open::Opening, self_test};
 
 /// How key blocks are sealed. [`crate::Token::seal`] prefers the first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +55,12 @@ pub struct Capabilities {
     pub limiting: Result<(), Missing>,
     /// The forms in which keys that arrive encrypted are imported, with what of each is possible.
     pub imports: Vec<(ImportForm, Result<String, Missing>)>,
+    /// The kinds of key that can be made inside and stored outside, wrapped.
+    pub storing: Result<Vec<KeyKind>, Missing>,
+    /// The kinds of initial key that are derived inside.
+    pub derivations: Vec<(KeyKind, Result<(), Missing>)>,
+    /// The forms in which keys go to other systems.
+    pub exports: Vec<(ExportForm, Result<(), Missing>)>,
     /// The mechanisms that the token lists, `CKM_...`, sorted.
     pub mechanisms: Vec<String>,
 }
@@ -88,6 +94,7 @@ impl Capabilities {
         combining: Result<CombiningWay, Missing>,
         limiting: Result<(), Missing>,
         imports: Vec<(ImportForm, Result<String, Missing>)>,
+        storing: Result<Vec<KeyKind>, Missing>,
         mechanisms: &[MechanismType],
     ) -> Self {
         let passed = || self_tests.iter().filter_map(|(_, test)| test.as_ref().ok());
@@ -102,7 +109,23 @@ impl Capabilities {
             combining,
             limiting,
             imports,
+            storing,
+            derivations: Vec::new(),
+            exports: Vec::new(),
             mechanisms,
+        }
+    }
+
+    /// With what it derives, and exports.
+    pub(crate) fn and(
+        self,
+        derivations: Vec<(KeyKind, Result<(), Missing>)>,
+        exports: Vec<(ExportForm, Result<(), Missing>)>,
+    ) -> Self {
+        Self {
+            derivations,
+            exports,
+            ..self
         }
     }
 }

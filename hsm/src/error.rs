@@ -5,7 +5,10 @@ use std::path::PathBuf;
 use cryptoki::error::{Error as CryptokiError, RvError};
 use tr34::{ContentCipher, KeyKind};
 
-use crate::{ImportError, Kcv, KeyRole, NameError, SumId, UpstreamError};
+use crate::{
+    DerivationError, ExportError, ImportError, Kcv, KeyRole, NameError, StorageError, SumId,
+    UpstreamError, pool::DEADLINE,
+};
 
 /// A failed call. Never holds a secret.
 // Not `non_exhaustive`: who maps it has to decide on every case.
@@ -198,12 +201,33 @@ pub enum HsmError {
         found: usize,
     },
 
+    /// A key of another kind than it is known as.
+    #[error("{label} is of the kind {found}, not {expected}")]
+    KeyKind {
+        /// The key.
+        label: String,
+        /// As it is known.
+        expected: KeyKind,
+        /// In the token.
+        found: KeyKind,
+    },
+    /// What is not derived from a BDK, whatever the module can do.
+    #[error(transparent)]
+    Derivation(#[from] DerivationError),
+
+    /// What does not go to another system, whatever the module can do.
+    #[error(transparent)]
+    Export(#[from] ExportError),
+
     /// A key that arrived encrypted is not what was announced; nothing was kept.
     #[error(transparent)]
     Import(#[from] ImportError),
     /// A TR-34 token from another host is not to be opened.
     #[error(transparent)]
     Upstream(#[from] Box<UpstreamError>),
+    /// A stored key or its record is not what the HSM once gave out.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
 
     /// The module gave something that PKCS#11 does not allow.
     #[error("{operation}: the module answered with {what}")]
@@ -251,6 +275,15 @@ impl HsmError {
     /// Whether the same call can succeed later without anyone changing anything.
     pub const fn is_retryable(&self) -> bool {
         matches!(self, Self::Busy | Self::Unavailable { .. })
+    }
+
+    /// Whether another token that holds the same keys may do what this one did not.
+    pub(crate) fn may_succeed_elsewhere(&self) -> bool {
+        match self {
+            Self::Busy => true,
+            Self::Unavailable { reason, .. } => reason != DEADLINE,
+            _ => false,
+        }
     }
 
     /// Of a call in which nothing was wrong with the question: where the module says that it failed
@@ -302,6 +335,16 @@ impl HsmError {
             RvError::FunctionNotSupported,
         ];
         matches!(self, Self::Call { code, .. } if UNKNOWN.map(code_name).contains(code))
+    }
+
+    /// Whether a key that was known in a session is not there any more.
+    pub(crate) fn is_stale_key(&self) -> bool {
+        const STALE: [RvError; 3] = [
+            RvError::KeyHandleInvalid,
+            RvError::ObjectHandleInvalid,
+            RvError::UnwrappingKeyHandleInvalid,
+        ];
+        matches!(self, Self::Call { code, .. } if STALE.map(code_name).contains(code))
     }
 
     /// Whether the token has no more sessions to give.

@@ -10,12 +10,12 @@ use std::{
 };
 
 use pki::Certificate;
-use tr34::{KrdNonce, OaepHash, Profile};
+use tr34::{KeyKind, KrdNonce, OaepHash, Profile};
 
 use crate::{
-    Failure, Health, HsmError, Kcv, KeyName, KeyRole, SealRequest, SealedKeyBlock, SecretKey,
-    SelfTestReport, SigningKey, Token, UpstreamFreshness, import, known::Known, pool::DEADLINE,
-    worker::Worker,
+    Authenticated, Failure, Health, HsmError, Kcv, KeyName, KeyRole, KnSource, SealRequest,
+    SealedKeyBlock, SecretKey, SelfTestReport, SigningKey, Token, UpstreamFreshness, import,
+    known::Known, worker::Worker,
 };
 
 /// A token, or several in as many HSMs or slots that hold the same keys: of the same names, and the
@@ -158,6 +158,28 @@ impl TokenGroup {
         Ok(FoundKey { key, kcv, asked })
     }
 
+    /// The same of a key over others, or a BDK, of which a token that unwrapped it may not state the length: it is
+    /// of this kind, as was announced when it was brought in. From now on a token that was lost is not back before it
+    /// holds the same one again.
+    ///
+    /// # Errors
+    /// As there; [`HsmError::KeyKind`]: a token states another one.
+    pub fn announced_key(
+        &self,
+        role: KeyRole,
+        name: &KeyName,
+        kind: KeyKind,
+    ) -> Result<FoundKey, HsmError> {
+        let answers = self.on_each("find a secret key", |token| {
+            let key = token.announced_key(role, name, kind)?;
+            let kcv = token.kcv(&key)?;
+            Ok((key, kcv))
+        })?;
+        let ((key, kcv), asked) = self.same(name, answers)?;
+        self.remember(&asked, |known| known.announced(key.clone(), kcv.clone()));
+        Ok(FoundKey { key, kcv, asked })
+    }
+
     /// A token that was lost is not back before it holds this key again, with this check value, and can
     /// serve such a request.
     pub fn require_from_now_on(&self, found: &FoundKey, request: &SealRequest<'_>) {
@@ -166,7 +188,7 @@ impl TokenGroup {
         });
     }
 
-    /// Takes back what [`Self::require_from_now_on`] demanded.
+    /// Takes back what [`Self::require_from_now_on`] or [`Self::announced_key`] demanded.
     pub fn require_no_more(&self, key: &SecretKey) {
         for member in self.members() {
             member.forget(key.name());
@@ -244,16 +266,19 @@ impl TokenGroup {
     }
 
     /// Seals as [`Self::seal`] does and signs what `draft` makes of the key block, as one job of one token:
-    /// who asks waits once. `signer` is a key of these tokens.
+    /// who asks waits once. `signer` is a key of these tokens. `record` is what Kn belongs to; if there is one, its
+    /// MAC is verified before Kn is touched.
     ///
     /// No thread waits with the caller, so [`Self::deadline`] is the caller's to keep: a call into the module
     /// that never returns is awaited for ever.
     ///
     /// # Errors
-    /// As [`Token::seal`], `draft`'s own, and what signing can fail with.
+    /// As [`Token::seal`], `draft`'s own, and what signing can fail with. [`HsmError::Storage`]: Kn is stored
+    /// and not what it was, or has no record; or the record is not what it was.
     pub async fn seal_and_sign<D, E>(
         &self,
-        key: &SecretKey,
+        kn: &KnSource,
+        record: Option<&Authenticated>,
         request: &SealRequest<'_>,
         signer: &SigningKey,
         draft: impl Fn(SealedKeyBlock) -> Result<D, E> + Clone + Send + 'static,
@@ -262,23 +287,26 @@ impl TokenGroup {
         D: AsRef<[u8]> + Send + 'static,
         E: From<HsmError> + Send + 'static,
     {
+        let key = kn.to_be_sealed()?;
+        let job = Arc::new((kn.clone(), record.cloned()));
         let mut failed = None;
         for token in self.candidates() {
             let asked = Instant::now();
-            let plan = match token.plan(key, request) {
-                Err(error) if may_succeed_elsewhere(&error) => {
+            let plan = kn.require_possible(token);
+            let plan = match plan.and_then(|()| token.plan(&key, request)) {
+                Err(error) if error.may_succeed_elsewhere() => {
                     failed = Some(error);
                     continue;
                 }
                 plan => plan?,
             };
-            let (key, signer) = (key.clone(), signer.private_key().clone());
+            let (job, signer) = (Arc::clone(&job), signer.private_key().clone());
             let draft = draft.clone();
             let work = move |worker: &mut Worker| {
                 let queued = asked.elapsed();
                 let begun = Instant::now();
-                let kn = worker.key(key.role(), key.name())?;
-                let sealed = plan.seal(&worker.session, kn)?;
+                let (kn, record) = &*job;
+                let sealed = kn.seal(worker, record.as_ref(), &plan)?;
                 let sealing = begun.elapsed();
                 let draft = match draft(sealed) {
                     Ok(draft) => draft,
@@ -295,7 +323,7 @@ impl TokenGroup {
                 }))
             };
             match token.answer("seal and sign", work).await {
-                Err(error) if may_succeed_elsewhere(&error) => failed = Some(error),
+                Err(error) if error.may_succeed_elsewhere() => failed = Some(error),
                 outcome => return outcome?,
             }
         }
@@ -310,7 +338,7 @@ impl TokenGroup {
         let mut failed = None;
         for token in self.candidates() {
             match work(token) {
-                Err(error) if may_succeed_elsewhere(&error) => failed = Some(error),
+                Err(error) if error.may_succeed_elsewhere() => failed = Some(error),
                 outcome => return outcome,
             }
         }
@@ -318,7 +346,7 @@ impl TokenGroup {
     }
 
     /// Those that are healthy, from the one whose turn it is; if none is, that one.
-    fn candidates(&self) -> impl Iterator<Item = &Token> + use<'_> {
+    pub(crate) fn candidates(&self) -> impl Iterator<Item = &Token> + use<'_> {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed) % self.members.len();
         let (before, from) = self.members.split_at(turn);
         let in_turn = from.iter().chain(before);
@@ -333,7 +361,7 @@ impl TokenGroup {
     ///
     /// # Errors
     /// `work`'s, of any of them; [`HsmError::Unavailable`] if there is none.
-    fn on_each<'t, T>(
+    pub(crate) fn on_each<'t, T>(
         &'t self,
         operation: &'static str,
         work: impl Fn(&'t Token) -> Result<T, HsmError>,
@@ -388,18 +416,10 @@ impl TokenGroup {
     }
 
     /// What each must hold: those that were not asked before they do anything more.
-    fn remember(&self, asked: &[Option<u64>], add: impl Fn(&mut Known)) {
+    pub(crate) fn remember(&self, asked: &[Option<u64>], add: impl Fn(&mut Known)) {
         for (member, asked) in self.members().iter().zip(asked) {
             member.remember(*asked, &add);
         }
-    }
-}
-
-fn may_succeed_elsewhere(error: &HsmError) -> bool {
-    match error {
-        HsmError::Busy => true,
-        HsmError::Unavailable { reason, .. } => reason != DEADLINE,
-        _ => false,
     }
 }
 

@@ -132,7 +132,7 @@ pub(crate) fn require_role(
     let label = name.label();
     let traits = Traits {
         flags: Flags::read(session, key, &Flag::ALL).with_key("read a key's attributes", label)?,
-        limit: Limit::read(session, key, label)?,
+        limit: Limit::read(session, key, label, role.template())?,
     };
     match weaknesses(&traits, role, place).into_iter().next() {
         None => Ok(()),
@@ -185,10 +185,10 @@ pub(crate) fn weaknesses(traits: &Traits, role: KeyRole, place: &Workplace) -> V
             weaknesses.push(Weakness::new(rule.flag, expected, rule.reason));
         }
     }
-    if role.is_pair() && !place.accept_imported_keys {
+    if role.is_made_inside() && !place.accept_imported_keys {
         for flag in [Flag::AlwaysSensitive, Flag::NeverExtractable] {
             if flags.value(flag) == Some(false) {
-                let reason = "a pair is made in the token and was nowhere else";
+                let reason = "it is made in the token and was nowhere else";
                 weaknesses.push(Weakness::new(flag, true, reason));
             }
         }
@@ -300,6 +300,23 @@ pub(crate) fn stated_kind(
     }
     let stated = len_among(&attributes);
     stated.map(|len| aes_kind(len, label)).transpose()
+}
+
+/// Refuses a key of which the module states that it is of another kind.
+pub(crate) fn require_kind(
+    session: &Session,
+    key: ObjectHandle,
+    label: &str,
+    expected: KeyKind,
+) -> Result<(), HsmError> {
+    match stated_kind(session, key, label)? {
+        Some(found) if found != expected => Err(HsmError::KeyKind {
+            label: label.to_owned(),
+            expected,
+            found,
+        }),
+        _ => Ok(()),
+    }
 }
 
 fn aes_kind(len: usize, label: &str) -> Result<KeyKind, HsmError> {

@@ -1,6 +1,6 @@
 //! Key check values.
 
-use std::fmt;
+use std::{fmt, ops::RangeInclusive};
 
 use subtle::ConstantTimeEq;
 use tr34::KeyKind;
@@ -40,12 +40,15 @@ impl Kcv {
     /// Bytes of the check values that are computed here where nothing else is asked.
     pub const LEN: usize = 3;
 
+    /// Bytes that one can have.
+    pub(crate) const LENS: RangeInclusive<usize> = 3..=5;
+
     /// From its bytes.
     ///
     /// # Errors
     /// Not 3 to 5 bytes.
     pub fn new(method: KcvMethod, value: &[u8]) -> Result<Self, KcvError> {
-        if !(3..=5).contains(&value.len()) {
+        if !Self::LENS.contains(&value.len()) {
             return Err(KcvError);
         }
         Ok(Self {

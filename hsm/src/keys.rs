@@ -12,8 +12,8 @@ use crate::{
     HsmError, KeyName, KeyPairKind, KeyRole,
     error::CallResult,
     inspect::{
-        Flags, P256_PARAMS, Traits, find_keys, key_kind, public_key, require_free, require_role,
-        weaknesses,
+        Flags, P256_PARAMS, Traits, find_keys, key_kind, public_key, require_free, require_kind,
+        require_role, weaknesses,
     },
     limit::{self, Limit},
     session::Session,
@@ -159,7 +159,7 @@ pub(crate) fn generate_key_pair(
     // Until it is known to be what was asked for, the pair goes with any error.
     let halves = [public, private].map(|half| Ephemeral::new(session, half));
     require_role(session, private, role, name, &worker.place)?;
-    limit::require(session, private, &limit, name.label())?;
+    limit::require(session, private, &limit, (name.label(), template))?;
     let public_key = public_key(session, private, name)?;
     for half in halves {
         half.keep();
@@ -214,6 +214,28 @@ pub(crate) fn secret_key(
     role: KeyRole,
     name: &KeyName,
 ) -> Result<SecretKey, HsmError> {
+    secret_key_of(worker, role, name, key_kind)
+}
+
+/// Of this kind, unless the token says otherwise.
+pub(crate) fn announced_key(
+    worker: &mut Worker,
+    role: KeyRole,
+    name: &KeyName,
+    kind: KeyKind,
+) -> Result<SecretKey, HsmError> {
+    secret_key_of(worker, role, name, |session, key, label| {
+        require_kind(session, key, label, kind)?;
+        Ok(kind)
+    })
+}
+
+fn secret_key_of(
+    worker: &mut Worker,
+    role: KeyRole,
+    name: &KeyName,
+    kind: impl Fn(&Session, ObjectHandle, &str) -> Result<KeyKind, HsmError>,
+) -> Result<SecretKey, HsmError> {
     if role.is_pair() {
         return Err(HsmError::WrongRole {
             operation: "find a secret key",
@@ -221,7 +243,7 @@ pub(crate) fn secret_key(
         });
     }
     let handle = worker.key(role, name)?;
-    let kind = key_kind(&worker.session, handle, name.label())?;
+    let kind = kind(&worker.session, handle, name.label())?;
     let may_derive = may(&worker.session, handle, Flag::Derive, name)?;
     Ok(SecretKey::new(name.clone(), role, kind, may_derive))
 }
@@ -259,11 +281,11 @@ pub(crate) fn strengths(worker: &Worker) -> Result<Vec<KeyStrength>, HsmError> {
     let mut keys = Vec::new();
     for (handle, class) in all(session)? {
         let flags = Flags::read(session, handle, &Flag::ALL).during("list the keys")?;
-        let Some(role) = likely_role(class, |flag| flags.value(flag) == Some(true)) else {
+        let key = summarize(session, handle, class)?;
+        let Some(role) = likely_role(&key, |flag| flags.value(flag) == Some(true)) else {
             continue;
         };
-        let key = summarize(session, handle, class)?;
-        let limit = Limit::read(session, handle, &key.label)?;
+        let limit = Limit::read(session, handle, &key.label, role.template())?;
         let allowed_mechanisms = limit.names();
         let weaknesses = weaknesses(&Traits { flags, limit }, role, &worker.place);
         keys.push(KeyStrength {
@@ -291,9 +313,11 @@ fn all(session: &Session) -> Result<Vec<(ObjectHandle, KeyClass)>, HsmError> {
     Ok(keys)
 }
 
-/// Roles are told apart by what only they have; all that sign have the same template.
-fn likely_role(class: KeyClass, set: impl Fn(Flag) -> bool) -> Option<KeyRole> {
-    match class {
+/// Roles are told apart by what only they have, and by the labels of secret keys that are no Kn; all that sign have
+/// the same template.
+fn likely_role(key: &KeySummary, set: impl Fn(Flag) -> bool) -> Option<KeyRole> {
+    let labelled = KeyRole::of_label(&key.label).filter(|role| *role != KeyRole::TransportKey);
+    match key.class {
         KeyClass::Public => None,
         // A terminal's can be changed once it has signed its request.
         KeyClass::Private if set(Flag::Unwrap) && set(Flag::Modifiable) => {
@@ -301,6 +325,7 @@ fn likely_role(class: KeyClass, set: impl Fn(Flag) -> bool) -> Option<KeyRole> {
         }
         KeyClass::Private if set(Flag::Unwrap) => Some(KeyRole::ImportPair),
         KeyClass::Private => Some(KeyRole::KdhSigning),
+        KeyClass::Secret if labelled.is_some() => labelled,
         // A host's ZMK looks like a terminal's Kn, but for its limit.
         KeyClass::Secret if set(Flag::Unwrap) => Some(KeyRole::LoadedKey),
         KeyClass::Secret if set(Flag::Derive) && !set(Flag::Extractable) => {

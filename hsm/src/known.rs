@@ -1,19 +1,23 @@
 //! What a token has to be and to hold when it comes back, or comes late: a device may have been
 //! exchanged, or filled anew, while it was away.
 
-use std::{collections::HashMap, sync::OnceLock};
+use std::{
+    collections::HashMap,
+    sync::{Arc, OnceLock},
+};
 
 use cryptoki::object::ObjectHandle;
 use pki::PublicKey;
 use tr34::OaepHash;
 
 use crate::{
-    HsmError, Kcv, KeyName, KeyRole, SealRequest, SecretKey, check_value,
+    HsmError, Kcv, KeyName, KeyRole, SealRequest, SecretKey, StorageNumber, check_value,
     inspect::public_key,
     keys,
     seal::{OwnedRequest, Plan},
     self_test::{self, Sealing},
     signing::PrivateKey,
+    storage::Proof,
     template::Flag,
     worker::Worker,
 };
@@ -35,15 +39,17 @@ pub(crate) struct Known {
 #[derive(Clone)]
 pub(crate) enum Key {
     Pair(KeyRole, PublicKey),
-    Secret(Box<Sealable>),
+    Secret(Box<Held>),
+    /// One of a pair of storage keys.
+    Storage(KeyRole, Arc<Proof>),
 }
 
-/// A secret key, and what it must be possible to seal it into.
+/// A secret key, and what it must be possible to seal it into, if it is one that is sealed.
 #[derive(Clone)]
-pub(crate) struct Sealable {
+pub(crate) struct Held {
     key: SecretKey,
     kcv: Kcv,
-    request: OwnedRequest,
+    request: Option<OwnedRequest>,
 }
 
 impl Known {
@@ -57,9 +63,42 @@ impl Known {
     }
 
     pub(crate) fn secret(&mut self, key: SecretKey, kcv: Kcv, request: &SealRequest<'_>) {
+        self.hold(key, kcv, Some(OwnedRequest::from(request)));
+    }
+
+    /// A key over others, or a BDK, of the kind that was announced.
+    pub(crate) fn announced(&mut self, key: SecretKey, kcv: Kcv) {
+        self.hold(key, kcv, None);
+    }
+
+    fn hold(&mut self, key: SecretKey, kcv: Kcv, request: Option<OwnedRequest>) {
         let name = key.name().clone();
-        let request = OwnedRequest::from(request);
-        self.add(name, Key::Secret(Box::new(Sealable { key, kcv, request })));
+        self.add(name, Key::Secret(Box::new(Held { key, kcv, request })));
+    }
+
+    pub(crate) fn storage(&mut self, proof: &Arc<Proof>) {
+        for (role, name) in proof.names() {
+            self.add(name, Key::Storage(role, Arc::clone(proof)));
+        }
+    }
+
+    /// By what a pair of storage keys is known.
+    pub(crate) fn pair_of_storage_keys(&self, number: StorageNumber) -> Option<Arc<Proof>> {
+        self.keys.values().find_map(|key| match key {
+            Key::Storage(_, proof) if proof.number() == number => Some(Arc::clone(proof)),
+            _ => None,
+        })
+    }
+
+    pub(crate) fn pairs_of_storage_keys(&self) -> Vec<StorageNumber> {
+        let keys = self.keys.values();
+        let numbers = keys.filter_map(Key::storage_number);
+        numbers.collect()
+    }
+
+    pub(crate) fn forget_storage_keys(&mut self, number: StorageNumber) {
+        self.keys
+            .retain(|_, key| key.storage_number() != Some(number));
     }
 
     fn add(&mut self, name: KeyName, key: Key) {
@@ -110,8 +149,10 @@ impl Known {
                         key.sign_by(worker, PROOF)?;
                     }
                 }
+                // The worker has them do what they did.
+                Key::Storage(role, _) => drop(worker.key(*role, name)?),
                 Key::Secret(known) => {
-                    if keys::secret_key(worker, known.key.role(), name)? != known.key {
+                    if known.find(worker)? != known.key {
                         return Err(differs(worker, name));
                     }
                     if let Some(outcome) = sealing.get().or(fresh.as_ref()) {
@@ -128,6 +169,13 @@ impl Known {
 }
 
 impl Key {
+    fn storage_number(&self) -> Option<StorageNumber> {
+        match self {
+            Self::Storage(_, proof) => Some(proof.number()),
+            Self::Pair(..) | Self::Secret(_) => None,
+        }
+    }
+
     /// Whether a key that was found by this name is this one.
     ///
     /// # Errors
@@ -144,6 +192,7 @@ impl Key {
                 let (kind, len) = (known.key.kind(), known.kcv.value().len());
                 check_value::of_copy(&worker.session, found, kind, len)? == known.kcv
             }
+            Self::Storage(role, proof) => proof.is_by(&worker.session, *role, found)?,
         };
         same.then_some(()).ok_or_else(|| differs(worker, name))
     }
@@ -157,9 +206,20 @@ pub(crate) fn differs(worker: &Worker, name: &KeyName) -> HsmError {
     }
 }
 
-impl Sealable {
+impl Held {
+    fn find(&self, worker: &mut Worker) -> Result<SecretKey, HsmError> {
+        let (role, name) = (self.key.role(), self.key.name());
+        match self.request {
+            Some(_) => keys::secret_key(worker, role, name),
+            None => keys::announced_key(worker, role, name, self.key.kind()),
+        }
+    }
+
     fn require_plan(&self, sealing: &Sealing) -> Result<(), HsmError> {
-        let request = self.request.borrow();
+        let Some(request) = &self.request else {
+            return Ok(());
+        };
+        let request = request.borrow();
         let report = self_test::passed(sealing, request.oaep)?;
         Plan::passed(report, &self.key, &request).map(drop)
     }

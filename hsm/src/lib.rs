@@ -2,7 +2,9 @@
 //!
 //! No handle, session or mechanism leaves this crate, and on the host's side no key does either:
 //! [`Token::seal`] builds a key block round a Kn that stays in the module, and [`Token::open_inside`]
-//! takes it out of there on the terminal. The two places where key bytes do stand in process memory
+//! takes it out of there on the terminal. A Kn that lies outside, under the HSM's storage keys ([`StoredKn`]), comes
+//! back for one operation; one that is derived ([`InitialKey`]) is derived again for each. To other systems keys go
+//! wrapped inside ([`TokenGroup::export`]). The two places where key bytes do stand in process memory
 //! are named for it: a component on its way into a [`Combination`] or a [`StoredSum`], and
 //! [`Token::open_in_process_memory`] for a terminal whose token can do no better.
 //!
@@ -17,12 +19,15 @@ mod capabilities;
 mod check_value;
 mod cipher;
 mod combine;
+mod derive;
 mod error;
+mod export;
 mod group;
 mod health;
 mod import;
 mod inspect;
 mod kcv;
+mod key_block;
 mod keys;
 mod known;
 mod limit;
@@ -45,6 +50,7 @@ mod sessions;
 mod signing;
 mod speed;
 mod staged;
+mod storage;
 mod template;
 mod token;
 mod unfinished;
@@ -58,7 +64,9 @@ pub use combine::{
     Combination, Completion, EnteredComponent, StoredSum, StoredSumSummary, SumId, SumTarget,
     require_sound_component,
 };
+pub use derive::{DerivationError, InitialKey, InitialKeyId};
 pub use error::HsmError;
+pub use export::{ExportError, ExportForm, ExportTarget, ExportedKey, KeyExport};
 pub use group::{FoundKey, SignedDraft, TokenGroup};
 pub use health::{Failure, Health};
 pub use import::{
@@ -80,5 +88,8 @@ pub use secret::{ClearKey, ClearKeyBlock, ClearKeyError};
 pub use signing::SigningKey;
 pub use speed::Speed;
 pub use staged::StagedKey;
+pub use storage::{
+    Authenticated, KnSource, Mac, MadeKey, NewKey, Rewrapped, StorageError, StorageNumber, StoredKn,
+};
 
 pub use token::{Token, TokenConfig};

@@ -7,12 +7,13 @@
 use cryptoki::{
     error::Error as CryptokiError,
     mechanism::MechanismType,
-    object::{Attribute, AttributeType, ObjectHandle},
+    object::{Attribute, AttributeInfo, AttributeType, ObjectHandle},
 };
+use mechanisms::AES_ECB_ENCRYPT_DATA;
 use tr34::KeyKind;
 
 use crate::{
-    HsmError, KeyPairKind,
+    HsmError, Kcv, KeyPairKind, check_value, derive,
     error::CallResult,
     session::Session,
     template::{Case, Template},
@@ -29,22 +30,49 @@ pub(crate) enum Limit {
 }
 
 impl Limit {
+    /// Of a key that should be one by this template.
     pub(crate) fn read(
         session: &Session,
         key: ObjectHandle,
         label: &str,
+        template: &Template,
     ) -> Result<Self, HsmError> {
         let attributes = match session.get_attributes(key, &[AttributeType::AllowedMechanisms]) {
-            // The binding has a name for every mechanism of PKCS#11, and no vendor's.
+            // The binding has names for most mechanisms of PKCS#11, and for no vendor's.
             Err(CryptokiError::NotSupported | CryptokiError::InvalidValue) => {
-                return Ok(Self::Unnamed);
+                return Self::by_use(session, key, label, template);
             }
-            read => read.with_key("read a key's attributes", label)?,
+            read => read.with_key(READ, label)?,
         };
         Ok(match attributes.into_iter().next() {
             Some(Attribute::AllowedMechanisms(allowed)) if !allowed.is_empty() => Self::To(allowed),
             _ => Self::None,
         })
+    }
+
+    /// Where the binding cannot read it, because it does not know the mechanism by which initial keys are derived.
+    /// If it is as long as the BDK's, and the key works by each of a BDK's mechanisms, there is room for no other.
+    fn by_use(
+        session: &Session,
+        key: ObjectHandle,
+        label: &str,
+        template: &Template,
+    ) -> Result<Self, HsmError> {
+        let role = template.allowed(|case| case == Case::Aes);
+        let info = session.get_attribute_info(key, &[AttributeType::AllowedMechanisms]);
+        let info = info.with_key(READ, label)?;
+        let as_long =
+            matches!(info[..], [AttributeInfo::Available(len)] if len == size_of_val(&role[..]));
+        if !as_long || role != [MechanismType::AES_CMAC, AES_ECB_ENCRYPT_DATA] {
+            return Ok(Self::Unnamed);
+        }
+        let used = check_value::of_copy(session, key, KeyKind::Aes128, Kcv::LEN)
+            .and_then(|_| derive::try_to_derive(session, key));
+        match used {
+            Ok(()) => Ok(Self::To(role)),
+            Err(lost @ HsmError::Unavailable { .. }) => Err(lost),
+            Err(_) => Ok(Self::Unnamed),
+        }
     }
 
     /// The names of the mechanisms.
@@ -71,6 +99,8 @@ impl Limit {
         }
     }
 }
+
+const READ: &str = "read a key's attributes";
 
 const UNNAMED: &str = "a mechanism that has no name here";
 
@@ -113,9 +143,9 @@ pub(crate) fn require(
     session: &Session,
     key: ObjectHandle,
     limit: &[MechanismType],
-    label: &str,
+    (label, template): (&str, &Template),
 ) -> Result<(), HsmError> {
-    match Limit::read(session, key, label)? {
+    match Limit::read(session, key, label, template)? {
         Limit::None => Ok(()),
         Limit::To(found) if limit.iter().all(|asked| found.contains(asked)) => Ok(()),
         found => Err(HsmError::BadAnswer {

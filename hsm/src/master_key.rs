@@ -18,7 +18,7 @@ use crate::{
 /// seals that way.
 ///
 /// # Errors
-/// [`HsmError::KcvMismatch`]; the name is taken; `make`'s. Nothing is kept then.
+/// [`HsmError::KcvMismatch`]; the name is taken, or for keys that are made inside; `make`'s. Nothing is kept then.
 pub(crate) fn enter<'s>(
     worker: &'s Worker,
     name: &KeyName,
@@ -28,13 +28,17 @@ pub(crate) fn enter<'s>(
     make: impl Fn(&Template, Lives, &[Attribute]) -> Result<Ephemeral<'s>, HsmError>,
 ) -> Result<SecretKey, HsmError> {
     let session = &worker.session;
+    let role = KeyRole::of_secret(name);
+    if role.is_made_inside() {
+        let operation = "bringing a key in";
+        return Err(HsmError::WrongRole { operation, role });
+    }
     require_free(session, name)?;
     let len = expected.value().len();
     let check = make(check_value::template(kind), Lives::InSession, &[])?;
     require_kcv(expected, check_value::of(&check, session, kind, len)?)?;
     drop(check);
 
-    let role = KeyRole::of_secret(name);
     let template = role.template();
     let mut attributes = vec![
         Attribute::Label(name.label().into()),
@@ -49,7 +53,7 @@ pub(crate) fn enter<'s>(
         make(template, Lives::InToken, &attributes)
     })?;
     require_role(session, key.handle(), role, name, &worker.place)?;
-    limit::require(session, key.handle(), &limit, name.label())?;
+    limit::require(session, key.handle(), &limit, (name.label(), template))?;
     let found = check_value::of_copy(session, key.handle(), kind, len)?;
     require_kcv(expected, found)?;
     let may_derive = may(session, key.handle(), Flag::Derive, name)?;

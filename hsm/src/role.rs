@@ -7,8 +7,8 @@ use pki::MIN_RSA_BITS;
 use crate::{
     KeyName,
     template::{
-        IMPORT_PAIR, KEY_BLOCK_PROTECTION_KEY, KRD_ENCRYPTION_KEY, LOADED_KEY, SIGNING_KEY,
-        TRANSPORT_KEY, Template, ZMK,
+        BDK, EXPORT_MAC_KEY, EXPORT_ZMK, IMPORT_PAIR, KEY_BLOCK_PROTECTION_KEY, KRD_ENCRYPTION_KEY,
+        LOADED_KEY, SIGNING_KEY, STORAGE_KEY, STORAGE_MAC_KEY, TRANSPORT_KEY, Template, ZMK,
     },
 };
 
@@ -47,8 +47,21 @@ pub enum KeyRole {
     ImportPair,
     /// A key that the host shares with another system, under which that one sends keys: may only unwrap.
     Zmk,
-    /// The key block protection key (KBPK) of TR-31: the keys of a block are derived from it.
+    /// The key block protection key (KBPK) of TR-31 under which another system sends keys: the keys of a block
+    /// are derived from it.
     KeyBlockProtection,
+    /// A storage key: wraps and unwraps the Kn that lie outside of the HSM.
+    Storage,
+    /// The storage key's other half: makes the MACs of what is stored.
+    StorageMac,
+    /// A base derivation key of DUKPT: initial keys are derived from it.
+    Bdk,
+    /// A key that the host shares with another system, under which keys go there: may only wrap.
+    ExportZmk,
+    /// The KBPK under which keys go to another system in TR-31 blocks.
+    ExportKeyBlockProtection,
+    /// Authenticates to another system what it is sent: may only sign.
+    ExportMac,
 }
 
 /// The key pairs that can be made.
@@ -80,12 +93,28 @@ impl KeyRole {
             Self::LoadedKey => &LOADED_KEY,
             Self::ImportPair => &IMPORT_PAIR,
             Self::Zmk => &ZMK,
-            Self::KeyBlockProtection => &KEY_BLOCK_PROTECTION_KEY,
+            Self::KeyBlockProtection | Self::ExportKeyBlockProtection => &KEY_BLOCK_PROTECTION_KEY,
+            Self::Storage => &STORAGE_KEY,
+            Self::StorageMac => &STORAGE_MAC_KEY,
+            Self::Bdk => &BDK,
+            Self::ExportZmk => &EXPORT_ZMK,
+            Self::ExportMac => &EXPORT_MAC_KEY,
         }
     }
 
-    /// The roles of secret keys in the host's token.
-    pub const SECRET: [Self; 3] = [Self::TransportKey, Self::Zmk, Self::KeyBlockProtection];
+    /// The roles of secret keys that are brought into the host's token.
+    pub const SECRET: [Self; 7] = [
+        Self::TransportKey,
+        Self::Zmk,
+        Self::KeyBlockProtection,
+        Self::Bdk,
+        Self::ExportZmk,
+        Self::ExportKeyBlockProtection,
+        Self::ExportMac,
+    ];
+
+    /// The roles of secret keys that are made in the host's token, and never brought into it.
+    pub const MADE_INSIDE: [Self; 2] = [Self::Storage, Self::StorageMac];
 
     /// What labels of secret keys of the role begin with in the host's token; empty for other roles.
     pub const fn label_prefix(self) -> &'static str {
@@ -93,25 +122,36 @@ impl KeyRole {
             Self::TransportKey => "kn.",
             Self::Zmk => "zmk.",
             Self::KeyBlockProtection => "kbpk.",
+            Self::Storage => "ksk.",
+            Self::StorageMac => "ksm.",
+            Self::Bdk => "bdk.",
+            Self::ExportZmk => "zmkx.",
+            Self::ExportKeyBlockProtection => "kbpkx.",
+            Self::ExportMac => "zmac.",
             _ => "",
         }
     }
 
-    /// The role of a secret key that is brought into the host's token under this name: `zmk.NAME` and
-    /// `kbpk.NAME` are for the keys that unwrap others, all other names for master keys.
+    /// The role of a secret key in the host's token of this name: that of its prefix, and under all other names a
+    /// master key's.
     pub fn of_secret(name: &KeyName) -> Self {
-        Self::SECRET
-            .into_iter()
-            .find(|role| name.label().starts_with(role.label_prefix()))
-            .unwrap_or(Self::TransportKey)
+        Self::of_label(name.label()).unwrap_or(Self::TransportKey)
+    }
+
+    /// The role of secret keys whose labels begin like this one.
+    pub(crate) fn of_label(label: &str) -> Option<Self> {
+        let mut roles = Self::SECRET.into_iter().chain(Self::MADE_INSIDE);
+        roles.find(|role| label.starts_with(role.label_prefix()))
     }
 
     /// Whether keys of the role are pairs.
     pub(crate) const fn is_pair(self) -> bool {
-        !matches!(
-            self,
-            Self::TransportKey | Self::LoadedKey | Self::Zmk | Self::KeyBlockProtection
-        )
+        !matches!(self, Self::LoadedKey) && self.label_prefix().is_empty()
+    }
+
+    /// Whether keys of the role are made in the token, and were never anywhere else.
+    pub(crate) fn is_made_inside(self) -> bool {
+        self.is_pair() || Self::MADE_INSIDE.contains(&self)
     }
 
     /// Whether the role's key can be such a pair.
@@ -132,7 +172,16 @@ impl KeyRole {
                 sound_rsa
                     && matches!(kind, KeyPairKind::Rsa { bits } if bits >= MIN_IMPORT_RSA_BITS)
             }
-            Self::TransportKey | Self::LoadedKey | Self::Zmk | Self::KeyBlockProtection => false,
+            Self::TransportKey
+            | Self::LoadedKey
+            | Self::Zmk
+            | Self::KeyBlockProtection
+            | Self::Storage
+            | Self::StorageMac
+            | Self::Bdk
+            | Self::ExportZmk
+            | Self::ExportKeyBlockProtection
+            | Self::ExportMac => false,
         }
     }
 }
@@ -154,6 +203,12 @@ impl fmt::Display for KeyRole {
             Self::ImportPair => "import pair",
             Self::Zmk => "ZMK",
             Self::KeyBlockProtection => "key block protection key",
+            Self::Storage => "storage key",
+            Self::StorageMac => "storage MAC key",
+            Self::Bdk => "BDK",
+            Self::ExportZmk => "ZMK for export",
+            Self::ExportKeyBlockProtection => "key block protection key for export",
+            Self::ExportMac => "MAC key for export",
         })
     }
 }

@@ -537,7 +537,8 @@ fn random(session: &Session, kind: KeyKind) -> Result<Zeroizing<Vec<u8>>, HsmErr
 }
 
 /// A key of a known value, with what sealing it this way takes.
-fn create<'s>(
+/// A secret key of a known value, limited as by its template.
+pub(crate) fn create<'s>(
     session: &'s Session,
     kind: KeyKind,
     template: &Template,

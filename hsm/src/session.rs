@@ -8,7 +8,7 @@ use cryptoki::{
     context::Function,
     error::Result,
     mechanism::Mechanism,
-    object::{Attribute, AttributeType, ObjectHandle},
+    object::{Attribute, AttributeInfo, AttributeType, ObjectHandle},
     session::{Session as Inner, SessionInfo, UserType},
     types::AuthPin,
 };
@@ -71,6 +71,15 @@ impl Session {
     ) -> Result<Vec<Attribute>> {
         self.count(Function::GetAttributeValue);
         self.inner.get_attributes(object, types)
+    }
+
+    pub(crate) fn get_attribute_info(
+        &self,
+        object: ObjectHandle,
+        types: &[AttributeType],
+    ) -> Result<Vec<AttributeInfo>> {
+        self.count(Function::GetAttributeValue);
+        self.inner.get_attribute_info(object, types)
     }
 
     pub(crate) fn update_attributes(

@@ -7,6 +7,7 @@ use cryptoki::{
     mechanism::MechanismType,
     object::{Attribute, AttributeType, ObjectClass},
 };
+use mechanisms::AES_ECB_ENCRYPT_DATA;
 
 /// A yes-or-no attribute of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -482,6 +483,239 @@ pub(crate) const KEY_BLOCK_PROTECTION_KEY: Template = Template {
     ],
 };
 
+/// A key under which Kn lie outside of the HSM.
+pub(crate) const STORAGE_KEY: Template = Template {
+    class: ObjectClass::SECRET_KEY,
+    rules: &[
+        on(Flag::Private, "not to be seen without login"),
+        on(Flag::Sensitive, "never in clear outside of the token"),
+        off(Flag::Extractable, "nor wrapped"),
+        off(Flag::Modifiable, "nothing about it ever changes"),
+        off(Flag::Encrypt, "no other usage"),
+        off(Flag::Decrypt, "would show Kn to the process"),
+        off(Flag::Sign, "no other usage"),
+        off(Flag::Verify, "no other usage"),
+        on(Flag::Wrap, "Kn goes out to be stored"),
+        on(Flag::Unwrap, "and comes back to be used"),
+        off(Flag::Derive, "no other usage"),
+    ],
+    allowances: &[allow(
+        MechanismType::AES_KEY_WRAP,
+        Case::Aes,
+        "Kn, as in RFC 3394, which shows when it was changed",
+    )],
+};
+
+/// A key that binds stored Kn to what is written beside them.
+pub(crate) const STORAGE_MAC_KEY: Template = Template {
+    class: ObjectClass::SECRET_KEY,
+    rules: &[
+        on(Flag::Private, "not to be seen without login"),
+        on(Flag::Sensitive, "never in clear outside of the token"),
+        off(Flag::Extractable, "nor wrapped"),
+        off(Flag::Modifiable, "nothing about it ever changes"),
+        off(Flag::Encrypt, "one usage"),
+        off(Flag::Decrypt, "one usage"),
+        on(
+            Flag::Sign,
+            "its one usage: for what is written, and for what is read again, to compare",
+        ),
+        off(Flag::Verify, "one usage: not every module verifies CMACs"),
+        off(Flag::Wrap, "one usage"),
+        off(Flag::Unwrap, "one usage"),
+        off(Flag::Derive, "one usage"),
+    ],
+    allowances: &[allow(
+        MechanismType::AES_CMAC,
+        Case::Aes,
+        "its one mechanism",
+    )],
+};
+
+/// A new Kn of AES until it is wrapped to be stored.
+pub(crate) const NEW_AES_KEY: Template = Template {
+    class: ObjectClass::SECRET_KEY,
+    rules: &[
+        on(Flag::Private, "not to be seen without login"),
+        on(Flag::Sensitive, "never in clear outside of the token"),
+        on(Flag::Extractable, "it is wrapped under the storage key"),
+        off(Flag::Modifiable, "its usage stays as it is"),
+        off(Flag::Encrypt, "no other usage"),
+        off(Flag::Decrypt, "no other usage"),
+        on(Flag::Sign, "for its check value, a CMAC"),
+        off(Flag::Verify, "no other usage"),
+        off(Flag::Wrap, "no other usage"),
+        off(Flag::Unwrap, "no other usage"),
+        off(Flag::Derive, "no other usage"),
+    ],
+    allowances: UNLIMITED,
+};
+
+/// A new Kn of TDEA until it is wrapped to be stored.
+pub(crate) const NEW_TDEA_KEY: Template = Template {
+    class: ObjectClass::SECRET_KEY,
+    rules: &[
+        on(Flag::Private, "not to be seen without login"),
+        on(Flag::Sensitive, "never in clear outside of the token"),
+        on(Flag::Extractable, "it is wrapped under the storage key"),
+        off(Flag::Modifiable, "its usage stays as it is"),
+        on(Flag::Encrypt, "for its check value, 8 zero bytes"),
+        off(Flag::Decrypt, "no other usage"),
+        off(Flag::Sign, "no other usage"),
+        off(Flag::Verify, "no other usage"),
+        off(Flag::Wrap, "no other usage"),
+        off(Flag::Unwrap, "no other usage"),
+        off(Flag::Derive, "no other usage"),
+    ],
+    allowances: UNLIMITED,
+};
+
+/// A base derivation key.
+///
+/// One of TDEA is not limited: the modules that derive from it inside do not limit keys.
+pub(crate) const BDK: Template = Template {
+    class: ObjectClass::SECRET_KEY,
+    rules: &[
+        on(Flag::Private, "not to be seen without login"),
+        on(Flag::Sensitive, "never in clear outside of the token"),
+        off(Flag::Extractable, "nor wrapped"),
+        on(
+            Flag::Modifiable,
+            "its check value is made on a copy with another usage",
+        ),
+        off(Flag::Encrypt, "would show initial keys"),
+        off(Flag::Decrypt, "one usage"),
+        off(Flag::Sign, "one usage"),
+        off(Flag::Verify, "one usage"),
+        off(Flag::Wrap, "one usage"),
+        off(Flag::Unwrap, "one usage"),
+        on(Flag::Derive, "its one usage: initial keys"),
+    ],
+    allowances: &[
+        allow(
+            MechanismType::AES_CMAC,
+            Case::Aes,
+            "its check value, on a copy, which has the same limit",
+        ),
+        allow(AES_ECB_ENCRYPT_DATA, Case::Aes, "initial keys"),
+    ],
+};
+
+/// The BDK of TDEA under which the right half of an initial key is encrypted. Destroyed when that is done.
+pub(crate) const BDK_VARIANT: Template = Template {
+    class: ObjectClass::SECRET_KEY,
+    rules: &[
+        on(Flag::Private, "not to be seen without login"),
+        on(Flag::Sensitive, "never in clear outside of the token"),
+        off(Flag::Extractable, "nor wrapped"),
+        off(Flag::Encrypt, "would show half an initial key"),
+        off(Flag::Decrypt, "one usage"),
+        off(Flag::Sign, "one usage"),
+        off(Flag::Verify, "one usage"),
+        off(Flag::Wrap, "one usage"),
+        off(Flag::Unwrap, "one usage"),
+        on(Flag::Derive, "its one usage: half an initial key"),
+    ],
+    allowances: UNLIMITED,
+};
+
+/// What was derived and is not an initial key yet: a half of one, or more than one.
+pub(crate) const INITIAL_KEY_PART: Template = Template {
+    class: ObjectClass::SECRET_KEY,
+    rules: &[
+        on(Flag::Private, "not to be seen without login"),
+        on(Flag::Sensitive, "never in clear outside of the token"),
+        on(
+            Flag::Extractable,
+            "a derived key inherits it, and the initial key is wrapped",
+        ),
+        off(Flag::Encrypt, "one usage"),
+        off(Flag::Decrypt, "one usage"),
+        off(Flag::Sign, "one usage"),
+        off(Flag::Verify, "one usage"),
+        off(Flag::Wrap, "one usage"),
+        off(Flag::Unwrap, "one usage"),
+        on(Flag::Derive, "its one usage: the initial key"),
+    ],
+    allowances: UNLIMITED,
+};
+
+/// A key that the host shares with another system, under which keys go there.
+pub(crate) const EXPORT_ZMK: Template = Template {
+    class: ObjectClass::SECRET_KEY,
+    rules: &[
+        on(Flag::Private, "not to be seen without login"),
+        on(Flag::Sensitive, "never in clear outside of the token"),
+        off(Flag::Extractable, "nor wrapped"),
+        on(
+            Flag::Modifiable,
+            "its check value is made on a copy with another usage",
+        ),
+        off(Flag::Encrypt, "one usage"),
+        off(Flag::Decrypt, "would show keys to the process"),
+        off(Flag::Sign, "one usage"),
+        off(Flag::Verify, "one usage"),
+        on(Flag::Wrap, "its one usage: Kn goes to another system"),
+        off(
+            Flag::Unwrap,
+            "one usage: under it keys go out and do not come in",
+        ),
+        off(Flag::Derive, "one usage"),
+    ],
+    allowances: &[
+        allow(MechanismType::AES_KEY_WRAP, Case::Aes, "Kn, as in RFC 3394"),
+        allow(
+            MechanismType::AES_CMAC,
+            Case::Aes,
+            "its check value, on a copy, which has the same limit",
+        ),
+    ],
+};
+
+/// The key that authenticates to another system what it is sent.
+pub(crate) const EXPORT_MAC_KEY: Template = Template {
+    class: ObjectClass::SECRET_KEY,
+    rules: &[
+        on(Flag::Private, "not to be seen without login"),
+        on(Flag::Sensitive, "never in clear outside of the token"),
+        off(Flag::Extractable, "nor wrapped"),
+        on(
+            Flag::Modifiable,
+            "its check value is made on a copy, as any other's",
+        ),
+        off(Flag::Encrypt, "one usage"),
+        off(Flag::Decrypt, "one usage"),
+        on(Flag::Sign, "its one usage: CMACs of records"),
+        off(Flag::Verify, "the other system verifies"),
+        off(Flag::Wrap, "one usage"),
+        off(Flag::Unwrap, "one usage"),
+        off(Flag::Derive, "one usage"),
+    ],
+    allowances: &[allow(
+        MechanismType::AES_CMAC,
+        Case::Aes,
+        "CMACs of records, and its check value",
+    )],
+};
+
+/// KBEK of a TR-31 block that is made here.
+pub(crate) const BLOCK_WRAPPING_KEY: Template = Template {
+    class: ObjectClass::SECRET_KEY,
+    rules: &[
+        on(Flag::Private, "not to be seen without login"),
+        on(Flag::Sensitive, "never in clear outside of the token"),
+        off(Flag::Extractable, "nor wrapped"),
+        off(Flag::Encrypt, "no other usage"),
+        off(Flag::Decrypt, "would show Kn to the process"),
+        off(Flag::Sign, "no other usage"),
+        off(Flag::Verify, "no other usage"),
+        on(Flag::Wrap, "its one usage: the payload"),
+        off(Flag::Unwrap, "no other usage"),
+        off(Flag::Derive, "no other usage"),
+    ],
+    allowances: UNLIMITED,
+};
+
 /// A key that arrived under an import pair, under which Kn arrived. Destroyed with the import.
 pub(crate) const ARRIVED_KEY: Template = Template {
     class: ObjectClass::SECRET_KEY,
@@ -521,7 +755,7 @@ pub(crate) const BLOCK_ENCRYPTION_KEY: Template = Template {
     allowances: UNLIMITED,
 };
 
-/// KBAK of a TR-31 block, for one import.
+/// KBAK of a TR-31 block, as long as that is opened or made.
 pub(crate) const BLOCK_AUTHENTICATION_KEY: Template = Template {
     class: ObjectClass::SECRET_KEY,
     rules: &[
@@ -892,6 +1126,16 @@ mod tests {
         ("arrived key", &ARRIVED_KEY),
         ("block encryption key", &BLOCK_ENCRYPTION_KEY),
         ("block authentication key", &BLOCK_AUTHENTICATION_KEY),
+        ("storage key", &STORAGE_KEY),
+        ("storage MAC key", &STORAGE_MAC_KEY),
+        ("new AES key", &NEW_AES_KEY),
+        ("new TDEA key", &NEW_TDEA_KEY),
+        ("BDK", &BDK),
+        ("BDK variant", &BDK_VARIANT),
+        ("initial key part", &INITIAL_KEY_PART),
+        ("ZMK for export", &EXPORT_ZMK),
+        ("MAC key for export", &EXPORT_MAC_KEY),
+        ("block wrapping key", &BLOCK_WRAPPING_KEY),
     ];
 
     /// A change of the table shows in a reviewed file.
@@ -958,6 +1202,11 @@ mod tests {
             (&IMPORT_PAIR, Case::Rsa),
             (&ZMK, Case::Aes),
             (&KEY_BLOCK_PROTECTION_KEY, Case::Aes),
+            (&STORAGE_KEY, Case::Aes),
+            (&STORAGE_MAC_KEY, Case::Aes),
+            (&BDK, Case::Aes),
+            (&EXPORT_ZMK, Case::Aes),
+            (&EXPORT_MAC_KEY, Case::Aes),
         ];
         for (template, case) in cases {
             assert!(!template.allowed(|other| other == case).is_empty());

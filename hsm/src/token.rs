@@ -14,9 +14,12 @@ use crate::{
     Capabilities, ClearKey, ClearKeyBlock, Combination, CombiningWay, DecryptionKey, Health,
     HsmError, ImportForm, InProcessMemoryConsent, Kcv, KeyImport, KeyName, KeyPairKind, KeyRole,
     KeyStrength, KeySummary, Missing, Module, OpeningWay, Pin, SealRequest, SealedKeyBlock,
-    SecretKey, SelfTestReport, SigningKey, Speed, StagedKey, StoredSum, StoredSumSummary, SumId,
-    SumTarget, TokenGroup, TokenInfo, Upstream, UpstreamToken, check_value, combine,
+    SecretKey, SelfTestReport, SigningKey, Speed, StagedKey, StorageNumber, StoredSum,
+    StoredSumSummary, SumId, SumTarget, TokenGroup, TokenInfo, Upstream, UpstreamToken,
+    check_value, combine,
+    derive::{self, Derivations},
     error::CallResult,
+    export::{self, Exports},
     import::{self, Imports},
     keys,
     known::Known,
@@ -26,6 +29,7 @@ use crate::{
     records, seal, self_test,
     sessions::Sessions,
     signing, speed,
+    storage::{self, Proof, Storing},
     warden::Warden,
     worker::{Worker, Workplace},
 };
@@ -89,6 +93,9 @@ struct Shared {
     limiting: OnceLock<Result<(), Missing>>,
     recording: OnceLock<Result<(), Missing>>,
     imports: OnceLock<Imports>,
+    storing: OnceLock<Storing>,
+    derivations: OnceLock<Derivations>,
+    exports: OnceLock<Exports>,
     _warden: Warden,
     pool: Arc<Pool>,
     sessions: Arc<Sessions>,
@@ -130,6 +137,9 @@ impl Token {
                 limiting: OnceLock::new(),
                 recording: OnceLock::new(),
                 imports: OnceLock::new(),
+                storing: OnceLock::new(),
+                derivations: OnceLock::new(),
+                exports: OnceLock::new(),
                 _warden: Warden::start(&pool, &sessions).map_err(|error| not_started(&error))?,
                 pool,
                 sessions,
@@ -222,6 +232,21 @@ impl Token {
         self.shared.sessions.known().forget(name);
     }
 
+    /// By what this pair is known to be the same whenever it comes back, if it was asked for.
+    pub(crate) fn known_pair(&self, number: StorageNumber) -> Option<Arc<Proof>> {
+        self.shared.sessions.known().pair_of_storage_keys(number)
+    }
+
+    /// The pairs that are known so.
+    pub(crate) fn known_pairs(&self) -> Vec<StorageNumber> {
+        self.shared.sessions.known().pairs_of_storage_keys()
+    }
+
+    /// It need not hold this pair any more.
+    pub(crate) fn forget_pair(&self, number: StorageNumber) {
+        self.shared.sessions.known().forget_storage_keys(number);
+    }
+
     /// The terminal's RSA key of this name.
     ///
     /// # Errors
@@ -247,6 +272,23 @@ impl Token {
         let name = name.clone();
         self.run("find a secret key", move |worker| {
             keys::secret_key(worker, role, &name)
+        })
+    }
+
+    /// The same of a key of which the token may not state the length: it is of this kind, as was announced when it
+    /// was brought in.
+    ///
+    /// # Errors
+    /// As there; [`HsmError::KeyKind`]: the token states another one.
+    pub fn announced_key(
+        &self,
+        role: KeyRole,
+        name: &KeyName,
+        kind: KeyKind,
+    ) -> Result<SecretKey, HsmError> {
+        let name = name.clone();
+        self.run("find a secret key", move |worker| {
+            keys::announced_key(worker, role, &name, kind)
         })
     }
 
@@ -342,7 +384,7 @@ impl Token {
     }
 
     /// What the token can do, by its list of mechanisms and by trying: sealing, opening, combining,
-    /// limiting, importing.
+    /// limiting, importing, storing, deriving, exporting.
     /// Each is found out once, which takes a second or two.
     ///
     /// # Errors
@@ -354,8 +396,10 @@ impl Token {
             self.combining()?.clone(),
             self.limiting()?.clone(),
             self.imports()?.forms(self.how_it_opens()?),
+            self.storing()?.kinds(),
             self.place().mechanisms(),
-        ))
+        )
+        .and(self.derivations()?.kinds(), self.exports()?.forms()))
     }
 
     /// What became of the self-test with this hash: a throw-away key of each kind was sealed for a
@@ -397,6 +441,23 @@ impl Token {
 
     pub(crate) fn imports(&self) -> Result<&Imports, HsmError> {
         found_once(&self.shared.imports, || import::imports(&self.writer()?))
+    }
+
+    /// Which kinds of key it stores.
+    pub(crate) fn storing(&self) -> Result<&Storing, HsmError> {
+        found_once(&self.shared.storing, || storage::trial(&self.writer()?))
+    }
+
+    /// Which kinds of initial key it derives.
+    pub(crate) fn derivations(&self) -> Result<&Derivations, HsmError> {
+        found_once(&self.shared.derivations, || {
+            derive::derivations(&self.writer()?)
+        })
+    }
+
+    /// In which forms it exports.
+    pub(crate) fn exports(&self) -> Result<&Exports, HsmError> {
+        found_once(&self.shared.exports, || export::exports(&self.writer()?))
     }
 
     /// How fast the token is, measured with throw-away keys, which takes a second or two.
@@ -674,8 +735,8 @@ fn not_started(error: &std::io::Error) -> HsmError {
     }
 }
 
-/// What is found out once in the life of a token that is open.
-fn found_once<T>(
+/// What is found out once, as in the life of a token that is open.
+pub(crate) fn found_once<T>(
     known: &OnceLock<T>,
     find: impl FnOnce() -> Result<T, HsmError>,
 ) -> Result<&T, HsmError> {

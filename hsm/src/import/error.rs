@@ -52,10 +52,9 @@ pub enum ImportError {
         /// Of the key over it.
         under: KeyKind,
     },
-    /// The keys of a block of version B are derived by encryption of data under TDEA.
+    /// Blocks of version B are under TDEA.
     #[error(
-        "key blocks of version {version} are not opened, since that takes CKM_DES3_ECB_ENCRYPT_DATA, which this \
-         program has no call for: have the key sent in version D, or in another form"
+        "key blocks of version {version} are not opened: have the key sent in version D, or in another form"
     )]
     Version {
         /// Of the block.

@@ -9,13 +9,12 @@
 use cryptoki::{
     mechanism::{
         Mechanism, MechanismType,
-        kbkdf::{Endianness, KbkdfCounterFormat, KbkdfParams, PrfDataParam, PrfDataParamType},
         misc::{ExtractParams, KeyDerivationStringData},
     },
     object::{Attribute, KeyType, ObjectHandle},
 };
 use subtle::ConstantTimeEq;
-use tr31::{BlockKey, Derivation, KeyBlock, cmac_subkey};
+use tr31::{BlockKey, Derivation, KeyBlock};
 use tr34::KeyKind;
 
 use super::{
@@ -29,19 +28,16 @@ use crate::{
     cipher::Named,
     error::CallResult,
     inspect::{key_type, stated_kind, value_len},
+    key_block::{Authentication, BLOCK_LEN, Block, START, derive, to_block, too_short},
     master_key,
     open::rebuilding_type,
     session::Session,
     template::{
-        BLOCK_AUTHENTICATION_KEY, BLOCK_ENCRYPTION_KEY, Flag, KEY_BLOCK, KEY_BLOCK_WITHOUT_END,
-        Lives, OPENED_KEY_BLOCK, REBUILDING_KEY, Template,
+        BLOCK_ENCRYPTION_KEY, Flag, KEY_BLOCK, KEY_BLOCK_WITHOUT_END, Lives, OPENED_KEY_BLOCK,
+        REBUILDING_KEY, Template,
     },
     worker::{Ephemeral, Worker},
 };
-
-/// Bytes of a block of AES.
-const BLOCK_LEN: usize = 16;
-type Block = [u8; BLOCK_LEN];
 
 /// What the module would have to list.
 pub(super) const MECHANISMS: [Named; 4] = [
@@ -98,9 +94,13 @@ pub(super) fn open<'s>(
     block: &KeyBlock,
     kind: KeyKind,
 ) -> Result<Ephemeral<'s>, HsmError> {
-    let keys = |key, template| derive(session, kbpk, kbpk_kind, block, key, template);
-    let encryption = keys(BlockKey::Encryption, &BLOCK_ENCRYPTION_KEY)?;
-    let authentication = keys(BlockKey::Authentication, &BLOCK_AUTHENTICATION_KEY)?;
+    let derivation = |key| {
+        let derivation = Derivation::new(block.version(), kbpk_kind, key);
+        derivation.map_err(|_| unsupported_version(block))
+    };
+    let (of, template) = (derivation(BlockKey::Encryption)?, &BLOCK_ENCRYPTION_KEY);
+    let encryption = derive(session, kbpk, of, template, OPERATION)?;
+    let authentication = Authentication::derive(session, kbpk, derivation, OPERATION)?;
     let opened = Opened {
         session,
         block,
@@ -140,29 +140,30 @@ struct Opened<'s, 'b> {
     session: &'s Session,
     block: &'b KeyBlock,
     encryption: Ephemeral<'s>,
-    authentication: Ephemeral<'s>,
+    authentication: Authentication<'s>,
 }
 
 impl<'s> Opened<'s, '_> {
-    /// The CMAC of the header and the clear payload (NIST SP 800-38B 6.2, of whole blocks).
-    fn mac(&self) -> Result<Vec<u8>, HsmError> {
+    /// The CMAC of the header and the clear payload.
+    fn mac(&self) -> Result<Block, HsmError> {
         let (first, last) = self
             .block
             .payload()
             .split_last_chunk::<BLOCK_LEN>()
-            .ok_or_else(too_short)?;
-        let chain = self.encrypt(self.block.authenticated_header())?;
+            .ok_or_else(|| too_short(OPERATION))?;
+        let chain = self
+            .authentication
+            .encrypt(START, self.block.authenticated_header())?;
         let (chain, before_last) = if first.is_empty() {
             (chain, self.block.mac())
         } else {
             let clear = self.unwrap(&KEY_BLOCK, self.block.mac(), first)?;
-            let chain = self.authenticate(&clear, chain, first.len())?;
+            let chain = self.authentication.wrap(chain, &clear, first.len())?;
             (chain, &first[first.len() - BLOCK_LEN..])
         };
-        let subkey = cmac_subkey(&self.encrypt(&[0; BLOCK_LEN])?);
-        let mask: Vec<u8> = before_last.iter().zip(subkey).map(|(a, b)| a ^ b).collect();
+        let mask = self.authentication.masked(before_last)?;
         let masked = self.unwrap(&KEY_BLOCK, &mask, last)?;
-        Ok(self.authenticate(&masked, chain, BLOCK_LEN)?.to_vec())
+        self.authentication.wrap(chain, &masked, BLOCK_LEN)
     }
 
     /// Whether the payload's first block is what it is round a key of this kind: its length, and the key's
@@ -187,14 +188,14 @@ impl<'s> Opened<'s, '_> {
         attributes.push(Attribute::KeyType(KeyType::GENERIC_SECRET));
         attributes.push(Attribute::ValueLen(BLOCK_LEN.try_into().during(OPERATION)?));
         let first = cut(self.session, &rebuilt, 0, &attributes)?;
-        let iv = Mechanism::AesCbc(block(self.block.mac())?);
+        let iv = Mechanism::AesCbc(to_block(self.block.mac(), OPERATION)?);
         let key = self.encryption.handle();
         let wrapped = wrap(self.session, &iv, key, first.handle(), BLOCK_LEN, OPERATION)?;
         let expected = self
             .block
             .payload()
             .get(..BLOCK_LEN)
-            .ok_or_else(too_short)?;
+            .ok_or_else(|| too_short(OPERATION))?;
         Ok(wrapped.ct_eq(expected).into())
     }
 
@@ -210,73 +211,13 @@ impl<'s> Opened<'s, '_> {
         attributes.push(Attribute::ValueLen(
             part.len().try_into().during(OPERATION)?,
         ));
-        let iv = Mechanism::AesCbc(block(iv)?);
+        let iv = Mechanism::AesCbc(to_block(iv, OPERATION)?);
         let clear = self
             .session
             .unwrap_key(&iv, self.encryption.handle(), part, &attributes)
             .during(OPERATION)?;
         Ok(Ephemeral::new(self.session, clear))
     }
-
-    /// The last block of the CBC encryption of what is not secret.
-    fn encrypt(&self, message: &[u8]) -> Result<Block, HsmError> {
-        let iv = Mechanism::AesCbc([0; BLOCK_LEN]);
-        let key = self.authentication.handle();
-        last_block(&self.session.encrypt(&iv, key, message).during(OPERATION)?)
-    }
-
-    /// The same of a part of the payload, going on from `chain`.
-    fn authenticate(
-        &self,
-        part: &Ephemeral<'_>,
-        chain: Block,
-        len: usize,
-    ) -> Result<Block, HsmError> {
-        let iv = Mechanism::AesCbc(chain);
-        let key = self.authentication.handle();
-        last_block(&wrap(
-            self.session,
-            &iv,
-            key,
-            part.handle(),
-            len,
-            OPERATION,
-        )?)
-    }
-}
-
-/// A key of a block, from the KBPK: NIST SP 800-108 in counter mode, with CMAC.
-fn derive<'s>(
-    session: &'s Session,
-    kbpk: ObjectHandle,
-    kind: KeyKind,
-    block: &KeyBlock,
-    key: BlockKey,
-    template: &Template,
-) -> Result<Ephemeral<'s>, HsmError> {
-    let derivation =
-        Derivation::new(block.version(), kind, key).map_err(|_| unsupported_version(block))?;
-    let counter = KbkdfCounterFormat::new(
-        Endianness::Big,
-        std::num::NonZeroUsize::MIN.saturating_add(7),
-    );
-    let (label, context) = (derivation.label(), derivation.context());
-    let data = [
-        PrfDataParam::new(PrfDataParamType::IterationVariable(Some(&counter))),
-        PrfDataParam::new(PrfDataParamType::ByteArray(&label)),
-        PrfDataParam::new(PrfDataParamType::ByteArray(&[0x00])),
-        PrfDataParam::new(PrfDataParamType::ByteArray(&context)),
-    ];
-    let mechanism = Mechanism::KbkdfCounter(KbkdfParams::new(MechanismType::AES_CMAC, &data, None));
-    let mut attributes = template.attributes_with_class(Lives::InSession);
-    attributes.push(Attribute::KeyType(KeyType::AES));
-    attributes.push(Attribute::ValueLen(
-        kind.key_len().try_into().during(OPERATION)?,
-    ));
-    let derived = session
-        .derive_key(&mechanism, kbpk, &attributes)
-        .during(OPERATION)?;
-    Ok(Ephemeral::new(session, derived))
 }
 
 /// No version but D.
@@ -300,19 +241,4 @@ fn cut<'s>(
         .derive_key(&offset, whole.handle(), attributes)
         .during(OPERATION)?;
     Ok(Ephemeral::new(session, part))
-}
-
-fn last_block(bytes: &[u8]) -> Result<Block, HsmError> {
-    bytes.last_chunk().copied().ok_or_else(too_short)
-}
-
-fn block(bytes: &[u8]) -> Result<Block, HsmError> {
-    bytes.try_into().map_err(|_| too_short())
-}
-
-fn too_short() -> HsmError {
-    HsmError::BadAnswer {
-        operation: OPERATION,
-        what: "less than a block".to_owned(),
-    }
 }

@@ -21,7 +21,7 @@ mod key_token;
 mod key_wrap;
 mod made_up;
 mod policy;
-mod trial;
+pub(crate) mod trial;
 mod upstream;
 
 use std::fmt;
@@ -29,6 +29,7 @@ use std::fmt;
 use tr34::{Freshness, Kbh, KeyKind, OaepHash};
 
 pub(crate) use self::made_up::make_up;
+pub(crate) use self::policy::is_as_strong;
 pub(crate) use self::trial::{Imports, imports};
 pub(crate) use self::upstream::{make_nonce, require_receiver, verify as verify_upstream};
 pub use self::{

@@ -13,19 +13,20 @@ const KEY_WRAP_OVERHEAD: usize = 8;
 const HARMLESS: [&str; 6] = [OptionalBlock::PADDING, "LB", "TC", "TS", "KC", "KP"];
 
 pub(super) fn require(import: &KeyImport, name: &KeyName) -> Result<(), HsmError> {
-    let prefix = KeyRole::TransportKey.label_prefix();
-    if !name.label().starts_with(prefix) {
+    let (label, role) = (name.label(), KeyRole::of_secret(name));
+    let is_of_role = label.starts_with(role.label_prefix());
+    if !is_of_role || !matches!(role, KeyRole::TransportKey | KeyRole::Bdk) {
         return Err(ImportError::Label {
-            label: name.label().to_owned(),
+            label: label.to_owned(),
             role: "master key",
-            prefix,
+            prefix: KeyRole::TransportKey.label_prefix(),
         }
         .into());
     }
     let kind = import.kind;
     let announced = import.header.as_ref();
     if let Some(announced) = announced {
-        verify_announced_header(announced, kind)?;
+        verify_announced_header(announced, kind, role)?;
     }
     match &import.wrapped {
         WrappedKey::RsaOaep { key, .. } | WrappedKey::Zmk { key, .. } => wrapped_len(key, kind)?,
@@ -50,18 +51,22 @@ pub(super) fn require(import: &KeyImport, name: &KeyName) -> Result<(), HsmError
     Ok(())
 }
 
-/// Whether this can be announced of a master key of this kind.
+/// Whether this can be announced of a key of this kind, a master key or a BDK.
 ///
 /// # Errors
-/// The header is for another kind of key, or lets no terminal have it.
-pub fn verify_announced_header(header: &Kbh, kind: KeyKind) -> Result<(), ImportError> {
+/// The header is for another kind of key, or lets no terminal have a master key.
+pub fn verify_announced_header(
+    header: &Kbh,
+    kind: KeyKind,
+    role: KeyRole,
+) -> Result<(), ImportError> {
     if header.key_kind(kind.key_len()) != Ok(kind) {
         return Err(ImportError::HeaderOfOtherKind {
             algorithm: header.algorithm(),
             kind,
         });
     }
-    if header.exportability() == "N" {
+    if role == KeyRole::TransportKey && header.exportability() == "N" {
         return Err(ImportError::NotExportable);
     }
     Ok(())
@@ -112,7 +117,7 @@ fn wrapped_len(key: &KeyWrap, kind: KeyKind) -> Result<(), ImportError> {
     })
 }
 
-/// Refuses a key over another that is weaker than that one, or no AES key (NIST SP 800-57 part 1, table 2).
+/// Refuses a key over another that is weaker than that one, or no AES key.
 pub(super) fn require_over(
     under: KeyKind,
     kind: KeyKind,
@@ -131,6 +136,14 @@ pub(super) fn require_over(
 
 /// Refuses a key over another that is weaker than that one.
 fn require_as_strong(under: KeyKind, kind: KeyKind) -> Result<(), ImportError> {
+    if is_as_strong(under, kind) {
+        return Ok(());
+    }
+    Err(ImportError::Weak { kind, under })
+}
+
+/// Whether a key is as strong as another (NIST SP 800-57 part 1, table 2).
+pub(crate) fn is_as_strong(under: KeyKind, kind: KeyKind) -> bool {
     let strength = |kind| match kind {
         KeyKind::Tdea2 => 80,
         KeyKind::Tdea3 => 112,
@@ -138,8 +151,5 @@ fn require_as_strong(under: KeyKind, kind: KeyKind) -> Result<(), ImportError> {
         KeyKind::Aes192 => 192,
         KeyKind::Aes256 => 256,
     };
-    if strength(under) < strength(kind) {
-        return Err(ImportError::Weak { kind, under });
-    }
-    Ok(())
+    strength(under) >= strength(kind)
 }

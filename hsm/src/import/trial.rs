@@ -1,7 +1,7 @@
 //! Which forms a module can do, found out with keys that everybody knows: what independent programs made is
 //! unwrapped as a real import would, and has to be the key that they took.
 
-use cryptoki::object::{Attribute, KeyType};
+use cryptoki::object::{Attribute, KeyType, ObjectHandle};
 use tr31::KeyBlock;
 use tr34::{ContentCipher, KeyKind, OaepHash};
 
@@ -22,20 +22,21 @@ use crate::{
 };
 
 /// RFC 3394 4.3: a key of 128 bits under one of 256, and its check value.
-const OVER: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
-const WRAPPED: &str = "64e8c3f9ce0f5ba263e9777905818a2a93c8191e7d6e8ae7";
+pub(crate) const OVER_KIND: KeyKind = KeyKind::Aes256;
+pub(crate) const OVER: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
+pub(crate) const WRAPPED: &str = "64e8c3f9ce0f5ba263e9777905818a2a93c8191e7d6e8ae7";
 /// The same key, by OpenSSL as in RFC 5649.
 const WRAPPED_PADDED: &str = "afc860015ffe2d75bedf43c444fe58f4ad9d89c4ec71e23b";
-const WRAPPED_KCV: [u8; Kcv::LEN] = [0x53, 0xe1, 0x07];
+pub(crate) const WRAPPED_KCV: [u8; Kcv::LEN] = [0x53, 0xe1, 0x07];
 
 /// A KBPK, and a block that psec made under it, with the check value of its key.
-pub(super) const KBPK: &str = "6fc8267fd8368fe8469ff856af0d66bf";
+pub(crate) const KBPK: &str = "6fc8267fd8368fe8469ff856af0d66bf";
 const BLOCK: &str = "D0112K0AB00E0000C2EEFB4B455B95997E365125A4DE1AA742457F4E\
                      7C97EECE42299CCFAE7C2E70C57356CF82CD474C5270D57F5BDFBD1D";
 const BLOCK_KCV: [u8; Kcv::LEN] = [0xe5, 0x3f, 0x4f];
 
 /// Of all of them.
-pub(super) const KIND: KeyKind = KeyKind::Aes128;
+pub(crate) const KIND: KeyKind = KeyKind::Aes128;
 
 /// What a module can import inside, or what it lacks for it.
 pub(crate) struct Imports {
@@ -206,17 +207,15 @@ fn unwrap_known(worker: &Worker, over: &Ephemeral<'_>, padded: bool) -> Result<(
     require_key(worker, &key, WRAPPED_KCV)
 }
 
-fn key_block(worker: &Worker) -> Result<(), HsmError> {
-    let session = &worker.session;
+/// Refuses a module that opens no key block, or another than psec made.
+pub(crate) fn key_block(worker: &Worker) -> Result<(), HsmError> {
     let kbpk = create(worker, &KEY_BLOCK_PROTECTION_KEY, KBPK)?;
     let block = block()?;
-    let under = (kbpk.handle(), KeyKind::Aes128, "the self-test's");
-    let payload = key_block::open(session, under, &block, KIND)?;
-    let attributes = check_value::template(KIND).attributes_with_class(Lives::InSession);
-    let key = key_block::extract(session, &payload, KeyType::AES, KIND, attributes)?;
+    let key = open(worker, kbpk.handle(), &block)?;
     require_key(worker, &key, BLOCK_KCV)?;
     // The same block says another length than that of this kind.
-    if key_block::open(session, under, &block, KeyKind::Tdea3).is_ok() {
+    let under = under(kbpk.handle());
+    if key_block::open(&worker.session, under, &block, KeyKind::Tdea3).is_ok() {
         return Err(failed(
             "a key block was taken for that of another key".to_owned(),
         ));
@@ -224,12 +223,32 @@ fn key_block(worker: &Worker) -> Result<(), HsmError> {
     Ok(())
 }
 
+/// The key of a block under the known KBPK, which can make its check value.
+pub(crate) fn open<'s>(
+    worker: &'s Worker,
+    kbpk: ObjectHandle,
+    block: &KeyBlock,
+) -> Result<Ephemeral<'s>, HsmError> {
+    let session = &worker.session;
+    let payload = key_block::open(session, under(kbpk), block, KIND)?;
+    let attributes = check_value::template(KIND).attributes_with_class(Lives::InSession);
+    key_block::extract(session, &payload, KeyType::AES, KIND, attributes)
+}
+
+const fn under(kbpk: ObjectHandle) -> (ObjectHandle, KeyKind, &'static str) {
+    (kbpk, KIND, "the self-test's")
+}
+
 /// What psec made.
 pub(super) fn block() -> Result<KeyBlock, HsmError> {
     KeyBlock::parse(BLOCK.as_bytes()).map_err(|error| failed(error.to_string()))
 }
 
-fn require_key(worker: &Worker, key: &Ephemeral<'_>, kcv: [u8; Kcv::LEN]) -> Result<(), HsmError> {
+pub(crate) fn require_key(
+    worker: &Worker,
+    key: &Ephemeral<'_>,
+    kcv: [u8; Kcv::LEN],
+) -> Result<(), HsmError> {
     let found = check_value::of(key, &worker.session, KIND, Kcv::LEN)?;
     let expected = Kcv::new(KcvMethod::AesCmac, &kcv).map_err(|error| failed(error.to_string()))?;
     if found == expected {
@@ -254,10 +273,10 @@ fn create<'s>(
     Ok(Ephemeral::new(&worker.session, created))
 }
 
-pub(super) fn known(hex: &str) -> Result<Vec<u8>, HsmError> {
+pub(crate) fn known(hex: &str) -> Result<Vec<u8>, HsmError> {
     hex::decode(hex).map_err(|error| failed(error.to_string()))
 }
 
-const fn failed(what: String) -> HsmError {
+pub(crate) const fn failed(what: String) -> HsmError {
     HsmError::SelfTest { what }
 }

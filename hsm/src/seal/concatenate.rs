@@ -55,21 +55,30 @@ pub(super) fn assemble<'s>(
     kn: ObjectHandle,
 ) -> Result<Ephemeral<'s>, HsmError> {
     let prefix = Mechanism::ConcatenateDataAndBase(KeyDerivationStringData::new(frame.prefix()));
-    let without_end = derive(session, &prefix, kn, &KEY_BLOCK_WITHOUT_END)?;
+    let operation = "seal: put the key block together";
+    let without_end = put_together(session, &prefix, kn, &KEY_BLOCK_WITHOUT_END, operation)?;
     let suffix = Mechanism::ConcatenateBaseAndData(KeyDerivationStringData::new(frame.suffix()));
-    derive(session, &suffix, without_end.handle(), &KEY_BLOCK)
+    put_together(
+        session,
+        &suffix,
+        without_end.handle(),
+        &KEY_BLOCK,
+        operation,
+    )
 }
 
-fn derive<'s>(
+/// What a secret and bytes beside it are together.
+pub(crate) fn put_together<'s>(
     session: &'s Session,
     mechanism: &Mechanism<'_>,
     base: ObjectHandle,
     template: &Template,
+    operation: &'static str,
 ) -> Result<Ephemeral<'s>, HsmError> {
     let mut template = template.attributes_with_class(Lives::InSession);
     template.push(Attribute::KeyType(KeyType::GENERIC_SECRET));
     let derived = session
         .derive_key(mechanism, base, &template)
-        .during("seal: put the key block together")?;
+        .during(operation)?;
     Ok(Ephemeral::new(session, derived))
 }

@@ -9,6 +9,7 @@ mod concatenate;
 mod leak;
 mod splice;
 
+pub(crate) use self::concatenate::put_together;
 use cryptoki::{
     mechanism::{
         Mechanism, MechanismType,
@@ -163,6 +164,11 @@ impl Plan {
             cipher: request.cipher,
             oaep: request.oaep,
         })
+    }
+
+    /// Whether Kn is derived from.
+    pub(crate) fn derives(&self) -> bool {
+        self.way == SealingWay::Concatenate
     }
 
     /// Ke is made, used and destroyed here.

@@ -1,6 +1,13 @@
 //! Tests on real tokens.
 
-use std::{path::PathBuf, process::Command};
+use std::{
+    path::PathBuf,
+    pin::pin as pinned,
+    process::Command,
+    sync::Arc,
+    task::{Context, Poll, Wake, Waker},
+    thread::{self, Thread},
+};
 
 use hsm::{Module, Pin, Token, TokenConfig};
 use hsm_modules::{
@@ -93,6 +100,26 @@ pub(crate) fn faulty(place: &Place) -> (Module, Faults) {
 
 fn control(place: &Place) -> PathBuf {
     place.folder().join("faults")
+}
+
+/// Waits for what a thread of a token answers.
+pub(crate) fn block_on<T>(answer: impl Future<Output = T>) -> T {
+    struct Unpark(Thread);
+
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let mut answer = pinned!(answer);
+    loop {
+        match answer.as_mut().poll(&mut Context::from_waker(&waker)) {
+            Poll::Ready(answer) => return answer,
+            Poll::Pending => thread::park(),
+        }
+    }
 }
 
 /// A new token, logged in to.

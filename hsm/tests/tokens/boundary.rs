@@ -2,17 +2,23 @@
 
 use std::fs;
 
-use hsm::{ClearKey, Completion, ExpectedKeyBlock, Module, SumId, SumTarget, TokenConfig};
+use hsm::{
+    ClearKey, Completion, ExpectedKeyBlock, ExportForm, KnSource, Module, SumId, SumTarget,
+    TokenConfig,
+};
 use hsm_modules::{Place, spy};
 use time::OffsetDateTime;
 use tr34::{KeyKind, OaepHash};
 
 use crate::{
     combining::{combine, component, kcv_of, xor},
-    common::{SO_PIN, USER_PIN, as_held, pin, spy_log, with_spy_on_every_module},
-    importing,
+    common::{
+        SO_PIN, USER_PIN, as_held, new_token_of, pin, sealable_kinds, spy_log,
+        with_spy_on_every_module,
+    },
+    exporting, importing,
     sealing::{frame, request},
-    software,
+    software, storage,
     terminal::{in_software, terminal},
 };
 
@@ -230,6 +236,89 @@ fn neither_kn_nor_what_it_came_under_crosses_when_a_key_is_imported() {
                 }
             }
             assert_eq!(log.matches("C_DecryptInit").count(), decrypted, "{form}");
+        }
+    });
+}
+
+/// From its making on: made, stored, delivered, brought under another storage key, delivered again.
+#[test]
+fn neither_kn_nor_a_storage_key_crosses_when_keys_are_made_stored_and_delivered() {
+    with_spy_on_every_module(|place| {
+        let module = Module::load(&spy().unwrap()).unwrap();
+        let lab = storage::Lab::of(new_token_of(&module, "kdh"));
+        lab.token.capabilities().unwrap();
+        let (_, log) = crossed(place);
+        let opened = log.matches("C_DecryptInit").count();
+        let two = storage::ONE.next().unwrap();
+        for number in [storage::ONE, two] {
+            lab.token.make_storage_keys(number).unwrap();
+        }
+        lab.group.storage_numbers().unwrap();
+
+        let kinds = sealable_kinds(place);
+        let rows = lab.make(storage::ONE, &kinds);
+        let moved = lab.rewrap(two, &rows);
+        for (row, moved) in rows.iter().zip(&moved) {
+            let kn = lab.deliver(row).unwrap();
+            assert_eq!(lab.deliver(moved).unwrap(), kn);
+            let (strings, log) = crossed(place);
+            // The reader of the log sees what does cross.
+            assert!(holds(&strings, &row.kn.wrapped), "{log}");
+            assert!(holds(&strings, &moved.kn.wrapped));
+            assert!(holds(&strings, &row.record.bytes));
+            for half in kn.chunks(8) {
+                assert!(!holds(&strings, half), "{}", row.kn.kind);
+            }
+        }
+        let (_, log) = crossed(place);
+        assert_eq!(log.matches("C_DecryptInit").count(), opened);
+    });
+}
+
+/// Derived, delivered and exported; and others exported, from wherever they come.
+#[test]
+fn neither_kn_nor_what_it_comes_of_or_goes_under_crosses_when_keys_are_derived_and_exported() {
+    with_spy_on_every_module(|place| {
+        let module = Module::load(&spy().unwrap()).unwrap();
+        let lab = storage::Lab::of(new_token_of(&module, "kdh"));
+        // The trials know their keys.
+        lab.token.capabilities().unwrap();
+        let opened = crossed(place).1.matches("C_DecryptInit").count();
+        // Past the spy.
+        let mut secrets = exporting::shared_keys(&lab.token);
+        let keys = exporting::one_of_each(&lab.token, place);
+        let sealable = sealable_kinds(place);
+        for (export, value) in &keys {
+            let kind = export.kn.kind();
+            secrets.extend(value.clone());
+            if let KnSource::Derived(_) = &export.kn {
+                secrets.push(component(kind, 3));
+                if sealable.contains(&kind) {
+                    lab.deliver_of(&export.kn, None).unwrap();
+                }
+            }
+        }
+        let exports: Vec<_> = keys.into_iter().map(|(export, _)| export).collect();
+        let tr31 = lab.token.capabilities().unwrap().exports;
+        let tr31 = tr31
+            .iter()
+            .any(|(form, outcome)| *form == ExportForm::Tr31 && outcome.is_ok());
+        for under in [exporting::ZMK, exporting::KBPK] {
+            if under == exporting::KBPK && !tr31 {
+                // Refused, and that is tested with the others.
+                continue;
+            }
+            let exported = exporting::exported_under(&lab.token, under, &exports).unwrap();
+            let (strings, log) = crossed(place);
+            // The reader of the log sees what does cross.
+            let marker = exported.last().unwrap();
+            assert!(holds(&strings, marker.mac.as_bytes()), "{log}");
+            for secret in &secrets {
+                for half in secret.chunks(8) {
+                    assert!(!holds(&strings, half), "{under}");
+                }
+            }
+            assert_eq!(log.matches("C_DecryptInit").count(), opened, "{under}");
         }
     });
 }

@@ -10,7 +10,9 @@ mod stored_sums;
 
 mod boundary;
 mod combining;
+mod deriving;
 mod exchanged;
+mod exporting;
 mod importing;
 mod keys;
 mod limits;
@@ -18,5 +20,6 @@ mod published;
 mod records;
 mod replicas;
 mod sealing;
+mod storage;
 mod terminal;
 mod tokens;

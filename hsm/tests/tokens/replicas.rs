@@ -120,10 +120,10 @@ fn seal(group: &TokenGroup) -> Result<(), HsmError> {
 }
 
 /// Changes of a token's health from now on.
-struct News<'t>(&'t Token, Receiver<()>);
+pub(crate) struct News<'t>(&'t Token, Receiver<()>);
 
 impl<'t> News<'t> {
-    fn of(token: &'t Token) -> Self {
+    pub(crate) fn of(token: &'t Token) -> Self {
         let (news, changes) = channel();
         // Nobody may listen any more.
         token.watch(move || news.send(()).unwrap_or_default());
@@ -140,12 +140,12 @@ impl<'t> News<'t> {
         }
     }
 
-    fn is_back(&self) {
+    pub(crate) fn is_back(&self) {
         self.wait_for(Health::is_ready);
     }
 
     /// That it was tried, and why it is not back.
-    fn stays_lost(&self, why: &str) {
+    pub(crate) fn stays_lost(&self, why: &str) {
         self.wait_for(|health| match health {
             Health::Lost { reason } => reason.contains(why),
             other => panic!("{other}"),

@@ -1,4 +1,5 @@
-//! Independent programs that make what arrives encrypted: psec, in Python, and the `openssl` command line.
+//! Independent programs that make what arrives encrypted, and open what leaves so: psec, in Python, and the
+//! `openssl` command line.
 
 use std::{
     path::{Path, PathBuf},
@@ -46,6 +47,24 @@ pub fn tr31_block(kbpk: &[u8], header: &str, key: &[u8], form: BlockForm<'_>) ->
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
 
+/// What psec says of TR-31 blocks, one line each: the header, in 16 characters as if it had neither length nor
+/// optional blocks, each optional block as `ID=DATA`, and the key in hexadecimal; or `refused:` and why.
+///
+/// # Panics
+/// It says nothing, or is not there.
+#[expect(clippy::expect_used, reason = "a test fails by panicking")]
+pub fn tr31_opened(kbpk: &[u8], blocks: &[String]) -> Vec<String> {
+    let output = Command::new(psec().expect("psec is there"))
+        .arg(workspace().join("tests/makers/psec/tr31_reader.py"))
+        .arg(hex::encode_upper(kbpk))
+        .args(blocks)
+        .output()
+        .expect("Python runs");
+    assert!(output.status.success(), "{output:?}");
+    let said = String::from_utf8_lossy(&output.stdout);
+    said.lines().map(str::to_owned).collect()
+}
+
 /// What `openssl` makes of `input`.
 ///
 /// # Panics
@@ -82,6 +101,16 @@ pub fn key_wrap(kek: &[u8], key: &[u8], padded: bool) -> Vec<u8> {
         &["enc", &cipher, "-K", &hex::encode_upper(kek), "-iv", iv],
         key,
     )
+}
+
+/// The key that is wrapped under `kek` as in RFC 3394, by OpenSSL.
+///
+/// # Panics
+/// As for [`openssl`]: it is not.
+pub fn key_unwrap(kek: &[u8], wrapped: &[u8]) -> Vec<u8> {
+    let cipher = format!("-id-aes{}-wrap", kek.len() * 8);
+    let (kek, iv) = (hex::encode_upper(kek), "A6A6A6A6A6A6A6A6");
+    openssl(&["enc", "-d", &cipher, "-K", &kek, "-iv", iv], wrapped)
 }
 
 /// `key` under the RSA key of this PEM file, by OpenSSL: RSA-OAEP with `hash` in MGF1 too.

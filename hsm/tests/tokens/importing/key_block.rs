@@ -433,8 +433,7 @@ fn a_block_of_version_b_is_refused() {
         assert_refused(
             &token,
             &arrived(&block, kind),
-            "key blocks of version B are not opened, since that takes CKM_DES3_ECB_ENCRYPT_DATA, which this \
-             program has no call for: have the key sent in version D, or in another form",
+            "key blocks of version B are not opened: have the key sent in version D, or in another form",
         );
     });
 }

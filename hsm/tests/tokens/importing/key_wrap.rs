@@ -436,3 +436,34 @@ fn a_zmk_that_is_no_zmk_is_refused() {
         }
     });
 }
+
+/// It may say that it is not to be exported: no terminal gets it.
+#[test]
+fn a_bdk_arrives_as_a_master_key_does() {
+    hsm_modules::on(&hsm_modules::WHOLE, |_| {
+        let token = new_token("kdh");
+        create_over(ZMK, KeyKind::Aes256, &over(KeyKind::Aes256));
+        let mut import = made_under_zmk(false, KeyKind::Aes256);
+        import.header = Some("D0000B0AX00N0000".parse().unwrap());
+        let refused = |label| {
+            let refused = token.import_key(&import, &key_name(label)).unwrap_err();
+            refused.to_string()
+        };
+        assert!(refused("kn.fleet").contains("not exportable (N)"));
+        for label in [
+            "zmk.fleet",
+            "kbpk.fleet",
+            "zmkx.fleet",
+            "kbpkx.fleet",
+            "zmac.fleet",
+        ] {
+            let expected = format!(
+                "{label} is not the label of a master key: choose one that begins with \"kn.\""
+            );
+            assert_eq!(refused(label), expected);
+        }
+        let bdk = token.import_key(&import, &key_name("bdk.fleet")).unwrap();
+        assert_eq!((bdk.role(), bdk.kind()), (KeyRole::Bdk, KeyKind::Aes256));
+        assert_eq!(token.kcv(&bdk).unwrap(), import.kcv);
+    });
+}

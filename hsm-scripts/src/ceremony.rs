@@ -195,26 +195,40 @@ impl<'a> Ceremony<'a> {
     fn undo_unfinished(&mut self) -> Result<(), CeremonyError> {
         let plan = self.plan;
         for (act, number) in plan.acts.iter().zip(1..) {
-            let Some(place) = act.makes_key() else {
+            let Some(noted) = act.noted_key() else {
                 continue;
             };
-            let Some(opened) = self.tokens.get(&place.token) else {
+            let Some(opened) = self.tokens.get(&noted.token) else {
                 continue;
             };
             let token = opened.token.clone();
-            let is_ours = token.is_unfinished(&place.key, &sittings::sum_id(plan, number))?;
-            let label = place.key.label();
-            if is_ours && token.list_keys()?.iter().any(|key| key.label == label) {
-                token.destroy_key(&place.key)?;
-                let detail = json!({"token": place.token, "key": label, "act": number});
-                self.record("unfinished-key-destroyed", detail)?;
-                self.people.tell(&format!(
-                    "The {place} was destroyed: act {number} was making it when the program was stopped."
-                ));
+            if token.is_unfinished(&noted.key, &sittings::sum_id(plan, number))? {
+                for place in act.makes_keys() {
+                    self.destroy_unfinished(&token, place, number)?;
+                }
             }
             // Another plan's, too, whose key never came to be: it would take the one that is made now for its own.
-            token.forget_unfinished(&place.key)?;
+            token.forget_unfinished(&noted.key)?;
         }
+        Ok(())
+    }
+
+    fn destroy_unfinished(
+        &mut self,
+        token: &Token,
+        place: &KeyPlace,
+        act: u32,
+    ) -> Result<(), CeremonyError> {
+        let label = place.key.label();
+        if !token.list_keys()?.iter().any(|key| key.label == label) {
+            return Ok(());
+        }
+        token.destroy_key(&place.key)?;
+        let detail = json!({"token": place.token, "key": label, "act": act});
+        self.record("unfinished-key-destroyed", detail)?;
+        self.people.tell(&format!(
+            "The {place} was destroyed: act {act} was making it when the program was stopped."
+        ));
         Ok(())
     }
 
@@ -321,8 +335,8 @@ impl<'a> Ceremony<'a> {
         Ok(public_key)
     }
 
-    /// To be called before the HSM makes a key in an act that writes no file: if the program is killed then, the same
-    /// plan destroys the key when it is started again.
+    /// To be called before the HSM makes the keys of an act that writes no file, with the one of them that stands for
+    /// all: if the program is killed then, the same plan destroys them when it is started again.
     pub(crate) fn making_key(&mut self, place: &KeyPlace) -> Result<(), CeremonyError> {
         let number = self.act.unwrap_or_default();
         let act = sittings::sum_id(self.plan, number);

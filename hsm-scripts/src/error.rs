@@ -129,6 +129,14 @@ pub enum CeremonyError {
         /// How many components are in it.
         components: usize,
     },
+    /// Storage keys would be older by their number than some that are there.
+    #[error(
+        "the token holds {label} already, and numbers of storage keys are used in their order, each once; correct the plan's"
+    )]
+    LaterStorageKey {
+        /// Of one of them.
+        label: String,
+    },
     /// The tokens are not as an act needs them. Nothing has happened.
     #[error("act {number} ({name}) cannot be done: {cause}\nNothing has happened.")]
     AtTheOutset {
@@ -211,14 +219,19 @@ pub(crate) const fn next_step(error: &HsmError) -> &'static str {
         HsmError::BadSum { .. } => ". Ask whoever made the components for others",
         HsmError::SumExists { .. } => "; start again, and it is gone on with",
         HsmError::KeyDiffers { .. } => ". Find out which one is right",
-        HsmError::KeyLength { .. } => ". Correct the kind, or have the key sent again",
+        HsmError::KeyLength { .. } | HsmError::KeyKind { .. } => {
+            ". Correct the kind, or have the key sent again"
+        }
         HsmError::UsageNotAllowed { .. } | HsmError::WrongRole { .. } => {
             "; name the key that was made for this"
         }
         HsmError::OpeningFailed => ". Have it sent again",
+        HsmError::Storage(_) => ". Find out who changed what is stored",
         // These say it themselves.
         HsmError::Name(_)
         | HsmError::WeakCipher { .. }
+        | HsmError::Derivation(_)
+        | HsmError::Export(_)
         | HsmError::Import(_)
         | HsmError::Upstream(_)
         | HsmError::BadAnswer { .. } => "",

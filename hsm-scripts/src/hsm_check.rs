@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use hsm::{
-    HsmError, ImportForm, KeyRole, KeyStrength, Missing, Module, OpeningWay, Pin, TokenConfig,
-    TokenInfo,
+    Capabilities, HsmError, ImportForm, KeyRole, KeyStrength, Missing, Module, OpeningWay, Pin,
+    TokenConfig, TokenInfo,
 };
 use serde::Serialize;
 use tr34::{ContentCipher, KeyKind, OaepHash};
@@ -34,11 +34,14 @@ const MECHANISMS: [(&str, &str); 21] = [
     ("CKM_XOR_BASE_AND_DATA", "combining by XOR"),
     (
         "CKM_AES_KEY_WRAP",
-        "combining by key wrap, importing by RFC 3394",
+        "storing keys, combining by key wrap, importing by RFC 3394",
     ),
     ("CKM_AES_KEY_WRAP_PAD", "importing by RFC 5649"),
     ("CKM_SP800_108_COUNTER_KDF", "importing TR-31 blocks"),
-    ("CKM_AES_CMAC", "check values of AES keys"),
+    (
+        "CKM_AES_CMAC",
+        "check values of AES keys, MACs of stored keys",
+    ),
     ("CKM_DES3_ECB", "check values of TDEA keys"),
 ];
 
@@ -64,6 +67,12 @@ pub struct Report {
     pub combining: Option<String>,
     /// The forms in which keys that arrive encrypted would be imported.
     pub imports: Vec<Import>,
+    /// The kinds of key that could be made and stored outside of the token, under its storage keys.
+    pub storing: Vec<&'static str>,
+    /// The kinds of initial key that would be derived from a BDK.
+    pub derivations: Vec<&'static str>,
+    /// The forms in which keys would go to other systems.
+    pub exports: Vec<&'static str>,
     /// Whether new keys are limited to the mechanisms that their role is used with.
     pub limits_keys: bool,
     /// Whether the token keeps data: custody of components, and partial sums between sittings.
@@ -156,33 +165,7 @@ pub fn check(module: &Path, label: &str, pin: &Pin) -> Result<Report, CeremonyEr
         label: label.to_owned(),
     })?;
     let found = token.capabilities()?;
-    let mut problems = Vec::new();
-    for (what, missing) in [
-        ("cannot seal key tokens", found.sealing.as_ref().err()),
-        (
-            "as a terminal's, opens key blocks in process memory only",
-            found.opening.as_ref().err(),
-        ),
-        ("cannot combine components", found.combining.as_ref().err()),
-        (
-            "does not limit keys to mechanisms",
-            found.limiting.as_ref().err(),
-        ),
-    ] {
-        problems.extend(missing.map(|missing| format!("{what}: {missing}")));
-    }
-    for (form, outcome) in &found.imports {
-        if let Err(missing) = outcome {
-            problems.push(format!("cannot import keys by {form}: {missing}"));
-        }
-    }
-    if found.oaep == [OaepHash::Sha1] {
-        problems.push(
-            "RSA-OAEP with SHA-1 only: the host's and the terminals' configurations have to say \
-             \"sha1\""
-                .to_owned(),
-        );
-    }
+    let mut problems = impossible(&found);
     // The strongest hash comes first.
     let strongest = found.oaep.first();
     let passed = strongest.map(|hash| token.self_test(*hash)).transpose()?;
@@ -222,6 +205,12 @@ pub fn check(module: &Path, label: &str, pin: &Pin) -> Result<Report, CeremonyEr
         opening_under_tdea: preferred(&found.opening_under_tdea),
         combining: found.combining.as_ref().ok().map(ToString::to_string),
         imports: found.imports.iter().map(import).collect(),
+        storing: found.storing.as_ref().map_or_else(
+            |_| Vec::new(),
+            |kinds| kinds.iter().map(|kind| kind.name()).collect(),
+        ),
+        derivations: possible(&found.derivations, |kind| kind.name()),
+        exports: possible(&found.exports, |form| form.name()),
         limits_keys: found.limiting.is_ok(),
         keeps_data: token.keeps_records()?.is_ok(),
         oaep: found.oaep.iter().map(|hash| hash.name()).collect(),
@@ -238,6 +227,63 @@ pub fn check(module: &Path, label: &str, pin: &Pin) -> Result<Report, CeremonyEr
             .collect(),
         problems,
     })
+}
+
+/// What the token cannot do, in words.
+fn impossible(found: &Capabilities) -> Vec<String> {
+    let mut problems = Vec::new();
+    for (what, missing) in [
+        ("cannot seal key tokens", found.sealing.as_ref().err()),
+        (
+            "as a terminal's, opens key blocks in process memory only",
+            found.opening.as_ref().err(),
+        ),
+        ("cannot combine components", found.combining.as_ref().err()),
+        (
+            "cannot make keys of their own for terminals and store them",
+            found.storing.as_ref().err(),
+        ),
+        (
+            "does not limit keys to mechanisms",
+            found.limiting.as_ref().err(),
+        ),
+    ] {
+        problems.extend(missing.map(|missing| format!("{what}: {missing}")));
+    }
+    for (form, outcome) in &found.imports {
+        if let Err(missing) = outcome {
+            problems.push(format!("cannot import keys by {form}: {missing}"));
+        }
+    }
+    for (kind, outcome) in &found.derivations {
+        if let Err(missing) = outcome {
+            problems.push(format!(
+                "cannot derive initial keys of the kind {kind}: {missing}"
+            ));
+        }
+    }
+    for (form, outcome) in &found.exports {
+        if let Err(missing) = outcome {
+            problems.push(format!("cannot export keys by {form}: {missing}"));
+        }
+    }
+    if found.oaep == [OaepHash::Sha1] {
+        problems.push(
+            "RSA-OAEP with SHA-1 only: the host's and the terminals' configurations have to say \
+             \"sha1\""
+                .to_owned(),
+        );
+    }
+    problems
+}
+
+/// Those that the token can do.
+fn possible<T>(
+    tried: &[(T, Result<(), Missing>)],
+    name: impl Fn(&T) -> &'static str,
+) -> Vec<&'static str> {
+    let passed = tried.iter().filter(|(_, outcome)| outcome.is_ok());
+    passed.map(|(what, _)| name(what)).collect()
 }
 
 fn preferred(opening: &Result<Vec<OpeningWay>, Missing>) -> Option<String> {
@@ -261,7 +307,13 @@ fn in_short(role: KeyRole) -> String {
         | KeyRole::LoadedKey
         | KeyRole::ImportPair
         | KeyRole::Zmk
-        | KeyRole::KeyBlockProtection => role.to_string(),
+        | KeyRole::KeyBlockProtection
+        | KeyRole::Storage
+        | KeyRole::StorageMac
+        | KeyRole::Bdk
+        | KeyRole::ExportZmk
+        | KeyRole::ExportKeyBlockProtection
+        | KeyRole::ExportMac => role.to_string(),
     }
 }
 

@@ -414,6 +414,17 @@ fn print_report(report: &hsm_check::Report) {
         let what = format!("keys are imported by {}", import.form);
         table.add_row([what.as_str(), &word(&import.with)]);
     }
+    for (what, possible) in [
+        ("keys are made and stored outside for", &report.storing),
+        ("initial keys of DUKPT are derived for", &report.derivations),
+        ("keys go to other systems by", &report.exports),
+    ] {
+        let possible = match possible.as_slice() {
+            [] => "not possible".to_owned(),
+            possible => possible.join(", "),
+        };
+        table.add_row([what, &possible]);
+    }
     let limits = if report.limits_keys { "yes" } else { "no" };
     table.add_row(["keys are limited to mechanisms", limits]);
     let data = if report.keeps_data { "yes" } else { "no" };

@@ -21,27 +21,26 @@ pub(crate) fn sum_id(plan: &Plan, act: u32) -> SumId {
 pub(crate) fn due(plan: &Plan, opened: &BTreeMap<String, Opened>) -> Result<u32, CeremonyError> {
     let mut due = 1;
     for (act, number) in plan.acts.iter().zip(1..) {
-        let Some(place) = act.makes_key() else {
-            continue;
-        };
-        let Some(Opened { token, .. }) = opened.get(&place.token) else {
-            continue;
-        };
         let id = sum_id(plan, number);
-        for sum in token.stored_sums()? {
-            if is_over(token, &sum, plan.now)? {
+        for place in act.makes_keys() {
+            let Some(Opened { token, .. }) = opened.get(&place.token) else {
                 continue;
-            }
-            match act {
-                Act::ImportComponents(import) if sum.id == id => {
-                    let next = import.components.get(sum.components.len());
-                    due = next.map_or(import.sittings(), |next| next.sitting);
+            };
+            for sum in token.stored_sums()? {
+                if is_over(token, &sum, plan.now)? {
+                    continue;
                 }
-                Act::ImportComponents(import) if is_of_key(&sum, import) => {
-                    return Err(other_plan(&sum));
+                match act {
+                    Act::ImportComponents(import) if sum.id == id => {
+                        let next = import.components.get(sum.components.len());
+                        due = next.map_or(import.sittings(), |next| next.sitting);
+                    }
+                    Act::ImportComponents(import) if is_of_key(&sum, import) => {
+                        return Err(other_plan(&sum));
+                    }
+                    _ if sum.target.name == place.key => return Err(other_plan(&sum)),
+                    _ => {}
                 }
-                _ if sum.target.name == place.key => return Err(other_plan(&sum)),
-                _ => {}
             }
         }
     }

@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use hsm::{HsmError, KeyRole, Module, Operations, Pin, Token, TokenConfig, TokenInfo};
+use hsm::{
+    HsmError, KeyRole, KeySummary, Module, Operations, Pin, StorageNumber, Token, TokenConfig,
+    TokenInfo,
+};
 use pki::{Role, Signer as _};
 use serde_json::{Value, json};
 
@@ -65,24 +68,30 @@ pub(crate) fn open_all(
             name: act.name(),
             cause: Box::new(error),
         };
-        if let Some(place) = act.makes_key()
-            && let Some(Opened { token, .. }) = opened.get(&place.token)
+        if let Some(noted) = act.noted_key()
+            && let Some(Opened { token, .. }) = opened.get(&noted.token)
         {
-            require_no_key(plan, token, act, place, number).map_err(named)?;
+            require_no_key(plan, token, act, noted, number).map_err(named)?;
         }
         if let Some((place, custody)) = act.custody()
             && let Some(Opened { token, .. }) = opened.get(&place.token)
         {
             Custody::of(token, custody).map_err(named)?;
         }
-        if let Some(place) = act.uses_key()
-            && plan.mode == Mode::Real
-            && !plan.acts[..index]
-                .iter()
-                .any(|act| act.makes_key() == Some(place))
-            && let Some(Opened { token, .. }) = opened.get(&place.token)
+        let made_before = plan.acts[..index].iter().flat_map(Act::makes_keys);
+        let made_before: Vec<_> = made_before.collect();
+        for place in act.needs_keys() {
+            if plan.mode == Mode::Real
+                && !made_before.contains(&place)
+                && let Some(Opened { token, .. }) = opened.get(&place.token)
+            {
+                require_key(token, place).map_err(named)?;
+            }
+        }
+        if let Act::StorageKeys(plan) = act
+            && let Some(Opened { token, .. }) = opened.get(&plan.pair[0].token)
         {
-            require_key(token, place).map_err(named)?;
+            require_no_later_pair(token, plan.number).map_err(named)?;
         }
         if let Some(issuer) = act.issuer()
             && let Some(Opened { token, .. }) = opened.get(&issuer.place.token)
@@ -177,7 +186,7 @@ fn require_no_key(
     plan: &Plan,
     token: &Token,
     act: &Act,
-    place: &KeyPlace,
+    noted: &KeyPlace,
     number: usize,
 ) -> Result<(), CeremonyError> {
     let number = number.try_into().map_err(CeremonyError::pki)?;
@@ -185,16 +194,16 @@ fn require_no_key(
     // The act looks whether it is its own, or it goes before the acts begin.
     let may_be_its_own = matches!(act, Act::ImportComponents(_))
         && sittings::may_be_made(&token.stored_sums()?, &id)
-        || token.is_unfinished(&place.key, &id)?;
+        || token.is_unfinished(&noted.key, &id)?;
     if may_be_its_own {
         return Ok(());
     }
-    let label = place.key.label();
-    if token.list_keys()?.iter().any(|found| found.label == label) {
-        let label = label.to_owned();
-        return Err(HsmError::KeyExists { label }.into());
+    let made: Vec<_> = act.makes_keys().iter().map(|key| key.key.label()).collect();
+    let mut found = token.list_keys()?.into_iter();
+    match found.find(|found| made.contains(&&*found.label)) {
+        Some(KeySummary { label, .. }) => Err(HsmError::KeyExists { label }.into()),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 fn require_key(token: &Token, place: &KeyPlace) -> Result<(), CeremonyError> {
@@ -204,6 +213,24 @@ fn require_key(token: &Token, place: &KeyPlace) -> Result<(), CeremonyError> {
         return Err(HsmError::KeyNotFound { label }.into());
     }
     Ok(())
+}
+
+/// The host takes the highest number for the newest pair.
+fn require_no_later_pair(token: &Token, number: StorageNumber) -> Result<(), CeremonyError> {
+    let prefixes = [KeyRole::Storage, KeyRole::StorageMac].map(KeyRole::label_prefix);
+    let number_of = |label: &str| {
+        let mut rests = prefixes
+            .iter()
+            .filter_map(|prefix| label.strip_prefix(prefix));
+        rests.next()?.parse::<u32>().ok()
+    };
+    let keys = token.list_keys()?.into_iter();
+    let mut labels = keys.map(|key| key.label);
+    let later = labels.find(|label| number_of(label).is_some_and(|found| found > number.get()));
+    match later {
+        Some(label) => Err(CeremonyError::LaterStorageKey { label }),
+        None => Ok(()),
+    }
 }
 
 /// The key of an earlier ceremony's CA is there, and it is the one in the certificate.

@@ -47,6 +47,8 @@ mod site;
 mod sittings;
 #[path = "ceremony/steps.rs"]
 mod steps;
+#[path = "ceremony/storage.rs"]
+mod storage;
 #[path = "ceremony/terminal.rs"]
 mod terminal;
 #[path = "ceremony/told.rs"]

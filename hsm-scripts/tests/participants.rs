@@ -39,13 +39,14 @@ const FIRST: &str = "\"first-custodian.pem\"";
 const SECOND: &str = "\"second-custodian.pem\"";
 
 /// The samples for one key, which have the lines of a site with custodians as comments.
-const SAMPLES: [&str; 6] = [
+const SAMPLES: [&str; 7] = [
     include_str!("../plans/import-master-key.toml"),
     include_str!("../plans/import-at-two-sittings.toml"),
     include_str!("../plans/give-out-components.toml"),
     include_str!("../plans/import-pair.toml"),
     include_str!("../plans/import-wrapped.toml"),
     include_str!("../plans/new-kdh-credential.toml"),
+    include_str!("../plans/next-storage-keys.toml"),
 ];
 
 #[test]

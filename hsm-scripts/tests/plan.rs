@@ -23,6 +23,7 @@ const IMPORT: &str = include_str!("../plans/import-master-key.toml");
 const SITTINGS: &str = include_str!("../plans/import-at-two-sittings.toml");
 const GIVE_OUT: &str = include_str!("../plans/give-out-components.toml");
 const NEW_KDH: &str = include_str!("../plans/new-kdh-credential.toml");
+const NEXT_STORAGE_KEYS: &str = include_str!("../plans/next-storage-keys.toml");
 
 const COMPONENTS: [&str; 2] = [
     "7A4F 19C3 D05B 62E8 8E13 F6A9 27C4 B05D\n",
@@ -159,7 +160,14 @@ fn crl_folder() -> TempDir {
 #[test]
 fn the_sample_plans_have_no_faults() {
     let empty = tempfile::tempdir().unwrap();
-    for plan in [TWO_SUB_CAS, SINGLE_SUB_CA, IMPORT, SITTINGS, GIVE_OUT] {
+    for plan in [
+        TWO_SUB_CAS,
+        SINGLE_SUB_CA,
+        IMPORT,
+        SITTINGS,
+        GIVE_OUT,
+        NEXT_STORAGE_KEYS,
+    ] {
         assert_eq!(faults(plan, empty.path()), [""; 0]);
     }
     for plan in [CRL_REISSUE, NEW_KDH] {
@@ -1140,6 +1148,66 @@ fn bad_gifts_of_components_are_named() {
         let found = faults(text, folder.path());
         assert_eq!(found.len(), 1, "{found:#?}");
         assert!(found[0].contains(named), "{found:#?}");
+    }
+}
+
+#[test]
+fn bad_storage_keys_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let act = "act = \"storage-keys\"\ntoken = \"kdh\"\n";
+    let number = &format!("{act}number = 1");
+    let numbered = |number: &str| format!("{act}number = {number}");
+    let elsewhere = number.replace("kdh", "vault");
+    let initialize = "act = \"initialize-token\"\ntoken = \"kdh\"";
+    let (place, again) = ("act 14 (storage-keys)", "act 15 (storage-keys)");
+    assert_cases(
+        TWO_SUB_CAS,
+        folder.path(),
+        &[
+            case(number, &numbered("0"), &[place, "number", "from 1"]),
+            case(number, &numbered("-1"), &["-1", "u32"]),
+            case(number, &numbered("1.5"), &["1.5", "u32"]),
+            case(number, &numbered("\"1\""), &["\"1\"", "u32"]),
+            case(number, &numbered("4294967296"), &["4294967296", "u32"]),
+            case(
+                number,
+                &format!("{number}\nkind = \"AES-128\""),
+                &["`kind`"],
+            ),
+            case(number, "act = \"storage-keys\"", &["`token`"]),
+            case(number, &elsewhere, &[place, "no token \"vault\""]),
+            case(
+                number,
+                &format!("{number}\n[[acts]]\n{act}"),
+                &[again, "\"ksk.1\"", "twice"],
+            ),
+            case(
+                "\"kdh-signing\"",
+                "\"ksk.1\"",
+                &["act 5", "\"ksk.\"", "storage keys"],
+            ),
+            case(
+                "\"host-tls\"",
+                "\"ksm.x\"",
+                &["act 6", "\"ksm.\"", "storage keys"],
+            ),
+            case(
+                "[[acts]]\n",
+                &format!("[[acts]]\n{act}\n[[acts]]\n{initialize}\n[[acts]]\n"),
+                &["act 2 (initialize-token)", "before everything else"],
+            ),
+        ],
+    );
+    let both = change(TWO_SUB_CAS, number, &elsewhere.replace("= 1", "= 0"));
+    assert_eq!(faults(&both, folder.path()).len(), 2);
+    // In another token, or later on.
+    for more in [
+        "token = \"issuing\"\nnumber = 1",
+        "token = \"kdh\"\nnumber = 2",
+    ] {
+        let more = format!("{number}\n[[acts]]\nact = \"storage-keys\"\n{more}");
+        let plan = change(TWO_SUB_CAS, number, &more);
+        assert_eq!(faults(&plan, folder.path()), [""; 0]);
     }
 }
 

@@ -5,6 +5,7 @@ mod components;
 mod crl;
 mod give_out;
 mod rehearsal;
+mod storage;
 mod token;
 mod wrapped;
 
@@ -38,6 +39,7 @@ pub(crate) fn perform(
         Act::GiveOutComponents(plan) => give_out::give_out(ceremony, plan, number),
         Act::ImportPair(plan) => certificates::import_pair(ceremony, plan),
         Act::ImportWrapped(plan) => wrapped::import(ceremony, plan),
+        Act::StorageKeys(plan) => storage::make(ceremony, plan),
     }
 }
 

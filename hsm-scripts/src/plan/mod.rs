@@ -18,9 +18,10 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
     path::{Path, PathBuf},
+    slice,
 };
 
-use hsm::{ImportForm, Kcv, KeyName, UpstreamFreshness, WrappedKey};
+use hsm::{ImportForm, Kcv, KeyName, StorageNumber, UpstreamFreshness, WrappedKey};
 use pki::{Certificate, CrlNumber, Name, RevokedCertificate, Role, VerifiedCrl};
 use sha2::{Digest, Sha256};
 use time::{Duration, OffsetDateTime};
@@ -127,6 +128,7 @@ pub(crate) enum Act {
     GiveOutComponents(GiveOutPlan),
     ImportPair(PairPlan),
     ImportWrapped(Box<WrappedPlan>),
+    StorageKeys(StoragePlan),
 }
 
 #[derive(Debug)]
@@ -270,6 +272,16 @@ pub(crate) struct UpstreamPlan {
     pub(crate) freshness: UpstreamFreshness,
 }
 
+/// The pair of keys under which terminals' keys lie outside of the HSM: the one that wraps, and the one that makes
+/// MACs. They are made inside, and are nobody's components.
+#[derive(Debug)]
+pub(crate) struct StoragePlan {
+    pub(crate) number: StorageNumber,
+    pub(crate) pair: [KeyPlace; 2],
+    /// The pair before it, which the first one has not.
+    pub(crate) before: Option<[KeyPlace; 2]>,
+}
+
 impl Plan {
     /// Reads a plan and checks all of it. Relative paths start at the plan's folder, files to be
     /// written at its output folder. A rehearsal needs neither PINs nor components, so they are not
@@ -394,27 +406,36 @@ impl Act {
             Self::GiveOutComponents(_) => "give-out-components",
             Self::ImportPair(_) => "import-pair",
             Self::ImportWrapped(_) => "import-wrapped",
+            Self::StorageKeys(_) => "storage-keys",
         }
     }
 
-    /// The key that it makes.
-    pub(crate) fn makes_key(&self) -> Option<&KeyPlace> {
-        match self {
-            Self::Ca(plan) => Some(&plan.place),
-            Self::Credential(plan) => Some(&plan.place),
-            Self::ImportComponents(plan) => Some(&plan.place),
-            Self::GiveOutComponents(plan) => Some(&plan.place),
-            Self::ImportPair(plan) => Some(&plan.place),
-            Self::ImportWrapped(plan) => Some(&plan.place),
-            Self::InitializeToken { .. } | Self::Crl(_) => None,
-        }
+    /// The keys that it makes, all in one token, a pair of public and private key counted once.
+    pub(crate) fn makes_keys(&self) -> &[KeyPlace] {
+        let place = match self {
+            Self::Ca(plan) => &plan.place,
+            Self::Credential(plan) => &plan.place,
+            Self::ImportComponents(plan) => &plan.place,
+            Self::GiveOutComponents(plan) => &plan.place,
+            Self::ImportPair(plan) => &plan.place,
+            Self::ImportWrapped(plan) => &plan.place,
+            Self::StorageKeys(plan) => return &plan.pair,
+            Self::InitializeToken { .. } | Self::Crl(_) => return &[],
+        };
+        slice::from_ref(place)
     }
 
-    /// The key that it uses and that is no CA's.
-    pub(crate) const fn uses_key(&self) -> Option<&KeyPlace> {
+    /// The key whose note, in its token, stands for all that the act is making there.
+    pub(crate) fn noted_key(&self) -> Option<&KeyPlace> {
+        self.makes_keys().first()
+    }
+
+    /// The keys that have to be there, and are no CA's.
+    pub(crate) fn needs_keys(&self) -> &[KeyPlace] {
         match self {
-            Self::ImportWrapped(plan) => Some(&plan.under),
-            _ => None,
+            Self::ImportWrapped(plan) => slice::from_ref(&plan.under),
+            Self::StorageKeys(plan) => plan.before.as_slice().as_flattened(),
+            _ => &[],
         }
     }
 
@@ -437,7 +458,8 @@ impl Act {
             | Self::ImportComponents(_)
             | Self::GiveOutComponents(_)
             | Self::ImportPair(_)
-            | Self::ImportWrapped(_) => None,
+            | Self::ImportWrapped(_)
+            | Self::StorageKeys(_) => None,
         }
     }
 
@@ -451,7 +473,8 @@ impl Act {
             | Self::ImportComponents(_)
             | Self::GiveOutComponents(_)
             | Self::ImportPair(_)
-            | Self::ImportWrapped(_) => None,
+            | Self::ImportWrapped(_)
+            | Self::StorageKeys(_) => None,
         }
     }
 
@@ -465,7 +488,8 @@ impl Act {
             Self::InitializeToken { .. }
             | Self::ImportComponents(_)
             | Self::GiveOutComponents(_)
-            | Self::ImportWrapped(_) => None,
+            | Self::ImportWrapped(_)
+            | Self::StorageKeys(_) => None,
         }
     }
 
@@ -474,7 +498,7 @@ impl Act {
             Self::InitializeToken { token } => Some(&**token),
             _ => None,
         };
-        let makes = self.makes_key().map(|place| &*place.token);
+        let makes = self.makes_keys().iter().map(|place| &*place.token);
         let issues = self.issuer().map(|issuer| &*issuer.place.token);
         initialized.into_iter().chain(makes).chain(issues)
     }
@@ -536,6 +560,12 @@ impl fmt::Display for Act {
                     write!(f, ", {file} with SHA-256 {digest}")?;
                 }
             }
+            Self::StorageKeys(plan) => {
+                write!(f, "{plan}")?;
+                if let Some([key, mac]) = &plan.before {
+                    write!(f, ", to follow {} and {}", key.key, mac.key)?;
+                }
+            }
         }
         self.output()
             .map_or(Ok(()), |file| write!(f, " -> {}", file.display()))
@@ -575,6 +605,21 @@ fn transcript_of(first: &Path, sitting: u32) -> PathBuf {
 impl fmt::Display for KeyPlace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "key {} in token {}", self.key, self.token)
+    }
+}
+
+/// Both keys, and where.
+impl fmt::Display for StoragePlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [key, mac] = &self.pair;
+        write!(
+            f,
+            "{}, keys {} and {} in token {}",
+            StorageNumber::KIND,
+            key.key,
+            mac.key,
+            key.token
+        )
     }
 }
 

@@ -98,6 +98,7 @@ pub(super) enum Act {
     ImportPair(ImportPair),
     ImportCredential(Credential),
     ImportWrapped(ImportWrapped),
+    StorageKeys(StorageKeys),
 }
 
 impl Act {
@@ -118,6 +119,7 @@ impl Act {
             Self::ImportPair(_) => "import-pair",
             Self::ImportCredential(_) => "import-credential",
             Self::ImportWrapped(_) => "import-wrapped",
+            Self::StorageKeys(_) => "storage-keys",
         }
     }
 }
@@ -351,6 +353,20 @@ fn one_of<'de, D: Deserializer<'de>, T: Copy, const N: usize>(
         let names = all.map(name).join(", ");
         D::Error::custom(format!("{word:?} is not one of {names}"))
     })
+}
+
+/// The pair of keys under which terminals' keys lie outside of the HSM.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct StorageKeys {
+    pub(super) token: String,
+    /// N of `ksk.N` and `ksm.N`.
+    #[serde(default = "first_pair")]
+    pub(super) number: u32,
+}
+
+const fn first_pair() -> u32 {
+    1
 }
 
 fn x9_2019() -> String {

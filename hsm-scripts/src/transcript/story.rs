@@ -282,6 +282,14 @@ impl Telling<'_> {
                 text("file-sha256"),
                 text("public-key-sha256")
             ),
+            "storage-keys" => format!(
+                "{act} made the storage keys {} and {} in token {}, {} each: inside the HSM, which never gives them \
+                 out, so that nobody knows either.",
+                text("key"),
+                text("mac-key"),
+                text("token"),
+                text("kind")
+            ),
             "import-wrapped" => match self.line.text("not-rehearsed") {
                 Some(cause) => format!(
                     "{act} was not rehearsed, and made no key {}: {}.",

@@ -25,7 +25,7 @@ use crate::{
     room::Room,
     site::{
         GIVE_OUT, IMPORT_WRAPPED, KEY, Site, assert_refused, assert_success, change,
-        import_plan_with_files, library, printed, unattended,
+        first_storage_keys, import_plan_with_files, library, printed, unattended,
     },
 };
 
@@ -184,25 +184,29 @@ fn write_plan_with_faults(site: &Site, plan: &str) {
     .unwrap();
 }
 
-/// Kills it before each change, and once not at all. What was made then and is not on the record goes when it is
-/// started again, which makes the key and leaves nothing else.
+/// Kills it before each of these calls, and once not at all. What was made then and is not on the record goes when it
+/// is started again, which makes the keys and leaves nothing else. Returns what such kills have left of the keys.
 fn assert_made_after_each_kill(
     site: &Site,
-    key: &str,
-    others: &[&str],
-    last: u64,
+    (keys, others): (&[&str], &[&str]),
+    (changes, last): (&[&str], u64),
     run: impl Fn(&str) -> Output,
-) {
-    let mut expected = [others, &[key]].concat();
+) -> BTreeSet<Vec<String>> {
+    let mut expected = [others, keys].concat();
     expected.sort_unstable();
-    let name = KeyName::new(key).unwrap();
     let notes = || site.token("kdh").list_records("making.").unwrap();
+    let destroy = || {
+        let token = site.token("kdh");
+        for key in keys {
+            token.destroy_key(&KeyName::new(key).unwrap()).unwrap();
+        }
+    };
     assert_success(&run(""));
     let steps = Steps::of(&transcripts(site)[0], last);
     put_transcripts_away(site);
-    site.token("kdh").destroy_key(&name).unwrap();
-    let mut undone = 0;
-    for change in CHANGES {
+    destroy();
+    let mut undone = BTreeSet::new();
+    for change in changes {
         for nth in steps.first(change).. {
             let die = format!("die {change} {nth}");
             let output = run(&die);
@@ -222,22 +226,26 @@ fn assert_made_after_each_kill(
                 assert_success(&run(""));
                 let record = fs::read_to_string(&transcripts(site)[0]).unwrap();
                 let destroyed = record.contains("unfinished-key-destroyed");
-                assert_eq!(destroyed, left == expected, "{die}: {record}");
-                undone += usize::from(destroyed);
+                assert_eq!(destroyed, left != others, "{die}: {record}");
+                if destroyed {
+                    undone.insert(left);
+                }
                 put_transcripts_away(site);
             }
             assert_eq!(site.keys("kdh"), expected, "{die}");
             assert_eq!(notes(), [""; 0], "{die}");
-            site.token("kdh").destroy_key(&name).unwrap();
+            destroy();
             if !killed {
                 break;
             }
         }
     }
+    let expected: Vec<_> = expected.into_iter().map(str::to_owned).collect();
     assert!(
-        undone > 0,
-        "it was never killed between the key and the record"
+        undone.contains(&expected),
+        "it was never killed between the keys and the record: {undone:?}"
     );
+    undone
 }
 
 #[test]
@@ -245,7 +253,7 @@ fn a_killed_import_at_one_sitting_is_undone() {
     hsm_modules::on(&BOTH, |_| {
         let site = Site::new(&["kdh"]);
         site.write_plan(PLAN, &unattended(&import_plan_with_files(&site)));
-        assert_made_after_each_kill(&site, KEY, &[], u64::MAX, |die| {
+        assert_made_after_each_kill(&site, (&[KEY], &[]), (&CHANGES, u64::MAX), |die| {
             site.execute_with_faults(PLAN, die)
         });
     });
@@ -278,9 +286,41 @@ fn a_killed_import_of_a_wrapped_key_is_undone() {
         let plan = change(&plan, "\"A1B2C3\"", &format!("\"{kcv}\""));
         site.write_plan(PLAN, &unattended(&plan));
         // Before it imports, the module is tried out, with many calls.
-        assert_made_after_each_kill(&site, "kn.switch-two", &["zmk.switch"], 6, |die| {
+        let keys: (&[_], &[_]) = (&["kn.switch-two"], &["zmk.switch"]);
+        assert_made_after_each_kill(&site, keys, (&CHANGES, 6), |die| {
             site.execute_with_faults(PLAN, die)
         });
+    });
+}
+
+#[test]
+fn storage_keys_whose_making_was_killed_are_undone() {
+    hsm_modules::on(&BOTH, |_| {
+        let site = Site::new(&["kdh"]);
+        site.write_plan(PLAN, &unattended(&first_storage_keys()));
+        let changes = ["C_CreateObject", "C_DestroyObject", "C_GenerateKey"];
+        let pair: (&[_], &[_]) = (&["ksk.1", "ksm.1"], &[]);
+        // Before they are made, the module is tried out, with many calls.
+        let undone = assert_made_after_each_kill(&site, pair, (&changes, 3), |die| {
+            site.execute_with_faults(PLAN, die)
+        });
+        assert!(undone.contains(&vec!["ksk.1".to_owned()]), "{undone:?}");
+
+        // The same where the HSM fails: at either key, and when they are tried.
+        assert_success(&site.execute_with_faults(PLAN, ""));
+        let steps = Steps::of(&transcripts(&site)[0], 3);
+        for key in pair.0 {
+            let name = KeyName::new(key).unwrap();
+            site.token("kdh").destroy_key(&name).unwrap();
+        }
+        for nth in (steps.first("C_GenerateKey")..).take(3) {
+            put_transcripts_away(&site);
+            let fail = format!("fail C_GenerateKey 0x30 {nth}");
+            let output = site.execute_with_faults(PLAN, &fail);
+            assert_refused(&output, "act 1 (storage-keys) failed: HSM: ");
+            let records = site.token("kdh").list_records("making.").unwrap();
+            assert_eq!((site.keys("kdh"), records), (vec![], vec![]), "{fail}");
+        }
     });
 }
 
@@ -325,7 +365,8 @@ fn a_key_whose_giving_out_was_killed_is_given_out_anew() {
     hsm_modules::on(&BOTH, |_| {
         let site = Site::new(&["kdh"]);
         write_plan_with_faults(&site, give_out());
-        assert_made_after_each_kill(&site, "kn.switch-zone", &[], u64::MAX, |die| {
+        let keys: (&[_], &[_]) = (&["kn.switch-zone"], &[]);
+        assert_made_after_each_kill(&site, keys, (&CHANGES, u64::MAX), |die| {
             run_with_people(&site, die)
         });
     });

@@ -108,7 +108,9 @@ fn two_sub_cas() {
                 "host-tls",
                 "host-tls",
                 "kdh-signing",
-                "kdh-signing"
+                "kdh-signing",
+                "ksk.1",
+                "ksm.1"
             ]
         );
         assert_eq!(site.keys("operator"), ["operator"; 2]);

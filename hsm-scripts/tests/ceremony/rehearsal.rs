@@ -138,6 +138,15 @@ fn a_check_says_what_a_token_can_do() {
         let kinds = report["key-kinds"].as_array().unwrap();
         assert_eq!(kinds.contains(&json!("AES-192")), can.unaligned, "{report}");
         assert_eq!(kinds.contains(&json!("TDEA-2KEY")), can.tdea, "{report}");
+        let stored = report["storing"].as_array().unwrap();
+        assert!(stored.contains(&json!("AES-192")), "{report}");
+        assert_eq!(stored.contains(&json!("TDEA-3KEY")), can.tdea, "{report}");
+        let derived = report["derivations"].as_array().unwrap();
+        assert!(derived.contains(&json!("AES-256")), "{report}");
+        let exports = report["exports"].as_array().unwrap();
+        assert!(exports.contains(&json!("key-wrap")), "{report}");
+        let makes_blocks = can.unaligned && can.sealing == "concatenate";
+        assert_eq!(exports.contains(&json!("tr31")), makes_blocks, "{report}");
         assert_eq!(report["ke"], json!(can.ke));
         assert_eq!(
             problems.contains("no Ke for TDEA"),

@@ -27,6 +27,7 @@ pub(crate) const GIVE_OUT: &str = include_str!("../../plans/give-out-components.
 pub(crate) const IMPORT_PAIR: &str = include_str!("../../plans/import-pair.toml");
 pub(crate) const IMPORT_WRAPPED: &str = include_str!("../../plans/import-wrapped.toml");
 pub(crate) const AT_TWO_SITTINGS: &str = include_str!("../../plans/import-at-two-sittings.toml");
+pub(crate) const NEXT_STORAGE_KEYS: &str = include_str!("../../plans/next-storage-keys.toml");
 pub(crate) const NEW_KDH: &str = include_str!("../../plans/new-kdh-credential.toml");
 
 /// The library of the module that this process is for, as plans and arguments name it.
@@ -249,6 +250,12 @@ pub(crate) fn unattended(plan: &str) -> String {
 /// The import's sample plan with the made-up key's check value.
 pub(crate) fn import_plan() -> String {
     change(IMPORT, "\"A1B2C3\"", &format!("\"{SUM_KCV}\""))
+}
+
+/// The sample plan for the next pair of storage keys, without a number: for the first.
+pub(crate) fn first_storage_keys() -> String {
+    let number = NEXT_STORAGE_KEYS.lines().last().unwrap();
+    change(NEXT_STORAGE_KEYS, number, "")
 }
 
 /// As [`import_plan`], the components in `first.hex` and `second.hex`.

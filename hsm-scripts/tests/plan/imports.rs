@@ -327,7 +327,13 @@ fn a_rehearsal_looks_at_no_ciphertext() {
 #[test]
 fn keys_over_others_come_in_components_as_aes_keys() {
     let (folder, plan) = import_folder();
-    for label in ["zmk.switch", "kbpk.switch"] {
+    for label in [
+        "zmk.switch",
+        "kbpk.switch",
+        "zmkx.switch",
+        "kbpkx.switch",
+        "zmac.switch",
+    ] {
         let good = change(&plan, "kn.acquirer-tmk", label);
         assert_cases(
             &good,
@@ -348,10 +354,20 @@ fn keys_over_others_come_in_components_as_aes_keys() {
                 ),
                 case(
                     &format!("\"{label}\""),
-                    "\"bdk.switch\"",
-                    &["act 1", "a ZMK's zmk.NAME"],
+                    "\"key.switch\"",
+                    &["act 1", "a ZMK's zmk.NAME", "a BDK's bdk.NAME", "zmac.NAME"],
                 ),
             ],
+        );
+    }
+    // A BDK stands over others too, and there are initial keys of TDEA.
+    let bdk = change(&plan, "kn.acquirer-tmk", "bdk.fleet");
+    let tdea = change(&bdk, "kind = \"AES-128\"", "kind = \"TDEA-2KEY\"");
+    for plan in [bdk, tdea] {
+        let found = faults(&plan, folder.path());
+        assert!(
+            !found.iter().any(|fault| fault.contains("key over others")),
+            "{found:?}"
         );
     }
 }

@@ -1,6 +1,6 @@
 //! CAs and credentials.
 
-use std::path::Path;
+use std::{borrow::Cow, path::Path};
 
 use pki::{Certificate, Name, Role, aligned_serial_length};
 use time::OffsetDateTime;
@@ -281,7 +281,7 @@ impl<'a> Check<'a> {
             self.fault(place, cause);
             return None;
         }
-        if self.keys.contains(&(&*raw.token, &*raw.key)) {
+        if self.keys.contains(&(&*raw.token, Cow::Borrowed(&*raw.key))) {
             let cause = format!(
                 "{} is not the certificate of this key",
                 raw.certificate.display()

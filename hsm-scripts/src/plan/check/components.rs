@@ -86,7 +86,7 @@ impl<'a> Check<'a> {
             self.fault(
                 place,
                 "key: a master key's label is kn.NAME, a ZMK's zmk.NAME, that of a key block protection \
-                 key kbpk.NAME",
+                 key kbpk.NAME, a BDK's bdk.NAME; of the keys for export zmkx.NAME, kbpkx.NAME and zmac.NAME",
             );
         }
         key
@@ -95,7 +95,8 @@ impl<'a> Check<'a> {
     fn secret_kind(&mut self, place: &str, label: &str, name: &str) -> Option<KeyKind> {
         let kind = self.kind(place, name)?;
         let is_tdea = matches!(kind, KeyKind::Tdea2 | KeyKind::Tdea3);
-        if is_tdea && !label.starts_with(KeyRole::TransportKey.label_prefix()) {
+        let may_be_tdea = [KeyRole::TransportKey, KeyRole::Bdk].map(KeyRole::label_prefix);
+        if is_tdea && !may_be_tdea.iter().any(|prefix| label.starts_with(prefix)) {
             self.fault(place, "kind: a key over others is an AES key");
         }
         Some(kind)

@@ -4,9 +4,11 @@ mod certificates;
 mod components;
 mod crl;
 mod participants;
+mod storage;
 mod wrapped;
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, BTreeSet},
     fmt::Display,
     path::{Path, PathBuf},
@@ -115,7 +117,7 @@ struct Check<'a> {
     cas: BTreeMap<PathBuf, Option<MadeCa>>,
     /// Certificates that this plan makes, now or later.
     later_files: BTreeSet<&'a Path>,
-    keys: BTreeSet<(&'a str, &'a str)>,
+    keys: BTreeSet<(&'a str, Cow<'a, str>)>,
     files: BTreeSet<&'a Path>,
     /// Tokens that an act so far needs.
     used: BTreeSet<&'a str>,
@@ -278,6 +280,7 @@ impl<'a> Check<'a> {
                 let plan = self.wrapped(place, act);
                 plan.map(|plan| Act::ImportWrapped(Box::new(plan)))
             }
+            raw::Act::StorageKeys(act) => self.storage_keys(place, act).map(Act::StorageKeys),
         }
     }
 
@@ -314,7 +317,7 @@ impl<'a> Check<'a> {
     }
 
     /// A key that is used.
-    fn key(&mut self, place: &str, token: &'a str, label: &'a str) -> Option<KeyPlace> {
+    fn key(&mut self, place: &str, token: &'a str, label: &str) -> Option<KeyPlace> {
         let found = self.token(place, token);
         let key = self.sound(place, KeyName::new(label))?;
         found.map(|_| KeyPlace {
@@ -325,12 +328,17 @@ impl<'a> Check<'a> {
 
     /// A key pair that is made.
     fn new_key_pair(&mut self, place: &str, token: &'a str, label: &'a str) -> Option<KeyPlace> {
-        for role in KeyRole::SECRET {
+        for role in KeyRole::SECRET.into_iter().chain(KeyRole::MADE_INSIDE) {
             let prefix = role.label_prefix();
             if label.starts_with(prefix) {
                 let keys = match role {
                     KeyRole::Zmk => "ZMKs",
                     KeyRole::KeyBlockProtection => "key block protection keys",
+                    KeyRole::Storage | KeyRole::StorageMac => "storage keys",
+                    KeyRole::Bdk => "BDKs",
+                    KeyRole::ExportZmk => "ZMKs for export",
+                    KeyRole::ExportKeyBlockProtection => "key block protection keys for export",
+                    KeyRole::ExportMac => "MAC keys for export",
                     _ => "master keys",
                 };
                 let cause = format!("key: labels that begin with {prefix:?} are for {keys}");
@@ -341,11 +349,17 @@ impl<'a> Check<'a> {
     }
 
     /// A key that is made.
-    fn new_key(&mut self, place: &str, token: &'a str, label: &'a str) -> Option<KeyPlace> {
-        if !self.keys.insert((token, label)) {
+    fn new_key(
+        &mut self,
+        place: &str,
+        token: &'a str,
+        label: impl Into<Cow<'a, str>>,
+    ) -> Option<KeyPlace> {
+        let label = label.into();
+        if !self.keys.insert((token, label.clone())) {
             self.fault(place, format!("key: {label:?} is made twice"));
         }
-        self.key(place, token, label)
+        self.key(place, token, &label)
     }
 
     fn new_file(&mut self, place: &str, file: &'a Path) {

@@ -29,12 +29,16 @@ impl<'a> Check<'a> {
         act: &'a raw::ImportWrapped,
     ) -> Option<WrappedPlan> {
         let key = self.new_key(place, &act.token, &act.key);
-        if act
-            .key
-            .strip_prefix(KeyRole::TransportKey.label_prefix())
-            .is_none_or(str::is_empty)
-        {
-            self.fault(place, "key: a master key's label is kn.NAME");
+        let mut roles = [KeyRole::TransportKey, KeyRole::Bdk].into_iter();
+        let role = roles.find(|role| {
+            let name = act.key.strip_prefix(role.label_prefix());
+            name.is_some_and(|name| !name.is_empty())
+        });
+        if role.is_none() {
+            self.fault(
+                place,
+                "key: a master key's label is kn.NAME, a BDK's bdk.NAME",
+            );
         }
         let under = self.key(&format!("{place}: under"), &act.token, &act.under);
         let form = self.form(place, act);
@@ -42,7 +46,9 @@ impl<'a> Check<'a> {
         let kcv = Kcv::parse(KcvMethod::for_key(kind), &act.kcv);
         let kcv = self.sound(&format!("{place}: kcv"), kcv);
         let announced = act.header.as_deref();
-        let header = announced.and_then(|header| self.header(place, header, kind));
+        let header = announced.and_then(|header| {
+            self.header(place, header, kind, role.unwrap_or(KeyRole::TransportKey))
+        });
         if act.header.is_none() && matches!(form, ImportForm::Tr31 | ImportForm::Tr34) {
             self.fault(
                 place,
@@ -112,10 +118,10 @@ impl<'a> Check<'a> {
         form
     }
 
-    fn header(&mut self, place: &str, header: &str, kind: KeyKind) -> Option<Kbh> {
+    fn header(&mut self, place: &str, header: &str, kind: KeyKind, role: KeyRole) -> Option<Kbh> {
         let place = format!("{place}: header");
         let header = self.sound(&place, Kbh::parse(header.as_bytes()))?;
-        self.sound(&place, verify_announced_header(&header, kind))?;
+        self.sound(&place, verify_announced_header(&header, kind, role))?;
         Some(header)
     }
 

@@ -7,6 +7,7 @@ mod key_blocks;
 mod people;
 mod plans;
 mod sittings;
+mod storage;
 mod transcripts;
 
 use std::{collections::BTreeSet, fmt::Write as _, fs, path::Path, process::Output};

@@ -4,6 +4,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let files = [
         "kdh/v1/key_distribution.proto",
         "kdh/v1/administration.proto",
+        "kdh/v1/approvals.proto",
+        "kdh/v1/key_profiles.proto",
+        "kdh/v1/key_storage.proto",
     ];
     for file in files {
         println!("cargo::rerun-if-changed={file}");

@@ -4,7 +4,7 @@
 use hsm::{FoundKey, HsmError, Kcv, KeyName};
 use kdh_proto::{
     Reason,
-    v1::{AssignKeyRequest, AuditRecord},
+    v1::{AssignKeyRequest, AuditRecord, ListDevicesRequest},
 };
 use pki::{Certificate, Role};
 use serde_json::json;
@@ -14,15 +14,18 @@ use tr34::{Kbh, KeyKind};
 use crate::{
     Host, HostError, claims,
     config::OperatorRole,
+    delivery::{self, ProvenAssignment},
+    device_keys::{self, NewKey, SlotNow, UniqueKey},
     enrolment::hash_code,
     error::refused,
     host::random,
+    key_profile::{Target, profile},
     mirror,
-    names::{DeviceSerial, KeyAlias, Model, Slot, Why},
+    names::{DeviceSerial, GroupName, KeyAlias, Model, Slot, Why},
     state::{DeviceEvent, DeviceState},
     store::{
-        Actor, Assignment, AuditEntry, BindingOrder, Delivery, Device, KEY_REGISTERED, Purpose,
-        StoredKey, Tx,
+        Actor, AuditEntry, BindingOrder, Delivery, Device, DeviceKey, KEY_REGISTERED,
+        ProfileVersion, Proven, Purpose, StoredKey, Tx, time_text,
     },
 };
 
@@ -181,11 +184,13 @@ pub(crate) async fn add_device(
 /// Lists devices in the order of their serial numbers.
 pub(crate) async fn list_devices(
     host: &Host,
-    state: &str,
-    after: &str,
-    limit: u32,
+    request: &ListDevicesRequest,
 ) -> Result<Vec<Device>, HostError> {
-    let state = match state {
+    let group = match &*request.group {
+        "" => None,
+        name => Some(GroupName::parse(name)?),
+    };
+    let state = match &*request.state {
         "" => None,
         word => Some(DeviceState::parse(word).ok_or_else(|| {
             let words: Vec<_> = DeviceState::ALL
@@ -199,7 +204,8 @@ pub(crate) async fn list_devices(
         })?),
     };
     let mut tx = host.store().read(host.now()).await?;
-    Ok(tx.devices(state, after, page_size(limit)).await?)
+    let (group, limit) = (group.as_ref(), page_size(request.limit));
+    Ok(tx.devices(state, group, &request.after, limit).await?)
 }
 
 /// A device with all that the registry knows of it.
@@ -207,23 +213,28 @@ pub(crate) async fn list_devices(
 pub(crate) struct DeviceDetails {
     pub(crate) device: Device,
     pub(crate) certificate: Option<Certificate>,
-    pub(crate) assignments: Vec<Assignment>,
+    pub(crate) assignments: Vec<ProvenAssignment>,
     pub(crate) order: Option<BindingOrder>,
+    /// The key profile that says what it holds, and what carries that.
+    pub(crate) profile: Option<(Target, ProfileVersion)>,
 }
 
 /// Shows a device.
 pub(crate) async fn show_device(host: &Host, serial: &str) -> Result<DeviceDetails, HostError> {
     let serial = DeviceSerial::parse(serial)?;
     let mut tx = host.store().read(host.now()).await?;
+    let device = require_device(&mut tx, &serial).await?;
+    let certificate = tx.current_certificate(&serial, Purpose::Encryption).await?;
+    let assignments = tx.assignments(&serial).await?;
+    let order = tx.open_order(&serial).await?;
+    let profile = tx.profile_of(&device).await?;
+    drop(tx);
     Ok(DeviceDetails {
-        device: require_device(&mut tx, &serial).await?,
-        certificate: tx
-            .current_certificate(&serial, Purpose::Encryption)
-            .await?
-            .map(|stored| stored.certificate())
-            .transpose()?,
-        assignments: tx.assignments(&serial).await?,
-        order: tx.open_order(&serial).await?,
+        device,
+        certificate: certificate.map(|stored| stored.certificate()).transpose()?,
+        assignments: delivery::prove(host, assignments).await?,
+        order,
+        profile,
     })
 }
 
@@ -454,9 +465,13 @@ pub(crate) async fn commit_key(
         header,
         kind: found.key().kind().to_string(),
         kcv: found.kcv().clone(),
-        created_at: String::new(),
+        created_at: time_text(host.now())?,
     };
-    if !tx.insert_key(&key).await? {
+    let mut sealed = host.keys().seal(vec![key.clone()]).await?;
+    let sealed = sealed
+        .pop()
+        .ok_or_else(|| HostError::Internal("no seal".to_owned()))?;
+    if !tx.insert_key(&sealed).await? {
         return Err(refused(
             Reason::AlreadyExists,
             format!(
@@ -473,20 +488,19 @@ pub(crate) async fn commit_key(
         detail: key.registration(),
     })
     .await?;
-    let stored = tx.key(&key.name).await?;
-    let stored = stored.ok_or_else(|| HostError::Internal("the key is gone".to_owned()))?;
     // Before anyone can ask for it.
-    host.keys().hold(stored.clone(), found);
+    host.keys().hold(key.clone(), found);
     if let Err(error) = tx.commit().await {
-        host.keys().release(&stored.name, found.key());
+        host.keys().release(&key.name, found.key());
         return Err(error.into());
     }
-    Ok(stored)
+    Ok(key)
 }
 
 /// All keys that are known.
-pub(crate) async fn list_keys(host: &Host) -> Result<Vec<StoredKey>, HostError> {
-    Ok(host.store().read(host.now()).await?.keys().await?)
+pub(crate) async fn list_keys(host: &Host) -> Result<Vec<Proven<StoredKey>>, HostError> {
+    let keys = host.store().read(host.now()).await?.keys().await?;
+    host.keys().prove(keys).await
 }
 
 /// Gives a device a key in a slot. The device must have the encryption key with the expected digest,
@@ -495,51 +509,128 @@ pub(crate) async fn assign_key(
     host: &Host,
     operator: &Operator,
     request: &AssignKeyRequest,
-) -> Result<Assignment, HostError> {
+) -> Result<DeviceKey, HostError> {
     let serial = DeviceSerial::parse(&request.serial_number)?;
     let slot = Slot::parse(&request.slot)?;
-    let key = KeyAlias::parse(&request.key_name)?;
-    let mut tx = host.store().write(host.now()).await?;
-    let device = require_device(&mut tx, &serial).await?;
-    if device.state == DeviceState::Revoked {
-        return Err(refused(Reason::WrongState, format!("{serial} is REVOKED")));
-    }
-    if tx.key(&key).await?.is_none() {
-        return Err(refused(Reason::NotFound, format!("there is no key {key}")));
-    }
-    tx.assign_key(&serial, &slot, &key).await?;
-    let assignment = tx
-        .assignments(&serial)
-        .await?
-        .into_iter()
-        .find(|assignment| assignment.slot == slot)
-        .ok_or_else(|| HostError::Internal("the assignment is gone".to_owned()))?;
-    let recipient = assignment.recipient.as_ref().map(hex::encode);
+    let mut tx = host.store().read(host.now()).await?;
+    let device = require_running(&mut tx, &serial).await?;
+    let new = new_key(host, &mut tx, &device, &slot, &request.key_name).await?;
+    let slot = SlotNow::read(&mut tx, &serial, &slot).await?;
+    drop(tx);
+    let recipient = slot.recipient.clone();
     let expected = request.encryption_key_sha256.to_ascii_lowercase();
-    if !expected.is_empty() && recipient.as_ref() != Some(&expected) {
+    let digest = recipient.as_ref().map(hex::encode);
+    if !expected.is_empty() && digest.as_ref() != Some(&expected) {
         return Err(refused(
             Reason::WrongState,
             format!(
                 "the encryption key of {serial} has the digest {}, not {expected}",
-                recipient.as_deref().unwrap_or("of none")
+                digest.as_deref().unwrap_or("of none")
             ),
         ));
     }
+    let change = device_keys::prepare_next(host, vec![slot], &new).await?;
+    let mut tx = host.store().write(host.now()).await?;
+    require_running(&mut tx, &serial).await?;
+    if device_keys::recipient(&mut tx, &serial).await? != recipient {
+        let cause =
+            format!("{serial} has enrolled again at the same time: look at it, and try again");
+        return Err(refused(Reason::WrongState, cause));
+    }
+    change.apply(host, &mut tx).await?;
+    let key = change.added().next();
+    let key = key.ok_or_else(|| HostError::Internal("nothing was assigned".to_owned()))?;
     tx.record(AuditEntry {
         actor: &operator.actor(),
         action: "key.assigned",
         device: Some(&serial),
         outcome: "ok",
         detail: json!({
-            "slot": slot.as_str(),
-            "version": assignment.version,
-            "key": key.as_str(),
-            "encryption-key": recipient,
+            "slot": key.slot.as_str(),
+            "version": key.version,
+            "source": key.source.as_str(),
+            "key": key.source.key_name().map(KeyAlias::as_str),
+            "header": key.header.to_string(),
+            "kcv": key.kcv.to_string(),
+            "encryption-key": digest,
         }),
     })
     .await?;
     tx.commit().await?;
-    Ok(assignment)
+    Ok(key.clone())
+}
+
+async fn require_running(tx: &mut Tx, serial: &DeviceSerial) -> Result<Device, HostError> {
+    let device = require_device(tx, serial).await?;
+    if device.state == DeviceState::Revoked {
+        return Err(refused(Reason::WrongState, format!("{serial} is REVOKED")));
+    }
+    Ok(device)
+}
+
+/// What an operator wants a slot to get: a registered key, or what the device's profile says.
+async fn new_key(
+    host: &Host,
+    tx: &mut Tx,
+    device: &Device,
+    slot: &Slot,
+    key_name: &str,
+) -> Result<NewKey, HostError> {
+    if !key_name.is_empty() {
+        return shared_key(host, tx, &KeyAlias::parse(key_name)?).await;
+    }
+    let missing = |cause: String| refused(Reason::NotFound, cause);
+    let serial = &device.serial;
+    let profile = tx.profile_of(device).await?;
+    let profile = profile.and_then(|(_, version)| version.profile).ok_or_else(|| {
+        missing(format!(
+            "neither the group nor the model of {serial} carries a key profile: name a key, or have one carry a profile"
+        ))
+    })?;
+    let planned = profile.slot(slot).ok_or_else(|| {
+        missing(format!(
+            "key profile {} of {serial} has no slot {slot}",
+            profile.name
+        ))
+    })?;
+    match &planned.source {
+        profile::KeySource::Shared(name) => shared_key(host, tx, name).await,
+        profile::KeySource::Unique => {
+            let key = UniqueKey {
+                header: planned.header.clone(),
+                kind: planned.kind,
+                kcv_len: usize::try_from(planned.kcv.len).unwrap_or_default(),
+            };
+            host.keys().verify_makeable(&key)?;
+            Ok(NewKey::Unique(key))
+        }
+        profile::KeySource::Derived(_) => {
+            let cause = format!(
+                "key profile {} derives the key of slot {slot}, which this host does not do yet",
+                profile.name
+            );
+            Err(refused(Reason::HsmUnsupported, cause))
+        }
+    }
+}
+
+async fn shared_key(host: &Host, tx: &mut Tx, name: &KeyAlias) -> Result<NewKey, HostError> {
+    let missing = || refused(Reason::NotFound, format!("there is no key {name}"));
+    let key = tx.key(name).await?.ok_or_else(missing)?;
+    let key = host.keys().prove(vec![key]).await?.pop();
+    let key = key.ok_or_else(missing)?;
+    Ok(NewKey::Shared(StoredKey::clone(&key)))
+}
+
+/// A kind of key by its name.
+pub(crate) fn parse_kind(kind: &str) -> Result<KeyKind, HostError> {
+    KeyKind::from_name(kind).ok_or_else(|| {
+        // A hostile text may be long.
+        let kind: String = kind.chars().take(64).collect();
+        let kinds = KeyKind::ALL.map(KeyKind::name).join(", ");
+        let cause = format!("{kind:?} is no kind of key: name one of {kinds}");
+        refused(Reason::RequestInvalid, cause)
+    })
 }
 
 /// Deliveries, newest first.

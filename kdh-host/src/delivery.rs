@@ -8,21 +8,25 @@ use kdh_proto::{
 use pki::{PublicKeyKind, VerifiedCredential};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
-use tr34::{Freshness, IssuerAndSerial, Kbh, KrdNonce};
+use tr34::{Freshness, IssuerAndSerial, Kbh, KeyKind, KrdNonce};
 
 use crate::{
     Host, HostError,
     administration::Operator,
     binding::{self, AuthenticatedDevice},
     config::{KeyStrength, RSA_BITS_FOR_AES_128},
+    device_keys::{self, Change},
     error::refused,
     keys::TokenOrder,
-    names::{DeviceSerial, Slot},
+    names::{DeviceSerial, KeyAlias, Slot},
     orders,
     receipt::SignedStatement,
     stages::Laps,
-    state::{DeliveryState, DeviceEvent, DeviceState, EndOfBinding},
-    store::{Actor, Assignment, AuditEntry, Delivery, NewDelivery, Standing, StoreError, Tx},
+    state::{DeliveryState, DeviceEvent, DeviceKeyState, DeviceState, EndOfBinding},
+    store::{
+        Actor, Assignment, AuditEntry, Delivery, DeviceKey, NewDelivery, Proven, Sealed, Standing,
+        StoreError, Tx,
+    },
     transport::{self, Asked, Claim, Steps, Transport, record_refusal},
 };
 
@@ -40,7 +44,7 @@ pub(crate) struct Issued {
 /// What a terminal finds when it asks what to do.
 #[derive(Debug)]
 pub(crate) struct ToDo {
-    pub(crate) assignments: Vec<Assignment>,
+    pub(crate) assignments: Vec<ProvenAssignment>,
     /// What the device shall ask for before anything else.
     pub(crate) order: Option<EndOfBinding>,
 }
@@ -63,10 +67,39 @@ pub(crate) async fn to_do(host: &Host, device: &AuthenticatedDevice) -> Result<T
         binding::require_bound(serial, standing)?
     };
     let bound = standing.state == DeviceState::Bound;
+    let recipient = standing.recipient()?;
     let mut assignments = std::mem::take(&mut standing.assignments);
-    assignments.retain(|assignment| bound && assignment.meant_for_present_key);
+    assignments.retain(|assignment| {
+        bound && assignment.meant_for_present_key && is_for(assignment, serial, recipient.as_ref())
+    });
+    let assignments = prove(host, assignments).await?;
     let order = order.or_else(|| orders::standing_order(host, &standing));
     Ok(ToDo { assignments, order })
+}
+
+/// What a device shall hold in a slot, as the HSM has sealed it.
+#[derive(Debug)]
+pub(crate) struct ProvenAssignment {
+    pub(crate) key: Proven<DeviceKey>,
+    pub(crate) confirmed: bool,
+    pub(crate) meant_for_present_key: bool,
+}
+
+/// Has the HSM verify what the database says of what a device shall hold.
+pub(crate) async fn prove(
+    host: &Host,
+    assignments: Vec<Assignment>,
+) -> Result<Vec<ProvenAssignment>, HostError> {
+    let rows = assignments.iter().map(|assignment| assignment.key.clone());
+    let rows = host.keys().prove(rows.collect()).await?;
+    let proven = rows.into_iter().zip(assignments);
+    Ok(proven
+        .map(|(key, assignment)| ProvenAssignment {
+            key,
+            confirmed: assignment.confirmed,
+            meant_for_present_key: assignment.meant_for_present_key,
+        })
+        .collect())
 }
 
 /// Exchanges a random-number token for a key token.
@@ -105,12 +138,14 @@ async fn deliver(
 ) -> Result<Issued, HostError> {
     let transport = KeyTransport { slot };
     let (claim, due, kt_kdh) = transport::carry(host, device, asked, &transport, laps).await?;
+    // The HSM has verified the row before it made the token.
+    let key = due.key.unproven();
     Ok(Issued {
         kt_kdh,
         delivery_id: claim.id,
-        version: due.assignment.version,
-        header: due.assignment.key.header,
-        kcv: due.assignment.key.kcv,
+        version: key.version,
+        header: key.header.clone(),
+        kcv: key.kcv.clone(),
         expires_at: due.expires_at,
     })
 }
@@ -157,7 +192,9 @@ struct DueKey {
     kdh: IssuerAndSerial,
     freshness: Freshness,
     slot: Slot,
-    assignment: Assignment,
+    /// Verified by the HSM in the same step that makes the token; what goes on record before says what the
+    /// database says.
+    key: Sealed<DeviceKey>,
     expires_at: OffsetDateTime,
 }
 
@@ -175,8 +212,7 @@ impl DueKey {
             id: &claim.id,
             device: claim.serial(),
             slot: &self.slot,
-            version: self.assignment.version,
-            key: &self.assignment.key.name,
+            version: self.key.unproven().version,
             freshness: &self.freshness,
             expires_at: self.expires_at,
         }
@@ -205,8 +241,8 @@ impl Transport for KeyTransport<'_> {
         let slot = Slot::parse(self.slot).map_err(|_| nothing_assigned(serial))?;
         let (mut standing, freshness) = claim_freshness(host, tx, claim, &slot).await?;
         let kdh = binding::kdh_of(host, serial, &standing)?.id.clone();
-        let assignment = assignment(&mut standing, serial)?;
-        require_strength(host, serial, &claim.credential, &assignment)?;
+        let key = assigned(&mut standing, claim, &slot)?;
+        require_strength(host, serial, &claim.credential, key.unproven().kind)?;
         let lifetime = match freshness {
             Freshness::Nonce(_) => host.config().delivery_lifetime,
             Freshness::SigningTime(_) => host.config().one_pass_lifetime,
@@ -215,15 +251,16 @@ impl Transport for KeyTransport<'_> {
             kdh,
             freshness,
             slot,
-            assignment,
+            key,
             expires_at: host.now() + lifetime,
         };
         tx.prepare_delivery(&due.as_new(claim))?;
         let detail = json!({
             "delivery": claim.id,
             "slot": due.slot.as_str(),
-            "version": due.assignment.version,
-            "key": due.assignment.key.name.as_str(),
+            "version": due.key.unproven().version,
+            "source": due.key.unproven().source.as_str(),
+            "key": due.key.unproven().source.key_name().map(KeyAlias::as_str),
             "certificate": claim.credential.certificate().serial().to_string(),
             "signing-time": due.signing_time(),
         });
@@ -241,7 +278,7 @@ impl Transport for KeyTransport<'_> {
         let order = TokenOrder {
             profile: claim.device.profile(),
             kdh: due.kdh.clone(),
-            key: due.assignment.key.clone(),
+            key: due.key.clone(),
             freshness: due.freshness.clone(),
             now: host.signing_time()?,
             recipient: claim.credential.public_key().clone(),
@@ -273,8 +310,12 @@ impl Transport for KeyTransport<'_> {
             let cause = format!("{serial} has gone over to another KDH since the intent");
             return Err(refused(Reason::NotBound, cause));
         }
-        let assigned = assignment(&mut standing, serial)?;
-        if assigned.version != due.assignment.version {
+        // Its row may have come under another storage key meanwhile.
+        if assigned(&mut standing, claim, &due.slot)?
+            .unproven()
+            .version
+            != due.key.unproven().version
+        {
             return Err(refused(
                 Reason::NoKeyAssigned,
                 format!("{serial} has been assigned another key since the intent"),
@@ -314,19 +355,31 @@ fn nothing_assigned(serial: &DeviceSerial) -> HostError {
 
 /// What the device shall hold in the slot that was asked for, if the operator who assigned it meant the encryption key that
 /// the device has now.
-fn assignment(standing: &mut Standing, serial: &DeviceSerial) -> Result<Assignment, HostError> {
+fn assigned(
+    standing: &mut Standing,
+    claim: &Claim<'_>,
+    slot: &Slot,
+) -> Result<Sealed<DeviceKey>, HostError> {
+    let serial = claim.serial();
     let assignment = standing.assignments.pop();
     let assignment = assignment.ok_or_else(|| nothing_assigned(serial))?;
-    if assignment.meant_for_present_key {
-        return Ok(assignment);
+    // What the HSM has sealed says for which encryption key it is meant: the one to which the token is made out.
+    let recipient = claim.credential.public_key().fingerprint();
+    let row = assignment.key.unproven();
+    let fits = is_for(&assignment, serial, Some(&recipient)) && row.slot == *slot;
+    if assignment.meant_for_present_key && fits {
+        return Ok(assignment.key);
     }
     Err(refused(
         Reason::NoKeyAssigned,
-        format!(
-            "{serial} has enrolled again since slot {} was assigned: assign it anew",
-            assignment.slot
-        ),
+        format!("{serial} has enrolled again since slot {slot} was assigned: assign it anew"),
     ))
+}
+
+/// Whether a row is this device's, for this encryption key.
+fn is_for(assignment: &Assignment, serial: &DeviceSerial, recipient: Option<&[u8; 32]>) -> bool {
+    let row = assignment.key.unproven();
+    row.device == *serial && row.recipient.as_deref() == recipient.map(|recipient| &recipient[..])
 }
 
 /// Whether the terminal's RSA key is as strong as the key that it shall carry.
@@ -334,20 +387,17 @@ fn require_strength(
     host: &Host,
     serial: &DeviceSerial,
     credential: &VerifiedCredential,
-    assignment: &Assignment,
+    kind: KeyKind,
 ) -> Result<(), HostError> {
     let PublicKeyKind::Rsa { bits } = credential.public_key().kind() else {
         return Err(refused(Reason::CredentialRejected, "not an RSA key"));
     };
     // Two-key TDEA counts as 112 bits at the most, which RSA-2048 matches.
-    let carries_aes = assignment.key.kind.starts_with("AES");
+    let carries_aes = matches!(kind, KeyKind::Aes128 | KeyKind::Aes192 | KeyKind::Aes256);
     if !carries_aes || bits >= RSA_BITS_FOR_AES_128 {
         return Ok(());
     }
-    let cause = format!(
-        "{serial} has an RSA key of {bits} bits, weaker than its {} key",
-        assignment.key.kind
-    );
+    let cause = format!("{serial} has an RSA key of {bits} bits, weaker than its {kind} key");
     match host.config().key_strength {
         KeyStrength::Require => Err(refused(Reason::KeyTooWeak, cause)),
         KeyStrength::Warn => {
@@ -376,101 +426,178 @@ pub(crate) async fn confirm(
     outcome
 }
 
+/// How often a receipt is looked at again because its rows were changed at the same time.
+const TRIES: usize = 3;
+
 async fn settle(
     host: &Host,
     device: &AuthenticatedDevice,
     statement: &ReceiptStatement,
 ) -> Result<(), HostError> {
     let serial = device.serial();
-    let mut tx = host.store().write(host.now()).await?;
-    let standing = tx.standing(serial, None).await?;
-    binding::require_bound(serial, standing)?;
-    let unknown = || {
-        refused(
-            Reason::DeliveryUnknown,
-            format!("{serial} has no open delivery {:?}", statement.delivery_id),
-        )
-    };
-    let delivery = tx
-        .delivery(&statement.delivery_id)
-        .await?
-        .filter(|delivery| delivery.device == *serial)
-        .ok_or_else(unknown)?;
-    match delivery.state {
-        DeliveryState::Issued if delivery.expired => {
-            expire(tx, &delivery).await?;
-            return Err(unknown());
+    for _ in 0..TRIES {
+        let settlement = Settlement::prepare(host, serial, statement).await?;
+        if let Some(outcome) = settlement.write(host, serial, statement).await? {
+            return outcome;
         }
+    }
+    let cause = format!("{serial}: the key is being changed all the time");
+    Err(refused(Reason::WrongState, cause))
+}
+
+/// What a receipt leads to, as far as the HSM has to do with it.
+struct Settlement {
+    /// The key that was delivered.
+    key: Proven<DeviceKey>,
+    /// If the receipt is right.
+    change: Change,
+}
+
+impl Settlement {
+    /// Has the HSM verify the row of the delivered key and seal what a right receipt makes of it.
+    async fn prepare(
+        host: &Host,
+        serial: &DeviceSerial,
+        statement: &ReceiptStatement,
+    ) -> Result<Self, HostError> {
+        let mut tx = host.store().read(host.now()).await?;
+        let delivery = require_delivery(&mut tx, serial, statement).await?;
+        let slot = Slot::parse(&delivery.slot)?;
+        let key = tx.device_key(serial, &slot, delivery.version).await?;
+        let key = key.ok_or_else(|| gone(&delivery))?;
+        let live = tx.live_device_keys(serial, Some(&slot)).await?;
+        drop(tx);
+        let mut proven = host.keys().prove(vec![key]).await?;
+        let key = proven.pop().ok_or_else(|| gone(&delivery))?;
+        Ok(Self {
+            change: device_keys::prepare_confirmation(host, &key, live).await?,
+            key,
+        })
+    }
+
+    /// Writes it down. `None` if the rows are not what they were.
+    async fn write(
+        &self,
+        host: &Host,
+        serial: &DeviceSerial,
+        statement: &ReceiptStatement,
+    ) -> Result<Option<Result<(), HostError>>, HostError> {
+        let mut tx = host.store().write(host.now()).await?;
+        let standing = tx.standing(serial, None).await?;
+        binding::require_bound(serial, standing)?;
+        let delivery = require_delivery(&mut tx, serial, statement).await?;
+        if delivery.state == DeliveryState::Issued && delivery.expired {
+            expire(tx, &delivery).await?;
+            return Err(unknown_delivery(serial, statement));
+        }
+        let key = &self.key;
+        let fits = statement.slot == delivery.slot
+            && statement.key_version == delivery.version
+            && statement.header == key.header.to_string()
+            && delivery.token_sha256.as_ref() == Some(&statement.kt_kdh_sha256);
+        if !fits {
+            return Err(refused(
+                Reason::ReceiptInvalid,
+                format!(
+                    "{serial}: the statement does not fit delivery {}",
+                    delivery.id
+                ),
+            ));
+        }
+        let reported = parse_kcv(statement.kcv.as_ref())
+            .ok_or_else(|| refused(Reason::ReceiptInvalid, "no key check value"))?;
+        let right = reported == key.kcv;
+        if right && delivery.state == DeliveryState::Confirmed {
+            return Ok(Some(Ok(())));
+        }
+        let (state, outcome) = if right {
+            (DeliveryState::Confirmed, "ok")
+        } else {
+            (DeliveryState::Mismatch, Reason::KcvMismatch.as_str())
+        };
+        tx.set_delivery_state(&delivery.id, delivery.state, state)
+            .await?;
+        if right {
+            if !self.change.try_apply(host, &mut tx).await? {
+                return Ok(None);
+            }
+        } else {
+            quarantine(&mut tx, serial).await?;
+        }
+        let destroyed = self
+            .change
+            .replaced()
+            .filter(|row| row.state == DeviceKeyState::Destroyed);
+        let destroyed: Vec<u32> = destroyed.filter(|_| right).map(|row| row.version).collect();
+        tx.record(AuditEntry {
+            actor: &Actor::Device(serial.clone()),
+            action: if right {
+                "delivery.confirmed"
+            } else {
+                "delivery.mismatch"
+            },
+            device: Some(serial),
+            outcome,
+            detail: json!({
+                "delivery": delivery.id,
+                "slot": delivery.slot,
+                "version": delivery.version,
+                "expected": key.kcv.to_string(),
+                "reported": reported.to_string(),
+                "destroyed-versions": destroyed,
+            }),
+        })
+        .await?;
+        tx.commit().await?;
+        if right {
+            return Ok(Some(Ok(())));
+        }
+        let cause = format!("{serial} reported {reported} for delivery {}", delivery.id);
+        Ok(Some(Err(refused(Reason::KcvMismatch, cause))))
+    }
+}
+
+fn unknown_delivery(serial: &DeviceSerial, statement: &ReceiptStatement) -> HostError {
+    refused(
+        Reason::DeliveryUnknown,
+        format!("{serial} has no open delivery {:?}", statement.delivery_id),
+    )
+}
+
+fn gone(delivery: &Delivery) -> HostError {
+    HostError::Internal(format!("the key of delivery {} is gone", delivery.id))
+}
+
+/// The delivery that a device names, if it can be settled still.
+async fn require_delivery(
+    tx: &mut Tx,
+    serial: &DeviceSerial,
+    statement: &ReceiptStatement,
+) -> Result<Delivery, HostError> {
+    let delivery = tx.delivery(&statement.delivery_id).await?;
+    let own = delivery.filter(|delivery| delivery.device == *serial);
+    let delivery = own.ok_or_else(|| unknown_delivery(serial, statement))?;
+    match delivery.state {
         // The answer to a receipt may have been lost, so the same one is taken again.
-        DeliveryState::Issued | DeliveryState::Confirmed => {}
+        DeliveryState::Issued | DeliveryState::Confirmed => Ok(delivery),
         DeliveryState::Prepared
         | DeliveryState::Mismatch
         | DeliveryState::Superseded
         | DeliveryState::Expired
         | DeliveryState::Ended
-        | DeliveryState::Abandoned => return Err(unknown()),
+        | DeliveryState::Abandoned => Err(unknown_delivery(serial, statement)),
     }
-    let key = key_of(&mut tx, &delivery).await?;
-    let fits = statement.slot == delivery.slot
-        && statement.key_version == delivery.version
-        && statement.header == key.header.to_string()
-        && delivery.token_sha256.as_ref() == Some(&statement.kt_kdh_sha256);
-    if !fits {
-        return Err(refused(
-            Reason::ReceiptInvalid,
-            format!(
-                "{serial}: the statement does not fit delivery {}",
-                delivery.id
-            ),
-        ));
-    }
-    let reported = parse_kcv(statement.kcv.as_ref())
-        .ok_or_else(|| refused(Reason::ReceiptInvalid, "no key check value"))?;
-    let right = reported == key.kcv;
-    if right && delivery.state == DeliveryState::Confirmed {
-        return Ok(());
-    }
-    let (state, outcome) = if right {
-        (DeliveryState::Confirmed, "ok")
-    } else {
-        (DeliveryState::Mismatch, Reason::KcvMismatch.as_str())
-    };
-    tx.set_delivery_state(&delivery.id, delivery.state, state)
-        .await?;
-    if !right {
-        let stored = tx.device(serial).await?;
-        let stored = stored.ok_or_else(|| HostError::Internal("the device is gone".to_owned()))?;
-        let state = stored
-            .state
-            .after(DeviceEvent::WrongKcv, stored.state_before)
-            .ok_or_else(|| HostError::Internal("quarantine is not possible".to_owned()))?;
-        tx.set_device_state(&stored, state).await?;
-    }
-    tx.record(AuditEntry {
-        actor: &Actor::Device(serial.clone()),
-        action: if right {
-            "delivery.confirmed"
-        } else {
-            "delivery.mismatch"
-        },
-        device: Some(serial),
-        outcome,
-        detail: json!({
-            "delivery": delivery.id,
-            "expected": key.kcv.to_string(),
-            "reported": reported.to_string(),
-        }),
-    })
-    .await?;
-    tx.commit().await?;
-    if right {
-        Ok(())
-    } else {
-        Err(refused(
-            Reason::KcvMismatch,
-            format!("{serial} reported {reported} for delivery {}", delivery.id),
-        ))
-    }
+}
+
+/// A device that reported a wrong check value gets nothing before an operator has looked at it.
+async fn quarantine(tx: &mut Tx, serial: &DeviceSerial) -> Result<(), HostError> {
+    let stored = tx.device(serial).await?;
+    let stored = stored.ok_or_else(|| HostError::Internal("the device is gone".to_owned()))?;
+    let state = stored
+        .state
+        .after(DeviceEvent::WrongKcv, stored.state_before)
+        .ok_or_else(|| HostError::Internal("quarantine is not possible".to_owned()))?;
+    Ok(tx.set_device_state(&stored, state).await?)
 }
 
 /// Puts down that a delivery has expired.
@@ -486,12 +613,6 @@ async fn expire(mut tx: Tx, delivery: &Delivery) -> Result<(), HostError> {
     })
     .await?;
     Ok(tx.commit().await?)
-}
-
-async fn key_of(tx: &mut Tx, delivery: &Delivery) -> Result<crate::store::StoredKey, HostError> {
-    let gone = || HostError::Internal(format!("the key of delivery {} is gone", delivery.id));
-    let name = crate::names::KeyAlias::parse(&delivery.key_name).map_err(|_| gone())?;
-    tx.key(&name).await?.ok_or_else(gone)
 }
 
 /// A check value as it stands in a message; `None` if it is none.

@@ -15,6 +15,7 @@ use tr34::{KrdCredentialToken, Profile};
 use crate::{
     Host, HostError,
     claims::{self, Working},
+    device_keys,
     error::refused,
     host::random,
     mirror,
@@ -415,6 +416,8 @@ async fn finish(
     authentication: &Certificate,
 ) -> Result<(), HostError> {
     let serial = &claim.device;
+    let encryption_key = claim.keys.encryption.fingerprint();
+    let pinning = device_keys::prepare_pinning(host, serial, &encryption_key).await?;
     let mut tx = host.store().write(host.now()).await?;
     let device = tx
         .device(serial)
@@ -429,8 +432,8 @@ async fn finish(
         .await?;
     tx.put_certificate(serial, Purpose::Authentication, authentication)
         .await?;
-    let encryption_key = claim.keys.encryption.fingerprint();
-    tx.pin_assignments(serial, &encryption_key).await?;
+    pinning.apply(host, &mut tx).await?;
+    device_keys::require_pinned(&mut tx, serial).await?;
     tx.spend_activation_code(serial, &claim.encryption_serial)
         .await?;
     tx.set_device_state(&device, state).await?;

@@ -102,9 +102,6 @@ impl HostError {
             Self::Hsm(HsmError::Busy) => Reason::Overloaded,
             Self::Hsm(HsmError::Unavailable { .. }) => Reason::HsmUnavailable,
             Self::Hsm(HsmError::Unsupported { .. }) => Reason::HsmUnsupported,
-            Self::Store(StoreError::Database(_) | StoreError::NotCommitted(_)) => {
-                Reason::StoreUnavailable
-            }
             // A missing or weak key, a damaged row: nothing that the caller could change. Each is
             // named, so that a new one has to be decided on.
             Self::Hsm(
@@ -133,13 +130,30 @@ impl HostError {
                 | HsmError::BadSum { .. }
                 | HsmError::SumExists { .. }
                 | HsmError::KeyLength { .. }
+                | HsmError::KeyKind { .. }
+                | HsmError::Derivation(_)
+                | HsmError::Export(_)
                 | HsmError::Import(_)
                 | HsmError::Upstream(_)
+                | HsmError::Storage(_)
                 | HsmError::BadAnswer { .. }
                 | HsmError::Call { .. },
             )
-            | Self::Store(StoreError::Damaged(_) | StoreError::InUse | StoreError::Lock(_))
+            | Self::Store(
+                StoreError::Damaged(_)
+                | StoreError::NotSealed(_)
+                | StoreError::Lock(_)
+                | StoreError::Database(sqlx::Error::Decode(_) | sqlx::Error::ColumnDecode { .. }),
+            )
             | Self::Internal(_) => Reason::Internal,
+            // The last two of a connection that was made again: another host took over, or the server was set
+            // otherwise.
+            Self::Store(
+                StoreError::Database(_)
+                | StoreError::NotCommitted(_)
+                | StoreError::InUse
+                | StoreError::Unfit(_),
+            ) => Reason::StoreUnavailable,
         }
     }
 

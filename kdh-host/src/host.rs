@@ -9,16 +9,20 @@ use time::OffsetDateTime;
 use tr34::SigningTime;
 
 use crate::{
+    approvals,
     claims::{UnderWay, give_back_leftovers},
     clock::Clock,
     config::Config,
     credentials::Credentials,
     error::{HostError, StartError, refused},
     kdh::{self, Kdh, KdhState},
+    key_profile,
     key_sender::{self, Senders},
     keys::{HostKeys, off_the_async_threads},
     limits::Limits,
     stages::Stages,
+    state::ApprovedAct,
+    storage,
     store::{Actor, AuditEntry, Store},
     trust::CrlFile,
 };
@@ -54,9 +58,9 @@ impl Host {
         let now = clock.now();
         let mut faults = certificate_faults(&config, now);
         faults.extend(key_sender::faults(&config, now));
-        let store = Store::open(&config.store).await.map_err(|error| {
-            StartError::one(format!("store: {}: {error}", config.store.display()))
-        })?;
+        let store = Store::open(&config.store).await;
+        let store =
+            store.map_err(|error| StartError::one(format!("store: {}: {error}", config.store)))?;
         let trail = async { store.read(now).await?.verify_audit().await };
         match trail.await {
             Ok(Ok(records)) => tracing::info!(records, "the audit trail holds"),
@@ -108,13 +112,42 @@ impl Host {
         }
         host.begin().await.map_err(StartError::one)?;
         host.warn_of_lost_kdhs().await.map_err(StartError::one)?;
+        key_profile::warn(&host).await.map_err(StartError::one)?;
         Ok(host)
     }
 
     /// Whether the HSM still holds every key that the database names, and can seal it with the
     /// present KDH certificate.
     async fn key_faults(&self) -> Result<Vec<String>, HostError> {
-        let keys = self.store().read(self.now()).await?.keys().await?;
+        let mut tx = self.store().read(self.now()).await?;
+        let rows = tx.keys().await?;
+        let unsealed = tx.unsealed_device_keys().await?;
+        let numbers = tx.rows_by_storage_key().await?;
+        drop(tx);
+        let before = rows
+            .iter()
+            .filter(|key| key.authenticated().is_none())
+            .count();
+        if before > 0 || unsealed > 0 {
+            return Ok(vec![format!(
+                "store: {before} registered keys and {unsealed} keys of devices are from before the HSM sealed \
+                 their rows: look at them, and have it seal them, by kdh-host adopt-keys"
+            )]);
+        }
+        let held = self.keys().storage_numbers();
+        let lacking = numbers
+            .iter()
+            .find(|(number, _)| !held.iter().any(|held| held.get() == *number));
+        if let Some((number, rows)) = lacking {
+            return Ok(vec![format!(
+                "kdh-token: {rows} rows of keys are under pair {number} of storage keys, which is not whole in \
+                 every token: bring ksk.{number} and ksm.{number} back to each from the HSM's backup"
+            )]);
+        }
+        for rotation in approvals::in_force(self, ApprovedAct::StorageRotation).await? {
+            self.keys().use_storage(storage::target(&rotation)?);
+        }
+        let keys = self.keys().prove(rows).await?;
         self.in_hsm(move |hsm| {
             let faults = keys.iter().filter_map(|key| {
                 let fault = hsm.verify_held(key).err()?;

@@ -1,17 +1,19 @@
 //! The host's keys in its tokens, checked against its certificates before anything is served.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use hsm::{
-    Failure, FoundKey, Health, HsmError, KeyName, KeyRole, Module, Pin, SecretKey, SelfTestReport,
-    SigningKey, Token, TokenGroup, UpstreamToken,
+    Authenticated, Failure, FoundKey, Health, HsmError, Kcv, KeyName, KeyRole, KnSource, Module,
+    NewKey, Pin, SecretKey, SelfTestReport, SigningKey, StorageError, StorageNumber, StoredKn,
+    Token, TokenGroup, UpstreamToken,
 };
 use kdh_proto::Reason;
 use pki::{Certificate, PublicKey, Signer as _};
+use tokio::sync::Notify;
 use tr34::{
     ContentCipher, Freshness, IssuerAndSerial, Kbh, KeyBlockFrame, KeyKind, KeyToken, KrdNonce,
     OaepHash, Profile, SigningTime, TokenDraft,
@@ -20,17 +22,23 @@ use tr34::{
 use crate::{
     administration::fault_of_key,
     config::{Config, KeForTdea, KeySender, TokenSettings},
+    device_keys::{Next, UniqueKey},
     error::{HostError, StartError, refused},
     kdh::{Kdh, Kdhs},
     key_import::{ImportOrder, ImportedKey},
     key_sender::{ArrivedToken, fault_of_token},
     names::KeyAlias,
-    store::StoredKey,
+    store::{
+        DeviceKey, KeySource, Proven, Seal, Sealed, SealedRow, StoreError, StoredKey, Verified,
+    },
 };
 
 /// Labels of the host's keys.
 const CA_KRD: &str = "ca-krd";
 const HOST_TLS: &str = "host-tls";
+
+/// Keys or rows in one job of the HSM: others wait for its end.
+const AT_ONCE: usize = 64;
 
 /// The host's keys. Calls that are not async block until the HSM has answered;
 /// [`off_the_async_threads`] moves them away.
@@ -45,7 +53,39 @@ pub(crate) struct HostKeys {
     kdh_tokens: TokenGroup,
     oaep: OaepHash,
     ke_for_tdea: KeForTdea,
+    storage: Arc<Storage>,
     held: Arc<Mutex<HashMap<KeyAlias, Held>>>,
+}
+
+/// The storage keys.
+#[derive(Debug)]
+struct Storage {
+    pairs: Mutex<Pairs>,
+    news: Notify,
+}
+
+#[derive(Debug)]
+struct Pairs {
+    /// That the HSM has, the lowest number first.
+    numbers: Vec<StorageNumber>,
+    /// Under which what is new comes.
+    present: Option<StorageNumber>,
+    /// Rows that could not be moved.
+    refused: HashSet<String>,
+}
+
+impl Storage {
+    /// The lowest is in use: a higher one was prepared, or its rows are being moved, which the database says.
+    fn new(numbers: Vec<StorageNumber>) -> Self {
+        Self {
+            pairs: Mutex::new(Pairs {
+                present: numbers.first().copied(),
+                numbers,
+                refused: HashSet::new(),
+            }),
+            news: Notify::new(),
+        }
+    }
 }
 
 /// A registered key as it was when the HSM was asked about it. A row of the database that says something
@@ -80,7 +120,7 @@ pub(crate) struct TokenOrder {
     pub(crate) profile: Profile,
     /// Who signs.
     pub(crate) kdh: IssuerAndSerial,
-    pub(crate) key: StoredKey,
+    pub(crate) key: Sealed<DeviceKey>,
     pub(crate) freshness: Freshness,
     pub(crate) now: SigningTime,
     pub(crate) recipient: PublicKey,
@@ -151,6 +191,7 @@ impl HostKeys {
             tracing::warn!("ke-for-tdea = \"tdea\": TDEA keys travel under a Ke for TDEA");
         }
         require_receivers(&kdh_tokens, &config.key_senders)?;
+        let storage = storage_keys(&kdh_tokens)?;
         let ca_krd_id = certificates.ca_krd.issuer_and_serial();
         let ca_krd_id = ca_krd_id.map_err(StartError::one)?;
         Ok(Self {
@@ -163,6 +204,7 @@ impl HostKeys {
             kdh_tokens,
             oaep: config.oaep_hash,
             ke_for_tdea: config.ke_for_tdea,
+            storage: Arc::new(Storage::new(storage)),
             held: Arc::default(),
         })
     }
@@ -367,7 +409,7 @@ impl HostKeys {
     pub(crate) fn hold(&self, stored: StoredKey, found: &FoundKey) {
         let key = found.key().clone();
         let present = (&self.kdhs.present, Profile::default());
-        self.with_request(present, &key, &stored.header, |request| {
+        self.with_request(present, key.kind(), &stored.header, |request| {
             self.kdh_tokens.require_from_now_on(found, request);
         });
         self.held()
@@ -380,25 +422,284 @@ impl HostKeys {
         self.held().remove(name);
     }
 
-    /// The key of a row, if the row is what it was when the key was verified.
-    fn require_held(&self, stored: &StoredKey) -> Result<SecretKey, HostError> {
-        match self.held().get(&stored.name) {
-            Some(held) if held.stored == *stored => Ok(held.key.clone()),
-            _ => Err(HostError::Internal(format!(
-                "key {}: its row in the database was changed behind the host's back",
-                stored.name
-            ))),
+    /// The registered key of this name, if it is what a device's row says.
+    fn require_held(&self, name: &KeyAlias, row: &DeviceKey) -> Result<SecretKey, HostError> {
+        let held = self.held();
+        let held = held.get(name).filter(|held| {
+            let stored = &held.stored;
+            stored.header == row.header && stored.kcv == row.kcv && held.key.kind() == row.kind
+        });
+        let held = held.ok_or_else(|| StoreError::NotSealed(row.title()))?;
+        Ok(held.key.clone())
+    }
+
+    /// Where the HSM finds the key of a row.
+    fn source(&self, key: &Sealed<DeviceKey>) -> Result<KnSource, HostError> {
+        let row = key.unproven();
+        let unsealed = || StoreError::NotSealed(row.title());
+        match &row.source {
+            KeySource::Shared { name } => Ok(KnSource::InToken(self.require_held(name, row)?)),
+            KeySource::Unique { wrapped } => Ok(KnSource::Stored(StoredKn {
+                number: key.seal().ok_or_else(unsealed)?.number,
+                kind: row.kind,
+                wrapped: wrapped.clone().ok_or_else(unsealed)?,
+            })),
         }
+    }
+
+    /// Under which pair keys are stored, and rows sealed, from now on.
+    pub(crate) fn storage(&self) -> Result<StorageNumber, HostError> {
+        let present = self.pairs().present;
+        present.ok_or_else(|| HostError::Internal("there are no storage keys".to_owned()))
+    }
+
+    /// The pairs of storage keys that the HSM has, the lowest number first.
+    pub(crate) fn storage_numbers(&self) -> Vec<StorageNumber> {
+        self.pairs().numbers.clone()
+    }
+
+    /// Something was approved that has to do with storage keys.
+    pub(crate) fn storage_news(&self) -> &Notify {
+        &self.storage.news
+    }
+
+    /// Rows that could not be moved under another pair.
+    pub(crate) fn refused_rows(&self) -> u64 {
+        u64::try_from(self.pairs().refused.len()).unwrap_or(u64::MAX)
+    }
+
+    /// Takes note of one; `false` if it is known.
+    pub(crate) fn note_refused(&self, row: String) -> bool {
+        self.pairs().refused.insert(row)
+    }
+
+    fn pairs(&self) -> MutexGuard<'_, Pairs> {
+        let pairs = self.storage.pairs.lock();
+        pairs.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From now on, what is new comes under this pair. The HSM makes it, if it is not there yet. The caller has seen
+    /// that nothing is under it.
+    ///
+    /// # Errors
+    /// A token is not there; or the pair cannot be the same in every token: their own means have to bring it to
+    /// each.
+    pub(crate) fn begin_storage(&self, number: StorageNumber) -> Result<(), HostError> {
+        let tokens = &self.kdh_tokens;
+        let members = tokens.members();
+        if let Some(absent) = members.iter().find(|token| !token.health().is_ready()) {
+            let cause =
+                format!("{absent:?} is not there: storage keys are changed in all tokens at once");
+            return Err(HostError::Internal(cause));
+        }
+        let mut numbers = tokens.storage_numbers()?;
+        if !numbers.contains(&number) {
+            let [token] = members else {
+                return Err(HostError::Internal(format!(
+                    "pair {number} is not whole in every token: make it by a ceremony, and copy it to each by the \
+                     HSM's own means"
+                )));
+            };
+            // Of an earlier try there may be half; what is whole would have been found.
+            self.destroy_pair(number)?;
+            token.make_storage_keys(number)?;
+            numbers = tokens.storage_numbers()?;
+        }
+        let mut pairs = self.pairs();
+        pairs.numbers = numbers;
+        pairs.present = Some(number);
+        Ok(())
+    }
+
+    /// From now on, what is new comes under this pair, which the HSM has.
+    pub(crate) fn use_storage(&self, number: StorageNumber) {
+        let mut pairs = self.pairs();
+        if pairs.numbers.contains(&number) {
+            pairs.present = Some(number);
+        }
+    }
+
+    /// Destroys a pair, or what is left of it: nothing is under it any more.
+    pub(crate) fn destroy_storage(&self, number: StorageNumber) -> Result<(), HostError> {
+        self.destroy_pair(number)?;
+        self.pairs().numbers.retain(|held| *held != number);
+        Ok(())
+    }
+
+    fn destroy_pair(&self, number: StorageNumber) -> Result<(), HostError> {
+        match self.kdh_tokens.destroy_storage_keys(number) {
+            Ok(()) | Err(HsmError::KeyNotFound { .. }) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Whether a row is sealed by the pair that is in use. Asked in the turn in which it is written: whatever is
+    /// sealed by another pair may be too late.
+    pub(crate) fn is_under_present<R: SealedRow>(&self, row: &Sealed<R>) -> bool {
+        row.seal().map(|seal| seal.number) == self.pairs().present
+    }
+
+    /// Has the HSM bring rows under another pair.
+    ///
+    /// # Errors
+    /// [`StorageError::At`]: the first that is not as it was sealed.
+    pub(crate) async fn rewrap(
+        &self,
+        rows: &[Sealed<DeviceKey>],
+        to: StorageNumber,
+    ) -> Result<Vec<Sealed<DeviceKey>>, HostError> {
+        let mut records = Vec::with_capacity(rows.len());
+        for (index, row) in rows.iter().enumerate() {
+            let record = self.record_of(row).map_err(|_| StorageError::At {
+                index,
+                error: Box::new(StorageError::NoRecord),
+            });
+            let record = record.map_err(HsmError::from)?;
+            let stored = match self.source(row) {
+                Ok(KnSource::Stored(stored)) => Some(stored),
+                _ => None,
+            };
+            records.push((record, stored));
+        }
+        let old: Arc<[DeviceKey]> = rows.iter().map(|row| row.unproven().clone()).collect();
+        let rewritten = Arc::clone(&old);
+        let bind = move |index: usize, wrapped: Option<&[u8]>| {
+            rewritten[index].with_wrapped(wrapped).to_be_sealed()
+        };
+        let new = self
+            .in_time(self.kdh_tokens.rewrap(to, records, bind))
+            .await?;
+        let new = old.iter().zip(new).map(|(old, new)| {
+            let seal = Seal {
+                number: to,
+                mac: new.mac,
+            };
+            Sealed::new(old.with_wrapped(new.wrapped.as_deref()), Some(seal))
+        });
+        Ok(new.collect())
+    }
+
+    /// What the HSM has to verify of a row.
+    ///
+    /// # Errors
+    /// [`StoreError::NotSealed`]: it has no seal, or by no key that this HSM has.
+    fn record_of<R: SealedRow>(&self, row: &Sealed<R>) -> Result<Authenticated, StoreError> {
+        let record = row.authenticated();
+        let record = record.filter(|record| self.pairs().numbers.contains(&record.number));
+        record.ok_or_else(|| StoreError::NotSealed(row.unproven().title()))
+    }
+
+    /// An answer of the HSM about rows, for as long as anything waits for the HSM.
+    async fn in_time<T>(
+        &self,
+        answer: impl Future<Output = Result<T, HsmError>>,
+    ) -> Result<T, HsmError> {
+        let answer = tokio::time::timeout(self.kdh_tokens.deadline(), answer).await;
+        answer.unwrap_or_else(|_| Err(too_late("rows of keys")))
+    }
+
+    /// Has the HSM seal rows.
+    pub(crate) async fn seal<R: SealedRow>(
+        &self,
+        rows: Vec<R>,
+    ) -> Result<Vec<Sealed<R>>, HostError> {
+        let number = self.storage()?;
+        let mut sealed = Vec::with_capacity(rows.len());
+        let mut rows = rows.into_iter();
+        loop {
+            let batch: Vec<R> = rows.by_ref().take(AT_ONCE).collect();
+            if batch.is_empty() {
+                return Ok(sealed);
+            }
+            let bytes = batch.iter().map(SealedRow::to_be_sealed).collect();
+            let macs = self
+                .in_time(self.kdh_tokens.authenticate(number, bytes))
+                .await?;
+            let batch = batch.into_iter().zip(macs);
+            sealed.extend(batch.map(|(row, mac)| Sealed::new(row, Some(Seal { number, mac }))));
+        }
+    }
+
+    /// Has the HSM verify rows.
+    ///
+    /// # Errors
+    /// [`StoreError::NotSealed`]: one is not as it was sealed.
+    pub(crate) async fn prove<R: SealedRow>(
+        &self,
+        rows: Vec<Sealed<R>>,
+    ) -> Result<Vec<Proven<R>>, HostError> {
+        let not_sealed = |row: &Sealed<R>| StoreError::NotSealed(row.unproven().title());
+        for batch in rows.chunks(AT_ONCE) {
+            let macs = batch.iter().map(|row| self.record_of(row));
+            let macs = macs.collect::<Result<_, _>>()?;
+            let verified = self.in_time(self.kdh_tokens.verify_macs(macs)).await;
+            verified.map_err(|error| {
+                match unsealed(&error).and_then(|index| batch.get(index)) {
+                    Some(row) => not_sealed(row).into(),
+                    None => HostError::Hsm(error),
+                }
+            })?;
+        }
+        let proven = rows
+            .into_iter()
+            .map(|row| row.into_proven(Verified::by_hsm()));
+        Ok(proven.collect())
+    }
+
+    /// Has the HSM make a key for each of these, and seal its row.
+    pub(crate) async fn make_unique(
+        &self,
+        next: Vec<Next>,
+        key: &UniqueKey,
+    ) -> Result<Vec<Sealed<DeviceKey>>, HostError> {
+        let number = self.storage()?;
+        let mut sealed = Vec::with_capacity(next.len());
+        for batch in next.chunks(AT_ONCE) {
+            let batch: Arc<[Next]> = batch.into();
+            let new = NewKey {
+                kind: key.kind,
+                kcv_len: key.kcv_len,
+            };
+            let keys = vec![new; batch.len()];
+            let (rows, unique) = (Arc::clone(&batch), key.clone());
+            let bind = move |index: usize, kcv: &Kcv, wrapped: &[u8]| {
+                rows[index]
+                    .unique(&unique, kcv.clone(), wrapped.to_vec())
+                    .to_be_sealed()
+            };
+            let made = self
+                .in_time(self.kdh_tokens.make_keys(number, keys, bind))
+                .await?;
+            let made = batch.iter().zip(made);
+            sealed.extend(made.map(|(next, made)| {
+                let seal = Seal {
+                    number,
+                    mac: made.mac,
+                };
+                Sealed::new(next.unique(key, made.kcv, made.wrapped), Some(seal))
+            }));
+        }
+        Ok(sealed)
     }
 
     /// Whether this HSM can seal a key with this header for any terminal. No key is used.
     pub(crate) fn verify_sealable(&self, key: &SecretKey, header: &Kbh) -> Result<(), HostError> {
+        self.for_each_form(key.kind(), header, |request| {
+            self.kdh_tokens.verify_sealable(key, request)
+        })
+    }
+
+    /// Whether what is `possible` for one form is so for each in which terminals get keys.
+    fn for_each_form(
+        &self,
+        kind: KeyKind,
+        header: &Kbh,
+        possible: impl Fn(&hsm::SealRequest<'_>) -> Result<(), HsmError>,
+    ) -> Result<(), HostError> {
         let profiles = self.profiles.iter();
         let mut each = profiles.flat_map(|profile| self.kdhs.all().map(move |kdh| (kdh, *profile)));
         each.try_for_each(|(kdh, profile)| {
-            let verified = self.with_request((kdh, profile), key, header, |request| {
-                self.kdh_tokens.verify_sealable(key, request)
-            });
+            let verified = self.with_request((kdh, profile), kind, header, &possible);
             verified.map_err(|error| match error {
                 HsmError::Unsupported { .. } => {
                     let cause = format!("for terminals of profile {profile}: {error}");
@@ -409,37 +710,50 @@ impl HostKeys {
         })
     }
 
-    /// A request to seal this key with this header, for any terminal that is bound to a KDH and speaks a form.
+    /// Whether this HSM can make such keys, keep them, and seal them for any terminal. No key is used.
+    pub(crate) fn verify_makeable(&self, key: &UniqueKey) -> Result<(), HostError> {
+        self.for_each_form(key.kind, &key.header, |request| {
+            self.kdh_tokens.verify_storable(key.kind, request)
+        })
+    }
+
+    /// A request to seal a key of this kind with this header, for any terminal that is bound to a KDH and speaks a form.
     fn with_request<T>(
         &self,
         (kdh, profile): (&Kdh, Profile),
-        key: &SecretKey,
+        kind: KeyKind,
         header: &Kbh,
         act: impl FnOnce(&hsm::SealRequest<'_>) -> T,
     ) -> T {
         act(&hsm::SealRequest {
-            frame: &KeyBlockFrame::new(profile, &kdh.id, header, key.kind().key_len()),
+            frame: &KeyBlockFrame::new(profile, &kdh.id, header, kind.key_len()),
             // Stands for any RSA key.
             recipient: kdh.key.public_key(),
-            cipher: self.cipher(key.kind()),
+            cipher: self.cipher(kind),
             oaep: self.oaep,
         })
     }
 
-    /// Makes a key token: seals Kn and signs, all in the HSM.
+    /// Makes a key token: verifies the key's row, seals Kn and signs, all in the HSM.
+    ///
+    /// # Errors
+    /// [`StoreError::NotSealed`]: the row is not as the HSM has sealed it, or its key is not.
     pub(crate) async fn make_token(&self, order: TokenOrder) -> Result<MadeToken, HostError> {
-        let key = self.require_held(&order.key)?;
+        let row = order.key.unproven();
+        let not_sealed = || StoreError::NotSealed(row.title());
+        let kn = self.source(&order.key)?;
+        let record = self.record_of(&order.key)?;
         let kdh = self.kdh(&order.kdh)?;
-        let (header, key_len) = (&order.key.header, key.kind().key_len());
-        let frame = KeyBlockFrame::new(order.profile, &kdh.id, header, key_len);
+        let key_len = row.kind.key_len();
+        let frame = KeyBlockFrame::new(order.profile, &kdh.id, &row.header, key_len);
         let recipient = order.recipient.clone();
         let request = hsm::SealRequest {
             frame: &frame,
             recipient: &recipient,
-            cipher: self.cipher(key.kind()),
+            cipher: self.cipher(row.kind),
             oaep: self.oaep,
         };
-        let (order, oaep) = (Arc::new(order), self.oaep);
+        let (order, oaep) = (Arc::new(order.clone()), self.oaep);
         let draft = move |sealed: hsm::SealedKeyBlock| {
             let enveloped = tr34::EnvelopedKeyBlock::new(
                 order.recipient_id.clone(),
@@ -452,7 +766,7 @@ impl HostKeys {
             let draft = KeyToken::draft(
                 order.profile,
                 &enveloped,
-                &order.key.header,
+                &order.key.unproven().header,
                 &order.freshness,
                 order.now,
                 &order.kdh,
@@ -461,12 +775,14 @@ impl HostKeys {
             draft.map(Draft).map_err(ours)
         };
         let tokens = &self.kdh_tokens;
-        let signed = tokens.seal_and_sign::<_, HostError>(&key, &request, &kdh.key, draft);
+        let signed =
+            tokens.seal_and_sign::<_, HostError>(&kn, Some(&record), &request, &kdh.key, draft);
         let signed = tokio::time::timeout(tokens.deadline(), signed).await;
-        let signed = signed.map_err(|_| HsmError::Unavailable {
-            operation: "seal and sign",
-            reason: "deadline".to_owned(),
-        })??;
+        let signed = signed.map_err(|_| too_late("seal and sign"))?;
+        let signed = signed.map_err(|error| match error {
+            HostError::Hsm(HsmError::Storage(_)) => not_sealed().into(),
+            other => other,
+        })?;
         let Draft(draft) = signed.draft;
         Ok(MadeToken {
             kt_kdh: draft.into_token(&signed.signature).map_err(ours)?,
@@ -485,6 +801,21 @@ impl HostKeys {
     }
 }
 
+fn too_late(operation: &'static str) -> HsmError {
+    HsmError::Unavailable {
+        operation,
+        reason: "deadline".to_owned(),
+    }
+}
+
+/// Which of several rows is not as the HSM has sealed it, if that is what is wrong.
+fn unsealed(error: &HsmError) -> Option<usize> {
+    match error {
+        HsmError::Storage(StorageError::At { index, .. }) => Some(*index),
+        _ => None,
+    }
+}
+
 /// In each of them, whatever the others say.
 fn destroy(name: &KeyName, tokens: Vec<&Token>) -> Result<(), HsmError> {
     let mut outcome = Ok(());
@@ -499,6 +830,19 @@ fn destroy(name: &KeyName, tokens: Vec<&Token>) -> Result<(), HsmError> {
 
 fn no_token() -> HostError {
     HostError::Internal("no token".to_owned())
+}
+
+/// The pairs of storage keys that the tokens have.
+fn storage_keys(tokens: &TokenGroup) -> Result<Vec<StorageNumber>, StartError> {
+    let numbers = tokens.storage_numbers();
+    let numbers = numbers.map_err(|error| StartError::one(format!("kdh-token: {error}")))?;
+    if numbers.is_empty() {
+        return Err(StartError::one(
+            "kdh-token: it has no storage keys (ksk.1 and ksm.1), under which the keys of terminals are kept: \
+             make them by a ceremony with the act storage-keys",
+        ));
+    }
+    Ok(numbers)
 }
 
 /// Refuses senders whose keys one of the HSMs cannot receive.

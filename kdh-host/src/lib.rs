@@ -14,10 +14,15 @@
 //! receipt          what terminals state and sign
 //! profile          in which of TR-34's forms devices speak
 //! administration   what operators do
+//! device_keys      how the keys of devices are made, assigned, confirmed and replaced
+//! adoption         rows of keys from before the HSM sealed them
 //! admission        devices that another host has enrolled
 //! key_import       keys that arrived encrypted, for which it takes two operators
+//! key_profile      what the slots of devices hold, and what the policy says of it
 //! key_sender       other hosts that send keys in TR-34 tokens
 //! dual_control     what takes two operators
+//! approvals        the same, as rows that the HSM seals
+//! storage          the storage keys, and how a new pair takes the place of the present one
 //! claims           what calls have claimed, and how it is given back
 //! limits           how much one caller, and all of them, may ask for
 //! state            which state follows on which
@@ -34,6 +39,8 @@
 
 mod administration;
 mod admission;
+mod adoption;
+mod approvals;
 mod authority;
 mod binding;
 mod claims;
@@ -41,6 +48,7 @@ mod clock;
 pub mod config;
 mod credentials;
 mod delivery;
+mod device_keys;
 mod dual_control;
 mod enrolment;
 mod error;
@@ -48,6 +56,7 @@ mod grpc;
 mod host;
 mod kdh;
 mod key_import;
+mod key_profile;
 mod key_sender;
 mod keys;
 mod limits;
@@ -60,10 +69,12 @@ mod receipt;
 mod server;
 mod stages;
 mod state;
+mod storage;
 mod store;
 mod transport;
 mod trust;
 
+pub use adoption::Adoption;
 pub use clock::{Clock, SystemClock};
 pub use error::{HostError, ServeError, StartError};
 pub use host::{Host, check};

@@ -1,11 +1,17 @@
 //! `kdh-host`: the key distribution host.
+#![expect(clippy::print_stderr, reason = "a command talks to its user")]
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{Parser, Subcommand, ValueEnum};
 use hsm::Failure;
-use kdh_host::{Clock as _, Host, ServeError, StartError, SystemClock, config::Config, serve};
-use tokio::signal::unix::{SignalKind, signal};
+use kdh_host::{
+    Adoption, Clock as _, Host, ServeError, StartError, SystemClock, config::Config, serve,
+};
+use tokio::{
+    runtime::Runtime,
+    signal::unix::{SignalKind, signal},
+};
 use tracing_subscriber::EnvFilter;
 
 /// A start that takes longer hangs: self-tests, and reading the audit trail, take seconds.
@@ -54,6 +60,18 @@ enum Command {
         #[arg(long)]
         hsm: bool,
     },
+    /// Have the HSM seal the rows of keys that are from before it did so.
+    ///
+    /// Needed once, if `run` says so after an update. Stop the host before. The keys are shown, and nothing is
+    /// done before you have said yes: what you agree to is sealed as the database has it.
+    AdoptKeys {
+        /// The configuration file.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// You have looked at them before.
+        #[arg(long)]
+        yes: bool,
+    },
 }
 
 fn main() -> ExitCode {
@@ -94,37 +112,68 @@ fn run(command: Command) -> Result<(), StartError> {
             tracing::info!("the configuration is sound");
             Ok(())
         }
+        Command::AdoptKeys { config, yes } => {
+            let config = Config::load(&config)?;
+            runtime()?.block_on(adopt_keys(config, yes))
+        }
         Command::Run { config } => {
             let config = Config::load(&config)?;
-            tokio::runtime::Builder::new_multi_thread()
-                .enable_all()
-                .build()
-                .map_err(StartError::one)?
-                .block_on(async {
-                    let stop = stop_signal()?;
-                    let host = Host::start(config, Box::new(SystemClock));
-                    let Ok(host) = tokio::time::timeout(START, host).await else {
-                        tracing::error!(
-                            "not started after {START:?}: the HSM or the disk does not answer"
-                        );
-                        // As below.
+            runtime()?.block_on(async {
+                let stop = stop_signal()?;
+                let host = Host::start(config, Box::new(SystemClock));
+                let Ok(host) = tokio::time::timeout(START, host).await else {
+                    tracing::error!(
+                        "not started after {START:?}: the HSM or the disk does not answer"
+                    );
+                    // As below.
+                    std::process::abort()
+                };
+                let host = host?;
+                match Box::pin(serve(host, stop)).await {
+                    Ok(()) => Ok(()),
+                    Err(ServeError::Faults(faults)) => Err(faults),
+                    Err(ServeError::Hsm(failure @ Failure::Stuck { .. })) => {
+                        tracing::error!("{failure}");
+                        // An orderly end waits for the module, which does not answer, or takes
+                        // it apart under the calls that are inside. The supervisor starts again.
                         std::process::abort()
-                    };
-                    let host = host?;
-                    match Box::pin(serve(host, stop)).await {
-                        Ok(()) => Ok(()),
-                        Err(ServeError::Faults(faults)) => Err(faults),
-                        Err(ServeError::Hsm(failure @ Failure::Stuck { .. })) => {
-                            tracing::error!("{failure}");
-                            // An orderly end waits for the module, which does not answer, or takes
-                            // it apart under the calls that are inside. The supervisor starts again.
-                            std::process::abort()
-                        }
-                        Err(ServeError::Hsm(failure)) => Err(StartError::one(failure)),
                     }
-                })
+                    Err(ServeError::Hsm(failure)) => Err(StartError::one(failure)),
+                }
+            })
         }
     }
+}
+
+fn runtime() -> Result<Runtime, StartError> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(StartError::one)
+}
+
+async fn adopt_keys(config: Config, yes: bool) -> Result<(), StartError> {
+    let adoption = Adoption::find(config, Box::new(SystemClock)).await?;
+    if adoption.is_empty() {
+        eprintln!("The HSM has sealed the rows of all keys: there is nothing to do.");
+        return Ok(());
+    }
+    for line in adoption.describe() {
+        eprintln!("{line}");
+    }
+    if !yes {
+        eprint!("Have the HSM seal these rows as they are? Type yes: ");
+        let mut answer = String::new();
+        std::io::stdin()
+            .read_line(&mut answer)
+            .map_err(StartError::one)?;
+        if answer.trim() != "yes" {
+            return Err(StartError::one("nothing was done"));
+        }
+    }
+    let devices = adoption.seal().await.map_err(StartError::one)?;
+    eprintln!("Sealed, with {devices} keys of devices: start the host.");
+    Ok(())
 }
 
 /// Completes at the first SIGTERM or SIGINT.

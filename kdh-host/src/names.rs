@@ -64,6 +64,15 @@ checked_names! {
     /// How operators call another host that sends keys.
     SenderName: "name of a sender", "1 to 64 of a-z, 0-9 and '-'",
         |text| bounded(text, 64, is_label_byte);
+    /// How operators call what the slots of devices hold.
+    ProfileName: "name of a key profile", "1 to 64 of a-z, 0-9 and '-'",
+        |text| bounded(text, 64, is_label_byte);
+    /// How operators call devices that belong together.
+    GroupName: "name of a device group", "1 to 64 of a-z, 0-9 and '-'",
+        |text| bounded(text, 64, is_label_byte);
+    /// A base derivation key in the HSM, without the prefix of its label.
+    BdkName: "name of a base derivation key", "1 to 28 of a-z, 0-9 and '-': its label in the HSM is this behind \"bdk.\"",
+        |text| bounded(text, 28, is_label_byte);
     /// Why an operator did something, for the audit trail.
     Why: "reason", "1 to 200 printable characters",
         |text| !text.is_empty() && text.chars().count() <= 200 && !text.chars().any(char::is_control);

@@ -4,19 +4,27 @@ use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use hsm::{Failure, Health};
 use kdh_proto::v1::{
-    administration_server::AdministrationServer, key_distribution_server::KeyDistributionServer,
+    administration_server::AdministrationServer, approvals_server::ApprovalsServer,
+    key_distribution_server::KeyDistributionServer, key_storage_server::KeyStorageServer,
 };
 use serde::Serialize;
 use token_tls::{AcceptLimits, ClientAuthentication, TlsIdentity, server_config};
 use tokio::{net::TcpListener, sync::watch};
-use tonic::{server::NamedService as _, transport::Server};
+use tonic::{
+    server::NamedService as _,
+    transport::{Server, server::Router},
+};
 use tonic_health::{ServingStatus, server::HealthReporter};
 
 use crate::{
     Host,
     claims::give_back_leftovers,
     error::{ServeError, StartError},
-    grpc::{AdministrationService, KeyDistributionService, MAX_MESSAGE_LEN},
+    grpc::{
+        AdministrationService, ApprovalsService, KeyDistributionService, KeyStorageService,
+        MAX_MESSAGE_LEN,
+    },
+    storage,
 };
 
 /// Calls of one connection that may be under way.
@@ -101,14 +109,10 @@ pub async fn serve(host: Host, stop: impl Future<Output = ()>) -> Result<(), Ser
             token_tls::accept(terminals, Arc::new(terminals_tls), limits),
             until_stopped(stopped.clone()),
         );
-    let administration_service = AdministrationServer::new(AdministrationService(host.clone()))
-        .max_decoding_message_size(MAX_MESSAGE_LEN);
-    let administration_server = server()
-        .add_service(administration_service)
-        .serve_with_incoming_shutdown(
-            token_tls::accept(administration, Arc::new(administration_tls), limits),
-            until_stopped(stopped),
-        );
+    let administration_server = for_operators(&host).serve_with_incoming_shutdown(
+        token_tls::accept(administration, Arc::new(administration_tls), limits),
+        until_stopped(stopped),
+    );
 
     if let Some(path) = &config.addresses_file {
         write_addresses(path, &addresses).map_err(|error| {
@@ -129,6 +133,7 @@ pub async fn serve(host: Host, stop: impl Future<Output = ()>) -> Result<(), Ser
         }
         failure = follow_hsm(&host, &health) => Some(failure),
         () = keep_tidy(&host) => None,
+        () = storage::keep_moving(&host) => None,
         () = stop => None,
     };
     tracing::info!("stopping: calls in flight may finish");
@@ -213,6 +218,17 @@ async fn keep_tidy(host: &Host) {
             tracing::warn!(%error, "leftover claims could not be given back; the next try follows");
         }
     }
+}
+
+/// The services that operators have.
+fn for_operators(host: &Host) -> Router {
+    let administration = AdministrationServer::new(AdministrationService(host.clone()));
+    let approvals = ApprovalsServer::new(ApprovalsService(host.clone()));
+    let storage = KeyStorageServer::new(KeyStorageService(host.clone()));
+    server()
+        .add_service(administration.max_decoding_message_size(MAX_MESSAGE_LEN))
+        .add_service(approvals.max_decoding_message_size(MAX_MESSAGE_LEN))
+        .add_service(storage.max_decoding_message_size(MAX_MESSAGE_LEN))
 }
 
 /// What both servers have in common: nobody keeps a place for nothing. Before HTTP/2 has begun, the

@@ -68,6 +68,44 @@ states! {
 }
 
 states! {
+    /// Where a version of a device's key stands.
+    DeviceKeyState {
+        /// Offered to the device, which has not confirmed it.
+        Pending = "PENDING",
+        /// Confirmed. Good until a later version is confirmed.
+        Active = "ACTIVE",
+        /// A later version was confirmed: what the host had of this one is destroyed.
+        Destroyed = "DESTROYED",
+        /// Another key was assigned before the device had confirmed this one.
+        Withdrawn = "WITHDRAWN",
+    }
+}
+
+states! {
+    /// Where something stands that takes two operators.
+    ApprovalState {
+        /// Waits for another operator.
+        Asked = "ASKED",
+        /// Approved: in force.
+        Approved = "APPROVED",
+        /// It was in force, and is done or over.
+        Ended = "ENDED",
+        /// An operator rejected it.
+        Rejected = "REJECTED",
+        /// Nobody approved it in time.
+        Expired = "EXPIRED",
+    }
+}
+
+states! {
+    /// What an operator asks for that another one has to approve.
+    ApprovedAct {
+        /// A new pair of storage keys, in the place of the present one.
+        StorageRotation = "STORAGE_ROTATION",
+    }
+}
+
+states! {
     /// What became of the keys that a device held when a token left that ends its binding.
     KeysFate {
         /// The device has not said what it did.

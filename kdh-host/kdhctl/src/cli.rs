@@ -26,8 +26,8 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Terminals: add, look at, suspend, revoke, unbind, rebind, issue activation codes
-    #[command(subcommand)]
+    /// Terminals: add, look at, group, suspend, revoke, unbind, rebind, issue activation codes
+    #[command(subcommand, visible_alias = "devices")]
     Device(DeviceCommand),
     /// Tokens by the terminals' CA for those whose KDH is lost: list, approve, reject, fetch
     #[command(subcommand)]
@@ -35,9 +35,18 @@ pub(crate) enum Command {
     /// Keys that the host hands out: register, list, assign to terminals
     #[command(subcommand)]
     Key(KeyCommand),
+    /// Key profiles: what the slots of terminals of a model or a group hold
+    #[command(subcommand, visible_alias = "profiles")]
+    Profile(ProfileCommand),
     /// Keys that arrived encrypted: ask that the HSM takes one in, approve, reject
     #[command(subcommand)]
     Import(ImportCommand),
+    /// The storage keys, under which the host keeps terminals' keys: status, rotation
+    #[command(subcommand)]
+    Storage(StorageCommand),
+    /// What takes two operators: list, approve, reject
+    #[command(subcommand)]
+    Approval(ApprovalCommand),
     /// The host's KDH credentials, and how many terminals are bound to each
     #[command(subcommand)]
     Kdh(KdhCommand),
@@ -70,6 +79,9 @@ pub(crate) enum DeviceCommand {
         /// SUSPENDED, REVOKED
         #[arg(long)]
         state: Option<String>,
+        /// Only terminals in this group
+        #[arg(long, value_name = "NAME")]
+        group: Option<String>,
         #[command(flatten)]
         page: Page,
     },
@@ -78,6 +90,37 @@ pub(crate) enum DeviceCommand {
         /// The terminal's serial number
         serial: String,
     },
+    /// Put terminals into a group, or take them out of theirs
+    ///
+    /// A terminal is in one group at most. If the group carries a key profile, that one says what its terminals hold,
+    /// whole, and not the one of their model: "kdhctl profile --help". A group is there as soon as a terminal is in it.
+    #[command(
+        after_help = "Examples:\n  kdhctl device group SN-1001 SN-1002 --group pilot --why \"first wave\"\n  \
+        kdhctl device group --from serials.txt --group pilot --why \"first wave\"\n  \
+        kdhctl device group SN-1001 --none --why \"pilot is over\"\n\n\
+        A file has one serial number on each line; blank lines and lines that begin with # are passed over. Many \
+        terminals go in steps of 500, each of which is done whole or not at all: after a failure, run it again, and \
+        those that are there already stay."
+    )]
+    Group {
+        /// The terminals' serial numbers
+        #[arg(
+            value_name = "SERIAL",
+            required_unless_present = "from",
+            conflicts_with = "from"
+        )]
+        serials: Vec<String>,
+        /// File with serial numbers
+        #[arg(long, value_name = "FILE")]
+        from: Option<PathBuf>,
+        #[command(flatten)]
+        to: GroupOrNone,
+        /// The reason, for the audit trail
+        #[arg(long, value_name = "TEXT")]
+        why: String,
+    },
+    /// List the groups: how many terminals are in each, and which key profile it carries
+    Groups,
     /// Refuse every call of a terminal until it is resumed
     #[command(after_help = "Example: kdhctl device suspend SN-1001 --why \"reported missing\"")]
     Suspend(Move),
@@ -191,6 +234,17 @@ pub(crate) enum DeviceCommand {
 }
 
 #[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct GroupOrNone {
+    /// The group: a-z, 0-9 and '-'
+    #[arg(long, value_name = "NAME")]
+    pub(crate) group: Option<String>,
+    /// No group
+    #[arg(long)]
+    pub(crate) none: bool,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct Move {
     /// The terminal's serial number
     pub(crate) serial: String,
@@ -270,8 +324,8 @@ pub(crate) enum KeyCommand {
     List,
     /// Let a terminal have a key: it is offered the key in this slot from now on
     #[command(after_help = "Example: kdhctl key assign --device SN-1001 --slot tmk \
-        --key acq-tmk-2026\n\nAssigning another key to a slot makes a new version, which the \
-        terminal loads next.")]
+        --key acq-tmk-2026\n         kdhctl key assign --device SN-1001 --slot tmk --by-profile\n\nAssigning another key to a slot makes a new version, which the \
+        terminal loads next. The one\nbefore stays good until the terminal has confirmed it.")]
     Assign {
         /// The terminal's serial number
         #[arg(long, value_name = "SERIAL")]
@@ -279,9 +333,13 @@ pub(crate) enum KeyCommand {
         /// Where the terminal keeps the key: a-z, 0-9 and '-'
         #[arg(long)]
         slot: String,
-        /// The key's name
-        #[arg(long, value_name = "NAME")]
-        key: String,
+        /// A registered key, by its name
+        #[arg(long, value_name = "NAME", required_unless_present = "by_profile")]
+        key: Option<String>,
+        /// The next key that the terminal's key profile says for this slot: one that the HSM makes for this
+        /// terminal alone, unless the profile says otherwise
+        #[arg(long, conflicts_with = "key")]
+        by_profile: bool,
         /// Only if the terminal has this encryption key: SHA-256 as "krd status" and "kdhctl device
         /// show" print it
         ///
@@ -290,6 +348,107 @@ pub(crate) enum KeyCommand {
         #[arg(long, value_name = "HEX")]
         encryption_key: Option<String>,
     },
+}
+
+/// A key profile says for each slot of a terminal what it holds: the header and kind of its key, where it comes from
+/// (made for this terminal, derived from a base derivation key, or a registered key that all share), the form of its
+/// check value, how long it is valid and when it is renewed. A model carries one, or a group; a group's stands in place
+/// of the model's, whole. The host refuses what its policy says (docs/keys.md); every version is kept.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ProfileCommand {
+    /// List the profiles, and the models and groups that carry them
+    List,
+    /// Show a profile: its slots, what carries it, what the policy says of it, and its versions
+    #[command(after_help = "Examples:\n  kdhctl profile show acquirer-standard\n  \
+        kdhctl profile show acquirer-standard --out standard.toml   then change it, and put it")]
+    Show {
+        /// The profile's name
+        name: String,
+        /// An older version [default: the current one]
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+        version: Option<u32>,
+        /// Write it into this file, to be changed and put; nothing is overwritten
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+    /// Put a profile: a new one, or a new version of one
+    ///
+    /// Shows first what it would do: how many terminals of which models and groups would get a new key in which slots,
+    /// how many keep theirs, and what the policy says. A version that says nothing new is none. The file says on which
+    /// version it is based: if somebody has put another one since, it is refused.
+    #[command(
+        after_help = "Examples:\n  kdhctl profile put standard.toml --dry-run\n  \
+        kdhctl profile put standard.toml --why \"longer check values\"\n\n\
+        deploy/key-profile.toml is a file with every field explained."
+    )]
+    Put {
+        /// The file: TOML
+        file: PathBuf,
+        #[command(flatten)]
+        change: Change,
+    },
+    /// Have a model or a group carry a profile
+    ///
+    /// Shows first what it would do, as put does. It takes the place of the one that is carried now.
+    #[command(
+        after_help = "Examples:\n  kdhctl profile assign acquirer-standard --model \"Model X\" --dry-run\n  \
+        kdhctl profile assign acquirer-pilot --group pilot --why \"first wave\""
+    )]
+    Assign {
+        /// The profile's name
+        name: String,
+        #[command(flatten)]
+        target: ProfileTarget,
+        #[command(flatten)]
+        change: Change,
+    },
+    /// Have a model or a group carry no profile any more
+    ///
+    /// Terminals of a group then hold what the profile of their model says, if it carries one.
+    #[command(
+        after_help = "Example: kdhctl profile unassign --group pilot --why \"pilot is over\""
+    )]
+    Unassign {
+        #[command(flatten)]
+        target: ProfileTarget,
+        #[command(flatten)]
+        change: Change,
+    },
+    /// Remove a profile that nothing carries
+    ///
+    /// Its versions stay readable with "kdhctl profile show". To have it back, put it again, based on its last version.
+    #[command(after_help = "Example: kdhctl profile remove acquirer-pilot --why \"pilot is over\"")]
+    Remove {
+        /// The profile's name
+        name: String,
+        /// The reason, for the audit trail
+        #[arg(long, value_name = "TEXT")]
+        why: String,
+    },
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct ProfileTarget {
+    /// Every terminal of this model whose group carries no profile
+    #[arg(long, value_name = "MODEL")]
+    pub(crate) model: Option<String>,
+    /// Every terminal in this group
+    #[arg(long, value_name = "NAME")]
+    pub(crate) group: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Change {
+    /// The reason, for the audit trail
+    #[arg(long, value_name = "TEXT", required_unless_present = "dry_run")]
+    pub(crate) why: Option<String>,
+    /// Only show what it would do
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Do not ask
+    #[arg(long, conflicts_with = "dry_run")]
+    pub(crate) yes: bool,
 }
 
 /// The key is unwrapped in the HSM when another operator with the role keys has approved it, and is
@@ -484,6 +643,59 @@ pub(crate) enum KdhCommand {
     },
 }
 
+/// Terminals' own keys lie in the database, each under a key that never leaves the HSM; another one there seals
+/// their rows. To rotate is to put a new pair in the place of the present one: every key is brought under it
+/// inside the HSM, beside deliveries, and the old pair is destroyed.
+#[derive(Debug, Subcommand)]
+pub(crate) enum StorageCommand {
+    /// Show the pairs of storage keys, how many keys are under each, and a rotation under way
+    #[command(
+        after_help = "States: PRESENT what is new comes under it; RETIRING its keys are being moved; PREPARED \
+        nothing is under it yet; ABSENT keys are under a pair that the HSM lacks."
+    )]
+    Status,
+    /// Ask for a rotation, which another operator approves: kdhctl approval approve
+    #[command(after_help = "Example: kdhctl storage rotate --why \"yearly\"")]
+    Rotate {
+        /// For the audit trail
+        #[arg(long)]
+        why: String,
+    },
+    /// Watch keys being moved until the rotation has ended
+    #[command(after_help = "Example: kdhctl storage watch --seconds 5\n\n\
+        It may be stopped and started at any time; so may the host, which goes on where it was.")]
+    Watch {
+        /// Ask the host again after this time
+        #[arg(long, value_name = "N", default_value_t = 2,
+              value_parser = clap::value_parser!(u64).range(1..=86_400))]
+        seconds: u64,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ApprovalCommand {
+    /// List what was asked for, newest first
+    #[command(
+        after_help = "States: ASKED waits for another operator; APPROVED in force; ENDED done or over; \
+        REJECTED; EXPIRED nobody approved it in time."
+    )]
+    List {
+        #[command(flatten)]
+        page: Page,
+    },
+    /// Approve what another operator has asked for
+    #[command(after_help = "Example: kdhctl approval approve 5f0c1a9e")]
+    Approve {
+        /// As kdhctl approval list shows it
+        id: String,
+    },
+    /// Reject what was asked for, by you or by another operator
+    Reject {
+        /// As kdhctl approval list shows it
+        id: String,
+    },
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum DeliveryCommand {
     /// List deliveries, newest first
@@ -624,7 +836,7 @@ mod tests {
         for line in [
             "kdhctl device add SN-1 --model X",
             "kdhctl device list",
-            "kdhctl --json device list --state BOUND --limit 3",
+            "kdhctl --json device list --state BOUND --group pilot --limit 3",
             "kdhctl device show SN-1 --json",
             "kdhctl device suspend SN-1 --why lost",
             "kdhctl device resume SN-1 --why found",
@@ -637,6 +849,17 @@ mod tests {
             "kdhctl device admit --from sn-1.pem",
             "kdhctl device ca-unbind SN-1 --kdh lost.pem --why burnt",
             "kdhctl device ca-rebind SN-1 --kdh lost.pem --to two.pem --why burnt",
+            "kdhctl device group SN-1 SN-2 --group pilot --why first",
+            "kdhctl devices group --from f --none --why over",
+            "kdhctl device groups",
+            "kdhctl profile list",
+            "kdhctl profiles show p --version 3 --out p.toml",
+            "kdhctl profile put p.toml --dry-run",
+            "kdhctl profile put p.toml --why new --yes",
+            "kdhctl profile assign p --model M --why new",
+            "kdhctl profile assign p --group g --dry-run",
+            "kdhctl profile unassign --group g --why over --yes",
+            "kdhctl profile remove p --why over",
             "kdhctl authority list --limit 3",
             "kdhctl authority approve 5f0c1a9e",
             "kdhctl authority reject 5f0c1a9e",
@@ -655,6 +878,13 @@ mod tests {
             "kdhctl import reject 5f0c1a9e",
             "kdhctl key list",
             "kdhctl key assign --device SN-1 --slot tmk --key k",
+            "kdhctl key assign --device SN-1 --slot tmk --by-profile",
+            "kdhctl storage status --json",
+            "kdhctl storage rotate --why yearly",
+            "kdhctl storage watch --seconds 5",
+            "kdhctl approval list --limit 3",
+            "kdhctl approval approve 5f0c1a9e",
+            "kdhctl approval reject 5f0c1a9e",
             "kdhctl delivery list --device SN-1",
             "kdhctl audit list --after 7 --limit 1",
             "kdhctl audit verify",
@@ -757,24 +987,80 @@ mod tests {
         }
     }
 
-    /// Every command for imports that the document shows.
     #[test]
-    fn the_commands_of_the_document_parse() {
-        let document = include_str!("../../../docs/key-import.md").replace("\\\n", "");
-        let commands = document.lines().filter(|line| line.starts_with("kdhctl "));
-        let mut found = 0;
-        for command in commands {
-            found += 1;
-            // What stands in quotes is one word.
-            let words = command.split('"').enumerate().map(|(index, part)| {
-                if index % 2 == 0 {
-                    part.to_owned()
-                } else {
-                    part.replace(' ', "-")
-                }
-            });
-            assert!(parse(&words.collect::<String>()).is_ok(), "{command}");
+    fn a_profile_a_target_and_a_reason_are_needed() {
+        use ErrorKind::{
+            ArgumentConflict, MissingRequiredArgument, UnknownArgument, ValueValidation,
+        };
+        for (line, kind) in [
+            ("kdhctl device group SN-1 --why x", MissingRequiredArgument),
+            (
+                "kdhctl device group SN-1 --group g",
+                MissingRequiredArgument,
+            ),
+            (
+                "kdhctl device group --group g --why x",
+                MissingRequiredArgument,
+            ),
+            (
+                "kdhctl device group SN-1 --group g --none --why x",
+                ArgumentConflict,
+            ),
+            (
+                "kdhctl device group SN-1 --from f --group g --why x",
+                ArgumentConflict,
+            ),
+            ("kdhctl profile show", MissingRequiredArgument),
+            ("kdhctl profile show p --version 0", ValueValidation),
+            ("kdhctl profile put p.toml", MissingRequiredArgument),
+            ("kdhctl profile put --dry-run", MissingRequiredArgument),
+            (
+                "kdhctl profile put p.toml --dry-run --yes",
+                ArgumentConflict,
+            ),
+            ("kdhctl profile assign p --why x", MissingRequiredArgument),
+            (
+                "kdhctl profile assign p --model M --group g --why x",
+                ArgumentConflict,
+            ),
+            (
+                "kdhctl profile assign --model M --why x",
+                MissingRequiredArgument,
+            ),
+            ("kdhctl profile unassign --why x", MissingRequiredArgument),
+            (
+                "kdhctl profile unassign p --group g --why x",
+                UnknownArgument,
+            ),
+            ("kdhctl profile remove p", MissingRequiredArgument),
+        ] {
+            assert_eq!(parse(line).unwrap_err(), kind, "{line}");
         }
-        assert!(found >= 6, "{found}");
+    }
+
+    /// Every command that the documents show.
+    #[test]
+    fn the_commands_of_the_documents_parse() {
+        for (document, at_least) in [
+            (include_str!("../../../docs/key-import.md"), 6),
+            (include_str!("../../../docs/keys.md"), 9),
+        ] {
+            let document = document.replace("\\\n", "");
+            let commands = document.lines().filter(|line| line.starts_with("kdhctl "));
+            let mut found = 0;
+            for command in commands {
+                found += 1;
+                // What stands in quotes is one word.
+                let words = command.split('"').enumerate().map(|(index, part)| {
+                    if index % 2 == 0 {
+                        part.to_owned()
+                    } else {
+                        part.replace(' ', "-")
+                    }
+                });
+                assert!(parse(&words.collect::<String>()).is_ok(), "{command}");
+            }
+            assert!(found >= at_least, "{found}");
+        }
     }
 }

@@ -1,15 +1,20 @@
 //! What the commands do. One call each, or as many as a list has pages.
 
+mod approval;
 mod audit;
 mod authority;
 mod certificate;
 mod confirm;
 mod delivery;
 mod device;
+mod group;
 mod import;
 mod kdh;
 mod key;
+mod profile;
+mod storage;
 mod token;
+mod watched;
 
 pub(crate) use token::run_on_file as run_on_token_file;
 
@@ -18,7 +23,7 @@ use crate::{
     device_file,
     failure::Failure,
     report::Report,
-    session::Client,
+    session::Session,
     token_file,
 };
 
@@ -41,19 +46,27 @@ pub(crate) fn prepare(command: &Command) -> Result<(), Failure> {
         | Command::Import(ImportCommand::Nonce { out, .. })
         | Command::Authority(AuthorityCommand::Fetch { out, .. })
         | Command::Token(TokenCommand::OnePass { out, .. }) => token_file::require_new(out),
+        Command::Device(DeviceCommand::Group { serials, from, .. }) => {
+            group::serials(serials, from.as_deref()).map(drop)
+        }
+        Command::Profile(command) => profile::prepare(command),
         Command::Import(command) => import::read_files(command),
         _ => Ok(()),
     }
 }
 
 /// Does what the command says.
-pub(crate) async fn run(command: Command, client: &mut Client) -> Result<Report, Failure> {
+pub(crate) async fn run(command: Command, mut session: Session) -> Result<Report, Failure> {
+    let client = &mut session.administration;
     match command {
         Command::Device(command) => device::run(command, client).await,
         Command::Authority(command) => authority::run(command, client).await,
         Command::Key(command) => key::run(command, client).await,
+        Command::Profile(command) => profile::run(command, client).await,
         Command::Import(command) => import::run(command, client).await,
         Command::Kdh(command) => kdh::run(command, client).await,
+        Command::Storage(command) => storage::run(command, session.channel).await,
+        Command::Approval(command) => approval::run(command, session.channel).await,
         Command::Delivery(command) => delivery::run(command, client).await,
         Command::Audit(command) => audit::run(command, client).await,
         Command::Token(command) => token::run(command, client).await,

@@ -143,7 +143,7 @@ fn advice(reason: Reason) -> Option<&'static str> {
         ),
         Reason::WrongState => Some(
             "see a terminal's state with \"kdhctl device show\", a request's with \"kdhctl authority \
-             list\", an import's with \"kdhctl import list\"",
+             list\", an import's with \"kdhctl import list\", a key profile's with \"kdhctl profile show\"",
         ),
         Reason::NotBound => Some(
             "see with \"kdhctl device show\" how it stands; it is bound with \"krd bind\" at the terminal",

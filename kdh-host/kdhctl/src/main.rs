@@ -6,6 +6,8 @@ mod config;
 mod device_file;
 mod failure;
 mod pages;
+mod profile_file;
+mod profile_report;
 mod report;
 mod session;
 mod token_file;
@@ -55,8 +57,8 @@ async fn run(cli: Cli) -> Result<(Report, ExitCode), Failure> {
     }
     let config = Config::load(cli.config.as_deref())?;
     command::prepare(&cli.command)?;
-    let mut client = session::open(&config).await?;
-    let report = command::run(cli.command, &mut client).await?;
+    let session = session::open(&config).await?;
+    let report = command::run(cli.command, session).await?;
     Ok((report, ExitCode::SUCCESS))
 }
 
@@ -64,10 +66,13 @@ fn write(output: &mut impl Write, as_json: bool, json: &Value, text: &str) -> io
     if as_json {
         writeln!(output, "{json:#}")
     } else {
-        // What a name or a message holds must not steer the terminal.
-        let text = text.replace(steers, "\u{FFFD}");
-        writeln!(output, "{text}")
+        writeln!(output, "{}", on_screen(text))
     }
+}
+
+/// Text in which no name and no message steers the terminal.
+fn on_screen(text: &str) -> String {
+    text.replace(steers, "\u{FFFD}")
 }
 
 /// Whether a character moves the cursor, hides, or turns the order of what is beside it round.

@@ -1,7 +1,11 @@
 //! Answers as people and programs read them. The JSON has the keys of the interface's messages and
 //! is stable; the text is not.
 
+mod storage;
+
 use std::path::Path;
+
+pub(crate) use storage::{approval, approvals, storage};
 
 use comfy_table::{ContentArrangement, LineStyle, Table, TableStyle};
 use inspector::{Check, Inspection, Outcome, Party};
@@ -10,6 +14,8 @@ use kdh_proto::v1::{
     Key, KeyCheckValue, KeyImport, MakeOnePassTokenResponse, Order, ShowDeviceResponse,
 };
 use serde_json::{Value, json};
+
+use crate::profile_report::{target_json, target_text};
 
 /// An answer in both forms.
 #[derive(Debug)]
@@ -62,6 +68,13 @@ pub(crate) fn device_details(details: &ShowDeviceResponse) -> Report {
             details.encryption_key_sha256
         ));
     }
+    if !details.profile_name.is_empty() {
+        parts.push(format!(
+            "Key profile: {}, carried by its {}",
+            details.profile_name,
+            target_text(details.profile_target.as_ref())
+        ));
+    }
     if let Some(order) = &details.order {
         parts.push(order_text(order));
     }
@@ -81,6 +94,8 @@ pub(crate) fn device_details(details: &ShowDeviceResponse) -> Report {
             "device": device.map(device_json),
             "encryption_key_sha256": details.encryption_key_sha256,
             "order": details.order.as_ref().map(order_json),
+            "profile_name": details.profile_name,
+            "profile_target": target_json(details.profile_target.as_ref()),
             "assignments": all(&details.assignments, assignment_json),
             "withheld": all(&details.withheld, assignment_json),
         }),
@@ -93,13 +108,16 @@ pub(crate) fn devices(devices: &[Device]) -> Report {
         [
             device.serial_number.clone(),
             device.model.clone(),
+            dash(&device.group),
             device.state.clone(),
             keys_text(device),
             device.created_at.clone(),
             dash(&device.changed_at),
         ]
     });
-    let header = ["SERIAL", "MODEL", "STATE", "KEYS", "CREATED", "CHANGED"];
+    let header = [
+        "SERIAL", "MODEL", "GROUP", "STATE", "KEYS", "CREATED", "CHANGED",
+    ];
     Report {
         json: json!({"devices": all(devices, device_json)}),
         text: table(header, rows),
@@ -573,6 +591,7 @@ fn device_json(device: &Device) -> Value {
         "certificate_serial": device.certificate_serial,
         "bound_kdh": device.bound_kdh,
         "keys": device.keys,
+        "group": device.group,
     })
 }
 
@@ -681,7 +700,7 @@ fn audit_record_json(record: &AuditRecord) -> Value {
     })
 }
 
-fn all<T>(items: &[T], one: fn(&T) -> Value) -> Value {
+pub(crate) fn all<T>(items: &[T], one: fn(&T) -> Value) -> Value {
     items.iter().map(one).collect()
 }
 
@@ -689,6 +708,7 @@ fn device_text(device: &Device) -> String {
     fields(&[
         ("Serial number", &device.serial_number),
         ("Model", &device.model),
+        ("Group", &device.group),
         ("State", &device.state),
         ("Created", &device.created_at),
         ("Changed", &device.changed_at),
@@ -741,7 +761,7 @@ fn authority_request_text(request: &AuthorityRequest) -> String {
     ])
 }
 
-fn fields(fields: &[(&str, &str)]) -> String {
+pub(crate) fn fields(fields: &[(&str, &str)]) -> String {
     let fields = fields.iter();
     pairs(fields.map(|(name, value)| [(*name).to_owned(), dash(value)]))
 }
@@ -785,12 +805,12 @@ fn kcv_text(kcv: Option<&KeyCheckValue>) -> String {
     )
 }
 
-fn dash(text: &str) -> String {
+pub(crate) fn dash(text: &str) -> String {
     if text.is_empty() { "-" } else { text }.to_owned()
 }
 
 /// Names with their values, one below the other.
-fn pairs(rows: impl Iterator<Item = [String; 2]>) -> String {
+pub(crate) fn pairs(rows: impl Iterator<Item = [String; 2]>) -> String {
     let mut table = Table::new();
     table.set_content_arrangement(ContentArrangement::Dynamic);
     table.load_style(TableStyle::new());
@@ -798,7 +818,10 @@ fn pairs(rows: impl Iterator<Item = [String; 2]>) -> String {
     table.trim_fmt()
 }
 
-fn table<const N: usize>(header: [&str; N], rows: impl Iterator<Item = [String; N]>) -> String {
+pub(crate) fn table<const N: usize>(
+    header: [&str; N],
+    rows: impl Iterator<Item = [String; N]>,
+) -> String {
     let mut table = Table::new();
     table.set_content_arrangement(ContentArrangement::Dynamic);
     let line = LineStyle::none().fill('─');
@@ -809,6 +832,8 @@ fn table<const N: usize>(header: [&str; N], rows: impl Iterator<Item = [String; 
 
 #[cfg(test)]
 mod tests {
+    use kdh_proto::v1::{KeyProfileTarget, key_profile_target::Target};
+
     use super::*;
 
     fn kcv() -> KeyCheckValue {
@@ -828,6 +853,7 @@ mod tests {
             certificate_serial: String::new(),
             bound_kdh: String::new(),
             keys: String::new(),
+            group: "pilot".to_owned(),
         }
     }
 
@@ -882,12 +908,14 @@ mod tests {
             "certificate_serial": "",
             "bound_kdh": "",
             "keys": "",
+            "group": "pilot",
         });
         assert_eq!(report.json, json);
         assert_eq!(devices(&[sample_device()]).json, json!({"devices": [json]}));
         let text = "
  Serial number  SN-1001
  Model          Model X
+ Group          pilot
  State          REGISTERED
  Created        2026-01-01T00:00:00Z
  Changed        -
@@ -910,10 +938,10 @@ mod tests {
             },
         ];
         let text = "
- SERIAL   MODEL    STATE       KEYS               CREATED               CHANGED
-─────────────────────────────────────────────────────────────────────────────────────────────
- SN-1001  Model X  REGISTERED  -                  2026-01-01T00:00:00Z  -
- SN-1002  Model X  UNBOUND     assumed destroyed  2026-01-01T00:00:00Z  2026-01-02T00:00:00Z";
+ SERIAL   MODEL    GROUP  STATE       KEYS               CREATED               CHANGED
+────────────────────────────────────────────────────────────────────────────────────────────────────
+ SN-1001  Model X  pilot  REGISTERED  -                  2026-01-01T00:00:00Z  -
+ SN-1002  Model X  pilot  UNBOUND     assumed destroyed  2026-01-01T00:00:00Z  2026-01-02T00:00:00Z";
         assert_eq!(format!("\n{}", devices(&list).text), text);
     }
 
@@ -925,7 +953,7 @@ mod tests {
                 assignments,
                 withheld,
                 encryption_key_sha256: "0a1b".to_owned(),
-                order: None,
+                ..ShowDeviceResponse::default()
             })
         };
         let report = details(vec![sample_assignment()], vec![]);
@@ -944,6 +972,8 @@ mod tests {
                 "encryption_key_sha256": "0a1b",
                 "order": null,
                 "assignments": [json],
+                "profile_name": "",
+                "profile_target": null,
                 "withheld": [],
             })
         );
@@ -963,6 +993,17 @@ mod tests {
         let withheld = details(vec![], vec![sample_assignment()]);
         assert_eq!(withheld.json["withheld"], json!([json]));
         assert!(withheld.text.contains("No key is assigned.\n\nWithheld"));
+        let of_group = device_details(&ShowDeviceResponse {
+            profile_name: "standard".to_owned(),
+            profile_target: Some(KeyProfileTarget {
+                target: Some(Target::Group("pilot".to_owned())),
+            }),
+            ..ShowDeviceResponse::default()
+        });
+        assert_eq!(of_group.json["profile_name"], json!("standard"));
+        assert_eq!(of_group.json["profile_target"], json!({"group": "pilot"}));
+        let text = "Key profile: standard, carried by its group pilot";
+        assert!(of_group.text.contains(text), "{}", of_group.text);
         assert!(withheld.text.ends_with("3F1A9C (AES_CMAC)  yes"));
     }
 

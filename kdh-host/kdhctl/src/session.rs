@@ -14,8 +14,14 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 
 pub(crate) type Client = AdministrationClient<Channel>;
 
+/// The connection, for every service that operators have.
+pub(crate) struct Session {
+    pub(crate) channel: Channel,
+    pub(crate) administration: Client,
+}
+
 /// Opens the operator's token and connects with the key in it.
-pub(crate) async fn open(config: &Config) -> Result<Client, Failure> {
+pub(crate) async fn open(config: &Config) -> Result<Session, Failure> {
     let pin = match &config.pin_file {
         Some(path) => Pin::from_file(path)?,
         None => Pin::prompt(&format!("PIN of token {}: ", config.token.label))?,
@@ -27,7 +33,10 @@ pub(crate) async fn open(config: &Config) -> Result<Client, Failure> {
     };
     let tls = client_config(Some(&identity), std::slice::from_ref(&config.server_ca))?;
     let channel = connect(&config.address, &config.server_name, tls, CONNECT_TIMEOUT).await?;
-    Ok(AdministrationClient::new(channel))
+    Ok(Session {
+        administration: AdministrationClient::new(channel.clone()),
+        channel,
+    })
 }
 
 /// A request that does not wait for ever.

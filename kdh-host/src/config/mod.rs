@@ -3,6 +3,7 @@
 
 mod key_senders;
 mod raw;
+mod store;
 
 use std::{
     collections::BTreeMap,
@@ -16,7 +17,10 @@ use hsm::KeyName;
 use pki::Certificate;
 use tr34::{OaepHash, Profile};
 
-pub use self::key_senders::KeySender;
+pub use self::{
+    key_senders::KeySender,
+    store::{PostgresServer, PostgresSettings, StoreSettings},
+};
 use crate::{error::StartError, names::Model, profile::Profiles};
 
 /// The size of an RSA key that is as strong as a key of 128 bits (NIST SP 800-57, table 2).
@@ -69,6 +73,24 @@ pub enum KeyStrength {
     Warn,
     /// It is refused.
     Require,
+}
+
+/// What becomes of the rules for key profiles that are refused in strict mode only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyPolicy {
+    /// What they say is refused.
+    Strict,
+    /// It is a warning.
+    Lenient,
+}
+
+/// Whether key profiles may give one key to many devices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SharedKeys {
+    /// They may not.
+    Refuse,
+    /// They may, with a warning.
+    Allow,
 }
 
 /// A token and how it is opened.
@@ -132,8 +154,8 @@ pub struct KdhSettings {
 /// A configuration without faults.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The SQLite file.
-    pub store: PathBuf,
+    /// Where the database is.
+    pub store: StoreSettings,
     /// Where terminals connect.
     pub terminals: SocketAddr,
     /// Where operators connect.
@@ -160,6 +182,10 @@ pub struct Config {
     pub ke_for_tdea: KeForTdea,
     /// What to do about weak wrapping keys.
     pub key_strength: KeyStrength,
+    /// How the policy for key profiles is enforced.
+    pub key_policy: KeyPolicy,
+    /// Whether key profiles may name registered keys.
+    pub shared_keys: SharedKeys,
     /// The smallest RSA key of a terminal.
     pub min_rsa_bits: usize,
     /// Life of a terminal's certificates.
@@ -182,6 +208,8 @@ pub struct Config {
     pub anonymous_timeout: Duration,
     /// Calls of one device.
     pub device_calls_per_minute: NonZeroU32,
+    /// Rows that are brought under a new pair of storage keys.
+    pub rewrap_per_second: NonZeroU32,
     /// How long calls in flight may go on when the host is stopped.
     pub stop_timeout: Duration,
     /// Who may call the administration. The audit trail knows them by their names.
@@ -255,6 +283,7 @@ impl Check<'_> {
     fn config(&mut self, raw: raw::Config) -> Option<Config> {
         // All of it first, so that every fault is found before the first `?` gives up.
         self.ranges(&raw);
+        let store = self.store(raw.store);
         let terminals = self.address("terminals.address", &raw.terminals.address);
         let administration = self.address("administration.address", &raw.administration.address);
         let issuing_token = self.token("issuing-token", raw.issuing_token);
@@ -278,6 +307,19 @@ impl Check<'_> {
                 ("require", KeyStrength::Require),
             ],
         );
+        let key_policy = self.word(
+            "key-policy",
+            &raw.key_policy,
+            &[
+                ("strict", KeyPolicy::Strict),
+                ("lenient", KeyPolicy::Lenient),
+            ],
+        );
+        let shared_keys = self.word(
+            "shared-keys",
+            &raw.shared_keys,
+            &[("refuse", SharedKeys::Refuse), ("allow", SharedKeys::Allow)],
+        );
         let operators = self.operators(raw.operators);
         let kdh_key = self.key_name("kdh-key", &raw.kdh_key);
         let retiring_kdhs = self.retiring_kdhs(&raw.retiring_kdh);
@@ -288,7 +330,7 @@ impl Check<'_> {
         }
         let seconds = Duration::from_secs;
         Some(Config {
-            store: self.path(&raw.store),
+            store: store?,
             terminals: terminals?,
             administration: administration?,
             addresses_file: raw.addresses_file.map(|path| self.path(&path)),
@@ -302,6 +344,8 @@ impl Check<'_> {
             oaep_hash: oaep_hash?,
             ke_for_tdea: ke_for_tdea?,
             key_strength: key_strength?,
+            key_policy: key_policy?,
+            shared_keys: shared_keys?,
             min_rsa_bits: usize::try_from(raw.min_rsa_bits).ok()?,
             certificate_validity: seconds(raw.certificate_validity_days.saturating_mul(86_400)),
             activation_code_lifetime: seconds(raw.activation_code_hours.saturating_mul(3600)),
@@ -313,6 +357,7 @@ impl Check<'_> {
             handshake_timeout: seconds(raw.limits.handshake_seconds),
             anonymous_timeout: seconds(raw.limits.anonymous_seconds),
             device_calls_per_minute: NonZeroU32::new(raw.limits.device_calls_per_minute)?,
+            rewrap_per_second: NonZeroU32::new(raw.limits.rewrap_per_second)?,
             stop_timeout: seconds(raw.limits.stop_seconds),
             operators,
         })
@@ -358,6 +403,12 @@ impl Check<'_> {
             raw.limits.device_calls_per_minute.into(),
             10,
             1_000_000,
+        );
+        self.range(
+            "limits.rewrap-per-second",
+            raw.limits.rewrap_per_second.into(),
+            1,
+            100_000,
         );
         self.range(
             "limits.handshake-seconds",

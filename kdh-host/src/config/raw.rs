@@ -1,14 +1,17 @@
 //! The configuration file as it is written. `deploy/kdh-host.toml` explains every key.
 
-use std::path::PathBuf;
+use std::{fmt, path::PathBuf};
 
-use serde::Deserialize;
+use serde::{
+    Deserialize, Deserializer,
+    de::{MapAccess, Visitor, value::MapAccessDeserializer},
+};
 use tr34::Profile;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct Config {
-    pub(super) store: PathBuf,
+    pub(super) store: Store,
     pub(super) addresses_file: Option<PathBuf>,
     #[serde(default = "oaep_hash")]
     pub(super) oaep_hash: String,
@@ -16,6 +19,10 @@ pub(super) struct Config {
     pub(super) ke_for_tdea: String,
     #[serde(default = "key_strength")]
     pub(super) key_strength: String,
+    #[serde(default = "key_policy")]
+    pub(super) key_policy: String,
+    #[serde(default = "shared_keys")]
+    pub(super) shared_keys: String,
     #[serde(default = "min_rsa_bits")]
     pub(super) min_rsa_bits: u64,
     #[serde(default = "certificate_validity_days")]
@@ -45,6 +52,50 @@ pub(super) struct Config {
     pub(super) limits: Limits,
     #[serde(default)]
     pub(super) operators: Vec<Operator>,
+}
+
+/// A path, or a table.
+pub(super) enum Store {
+    File(PathBuf),
+    Server(Postgres),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct Postgres {
+    pub(super) host: Option<String>,
+    pub(super) socket: Option<PathBuf>,
+    #[serde(default = "postgres_port")]
+    pub(super) port: u64,
+    pub(super) database: String,
+    pub(super) user: String,
+    pub(super) password_file: Option<PathBuf>,
+    pub(super) ca: Option<PathBuf>,
+}
+
+// By hand, since what serde derives for "one or the other" names no key that is wrong.
+impl<'de> Deserialize<'de> for Store {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct PathOrTable;
+
+        impl<'de> Visitor<'de> for PathOrTable {
+            type Value = Store;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("the path of a SQLite file, or a table for PostgreSQL")
+            }
+
+            fn visit_str<E>(self, path: &str) -> Result<Store, E> {
+                Ok(Store::File(path.into()))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, table: A) -> Result<Store, A::Error> {
+                Postgres::deserialize(MapAccessDeserializer::new(table)).map(Store::Server)
+            }
+        }
+
+        deserializer.deserialize_any(PathOrTable)
+    }
 }
 
 #[derive(Deserialize)]
@@ -123,6 +174,7 @@ pub(super) struct Limits {
     pub(super) handshake_seconds: u64,
     pub(super) anonymous_seconds: u64,
     pub(super) device_calls_per_minute: u32,
+    pub(super) rewrap_per_second: u32,
     pub(super) stop_seconds: u64,
 }
 
@@ -134,6 +186,7 @@ impl Default for Limits {
             handshake_seconds: 10,
             anonymous_seconds: 30,
             device_calls_per_minute: 120,
+            rewrap_per_second: 500,
             stop_seconds: 20,
         }
     }
@@ -144,6 +197,10 @@ impl Default for Limits {
 pub(super) struct Operator {
     pub(super) certificate: PathBuf,
     pub(super) roles: Vec<String>,
+}
+
+const fn postgres_port() -> u64 {
+    5432
 }
 
 fn kdh_key() -> String {
@@ -164,6 +221,14 @@ fn ke_for_tdea() -> String {
 
 fn key_strength() -> String {
     "require".to_owned()
+}
+
+fn key_policy() -> String {
+    "strict".to_owned()
+}
+
+fn shared_keys() -> String {
+    "refuse".to_owned()
 }
 
 const fn min_rsa_bits() -> u64 {

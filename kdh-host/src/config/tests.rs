@@ -61,7 +61,7 @@ fn the_sample_says_what_the_defaults_are() {
         let token = config.issuing_token.token.clone();
         (
             (config.oaep_hash, config.key_strength, config.min_rsa_bits),
-            config.ke_for_tdea,
+            (config.ke_for_tdea, config.key_policy, config.shared_keys),
             (
                 config.certificate_validity,
                 config.activation_code_lifetime,
@@ -76,6 +76,7 @@ fn the_sample_says_what_the_defaults_are() {
                 config.handshake_timeout,
                 config.anonymous_timeout,
                 config.device_calls_per_minute,
+                config.rewrap_per_second,
                 config.stop_timeout,
             ),
             (token.workers, token.queue, token.deadline),
@@ -90,8 +91,13 @@ fn the_sample_says_what_the_defaults_are() {
         KeyStrength::Require,
         "the safe choice"
     );
+    assert_eq!(minimal.key_policy, KeyPolicy::Strict, "the safe choice");
+    assert_eq!(minimal.shared_keys, SharedKeys::Refuse, "the safe choice");
     assert!(minimal.operators.is_empty(), "nobody may do anything");
-    assert_eq!(minimal.store, folder.path().join("host.db"));
+    assert_eq!(
+        minimal.store,
+        StoreSettings::Sqlite(folder.path().join("host.db"))
+    );
 }
 
 const MINIMAL: &str = r#"
@@ -190,6 +196,10 @@ const BROKEN: &[(&str, &str, &str)] = &[
         "key-strength = \"none\"\nstore =",
         "key-strength",
     ),
+    ("store =", "key-policy = \"loose\"\nstore =", "key-policy"),
+    ("store =", "key-policy = \"Strict\"\nstore =", "key-policy"),
+    ("store =", "shared-keys = \"warn\"\nstore =", "shared-keys"),
+    ("store =", "shared-keys = \"\"\nstore =", "shared-keys"),
     ("store =", "min-rsa-bits = 2047\nstore =", "min-rsa-bits"),
     ("store =", "min-rsa-bits = 4097\nstore =", "min-rsa-bits"),
     (
@@ -241,6 +251,11 @@ const BROKEN: &[(&str, &str, &str)] = &[
         "store =",
         "limits.device-calls-per-minute = 0\nstore =",
         "limits.device-calls-per-minute",
+    ),
+    (
+        "store =",
+        "limits.rewrap-per-second = 0\nstore =",
+        "limits.rewrap-per-second",
     ),
     (
         "store =",
@@ -452,6 +467,7 @@ fn words_and_roles_are_understood() {
     let text = MINIMAL.replacen(
         "store =",
         "oaep-hash = \"sha1\"\nke-for-tdea = \"tdea\"\nkey-strength = \"warn\"\n\
+         key-policy = \"lenient\"\nshared-keys = \"allow\"\n\
          operators = [{ certificate = \"operators/key-officer.pem\", \
                         roles = [\"fleet\", \"keys\", \"audit\", \"recovery\"] }, \
                       { certificate = \"operators/auditor.pem\", roles = [] }]\nstore =",
@@ -461,6 +477,8 @@ fn words_and_roles_are_understood() {
     assert_eq!(config.oaep_hash, OaepHash::Sha1);
     assert_eq!(config.ke_for_tdea, KeForTdea::Tdea);
     assert_eq!(config.key_strength, KeyStrength::Warn);
+    assert_eq!(config.key_policy, KeyPolicy::Lenient);
+    assert_eq!(config.shared_keys, SharedKeys::Allow);
     let all = [
         OperatorRole::Fleet,
         OperatorRole::Keys,
@@ -509,7 +527,7 @@ fn a_file_that_is_not_there_is_named() {
     let config = Config::load(&path).unwrap();
     assert_eq!(
         config.store,
-        folder.path().join("host.db"),
+        StoreSettings::Sqlite(folder.path().join("host.db")),
         "beside the file"
     );
 }
@@ -656,6 +674,186 @@ fn the_senders_of_the_sample_are_read() {
     let text = format!("{before}[[key-senders]]\n{lines}\n\n{after}");
     let config = parse(&text, &folder).unwrap();
     assert_eq!(config.key_senders[0].name, "switch");
+}
+
+/// The configuration with a database of PostgreSQL's.
+fn with_postgres(table: &str, folder: &TempDir) -> Result<Config, Vec<String>> {
+    let store = format!("store = {{ {table} }}");
+    parse(&MINIMAL.replacen("store = \"host.db\"", &store, 1), folder)
+}
+
+const ON_SOCKET: &str = "socket = \"run\", database = \"kdh\", user = \"kdh-host\"";
+const OVER_TLS: &str =
+    "host = \"db.example\", ca = \"ca-ops.pem\", database = \"kdh\", user = \"kdh-host\"";
+
+#[test]
+fn a_database_of_postgresql_is_reached_by_socket_or_over_tls() {
+    let folder = folder();
+    let store = |table: &str| match with_postgres(table, &folder).unwrap().store {
+        StoreSettings::Postgres(settings) => settings,
+        other @ StoreSettings::Sqlite(_) => panic!("{other:?}"),
+    };
+    let settings = store(ON_SOCKET);
+    let on_socket = PostgresServer::Socket {
+        folder: folder.path().join("run"),
+        port: 5432,
+    };
+    assert_eq!(settings.server, on_socket);
+    assert_eq!((&*settings.database, &*settings.user), ("kdh", "kdh-host"));
+    assert_eq!(settings.password(), Ok(String::new()));
+
+    let settings = store(&format!(
+        "{OVER_TLS}, port = 6432, password-file = \"kdh.pin\""
+    ));
+    let over_tls = PostgresServer::Tls {
+        host: "db.example".to_owned(),
+        port: 6432,
+        ca: folder.path().join("ca-ops.pem"),
+    };
+    assert_eq!(settings.server, over_tls);
+    assert_eq!(settings.password(), Ok("1234".to_owned()));
+    let shown = StoreSettings::Postgres(settings).to_string();
+    assert_eq!(shown, "kdh at db.example, port 6432, as kdh-host");
+    for host in ["10.0.0.7", "2001:db8::7", "db-1.bank_inner.example"] {
+        store(&OVER_TLS.replace("db.example", host));
+    }
+}
+
+#[test]
+fn faults_of_the_database_are_named() {
+    let folder = folder();
+    fs::write(folder.path().join("two-lines"), "1234\n5678\n").unwrap();
+    fs::write(folder.path().join("empty"), "\n").unwrap();
+    for name in ["two-lines", "empty"] {
+        set_mode(&folder.path().join(name), 0o600);
+    }
+    let long = "a".repeat(64);
+    let no_ca = OVER_TLS.replace("ca = \"ca-ops.pem\", ", "");
+    for (table, fault) in [
+        (
+            format!("{ON_SOCKET}, port = 0"),
+            "store.port: 0 is not between 1 and 65535",
+        ),
+        (
+            format!("{ON_SOCKET}, port = 65536"),
+            "store.port: 65536 is not",
+        ),
+        (
+            ON_SOCKET.replace("\"kdh\"", "\"\""),
+            "store.database: a name has 1 to 63 bytes",
+        ),
+        (
+            ON_SOCKET.replace("\"kdh\"", &format!("\"{long}\"")),
+            "store.database: ",
+        ),
+        (
+            ON_SOCKET.replace("kdh-host", "kdh\\u0000"),
+            "store.user: a name has",
+        ),
+        (ON_SOCKET.replace("kdh-host", ""), "store.user: "),
+        (
+            format!("{ON_SOCKET}, ca = \"ca-ops.pem\""),
+            "store.ca: on a socket there is no TLS",
+        ),
+        (
+            format!("{ON_SOCKET}, host = \"db.example\""),
+            "store: say where the server is: host",
+        ),
+        (
+            ON_SOCKET.replace("socket = \"run\", ", ""),
+            "store: say where the server is: host",
+        ),
+        (no_ca, "store.ca: missing"),
+        (OVER_TLS.replace("ca-ops.pem", "none.pem"), "store.ca: "),
+        (OVER_TLS.replace("ca-ops.pem", "kdh.pin"), "store.ca: "),
+        (
+            OVER_TLS.replace("db.example", ""),
+            "store.host: \"\" is neither a name nor an IP address",
+        ),
+        (
+            OVER_TLS.replace("db.example", "/run/postgresql"),
+            "store.host: ",
+        ),
+        (
+            OVER_TLS.replace("db.example", "db.example:5432"),
+            "store.host: ",
+        ),
+        (
+            OVER_TLS.replace("db.example", "db%2eexample"),
+            "store.host: ",
+        ),
+        (
+            format!("{ON_SOCKET}, password-file = \"none\""),
+            "store.password-file: ",
+        ),
+        (
+            format!("{ON_SOCKET}, password-file = \"two-lines\""),
+            "store.password-file: ",
+        ),
+        (
+            format!("{ON_SOCKET}, password-file = \"empty\""),
+            "store.password-file: ",
+        ),
+        (
+            format!("{ON_SOCKET}, password-file = \"module.so\""),
+            "store.password-file: ",
+        ),
+    ] {
+        let faults = with_postgres(&table, &folder).unwrap_err();
+        assert_eq!(faults.len(), 1, "{table}: {faults:?}");
+        assert!(faults[0].starts_with(fault), "{table}: {faults:?}");
+        assert!(!faults[0].contains("5678"), "the password is in no message");
+    }
+    let all = "host = \"\", port = 0, database = \"\", user = \"\", password-file = \"none\"";
+    let faults = with_postgres(all, &folder).unwrap_err();
+    assert_eq!(faults.len(), 6, "{faults:#?}");
+}
+
+#[test]
+fn a_database_of_another_shape_is_refused() {
+    let folder = folder();
+    for (table, fault) in [
+        (
+            format!("{ON_SOCKET}, password = \"1234\""),
+            "unknown field `password`",
+        ),
+        (
+            format!("{ON_SOCKET}, sslmode = \"disable\""),
+            "unknown field `sslmode`",
+        ),
+        (
+            ON_SOCKET.replace(", user = \"kdh-host\"", ""),
+            "missing field `user`",
+        ),
+        (ON_SOCKET.replace("\"run\"", "7"), "invalid type: integer"),
+    ] {
+        let faults = with_postgres(&table, &folder).unwrap_err();
+        assert!(faults[0].contains(fault), "{table}: {faults:?}");
+    }
+    let text = MINIMAL.replacen("store = \"host.db\"", "store = 7", 1);
+    let faults = parse(&text, &folder).unwrap_err();
+    let expected = "expected the path of a SQLite file, or a table for PostgreSQL";
+    assert!(faults[0].contains(expected), "{faults:?}");
+}
+
+/// As an operator's host has it: the sample's lines, without the marks that keep them from being read.
+#[test]
+fn the_database_of_the_sample_is_read() {
+    let folder = folder();
+    let sample = sample();
+    let (_, lines) = sample.split_once("# [store]\n").unwrap();
+    let (lines, _) = lines.split_once("\n\n").unwrap();
+    let on_socket = lines.replace("# ", "");
+    let line = sample
+        .lines()
+        .find(|line| line.starts_with("store = "))
+        .unwrap();
+    let text = format!("{}\n[store]\n{on_socket}\n", sample.replacen(line, "", 1));
+    let config = parse(&text, &folder).unwrap();
+    assert_eq!(
+        config.store.to_string(),
+        "kdh at /run/postgresql, port 5432, as kdh-host"
+    );
 }
 
 #[test]

@@ -2,32 +2,43 @@
 
 use kdh_proto::v1::{
     ActivationCode, AddDeviceRequest, AdmitDeviceRequest, ApproveAuthorityRequestRequest,
-    ApproveKeyImportRequest, AskAuthorityRequest, AskKeyImportRequest, AssignKeyRequest,
-    Assignment, AuthorityRequest, CancelOrderRequest, Delivery, Device, DeviceExport,
-    ExportAuthorityTokenRequest, ExportAuthorityTokenResponse, ExportDeviceRequest,
-    IssueActivationCodeRequest, Kdh, Key, KeyImport, ListAuditRecordsRequest,
-    ListAuditRecordsResponse, ListAuthorityRequestsRequest, ListAuthorityRequestsResponse,
-    ListDeliveriesRequest, ListDeliveriesResponse, ListDevicesRequest, ListDevicesResponse,
+    ApproveKeyImportRequest, AskAuthorityRequest, AskKeyImportRequest, AssignKeyProfileRequest,
+    AssignKeyRequest, Assignment, AuthorityRequest, CancelOrderRequest, Delivery, Device,
+    DeviceExport, ExportAuthorityTokenRequest, ExportAuthorityTokenResponse, ExportDeviceRequest,
+    IssueActivationCodeRequest, Kdh, Key, KeyImport, KeyProfileChange, KeyProfileVersion,
+    ListAuditRecordsRequest, ListAuditRecordsResponse, ListAuthorityRequestsRequest,
+    ListAuthorityRequestsResponse, ListDeliveriesRequest, ListDeliveriesResponse,
+    ListDeviceGroupsRequest, ListDeviceGroupsResponse, ListDevicesRequest, ListDevicesResponse,
     ListKdhsRequest, ListKdhsResponse, ListKeyImportsRequest, ListKeyImportsResponse,
-    ListKeysRequest, ListKeysResponse, MakeImportNonceRequest, MakeImportNonceResponse,
-    MakeOnePassTokenRequest, MakeOnePassTokenResponse, Order, OrderRebindRequest,
-    OrderUnbindRequest, RegisterKeyRequest, RejectAuthorityRequestRequest, RejectKeyImportRequest,
-    ResumeDeviceRequest, RevokeDeviceRequest, ShowDeviceRequest, ShowDeviceResponse,
-    SuspendDeviceRequest, administration_server::Administration,
+    ListKeyProfilesRequest, ListKeyProfilesResponse, ListKeysRequest, ListKeysResponse,
+    MakeImportNonceRequest, MakeImportNonceResponse, MakeOnePassTokenRequest,
+    MakeOnePassTokenResponse, Order, OrderRebindRequest, OrderUnbindRequest, PutKeyProfileRequest,
+    RegisterKeyRequest, RejectAuthorityRequestRequest, RejectKeyImportRequest,
+    RemoveKeyProfileRequest, ResumeDeviceRequest, RevokeDeviceRequest, SetDeviceGroupRequest,
+    SetDeviceGroupResponse, ShowDeviceRequest, ShowDeviceResponse, ShowKeyProfileRequest,
+    ShowKeyProfileResponse, SuspendDeviceRequest, administration_server::Administration,
 };
 use pki::Certificate;
 use tonic::{Request, Response, Status};
 use tr34::IssuerAndSerial;
 
-use super::{Audience, key_distribution::assignment_message, peer, status, to_the_end};
+use super::{
+    end,
+    key_distribution::{assignment_message, assignment_of_key},
+    key_profiles::{
+        change_message, group_message, grouped_message, list_message, shown_message,
+        version_message,
+    },
+    to_the_end,
+};
 use crate::{
     Host, HostError,
     administration::{self as domain, KeyRegistration, Operator},
     admission, authority,
     config::OperatorRole::{self, Audit, Fleet, Keys, Recovery},
-    delivery::{self, kcv_message, parse_kcv},
+    delivery::{self, ProvenAssignment, kcv_message, parse_kcv},
     kdh::{self, KdhStanding},
-    key_import, key_sender, orders,
+    key_import, key_profile, key_sender, orders,
     state::{BindingChange, DeviceEvent},
     store,
 };
@@ -42,8 +53,7 @@ impl AdministrationService {
         call: &'static str,
         allowed: &[OperatorRole],
     ) -> Result<Operator, HostError> {
-        let peer = peer(request).and_then(|der| Certificate::from_der(&der).ok());
-        domain::authenticate(&self.0, peer.as_ref(), call, allowed).await
+        super::operator(&self.0, request, call, allowed).await
     }
 
     async fn move_device(
@@ -81,12 +91,6 @@ impl AdministrationService {
     }
 }
 
-fn end<T>(call: &'static str, outcome: Result<T, HostError>) -> Result<Response<T>, Status> {
-    outcome
-        .map(Response::new)
-        .map_err(|error| status(call, Audience::Operator, &error))
-}
-
 #[tonic::async_trait]
 impl Administration for AdministrationService {
     async fn add_device(
@@ -111,9 +115,7 @@ impl Administration for AdministrationService {
         let call = async {
             self.operator(&request, "ListDevices", &[Fleet, Audit])
                 .await?;
-            let request = request.get_ref();
-            let (state, after) = (&request.state, &request.after);
-            let devices = domain::list_devices(&self.0, state, after, request.limit).await?;
+            let devices = domain::list_devices(&self.0, request.get_ref()).await?;
             Ok(ListDevicesResponse {
                 devices: devices.iter().map(device_message).collect(),
             })
@@ -134,16 +136,24 @@ impl Administration for AdministrationService {
                 .assignments
                 .iter()
                 .partition(|assignment| assignment.meant_for_present_key);
-            let messages = |assignments: Vec<_>| assignments.into_iter().map(assignment_message);
+            let messages = |assignments: Vec<&ProvenAssignment>| {
+                let messages = assignments.into_iter().map(assignment_message);
+                messages.collect::<Vec<_>>()
+            };
             let certificate = details.certificate.as_ref();
+            let profile = details.profile.as_ref();
             Ok(ShowDeviceResponse {
                 device: Some(details_message(&details)),
-                assignments: messages(meant).collect(),
-                withheld: messages(withheld).collect(),
+                assignments: messages(meant),
+                withheld: messages(withheld),
                 encryption_key_sha256: certificate
                     .map(|certificate| hex::encode(certificate.public_key().fingerprint()))
                     .unwrap_or_default(),
                 order: details.order.as_ref().map(order_message).transpose()?,
+                profile_name: profile
+                    .map(|(_, version)| version.name.to_string())
+                    .unwrap_or_default(),
+                profile_target: profile.map(|(target, _)| target.to_message()),
             })
         };
         end("ShowDevice", call.await)
@@ -460,7 +470,7 @@ impl Administration for AdministrationService {
             self.operator(&request, "ListKeys", &[Keys, Audit]).await?;
             let keys = domain::list_keys(&self.0).await?;
             Ok(ListKeysResponse {
-                keys: keys.iter().map(key_message).collect(),
+                keys: keys.iter().map(|key| key_message(key)).collect(),
             })
         };
         end("ListKeys", call.await)
@@ -490,9 +500,109 @@ impl Administration for AdministrationService {
             let request = request.get_ref();
             let act = domain::assign_key(&self.0, &operator, request);
             let assignment = domain::on_record(&self.0, &operator, "AssignKey", act).await?;
-            Ok(assignment_message(&assignment))
+            Ok(assignment_of_key(&assignment, false))
         };
         end("AssignKey", call.await)
+    }
+
+    async fn put_key_profile(
+        &self,
+        request: Request<PutKeyProfileRequest>,
+    ) -> Result<Response<KeyProfileChange>, Status> {
+        const CALL: &str = "PutKeyProfile";
+        let call = async {
+            let operator = self.operator(&request, CALL, &[Keys]).await?;
+            let act = key_profile::put(&self.0, &operator, request.get_ref());
+            let change = domain::on_record(&self.0, &operator, CALL, act).await?;
+            Ok(change_message(&change))
+        };
+        end(CALL, call.await)
+    }
+
+    async fn assign_key_profile(
+        &self,
+        request: Request<AssignKeyProfileRequest>,
+    ) -> Result<Response<KeyProfileChange>, Status> {
+        const CALL: &str = "AssignKeyProfile";
+        let call = async {
+            let operator = self.operator(&request, CALL, &[Keys]).await?;
+            let act = key_profile::assign(&self.0, &operator, request.get_ref());
+            let change = domain::on_record(&self.0, &operator, CALL, act).await?;
+            Ok(change_message(&change))
+        };
+        end(CALL, call.await)
+    }
+
+    async fn remove_key_profile(
+        &self,
+        request: Request<RemoveKeyProfileRequest>,
+    ) -> Result<Response<KeyProfileVersion>, Status> {
+        const CALL: &str = "RemoveKeyProfile";
+        let call = async {
+            let operator = self.operator(&request, CALL, &[Keys]).await?;
+            let act = key_profile::remove(&self.0, &operator, request.get_ref());
+            let version = domain::on_record(&self.0, &operator, CALL, act).await?;
+            Ok(version_message(&version))
+        };
+        end(CALL, call.await)
+    }
+
+    async fn list_key_profiles(
+        &self,
+        request: Request<ListKeyProfilesRequest>,
+    ) -> Result<Response<ListKeyProfilesResponse>, Status> {
+        const CALL: &str = "ListKeyProfiles";
+        let call = async {
+            self.operator(&request, CALL, &[Keys, Audit]).await?;
+            Ok(list_message(&key_profile::list(&self.0).await?))
+        };
+        end(CALL, call.await)
+    }
+
+    async fn show_key_profile(
+        &self,
+        request: Request<ShowKeyProfileRequest>,
+    ) -> Result<Response<ShowKeyProfileResponse>, Status> {
+        const CALL: &str = "ShowKeyProfile";
+        let call = async {
+            self.operator(&request, CALL, &[Keys, Audit]).await?;
+            let ShowKeyProfileRequest {
+                profile_name,
+                version,
+            } = request.get_ref();
+            let shown = key_profile::show(&self.0, profile_name, *version).await?;
+            Ok(shown_message(&shown))
+        };
+        end(CALL, call.await)
+    }
+
+    async fn set_device_group(
+        &self,
+        request: Request<SetDeviceGroupRequest>,
+    ) -> Result<Response<SetDeviceGroupResponse>, Status> {
+        const CALL: &str = "SetDeviceGroup";
+        let call = async {
+            let operator = self.operator(&request, CALL, &[Keys]).await?;
+            let act = key_profile::groups::set(&self.0, &operator, request.get_ref());
+            let grouped = domain::on_record(&self.0, &operator, CALL, act).await?;
+            Ok(grouped_message(&grouped))
+        };
+        end(CALL, call.await)
+    }
+
+    async fn list_device_groups(
+        &self,
+        request: Request<ListDeviceGroupsRequest>,
+    ) -> Result<Response<ListDeviceGroupsResponse>, Status> {
+        const CALL: &str = "ListDeviceGroups";
+        let call = async {
+            self.operator(&request, CALL, &[Keys, Audit]).await?;
+            let groups = key_profile::groups::list(&self.0).await?;
+            Ok(ListDeviceGroupsResponse {
+                groups: groups.iter().map(group_message).collect(),
+            })
+        };
+        end(CALL, call.await)
     }
 
     async fn make_one_pass_token(
@@ -564,6 +674,11 @@ fn device_message(device: &store::Device) -> Device {
         keys: device
             .keys_fate
             .map(|fate| fate.as_str().to_owned())
+            .unwrap_or_default(),
+        group: device
+            .group
+            .as_ref()
+            .map(ToString::to_string)
             .unwrap_or_default(),
     }
 }
@@ -680,7 +795,7 @@ fn delivery_message(delivery: store::Delivery) -> Delivery {
         serial_number: delivery.device.to_string(),
         slot: delivery.slot,
         key_version: delivery.version,
-        key_name: delivery.key_name,
+        key_name: delivery.key_name.unwrap_or_default(),
         state,
         created_at: delivery.created_at,
         changed_at: delivery.changed_at,

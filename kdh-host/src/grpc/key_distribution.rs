@@ -199,12 +199,17 @@ fn order_message(order: EndOfBinding) -> BindingOrder {
 }
 
 /// An assignment as both services show it.
-pub(super) fn assignment_message(assignment: &store::Assignment) -> Assignment {
+pub(super) fn assignment_message(assignment: &delivery::ProvenAssignment) -> Assignment {
+    assignment_of_key(&assignment.key, assignment.confirmed)
+}
+
+/// The same, of a key alone.
+pub(super) fn assignment_of_key(key: &store::DeviceKey, confirmed: bool) -> Assignment {
     Assignment {
-        slot: assignment.slot.to_string(),
-        key_version: assignment.version,
-        header: assignment.key.header.to_string(),
-        kcv: Some(kcv_message(&assignment.key.kcv)),
-        confirmed: assignment.confirmed,
+        slot: key.slot.to_string(),
+        key_version: key.version,
+        header: key.header.to_string(),
+        kcv: Some(kcv_message(&key.kcv)),
+        confirmed,
     }
 }

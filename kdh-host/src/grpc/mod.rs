@@ -2,18 +2,30 @@
 //! here.
 
 mod administration;
+mod approvals;
 mod key_distribution;
+mod key_profiles;
+mod key_storage;
 
 use kdh_proto::Reason;
+use pki::Certificate;
 use tonic::{
-    Request, Status,
+    Request, Response, Status,
     transport::server::{TcpConnectInfo, TlsConnectInfo},
 };
 
 pub(crate) use administration::AdministrationService;
+pub(crate) use approvals::ApprovalsService;
 pub(crate) use key_distribution::KeyDistributionService;
+pub(crate) use key_storage::KeyStorageService;
 
-use crate::{HostError, host::random, limits::Places};
+use crate::{
+    Host, HostError,
+    administration::{self as domain, Operator},
+    config::OperatorRole,
+    host::random,
+    limits::Places,
+};
 
 /// No message of this interface comes near; anything above is refused unread.
 pub(crate) const MAX_MESSAGE_LEN: usize = 256 * 1024;
@@ -27,6 +39,24 @@ fn peer<T>(request: &Request<T>) -> Option<Vec<u8>> {
         .get::<TlsConnectInfo<TcpConnectInfo>>()?
         .peer_certs()?;
     certificates.first().map(|certificate| certificate.to_vec())
+}
+
+/// The operator who calls, with one of the roles that the call takes.
+async fn operator<T>(
+    host: &Host,
+    request: &Request<T>,
+    call: &'static str,
+    allowed: &[OperatorRole],
+) -> Result<Operator, HostError> {
+    let peer = peer(request).and_then(|der| Certificate::from_der(&der).ok());
+    domain::authenticate(host, peer.as_ref(), call, allowed).await
+}
+
+/// Ends an operator's call.
+fn end<T>(call: &'static str, outcome: Result<T, HostError>) -> Result<Response<T>, Status> {
+    outcome
+        .map(Response::new)
+        .map_err(|error| status(call, Audience::Operator, &error))
 }
 
 /// Runs a call to its end, also when the caller hangs up and nobody awaits it any more: what it has

@@ -16,7 +16,7 @@ use hsm::{FoundKey, KeyImport, KeyName, KeyRole, UpstreamToken, WrappedKey};
 use kdh_proto::{Reason, v1::AskKeyImportRequest};
 use prost::Message as _;
 use serde_json::json;
-use tr34::{Kbh, KeyKind};
+use tr34::Kbh;
 
 pub(crate) use self::{
     arrived::describe,
@@ -32,7 +32,7 @@ use self::{
 };
 use crate::{
     Host, HostError,
-    administration::{Operator, commit_key, fault_of_key, page_size},
+    administration::{Operator, commit_key, fault_of_key, page_size, parse_kind},
     claims::Working,
     delivery::parse_kcv,
     dual_control,
@@ -40,7 +40,7 @@ use crate::{
     key_sender::{ArrivedToken, signed_digest},
     names::{KeyAlias, Why},
     state::KeyImportState,
-    store::{Actor, AuditEntry, KeyImportRequest, NewKeyImport, Tx},
+    store::{Actor, AuditEntry, KeyImportRequest, NewKeyImport, Sealed, Tx},
 };
 
 const NO_KCV: &str =
@@ -61,8 +61,7 @@ pub(crate) async fn ask(
     let invalid = |cause: String| refused(Reason::RequestInvalid, cause);
     let name = KeyAlias::parse(&request.name)?;
     let why = Why::parse(&request.why)?;
-    let kind = KeyKind::from_name(&request.kind);
-    let kind = kind.ok_or_else(|| invalid(no_kind(&request.kind)))?;
+    let kind = parse_kind(&request.kind)?;
     let header = Kbh::parse(request.header.as_bytes());
     let header = header.map_err(|error| invalid(error.to_string()))?;
     let kcv = parse_kcv(request.kcv.as_ref());
@@ -137,13 +136,6 @@ pub(crate) async fn ask(
         destroy_left(host, &import).await?;
     }
     Ok(asked)
-}
-
-fn no_kind(kind: &str) -> String {
-    // A hostile text may be long.
-    let kind: String = kind.chars().take(64).collect();
-    let kinds = KeyKind::ALL.map(KeyKind::name).join(", ");
-    format!("{kind:?} is no kind of key: name one of {kinds}")
 }
 
 /// Verifies a key token of a sender.
@@ -325,6 +317,7 @@ async fn require_free(tx: &mut Tx, name: &KeyAlias) -> Result<(), HostError> {
     let keys = tx.keys().await?;
     let taken = keys
         .iter()
+        .map(Sealed::unproven)
         .find(|key| key.name == *name || key.hsm_label == label.label());
     let Some(key) = taken else { return Ok(()) };
     let cause = format!(

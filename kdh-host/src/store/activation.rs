@@ -1,7 +1,7 @@
 //! Activation codes: stored as hashes, used once.
 
 use pki::SerialNumber;
-use sqlx::Row;
+use sqlx::Row as _;
 use time::OffsetDateTime;
 
 use super::{StoreError, Tx, time_text};

@@ -5,9 +5,9 @@ use std::{collections::HashSet, fmt};
 
 use kdh_proto::{ChainVerifier, FIRST_PREVIOUS_HASH, audit_hash, to_hex, v1::AuditRecord};
 use serde_json::Value;
-use sqlx::{Row, sqlite::SqliteRow};
+use sqlx::Row as _;
 
-use super::{StoreError, StoredKey, Tx};
+use super::{Row, Sealed, StoreError, StoredKey, Tx, key_profiles::ProfileTrail};
 use crate::names::DeviceSerial;
 
 /// The action of a record that says what a key was registered as.
@@ -179,17 +179,23 @@ impl Tx {
         field: &str,
         value: &str,
     ) -> Result<Option<u64>, StoreError> {
-        let noted = r#"SELECT sequence FROM audit
-            WHERE action IN (SELECT value FROM json_each($1))
-            AND json_extract(detail, '$."' || $2 || '"') = $3 AND sequence > 0 ORDER BY sequence LIMIT 1"#;
-        let found: Option<i64> = sqlx::query_scalar(noted)
-            .bind(serde_json::json!(actions).to_string())
-            .bind(field)
-            .bind(value)
-            .fetch_optional(self.connection().await?)
-            .await?;
-        let found = found.map(u64::try_from).transpose();
-        found.map_err(|_| StoreError::Damaged("audit record"))
+        let mut first = None;
+        for action in actions {
+            let records = sqlx::query(
+                "SELECT sequence, detail FROM audit WHERE action = $1 AND sequence > 0 ORDER BY sequence",
+            );
+            let records = records.bind(*action).fetch_all(self.connection().await?);
+            for record in records.await? {
+                let detail: Value = serde_json::from_str(record.try_get("detail")?)
+                    .map_err(|_| StoreError::Damaged("audit record"))?;
+                if detail[field] == value {
+                    let sequence = unsigned(&record, "sequence")?;
+                    first = first.or(Some(sequence)).min(Some(sequence));
+                    break;
+                }
+            }
+        }
+        Ok(first)
     }
 
     /// Whether a record follows on the one before, and the one behind it, if there is one, on it. Whoever
@@ -207,10 +213,11 @@ impl Tx {
     }
 
     /// Follows the whole trail. Returns how many records hold, or what is wrong, in words: with the
-    /// chain, or with a registered key whose row says something else than its record.
+    /// chain, or with a registered key or a key profile whose row says something else than its record.
     pub(crate) async fn verify_audit(&mut self) -> Result<Result<u64, String>, StoreError> {
         let mut chain = ChainVerifier::default();
         let mut registrations = HashSet::new();
+        let mut profiles = ProfileTrail::default();
         loop {
             let page = self.audit_records(chain.verified(), PAGE).await?;
             if page.is_empty() {
@@ -222,22 +229,28 @@ impl Tx {
                 }
                 if record.action == KEY_REGISTERED {
                     registrations.insert(record.detail);
+                } else {
+                    profiles.note(record);
                 }
             }
         }
         let keys = self.keys().await?;
         let unlike = |key: &&StoredKey| !registrations.contains(&key.registration().to_string());
-        Ok(match keys.iter().find(unlike) {
-            None => Ok(chain.verified()),
-            Some(key) => Err(format!(
+        let mut rows = keys.iter().map(Sealed::unproven);
+        if let Some(key) = rows.find(unlike) {
+            return Ok(Err(format!(
                 "key {}: no operator registered it as its row in the database says",
                 key.name
-            )),
+            )));
+        }
+        Ok(match self.verify_profiles(profiles).await? {
+            None => Ok(chain.verified()),
+            Some(fault) => Err(fault),
         })
     }
 }
 
-fn read(row: &SqliteRow) -> Result<AuditRecord, StoreError> {
+fn read(row: &Row) -> Result<AuditRecord, StoreError> {
     Ok(AuditRecord {
         sequence: unsigned(row, "sequence")?,
         at: row.try_get("at")?,
@@ -251,7 +264,7 @@ fn read(row: &SqliteRow) -> Result<AuditRecord, StoreError> {
     })
 }
 
-fn unsigned(row: &SqliteRow, column: &str) -> Result<u64, StoreError> {
+fn unsigned(row: &Row, column: &str) -> Result<u64, StoreError> {
     let number: i64 = row.try_get(column)?;
     u64::try_from(number).map_err(|_| StoreError::Damaged("audit record"))
 }

@@ -1,10 +1,10 @@
 //! What `CA_KRD` is asked to sign for terminals whose KDH is lost.
 
-use sqlx::{Row, sqlite::SqliteRow};
+use sqlx::Row as _;
 use time::OffsetDateTime;
 use tr34::IssuerAndSerial;
 
-use super::{StoreError, Tx, kdh_id, time_text};
+use super::{Row, StoreError, Tx, kdh_id, time_text};
 use crate::{
     names::{DeviceSerial, Why},
     state::{AuthorityState, BindingChange},
@@ -210,7 +210,7 @@ impl Tx {
     }
 }
 
-fn read(row: &SqliteRow, now: &str) -> Result<AuthorityRequest, StoreError> {
+fn read(row: &Row, now: &str) -> Result<AuthorityRequest, StoreError> {
     let damaged = || StoreError::Damaged("request to the authority");
     let device: String = row.try_get("device")?;
     let kind: String = row.try_get("kind")?;

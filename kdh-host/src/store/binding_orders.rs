@@ -1,8 +1,8 @@
 //! What operators have ordered about the bindings of devices.
 
-use sqlx::{Row, sqlite::SqliteRow};
+use sqlx::Row as _;
 
-use super::{StoreError, Tx};
+use super::{Row, StoreError, Tx};
 use crate::{
     names::{DeviceSerial, Why},
     state::BindingChange,
@@ -102,7 +102,7 @@ impl Tx {
     }
 }
 
-fn read(row: &SqliteRow) -> Result<BindingOrder, StoreError> {
+fn read(row: &Row) -> Result<BindingOrder, StoreError> {
     let kind: String = row.try_get("kind")?;
     let change = BindingChange::of_parts(&kind, row.try_get("new_kdh")?);
     Ok(BindingOrder {

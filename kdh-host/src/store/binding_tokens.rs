@@ -1,9 +1,9 @@
 //! Unbind and rebind tokens.
 
-use sqlx::{Row, sqlite::SqliteRow};
+use sqlx::Row as _;
 use tr34::IssuerAndSerial;
 
-use super::{StoreError, Tx, kdh_id};
+use super::{Row, StoreError, Tx, flag, kdh_id};
 use crate::{
     names::DeviceSerial,
     state::{BindingChange, BindingTokenState},
@@ -159,13 +159,13 @@ impl Tx {
         &mut self,
         device: &DeviceSerial,
     ) -> Result<bool, StoreError> {
-        let found = sqlx::query_scalar(
-            "SELECT EXISTS (SELECT 1 FROM binding_tokens WHERE device = $1 AND state = 'ISSUED')",
+        let found = sqlx::query(
+            "SELECT EXISTS (SELECT 1 FROM binding_tokens WHERE device = $1 AND state = 'ISSUED') AS found",
         )
         .bind(device.as_str())
         .fetch_one(self.connection().await?)
         .await?;
-        Ok(found)
+        flag(&found, "found")
     }
 
     /// Tokens that were not made, or not yet.
@@ -181,7 +181,7 @@ impl Tx {
     }
 }
 
-fn read(row: &SqliteRow) -> Result<BindingToken, StoreError> {
+fn read(row: &Row) -> Result<BindingToken, StoreError> {
     let damaged = || StoreError::Damaged("unbind or rebind token");
     let device: String = row.try_get("device")?;
     let kind: String = row.try_get("kind")?;

@@ -1,9 +1,9 @@
 //! Certificates of terminals: claimed before they are signed, one current of each purpose.
 
 use pki::{Certificate, SerialNumber};
-use sqlx::{Row, sqlite::SqliteRow};
+use sqlx::Row as _;
 
-use super::{StoreError, Tx};
+use super::{Row, StoreError, Tx};
 use crate::names::DeviceSerial;
 
 /// What a terminal's certificate is for.
@@ -163,7 +163,7 @@ impl Tx {
     }
 }
 
-fn read(row: &SqliteRow) -> Result<StoredCertificate, StoreError> {
+fn read(row: &Row) -> Result<StoredCertificate, StoreError> {
     let damaged = || StoreError::Damaged("certificate");
     let device: String = row.try_get("device")?;
     let state: String = row.try_get("state")?;

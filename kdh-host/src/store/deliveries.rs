@@ -1,14 +1,25 @@
 //! Deliveries, and the nonces that they were asked for with.
 
-use sqlx::{Row, sqlite::SqliteRow};
+use sqlx::Row as _;
 use time::OffsetDateTime;
 use tr34::{Freshness, KrdNonce, SigningTime};
 
-use super::{Standing, StoreError, Tried, Tx, batch::Answer, time_text};
+use super::{Row, Standing, StoreError, Tried, Tx, batch::Answer, time_text};
 use crate::{
-    names::{DeviceSerial, KeyAlias, Slot},
+    names::{DeviceSerial, Slot},
     state::DeliveryState,
 };
+
+/// Deliveries, with the names of their keys.
+macro_rules! select {
+    ($which:literal) => {
+        concat!(
+            "SELECT d.*, k.key_name FROM deliveries d LEFT JOIN device_keys k
+                 ON k.device = d.device AND k.slot = d.slot AND k.version = d.version ",
+            $which
+        )
+    };
+}
 
 /// A delivery to be prepared.
 #[derive(Debug)]
@@ -17,7 +28,6 @@ pub(crate) struct NewDelivery<'a> {
     pub(crate) device: &'a DeviceSerial,
     pub(crate) slot: &'a Slot,
     pub(crate) version: u32,
-    pub(crate) key: &'a KeyAlias,
     pub(crate) freshness: &'a Freshness,
     pub(crate) expires_at: OffsetDateTime,
 }
@@ -29,7 +39,8 @@ pub(crate) struct Delivery {
     pub(crate) device: DeviceSerial,
     pub(crate) slot: String,
     pub(crate) version: u32,
-    pub(crate) key_name: String,
+    /// Of a registered key.
+    pub(crate) key_name: Option<String>,
     pub(crate) state: DeliveryState,
     pub(crate) nonce: Vec<u8>,
     pub(crate) token_sha256: Option<Vec<u8>>,
@@ -118,14 +129,13 @@ impl Tx {
             Freshness::SigningTime(time) => (&[][..], Some(seconds(*time)?)),
         };
         self.later(
-            "INSERT INTO deliveries (id, device, slot, version, key_name, state, nonce, signing_time,
-             expires_at, created_at, changed_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $10, $8, $9, $9)",
+            "INSERT INTO deliveries (id, device, slot, version, state, nonce, signing_time,
+             expires_at, created_at, changed_at) VALUES ($1, $2, $3, $4, $5, $6, $9, $7, $8, $8)",
         )
         .bind(delivery.id)
         .bind(delivery.device.as_str())
         .bind(delivery.slot.as_str())
         .bind(i64::from(delivery.version))
-        .bind(delivery.key.as_str())
         .bind(DeliveryState::Prepared.as_str())
         .bind(nonce)
         .bind(expires_at)
@@ -246,7 +256,7 @@ impl Tx {
     }
 
     pub(crate) async fn delivery(&mut self, id: &str) -> Result<Option<Delivery>, StoreError> {
-        let row = sqlx::query("SELECT * FROM deliveries WHERE id = $1")
+        let row = sqlx::query(select!("WHERE d.id = $1"))
             .bind(id)
             .fetch_optional(self.connection().await?)
             .await?;
@@ -255,7 +265,7 @@ impl Tx {
 
     /// Deliveries whose token was not made, or not yet.
     pub(crate) async fn unfinished_deliveries(&mut self) -> Result<Vec<Delivery>, StoreError> {
-        sqlx::query("SELECT * FROM deliveries WHERE state = 'PREPARED'")
+        sqlx::query(select!("WHERE d.state = 'PREPARED'"))
             .fetch_all(self.connection().await?)
             .await?
             .iter()
@@ -270,11 +280,11 @@ impl Tx {
         before: &str,
         limit: i64,
     ) -> Result<Vec<Delivery>, StoreError> {
-        sqlx::query(
-            "SELECT * FROM deliveries WHERE ($1 = '' OR device = $1) AND ($2 = '' OR
-                 sequence < (SELECT sequence FROM deliveries WHERE id = $2))
-             ORDER BY sequence DESC LIMIT $3",
-        )
+        sqlx::query(select!(
+            "WHERE ($1 = '' OR d.device = $1) AND ($2 = '' OR
+                 d.sequence < (SELECT sequence FROM deliveries WHERE id = $2))
+             ORDER BY d.sequence DESC LIMIT $3"
+        ))
         .bind(device.map_or("", DeviceSerial::as_str))
         .bind(before)
         .bind(limit)
@@ -291,7 +301,7 @@ fn ids(answer: &Answer) -> Result<Vec<String>, StoreError> {
     Ok(ids.collect::<Result<_, _>>()?)
 }
 
-fn read(row: &SqliteRow, now: &str) -> Result<Delivery, StoreError> {
+fn read(row: &Row, now: &str) -> Result<Delivery, StoreError> {
     let damaged = || StoreError::Damaged("delivery");
     let device: String = row.try_get("device")?;
     let version: i64 = row.try_get("version")?;

@@ -1,11 +1,11 @@
 //! Devices.
 
-use sqlx::{Row, sqlite::SqliteRow};
+use sqlx::Row as _;
 use tr34::IssuerAndSerial;
 
-use super::{StoreError, Tx, kdh_id};
+use super::{Row, StoreError, Tx, flag, kdh_id};
 use crate::{
-    names::{DeviceSerial, Model},
+    names::{DeviceSerial, GroupName, Model},
     state::{DeviceState, KeysFate},
 };
 
@@ -14,6 +14,7 @@ use crate::{
 pub(crate) struct Device {
     pub(crate) serial: DeviceSerial,
     pub(crate) model: String,
+    pub(crate) group: Option<GroupName>,
     pub(crate) state: DeviceState,
     pub(crate) state_before: Option<DeviceState>,
     /// To which KDH it is bound, by its own word.
@@ -67,19 +68,22 @@ impl Tx {
             .transpose()
     }
 
-    /// Devices after a serial number, in the order of serial numbers.
+    /// Devices after a serial number, in the order of serial numbers; in one state or all, in one group or all.
     pub(crate) async fn devices(
         &mut self,
         state: Option<DeviceState>,
+        group: Option<&GroupName>,
         after: &str,
         limit: i64,
     ) -> Result<Vec<Device>, StoreError> {
         sqlx::query(
             "SELECT * FROM devices WHERE serial_number > $1 AND ($2 = '' OR state = $2)
-             ORDER BY serial_number LIMIT $3",
+                 AND ($3 = '' OR group_name = $3)
+             ORDER BY serial_number LIMIT $4",
         )
         .bind(after)
         .bind(state.map_or("", DeviceState::as_str))
+        .bind(group.map_or("", GroupName::as_str))
         .bind(limit)
         .fetch_all(self.connection().await?)
         .await?
@@ -126,13 +130,13 @@ impl Tx {
 
     /// Whether a device is bound to a KDH, or may be: whoever left it has not said so.
     pub(crate) async fn has_devices(&mut self, kdh: &IssuerAndSerial) -> Result<bool, StoreError> {
-        let found = sqlx::query_scalar(
-            "SELECT EXISTS (SELECT 1 FROM devices WHERE bound_kdh = $1 AND state <> 'REVOKED')",
+        let found = sqlx::query(
+            "SELECT EXISTS (SELECT 1 FROM devices WHERE bound_kdh = $1 AND state <> 'REVOKED') AS found",
         )
         .bind(kdh.to_der())
         .fetch_one(self.connection().await?)
         .await?;
-        Ok(found)
+        flag(&found, "found")
     }
 
     /// The KDHs to which devices are bound, or may be.
@@ -172,17 +176,20 @@ impl Tx {
     }
 }
 
-fn read(row: &SqliteRow) -> Result<Device, StoreError> {
+fn read(row: &Row) -> Result<Device, StoreError> {
     let damaged = || StoreError::Damaged("device");
     let serial: String = row.try_get("serial_number")?;
     let state: String = row.try_get("state")?;
     let before: Option<String> = row.try_get("state_before")?;
     let fate: Option<String> = row.try_get("keys_fate")?;
     let fate = fate.map(|word| KeysFate::parse(&word).ok_or_else(damaged));
+    let group: Option<String> = row.try_get("group_name")?;
+    let group = group.map(|name| GroupName::parse(&name).map_err(|_| damaged()));
     let parse = |word: String| DeviceState::parse(&word).ok_or_else(damaged);
     Ok(Device {
         serial: DeviceSerial::parse(&serial).map_err(|_| damaged())?,
         model: row.try_get("model")?,
+        group: group.transpose()?,
         state: parse(state)?,
         state_before: before.map(parse).transpose()?,
         bound_kdh: kdh_id(row, "bound_kdh")?,

@@ -6,14 +6,18 @@
 //! that their changes are there before they are on disk.
 //!
 //! ```text
-//! BEGIN IMMEDIATE
+//! BEGIN
 //!                   ...                       one writer's changes
 //!   SAVEPOINT turn  ...  ROLLBACK TO turn     another's, who gave up
 //!   SAVEPOINT turn  ...  RELEASE turn         a third one's
 //! COMMIT                                      the first and the third are told
 //! ```
 //!
-//! What opens and closes a turn goes to the database together with the turn's own statements.
+//! On PostgreSQL the first has a savepoint as well. What opens and closes a turn goes to SQLite together with the
+//! turn's own statements.
+//!
+//! On PostgreSQL the connection holds the lock that keeps other hosts away: what loses the lock is the only thing
+//! that writes, and what takes its place has to get the lock first.
 
 use std::{
     sync::{
@@ -23,16 +27,17 @@ use std::{
     time::Duration,
 };
 
-use sqlx::{ConnectOptions as _, SqliteConnection, sqlite::SqliteConnectOptions};
+use sqlx::Connection as _;
 use tokio::{
     runtime::Handle,
     sync::{Mutex, OwnedMutexGuard, oneshot},
 };
 
 use super::{
-    StoreError,
+    Connection, StoreError,
     audit::Head,
-    batch::{Answer, Batch},
+    batch::{self, Answer, Batch},
+    database::{BUSY_TIMEOUT, Database, Dialect, Session, in_time},
 };
 
 /// Those who write.
@@ -46,10 +51,9 @@ pub(super) struct Writers {
 /// What is handed from writer to writer.
 #[derive(Debug)]
 struct Line {
-    options: SqliteConnectOptions,
-    connection: SqliteConnection,
-    /// Nobody knows what state it is in.
-    broken: bool,
+    database: Database,
+    /// None after it was lost, or when nobody knew what state it was in.
+    connection: Option<Connection>,
     open: Open,
     /// Whose changes are in the open transaction.
     waiting: Vec<oneshot::Sender<Result<(), String>>>,
@@ -89,19 +93,18 @@ struct Queued<'w>(&'w AtomicUsize);
 
 impl Writers {
     /// With a connection of their own.
-    pub(super) async fn connect(options: SqliteConnectOptions) -> Result<Self, StoreError> {
+    pub(super) fn new(database: Database, connection: Connection) -> Self {
         let line = Line {
-            connection: options.connect().await?,
-            options,
-            broken: false,
+            database,
+            connection: Some(connection),
             open: Open::Nothing,
             waiting: Vec::new(),
             head: None,
         };
-        Ok(Self {
+        Self {
             line: Arc::new(Mutex::new(line)),
             queued: Arc::default(),
-        })
+        }
     }
 
     /// Waits for a turn: first come, first served.
@@ -136,9 +139,14 @@ impl Writers {
 
     /// Leaves nothing open.
     pub(super) async fn flush(&self) {
+        self.line.lock().await.flush().await;
+    }
+
+    /// Leaves nothing open, and ends the connection.
+    pub(super) async fn close(&self) {
         let mut line = self.line.lock().await;
-        line.clean_up(None).await;
-        line.commit().await;
+        line.flush().await;
+        line.hang_up().await;
     }
 }
 
@@ -165,7 +173,7 @@ impl Turn {
     ///
     /// # Errors
     /// One of them failed; or the turn could not begin, because another process writes, if nothing worse.
-    pub(super) async fn send(&mut self, batch: Batch) -> sqlx::Result<Vec<Answer>> {
+    pub(super) async fn send(&mut self, batch: Batch) -> Result<Vec<Answer>, StoreError> {
         self.line.send(batch).await
     }
 
@@ -173,11 +181,12 @@ impl Turn {
     ///
     /// # Errors
     /// As for [`Self::send`].
-    pub(super) async fn connection(&mut self) -> sqlx::Result<&mut SqliteConnection> {
+    pub(super) async fn connection(&mut self) -> Result<Session<'_>, StoreError> {
         if self.line.is_ready() {
-            self.line.send(Batch::default()).await?;
+            let nothing = Batch::new(self.line.database.dialect);
+            self.line.send(nothing).await?;
         }
-        Ok(&mut self.line.connection)
+        Ok(self.line.session()?)
     }
 
     /// Runs these statements and makes all the turn's changes last, together with those of whoever is in the
@@ -247,47 +256,69 @@ impl Drop for End {
 impl Line {
     /// Whether a turn can begin.
     const fn is_ready(&self) -> bool {
-        !self.broken && matches!(self.open, Open::Nothing | Open::Transaction)
+        self.connection.is_some() && matches!(self.open, Open::Nothing | Open::Transaction)
     }
 
     /// For a turn.
     async fn make_ready(&mut self) -> Result<(), StoreError> {
         self.clean_up(None).await;
-        if self.broken {
-            self.connection = self.options.connect().await?;
-            self.broken = false;
+        if self.connection.is_none() {
+            self.connection = Some(self.database.writer().await?);
         }
         Ok(())
     }
 
+    fn session(&mut self) -> sqlx::Result<Session<'_>> {
+        let connection = self.connection.as_mut();
+        connection.map(Session).ok_or(sqlx::Error::PoolClosed)
+    }
+
     /// Runs statements of a turn, which begins if it has not.
-    async fn send(&mut self, batch: Batch) -> sqlx::Result<Vec<Answer>> {
-        let (opening, now) = match self.open {
-            Open::Nothing => ("BEGIN IMMEDIATE", Open::FirstTurn),
-            Open::Transaction => ("SAVEPOINT turn", Open::LaterTurn),
-            Open::FirstTurn | Open::LaterTurn => return batch.send(&mut self.connection).await,
+    async fn send(&mut self, batch: Batch) -> Result<Vec<Answer>, StoreError> {
+        let batch = match self.open {
+            Open::Nothing => {
+                self.open = Open::FirstTurn;
+                self.begin(batch).await?
+            }
+            Open::Transaction => {
+                self.open = Open::LaterTurn;
+                batch.behind("SAVEPOINT turn")
+            }
+            Open::FirstTurn | Open::LaterTurn => batch,
         };
-        self.open = now;
-        let batch = batch.behind(opening);
-        let mut answers = batch.send(&mut self.connection).await?;
-        answers.remove(0);
-        Ok(answers)
+        Ok(batch.send(self.session()?).await?)
+    }
+
+    /// Begins a transaction, at the latest with these statements. A server may have gone since the last one, and be
+    /// there again.
+    async fn begin(&mut self, batch: Batch) -> Result<Batch, StoreError> {
+        let begin = self.database.dialect.begin_writing();
+        if self.database.dialect == Dialect::Sqlite {
+            return Ok(batch.behind(begin));
+        }
+        if self.execute(begin).await.is_err() {
+            self.hang_up().await;
+            self.connection = Some(self.database.writer().await?);
+            self.execute(begin).await?;
+        }
+        Ok(batch)
     }
 
     /// Ends a turn with these statements, and the transaction too if it is to be committed. If that fails, the
     /// turn has left nothing.
     async fn end_turn(&mut self, last: Batch, commit: bool) -> Result<(), StoreError> {
         // Behind the statements that open the turn, if there were none before.
-        let release = matches!(self.open, Open::Transaction | Open::LaterTurn);
-        let batch = match (release, commit) {
-            (true, true) => last.before("RELEASE turn; COMMIT"),
-            (true, false) => last.before("RELEASE turn"),
-            (false, true) => last.before("COMMIT"),
-            (false, false) => last,
-        };
+        let is_later = matches!(self.open, Open::Transaction | Open::LaterTurn);
+        let release = is_later || self.database.dialect.has_savepoint_at_once();
+        let batch = last.before(match (release, commit) {
+            (true, true) => "RELEASE turn; COMMIT",
+            (true, false) => "RELEASE turn",
+            (false, true) => "COMMIT",
+            (false, false) => "",
+        });
         if let Err(error) = self.send(batch).await {
             self.clean_up(Some(&error)).await;
-            return Err(error.into());
+            return Err(error);
         }
         if commit {
             self.committed();
@@ -297,18 +328,23 @@ impl Line {
         Ok(())
     }
 
+    async fn flush(&mut self) {
+        self.clean_up(None).await;
+        self.commit().await;
+    }
+
     /// Takes back what a turn that is not to be has changed.
-    async fn clean_up(&mut self, why: Option<&sqlx::Error>) {
+    async fn clean_up(&mut self, why: Option<&StoreError>) {
         let (undo, then) = match self.open {
             Open::Nothing | Open::Transaction => return,
             Open::FirstTurn => ("ROLLBACK", Open::Nothing),
             Open::LaterTurn => ("ROLLBACK TO turn; RELEASE turn", Open::Transaction),
         };
-        match self.execute(undo).await {
+        match in_time(BUSY_TIMEOUT, self.execute(undo)).await {
             Ok(()) => self.open = then,
             // The database has taken back more than the turn, or the turn had not quite begun; or it was
-            // the commit that failed.
-            Err(error) => self.give_up(why.unwrap_or(&error)).await,
+            // the commit that failed; or nobody answers.
+            Err(error) => self.give_up(why.unwrap_or(&error.into())).await,
         }
     }
 
@@ -319,7 +355,7 @@ impl Line {
         }
         match self.execute("COMMIT").await {
             Ok(()) => self.committed(),
-            Err(error) => self.give_up(&error).await,
+            Err(error) => self.give_up(&error.into()).await,
         }
     }
 
@@ -331,11 +367,9 @@ impl Line {
         }
     }
 
-    /// Takes back what can be taken back, and never uses this connection again.
-    async fn give_up(&mut self, error: &sqlx::Error) {
-        // It may be rolled back already; if not, it is when the connection is closed.
-        drop(self.execute("ROLLBACK").await);
-        self.broken = true;
+    /// Never uses this connection again. With its end everything is rolled back that is open in it.
+    async fn give_up(&mut self, error: &StoreError) {
+        self.hang_up().await;
         self.open = Open::Nothing;
         self.head = None;
         for waiting in self.waiting.drain(..) {
@@ -343,59 +377,91 @@ impl Line {
         }
     }
 
+    /// Ends the connection. Before the next one is made: that one needs the lock.
+    async fn hang_up(&mut self) {
+        if let Some(connection) = self.connection.take() {
+            // A server that does not listen notices the end later.
+            drop(in_time(BUSY_TIMEOUT, connection.close()).await);
+        }
+    }
+
     async fn execute(&mut self, statements: &'static str) -> sqlx::Result<()> {
-        sqlx::raw_sql(statements)
-            .execute(&mut self.connection)
-            .await
-            .map(drop)
+        batch::run(self.session()?, statements).await
     }
 }
 
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
-    use std::str::FromStr as _;
-
-    use sqlx::{Connection as _, Executor as _};
-    use tempfile::TempDir;
+    use sqlx::Executor as _;
 
     use super::*;
+    use crate::store::both::{Place, on_both};
+
+    on_both!(
+    "current_thread":
+        those_in_the_line_share_a_commit_and_are_told_after_it,
+        a_turn_that_is_dropped_leaves_nothing_and_harms_nobody,
+        a_turn_that_is_dropped_alone_keeps_nobody_out,
+        a_writer_that_goes_away_in_the_middle_of_a_statement_leaves_nothing,
+        a_commit_goes_on_when_nobody_waits_for_it,
+        a_commit_that_fails_fails_everybody_in_it_and_nobody_after_it,
+        a_commit_after_an_error_says_what_has_become_of_the_changes,
+        another_process_that_writes_is_waited_for_and_outlived,
+        a_turn_in_which_nothing_is_done_holds_nobody_up_and_is_not_held_up,
+        a_clean_up_that_nobody_waits_for_costs_nobody_their_changes,
+        a_turn_that_does_not_come_is_not_waited_for,
+    );
+
+    mod at_once {
+        use super::*;
+
+        on_both!("multi_thread": what_was_committed_is_there_for_everybody, turns_never_mix);
+    }
 
     const LIMIT: Duration = Duration::from_secs(30);
-    const WRITERS: u32 = 40;
+    const WRITERS: i64 = 40;
 
     struct Lab {
-        folder: TempDir,
+        database: Database,
         writers: Writers,
+        _place: Place,
     }
 
     impl Lab {
-        async fn new() -> Self {
-            let folder = tempfile::tempdir().unwrap();
-            let lab = Self {
-                writers: Writers::connect(options(&folder)).await.unwrap(),
-                folder,
+        async fn new(on: Dialect) -> Self {
+            let place = Place::new(on);
+            let database = Database::new(&place.settings).unwrap();
+            let mut writer = database.writer().await.unwrap();
+            let tables = "CREATE TABLE parents (id BIGINT PRIMARY KEY);
+                 CREATE TABLE entries (id BIGINT PRIMARY KEY, parent BIGINT
+                     REFERENCES parents(id) DEFERRABLE INITIALLY DEFERRED);
+                 CREATE TABLE counter (value BIGINT);
+                 INSERT INTO counter VALUES (0);";
+            writer.execute(sqlx::raw_sql(tables)).await.unwrap();
+            // What waits for others waits for a second.
+            let limit = match on {
+                Dialect::Sqlite => "PRAGMA busy_timeout = 1000",
+                Dialect::Postgres => "SET lock_timeout = 1000",
             };
-            let mut outside = lab.outside().await;
-            outside
-                .execute(
-                    "CREATE TABLE parents (id INTEGER PRIMARY KEY);
-                     CREATE TABLE entries (id INTEGER PRIMARY KEY, parent INTEGER
-                         REFERENCES parents(id) DEFERRABLE INITIALLY DEFERRED);
-                     CREATE TABLE counter (value INTEGER);
-                     INSERT INTO counter VALUES (0);",
-                )
-                .await
-                .unwrap();
-            lab
+            writer.execute(limit).await.unwrap();
+            Self {
+                writers: Writers::new(database.clone(), writer),
+                database,
+                _place: place,
+            }
+        }
+
+        fn nothing(&self) -> Batch {
+            Batch::new(self.database.dialect)
         }
 
         /// Another process's connection, as good as.
-        async fn outside(&self) -> SqliteConnection {
-            options(&self.folder).connect().await.unwrap()
+        async fn outside(&self) -> Connection {
+            self.database.outside().await
         }
 
-        async fn entries(&self) -> Vec<u32> {
+        async fn entries(&self) -> Vec<i64> {
             let mut outside = self.outside().await;
             sqlx::query_scalar("SELECT id FROM entries ORDER BY id")
                 .fetch_all(&mut outside)
@@ -407,36 +473,21 @@ mod tests {
             self.writers.turn(LIMIT).await.unwrap()
         }
 
-        async fn insert(&self, id: u32) -> Result<(), StoreError> {
+        async fn insert(&self, id: i64) -> Result<(), StoreError> {
             let mut turn = self.writers.turn(LIMIT).await?;
             insert(&mut turn, id).await?;
-            turn.commit(Batch::default()).await
+            turn.commit(self.nothing()).await
         }
     }
 
-    fn options(folder: &TempDir) -> SqliteConnectOptions {
-        let url = format!("sqlite://{}", folder.path().join("test.sqlite").display());
-        SqliteConnectOptions::from_str(&url)
-            .unwrap()
-            .create_if_missing(true)
-            .foreign_keys(true)
-            .journal_mode(sqlx::sqlite::SqliteJournalMode::Wal)
-            .busy_timeout(Duration::from_secs(1))
-    }
-
-    async fn insert(turn: &mut Turn, id: u32) -> sqlx::Result<()> {
-        turn.send(insertion(id)).await.map(drop)
-    }
-
-    fn insertion(id: u32) -> Batch {
-        let mut batch = Batch::default();
+    async fn insert(turn: &mut Turn, id: i64) -> Result<(), StoreError> {
+        let mut batch = Batch::new(turn.line.database.dialect);
         batch.add("INSERT INTO entries (id) VALUES ($1)").bind(id);
-        batch
+        turn.send(batch).await.map(drop)
     }
 
-    #[tokio::test(flavor = "multi_thread")]
-    async fn what_was_committed_is_there_for_everybody() {
-        let lab = Lab::new().await;
+    async fn what_was_committed_is_there_for_everybody(on: Dialect) {
+        let lab = Lab::new(on).await;
         let lab = &lab;
         let writers = (0..WRITERS).map(|id| async move {
             lab.insert(id).await.unwrap();
@@ -446,36 +497,34 @@ mod tests {
         assert_eq!(lab.entries().await, (0..WRITERS).collect::<Vec<_>>());
     }
 
-    #[tokio::test(flavor = "multi_thread")]
-    async fn turns_never_mix() {
-        let lab = Lab::new().await;
+    async fn turns_never_mix(on: Dialect) {
+        let lab = Lab::new(on).await;
         let lab = &lab;
         let writers = (0..WRITERS).map(|_| async move {
             let mut turn = lab.turn().await;
-            let read = sqlx::query_scalar::<_, u32>("SELECT value FROM counter");
+            let read = sqlx::query_scalar::<_, i64>("SELECT value FROM counter");
             let value = read.fetch_one(turn.connection().await.unwrap());
             let value = value.await.unwrap();
             tokio::task::yield_now().await;
             let write = sqlx::query("UPDATE counter SET value = $1").bind(value + 1);
             let written = write.execute(turn.connection().await.unwrap());
             written.await.unwrap();
-            turn.commit(Batch::default()).await.unwrap();
+            turn.commit(lab.nothing()).await.unwrap();
         });
         futures_util::future::join_all(writers).await;
         let mut outside = lab.outside().await;
-        let read = sqlx::query_scalar::<_, u32>("SELECT value FROM counter");
+        let read = sqlx::query_scalar::<_, i64>("SELECT value FROM counter");
         assert_eq!(read.fetch_one(&mut outside).await.unwrap(), WRITERS);
     }
 
-    #[tokio::test]
-    async fn those_in_the_line_share_a_commit_and_are_told_after_it() {
-        let lab = Lab::new().await;
+    async fn those_in_the_line_share_a_commit_and_are_told_after_it(on: Dialect) {
+        let lab = Lab::new(on).await;
         let mut first = lab.turn().await;
         insert(&mut first, 1).await.unwrap();
         // Queues now, before the first is done.
         let mut second = Box::pin(lab.writers.turn(LIMIT));
         assert!(futures_util::poll!(&mut second).is_pending());
-        let mut commit = Box::pin(first.commit(Batch::default()));
+        let mut commit = Box::pin(first.commit(lab.nothing()));
         assert!(futures_util::poll!(&mut commit).is_pending());
 
         let mut second = second.await.unwrap();
@@ -483,19 +532,18 @@ mod tests {
         // The first is done, and not on disk: nobody was told so.
         assert!(futures_util::poll!(&mut commit).is_pending());
         assert!(lab.entries().await.is_empty());
-        second.commit(Batch::default()).await.unwrap();
+        second.commit(lab.nothing()).await.unwrap();
         commit.await.unwrap();
         assert_eq!(lab.entries().await, [1, 2]);
     }
 
-    #[tokio::test]
-    async fn a_turn_that_is_dropped_leaves_nothing_and_harms_nobody() {
-        let lab = Lab::new().await;
+    async fn a_turn_that_is_dropped_leaves_nothing_and_harms_nobody(on: Dialect) {
+        let lab = Lab::new(on).await;
         let mut first = lab.turn().await;
         insert(&mut first, 1).await.unwrap();
         let mut second = Box::pin(lab.writers.turn(LIMIT));
         assert!(futures_util::poll!(&mut second).is_pending());
-        let mut commit = Box::pin(first.commit(Batch::default()));
+        let mut commit = Box::pin(first.commit(lab.nothing()));
         assert!(futures_util::poll!(&mut commit).is_pending());
         let mut second = second.await.unwrap();
         insert(&mut second, 2).await.unwrap();
@@ -507,9 +555,8 @@ mod tests {
         assert_eq!(lab.entries().await, [1, 2]);
     }
 
-    #[tokio::test]
-    async fn a_turn_that_is_dropped_alone_keeps_nobody_out() {
-        let lab = Lab::new().await;
+    async fn a_turn_that_is_dropped_alone_keeps_nobody_out(on: Dialect) {
+        let lab = Lab::new(on).await;
         let mut turn = lab.turn().await;
         insert(&mut turn, 1).await.unwrap();
         drop(turn);
@@ -522,9 +569,8 @@ mod tests {
         assert_eq!(lab.entries().await, [2]);
     }
 
-    #[tokio::test]
-    async fn a_writer_that_goes_away_in_the_middle_of_a_statement_leaves_nothing() {
-        let lab = Lab::new().await;
+    async fn a_writer_that_goes_away_in_the_middle_of_a_statement_leaves_nothing(on: Dialect) {
+        let lab = Lab::new(on).await;
         for id in 0..20 {
             let mut turn = lab.turn().await;
             {
@@ -541,13 +587,12 @@ mod tests {
         assert_eq!(lab.entries().await, [100]);
     }
 
-    #[tokio::test]
-    async fn a_commit_goes_on_when_nobody_waits_for_it() {
-        let lab = Lab::new().await;
+    async fn a_commit_goes_on_when_nobody_waits_for_it(on: Dialect) {
+        let lab = Lab::new(on).await;
         let mut turn = lab.turn().await;
         insert(&mut turn, 1).await.unwrap();
         {
-            let mut commit = Box::pin(turn.commit(Batch::default()));
+            let mut commit = Box::pin(turn.commit(lab.nothing()));
             assert!(futures_util::poll!(&mut commit).is_pending());
         }
         // In the line behind it.
@@ -555,22 +600,24 @@ mod tests {
         assert_eq!(lab.entries().await, [1, 2]);
     }
 
-    #[tokio::test]
-    async fn a_commit_that_fails_fails_everybody_in_it_and_nobody_after_it() {
-        let lab = Lab::new().await;
+    async fn a_commit_that_fails_fails_everybody_in_it_and_nobody_after_it(on: Dialect) {
+        let lab = Lab::new(on).await;
         let mut first = lab.turn().await;
         insert(&mut first, 1).await.unwrap();
         let mut second = Box::pin(lab.writers.turn(LIMIT));
         assert!(futures_util::poll!(&mut second).is_pending());
-        let mut commit = Box::pin(first.commit(Batch::default()));
+        let mut commit = Box::pin(first.commit(lab.nothing()));
         assert!(futures_util::poll!(&mut commit).is_pending());
         let mut second = second.await.unwrap();
         // What is deferred is checked at the commit.
-        let mut orphan = Batch::default();
+        let mut orphan = lab.nothing();
         orphan.add("INSERT INTO entries VALUES (2, 17)");
         second.send(orphan).await.unwrap();
-        let failed = second.commit(Batch::default()).await.unwrap_err();
-        assert!(failed.to_string().contains("FOREIGN KEY"), "{failed}");
+        let failed = second.commit(lab.nothing()).await.unwrap_err();
+        assert!(
+            failed.to_string().to_lowercase().contains("foreign key"),
+            "{failed}"
+        );
         assert!(matches!(commit.await, Err(StoreError::NotCommitted(_))));
         assert!(lab.entries().await.is_empty());
 
@@ -578,11 +625,42 @@ mod tests {
         assert_eq!(lab.entries().await, [3]);
     }
 
-    #[tokio::test]
-    async fn another_process_that_writes_is_waited_for_and_outlived() {
-        let lab = Lab::new().await;
+    /// A server takes the commit of a transaction in which something failed for a rollback, and says yes.
+    async fn a_commit_after_an_error_says_what_has_become_of_the_changes(on: Dialect) {
+        for behind_others in [false, true] {
+            let lab = Lab::new(on).await;
+            let mut first = lab.turn().await;
+            insert(&mut first, 1).await.unwrap();
+            let (mut turn, commit) = if behind_others {
+                let mut second = Box::pin(lab.writers.turn(LIMIT));
+                assert!(futures_util::poll!(&mut second).is_pending());
+                let mut commit = Box::pin(first.commit(lab.nothing()));
+                assert!(futures_util::poll!(&mut commit).is_pending());
+                (second.await.unwrap(), Some(commit))
+            } else {
+                (first, None)
+            };
+            insert(&mut turn, 2).await.unwrap();
+            insert(&mut turn, 1).await.unwrap_err();
+            let committed = turn.commit(lab.nothing()).await.is_ok();
+            assert_eq!(lab.entries().await.contains(&2), committed);
+            if let Some(commit) = commit {
+                commit.await.unwrap();
+                assert!(lab.entries().await.contains(&1), "others are not harmed");
+            }
+            lab.insert(3).await.unwrap();
+            assert!(lab.entries().await.contains(&3));
+        }
+    }
+
+    async fn another_process_that_writes_is_waited_for_and_outlived(on: Dialect) {
+        let lab = Lab::new(on).await;
         let mut outside = lab.outside().await;
-        outside.execute("BEGIN IMMEDIATE").await.unwrap();
+        let hold = match on {
+            Dialect::Sqlite => "BEGIN IMMEDIATE",
+            Dialect::Postgres => "BEGIN; LOCK TABLE entries",
+        };
+        outside.execute(sqlx::raw_sql(hold)).await.unwrap();
         lab.insert(1).await.unwrap_err();
         outside.execute("ROLLBACK").await.unwrap();
         lab.insert(1).await.unwrap();
@@ -590,13 +668,12 @@ mod tests {
         outside.close().await.unwrap();
     }
 
-    #[tokio::test]
-    async fn a_turn_in_which_nothing_is_done_holds_nobody_up_and_is_not_held_up() {
-        let lab = Lab::new().await;
+    async fn a_turn_in_which_nothing_is_done_holds_nobody_up_and_is_not_held_up(on: Dialect) {
+        let lab = Lab::new(on).await;
         let idle = lab.turn().await;
         let mut next = Box::pin(lab.writers.turn(LIMIT));
         assert!(futures_util::poll!(&mut next).is_pending());
-        let mut end = Box::pin(idle.commit(Batch::default()));
+        let mut end = Box::pin(idle.commit(lab.nothing()));
         assert!(futures_util::poll!(&mut end).is_pending());
         drop(next);
         end.await.unwrap();
@@ -604,16 +681,15 @@ mod tests {
         assert_eq!(lab.entries().await, [1]);
     }
 
-    #[tokio::test]
-    async fn a_clean_up_that_nobody_waits_for_costs_nobody_their_changes() {
+    async fn a_clean_up_that_nobody_waits_for_costs_nobody_their_changes(on: Dialect) {
         // However far it has come when it is cut off.
         for polls in 0..12 {
-            let lab = Lab::new().await;
+            let lab = Lab::new(on).await;
             let mut first = lab.turn().await;
             insert(&mut first, 1).await.unwrap();
             let mut second = Box::pin(lab.writers.turn(LIMIT));
             assert!(futures_util::poll!(&mut second).is_pending());
-            let mut commit = Box::pin(first.commit(Batch::default()));
+            let mut commit = Box::pin(first.commit(lab.nothing()));
             assert!(futures_util::poll!(&mut commit).is_pending());
             let mut second = second.await.unwrap();
             insert(&mut second, 2).await.unwrap();
@@ -632,16 +708,15 @@ mod tests {
         }
     }
 
-    #[tokio::test]
-    async fn a_turn_that_does_not_come_is_not_waited_for() {
-        let lab = Lab::new().await;
+    async fn a_turn_that_does_not_come_is_not_waited_for(on: Dialect) {
+        let lab = Lab::new(on).await;
         let turn = lab.turn().await;
         let late = lab.writers.turn(Duration::from_millis(1)).await;
         assert!(matches!(
             late.err(),
             Some(StoreError::Database(sqlx::Error::PoolTimedOut))
         ));
-        turn.commit(Batch::default()).await.unwrap();
+        turn.commit(lab.nothing()).await.unwrap();
         lab.insert(1).await.unwrap();
     }
 }

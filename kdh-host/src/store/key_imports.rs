@@ -1,12 +1,12 @@
 //! Keys that arrived encrypted, as operators ask for them.
 
 use hsm::Kcv;
-use sqlx::{Row, sqlite::SqliteRow};
+use sqlx::Row as _;
 use time::OffsetDateTime;
 use tr34::{Kbh, KeyKind};
 
 use super::{
-    StoreError, Tx,
+    Row, StoreError, Tx,
     keys::{method_word, read_kcv},
     time_text,
 };
@@ -125,7 +125,7 @@ impl Tx {
         except: Option<&str>,
     ) -> Result<Option<(String, String, KeyImportState)>, StoreError> {
         let row = sqlx::query(
-            "SELECT id, name, state FROM key_imports WHERE signed_sha256 = $1 AND id IS NOT $2
+            "SELECT id, name, state FROM key_imports WHERE signed_sha256 = $1 AND id IS DISTINCT FROM $2
              AND state IN ('ASKED', 'APPROVED', 'IMPORTED')",
         )
         .bind(signed_sha256)
@@ -195,7 +195,7 @@ impl Tx {
     }
 }
 
-fn read(row: &SqliteRow, now: &str) -> Result<KeyImportRequest, StoreError> {
+fn read(row: &Row, now: &str) -> Result<KeyImportRequest, StoreError> {
     let damaged = || StoreError::Damaged(WHAT);
     let name: String = row.try_get("name")?;
     let kind: String = row.try_get("kind")?;

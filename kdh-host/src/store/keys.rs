@@ -1,12 +1,15 @@
 //! Keys that lie in the HSM, and which device shall hold which of them in which slot.
 
-use hsm::{Kcv, KcvMethod};
+use hsm::{Kcv, KcvMethod, Mac, StorageNumber};
 use serde_json::{Value, json};
-use sqlx::{Row, sqlite::SqliteRow};
+use sqlx::Row as _;
 use tr34::Kbh;
 
-use super::{StoreError, Tx};
-use crate::names::{DeviceSerial, KeyAlias, Slot};
+use super::{
+    DeviceKey, Row, StoreError, Tx, device_keys, flag,
+    sealed::{Columns, Seal, Sealed, SealedRow},
+};
+use crate::names::KeyAlias;
 
 /// A key that is known to the host. The key itself is in the HSM.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,16 +25,30 @@ pub(crate) struct StoredKey {
 /// What a device shall hold in a slot.
 #[derive(Clone, Debug)]
 pub(crate) struct Assignment {
-    pub(crate) slot: Slot,
-    pub(crate) version: u32,
-    pub(crate) key: StoredKey,
+    pub(crate) key: Sealed<DeviceKey>,
     pub(crate) confirmed: bool,
     /// Whether it was made for the encryption key that the device has now. A device that has enrolled
     /// again may be another one under the same serial number: it gets nothing until an operator
     /// assigns anew.
     pub(crate) meant_for_present_key: bool,
-    /// SHA-256 of that key; none if the device had none.
-    pub(crate) recipient: Option<Vec<u8>>,
+}
+
+impl SealedRow for StoredKey {
+    const TABLE: &'static str = "keys";
+
+    fn columns(&self, columns: &mut Columns) {
+        columns.text(self.name.as_str());
+        columns.text(&self.hsm_label);
+        columns.text(&self.header.to_string());
+        columns.text(&self.kind);
+        columns.text(method_word(self.kcv.method()));
+        columns.text(&self.kcv.to_string());
+        columns.text(&self.created_at);
+    }
+
+    fn title(&self) -> String {
+        format!("key {}", self.name)
+    }
 }
 
 impl StoredKey {
@@ -50,23 +67,51 @@ impl StoredKey {
 
 impl Tx {
     /// Makes a key known; `false` if its name or its label in the HSM is taken.
-    pub(crate) async fn insert_key(&mut self, key: &StoredKey) -> Result<bool, StoreError> {
+    pub(crate) async fn insert_key(&mut self, key: &Sealed<StoredKey>) -> Result<bool, StoreError> {
+        let (row, seal) = (key.unproven(), key.seal());
         let inserted = sqlx::query(
-            "INSERT INTO keys VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING",
+            "INSERT INTO keys (name, hsm_label, header, kind, kcv_method, kcv, created_at, storage_key, mac)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING",
         )
-        .bind(key.name.as_str())
-        .bind(&key.hsm_label)
-        .bind(key.header.to_string())
-        .bind(&key.kind)
-        .bind(method_word(key.kcv.method()))
-        .bind(key.kcv.to_string())
-        .bind(&self.now)
+        .bind(row.name.as_str())
+        .bind(&row.hsm_label)
+        .bind(row.header.to_string())
+        .bind(&row.kind)
+        .bind(method_word(row.kcv.method()))
+        .bind(row.kcv.to_string())
+        .bind(&row.created_at)
+        .bind(seal.map_or(0, Seal::number))
+        .bind(seal.map(Seal::mac_bytes))
         .execute(self.connection().await?)
         .await?;
         Ok(inserted.rows_affected() == 1)
     }
 
-    pub(crate) async fn key(&mut self, name: &KeyAlias) -> Result<Option<StoredKey>, StoreError> {
+    /// Puts another seal on a key that is otherwise as it was.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`]: it is not as it was.
+    pub(crate) async fn reseal_key(
+        &mut self,
+        old: &Sealed<StoredKey>,
+        new: &Sealed<StoredKey>,
+    ) -> Result<(), StoreError> {
+        let seal = new.seal();
+        let statement = sqlx::query(
+            "UPDATE keys SET storage_key = $2, mac = $3
+             WHERE name = $1 AND mac IS NOT DISTINCT FROM $4",
+        )
+        .bind(new.unproven().name.to_string())
+        .bind(seal.map_or(0, Seal::number))
+        .bind(seal.map(Seal::mac_bytes))
+        .bind(old.seal().map(Seal::mac_bytes));
+        self.exactly_one(statement, "key").await
+    }
+
+    pub(crate) async fn key(
+        &mut self,
+        name: &KeyAlias,
+    ) -> Result<Option<Sealed<StoredKey>>, StoreError> {
         sqlx::query("SELECT * FROM keys WHERE name = $1")
             .bind(name.as_str())
             .fetch_optional(self.connection().await?)
@@ -76,52 +121,13 @@ impl Tx {
             .transpose()
     }
 
-    pub(crate) async fn keys(&mut self) -> Result<Vec<StoredKey>, StoreError> {
+    pub(crate) async fn keys(&mut self) -> Result<Vec<Sealed<StoredKey>>, StoreError> {
         sqlx::query("SELECT * FROM keys ORDER BY name")
             .fetch_all(self.connection().await?)
             .await?
             .iter()
             .map(read_key)
             .collect()
-    }
-
-    /// Gives a device a key in a slot, as the next version, meant for its present encryption key.
-    pub(crate) async fn assign_key(
-        &mut self,
-        device: &DeviceSerial,
-        slot: &Slot,
-        key: &KeyAlias,
-    ) -> Result<(), StoreError> {
-        sqlx::query(
-            "INSERT INTO assignments
-             SELECT $1, $2, COALESCE(MAX(version), 0) + 1, $3, $4,
-                 (SELECT key_sha256 FROM certificates
-                  WHERE device = $1 AND purpose = 'ENCRYPTION' AND state = 'CURRENT')
-             FROM assignments WHERE device = $1 AND slot = $2",
-        )
-        .bind(device.as_str())
-        .bind(slot.as_str())
-        .bind(key.as_str())
-        .bind(&self.now)
-        .execute(self.connection().await?)
-        .await?;
-        Ok(())
-    }
-
-    /// Assignments that were made before the device had a key are meant for its first one.
-    pub(crate) async fn pin_assignments(
-        &mut self,
-        device: &DeviceSerial,
-        key_sha256: &[u8; 32],
-    ) -> Result<(), StoreError> {
-        sqlx::query(
-            "UPDATE assignments SET recipient = $2 WHERE device = $1 AND recipient IS NULL",
-        )
-        .bind(device.as_str())
-        .bind(&key_sha256[..])
-        .execute(self.connection().await?)
-        .await?;
-        Ok(())
     }
 }
 
@@ -132,36 +138,44 @@ pub(crate) fn method_word(method: KcvMethod) -> &'static str {
     }
 }
 
-pub(super) fn read_assignment(row: &SqliteRow) -> Result<Assignment, StoreError> {
-    let damaged = || StoreError::Damaged("assignment");
-    let slot: String = row.try_get("slot")?;
-    let version: i64 = row.try_get("version")?;
+pub(super) fn read_assignment(row: &Row) -> Result<Assignment, StoreError> {
     Ok(Assignment {
-        slot: Slot::parse(&slot).map_err(|_| damaged())?,
-        version: u32::try_from(version).map_err(|_| damaged())?,
-        key: read_key(row)?,
-        confirmed: row.try_get("confirmed")?,
-        meant_for_present_key: row.try_get("meant_for_present_key")?,
-        recipient: row.try_get("recipient")?,
+        key: device_keys::read(row)?,
+        confirmed: flag(row, "confirmed")?,
+        meant_for_present_key: flag(row, "meant_for_present_key")?,
     })
 }
 
-fn read_key(row: &SqliteRow) -> Result<StoredKey, StoreError> {
+fn read_key(row: &Row) -> Result<Sealed<StoredKey>, StoreError> {
     let damaged = || StoreError::Damaged("key");
     let name: String = row.try_get("name")?;
     let header: String = row.try_get("header")?;
-    Ok(StoredKey {
+    let key = StoredKey {
         name: KeyAlias::parse(&name).map_err(|_| damaged())?,
         hsm_label: row.try_get("hsm_label")?,
         header: Kbh::parse(header.as_bytes()).map_err(|_| damaged())?,
         kind: row.try_get("kind")?,
         kcv: read_kcv(row)?.ok_or_else(damaged)?,
         created_at: row.try_get("created_at")?,
-    })
+    };
+    Ok(Sealed::new(key, read_seal(row)?))
+}
+
+/// The seal in a row's two columns; `None` if the row is from before there were seals.
+pub(super) fn read_seal(row: &Row) -> Result<Option<Seal>, StoreError> {
+    let damaged = || StoreError::Damaged("seal");
+    let (number, mac): (i64, Option<Vec<u8>>) = (row.try_get("storage_key")?, row.try_get("mac")?);
+    let Some(mac) = mac else { return Ok(None) };
+    let number = u32::try_from(number).ok();
+    let number = number.and_then(|number| StorageNumber::new(number).ok());
+    Ok(Some(Seal {
+        number: number.ok_or_else(damaged)?,
+        mac: Mac::new(&mac).map_err(|_| damaged())?,
+    }))
 }
 
 /// The check value in a row's two columns; `None` if they hold none.
-pub(super) fn read_kcv(row: &SqliteRow) -> Result<Option<Kcv>, StoreError> {
+pub(super) fn read_kcv(row: &Row) -> Result<Option<Kcv>, StoreError> {
     let (method, kcv): (String, String) = (row.try_get("kcv_method")?, row.try_get("kcv")?);
     let known = [KcvMethod::TdeaEcb, KcvMethod::AesCmac];
     let method = known

@@ -1,10 +1,11 @@
 //! The database. Every change goes through a [`Tx`] together with its audit record.
 //!
-//! Queries are plain SQL that SQLite and PostgreSQL share, apart from how a connection is opened. A
-//! row whose key is taken is no error, which would spoil a transaction of PostgreSQL: it is not
-//! inserted, and the caller is told.
+//! Queries are plain SQL that SQLite and PostgreSQL share; what differs stands in [`database`]. A row
+//! whose key is taken is no error, which would spoil a transaction of PostgreSQL: it is not inserted,
+//! and the caller is told.
 
 mod activation;
+mod approvals;
 mod audit;
 mod authority;
 mod batch;
@@ -12,22 +13,20 @@ mod binding_orders;
 mod binding_tokens;
 mod certificates;
 mod crls;
+mod database;
 mod deliveries;
+mod device_keys;
 mod devices;
 mod group_commit;
+mod groups;
 mod key_imports;
+mod key_profiles;
 mod keys;
+mod sealed;
 mod standing;
 
-use std::{
-    ffi::OsString,
-    fs::{File, TryLockError},
-    path::Path,
-    sync::Arc,
-    time::Duration,
-};
-
 pub(crate) use activation::EnrolmentClaim;
+pub(crate) use approvals::Approval;
 use audit::Head;
 pub(crate) use audit::{Actor, AuditEntry, KEY_REGISTERED};
 pub(crate) use authority::{AuthorityRequest, NewAuthorityRequest};
@@ -35,27 +34,36 @@ use batch::{Answer, Batch, Parameters};
 pub(crate) use binding_orders::{BindingOrder, NewBindingOrder, OrderEnd};
 pub(crate) use binding_tokens::{BindingToken, MadeFor};
 pub(crate) use certificates::{KeyClaim, Purpose, StoredCertificate};
+use database::{BUSY_TIMEOUT, Database, Dialect, Session};
 pub(crate) use deliveries::{Delivery, NewDelivery};
+pub(crate) use device_keys::{DeviceKey, KeySource};
 pub(crate) use devices::Device;
 use group_commit::{Turn, Writers};
+pub(crate) use groups::Group;
 pub(crate) use key_imports::{KeyImportRequest, NewKeyImport};
+pub(crate) use key_profiles::{
+    PROFILE_ASSIGNED, PROFILE_PUT, PROFILE_REMOVED, ProfileAssignment, ProfileVersion,
+    assignment_record,
+};
 pub(crate) use keys::{Assignment, StoredKey, method_word};
+pub(crate) use sealed::{Proven, Seal, Sealed, SealedRow, Verified};
 use sqlx::{
-    Row as _, Sqlite, SqliteConnection, SqlitePool, Transaction,
+    Any, AnyConnection, Pool, Row as _, Transaction,
+    any::{AnyArguments, AnyRow},
     pool::PoolConnection,
     query::Query,
-    sqlite::{
-        SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow,
-        SqliteSynchronous,
-    },
 };
 pub(crate) use standing::{Standing, Tried};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tr34::IssuerAndSerial;
 
-/// How long a writer waits for another one.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-const CONNECTIONS: u32 = 8;
+use crate::config::StoreSettings;
+
+// What the queries are written for. Nothing else in them names a database.
+type Db = Any;
+type Row = AnyRow;
+type Arguments = AnyArguments;
+type Connection = AnyConnection;
 
 /// Why the database did not do it.
 #[derive(Debug, thiserror::Error)]
@@ -69,9 +77,15 @@ pub enum StoreError {
     /// Another host works on it.
     #[error("another kdh-host is using this database; stop that one first")]
     InUse,
+    /// What was committed would not be safe in it, or it cannot be opened as configured.
+    #[error("{0}")]
+    Unfit(String),
     /// The file that keeps other hosts away cannot be locked.
     #[error("the lock file {0}")]
     Lock(String),
+    /// The HSM has never sealed this row, or not so.
+    #[error("{0} is not as the HSM has sealed it: its row was changed behind the host's back")]
+    NotSealed(String),
     /// A row holds what this program did not write, or changed while it was worked on.
     #[error("the database holds a damaged {0}")]
     Damaged(&'static str),
@@ -80,12 +94,10 @@ pub enum StoreError {
 /// The host's database.
 #[derive(Clone, Debug)]
 pub(crate) struct Store {
+    dialect: Dialect,
     /// For readers.
-    pool: SqlitePool,
+    pool: Pool<Db>,
     writers: Writers,
-    /// Keeps other hosts away for as long as this one lives: each would take the other's claims for
-    /// what a crash left behind.
-    _lock: Arc<File>,
 }
 
 /// A transaction, and the time at which everything in it happened. Dropped without
@@ -98,39 +110,22 @@ pub(crate) struct Tx {
 }
 
 enum Inner {
-    Asking(PoolConnection<Sqlite>),
-    Reading(Transaction<'static, Sqlite>),
+    Asking(PoolConnection<Db>),
+    Reading(Transaction<'static, Db>),
     Writing(Turn),
 }
 
 impl Store {
-    /// Opens the SQLite file, making or migrating it, for this host alone.
-    pub(crate) async fn open(path: &Path) -> Result<Self, StoreError> {
-        let lock = Arc::new(lock(path)?);
-        let options = SqliteConnectOptions::new()
-            .filename(path)
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            // A commit that was acknowledged survives a loss of power.
-            .synchronous(SqliteSynchronous::Full)
-            .foreign_keys(true)
-            // For when the checkpoints beside the writers do not keep up.
-            .pragma("wal_autocheckpoint", "20000")
-            .busy_timeout(BUSY_TIMEOUT);
-        let pool = SqlitePoolOptions::new()
-            .max_connections(CONNECTIONS)
-            // A file does not go away as a server does.
-            .test_before_acquire(false)
-            .connect_with(options.clone())
-            .await?;
-        sqlx::migrate!()
-            .run(&pool)
-            .await
-            .map_err(sqlx::Error::from)?;
+    /// Opens the database, making its tables or migrating them, for this host alone: each would take the
+    /// other's claims for what a crash left behind.
+    pub(crate) async fn open(settings: &StoreSettings) -> Result<Self, StoreError> {
+        let database = Database::new(settings)?;
+        let mut writer = database.writer().await?;
+        database.migrate(&mut writer).await?;
         Ok(Self {
-            pool,
-            writers: Writers::connect(options).await?,
-            _lock: lock,
+            dialect: database.dialect,
+            pool: database.pool().await?,
+            writers: Writers::new(database, writer),
         })
     }
 
@@ -138,45 +133,50 @@ impl Store {
     /// read is still true when it commits.
     pub(crate) async fn write(&self, now: OffsetDateTime) -> Result<Tx, StoreError> {
         let turn = self.writers.turn(BUSY_TIMEOUT).await?;
-        Tx::new(Inner::Writing(turn), now)
+        self.tx(Inner::Writing(turn), now)
     }
 
     /// For questions whose answers need not be of one moment, which spares a transaction.
     pub(crate) async fn ask(&self, now: OffsetDateTime) -> Result<Tx, StoreError> {
-        Tx::new(Inner::Asking(self.pool.acquire().await?), now)
+        self.tx(Inner::Asking(self.pool.acquire().await?), now)
     }
 
     /// Begins a transaction that only reads.
     pub(crate) async fn read(&self, now: OffsetDateTime) -> Result<Tx, StoreError> {
-        Tx::new(Inner::Reading(self.pool.begin().await?), now)
+        let tx = self.pool.begin_with(self.dialect.begin_reading()).await?;
+        self.tx(Inner::Reading(tx), now)
     }
 
-    /// Brings what the log of changes holds into the database file, while others read and write. Done often,
-    /// it spares writers from doing it.
+    fn tx(&self, inner: Inner, now: OffsetDateTime) -> Result<Tx, StoreError> {
+        Ok(Tx {
+            inner,
+            put_off: Batch::new(self.dialect),
+            now: time_text(now)?,
+        })
+    }
+
+    /// Brings what SQLite's log of changes holds into the database file, while others read and write. Done often,
+    /// it spares writers from doing it. A server does so by itself.
     pub(crate) async fn checkpoint(&self) -> Result<(), StoreError> {
-        sqlx::query("PRAGMA wal_checkpoint(PASSIVE)")
-            .execute(&self.pool)
-            .await?;
+        if self.dialect == Dialect::Sqlite {
+            sqlx::query("PRAGMA wal_checkpoint(PASSIVE)")
+                .execute(&self.pool)
+                .await?;
+        }
         Ok(())
     }
 
     /// Ends all connections.
     pub(crate) async fn close(&self) {
-        self.writers.flush().await;
-        self.pool.close().await;
+        self.writers.close().await;
+        // One that is in use keeps nobody from ending.
+        tokio::time::timeout(BUSY_TIMEOUT, self.pool.close())
+            .await
+            .unwrap_or_default();
     }
 }
 
 impl Tx {
-    fn new(inner: Inner, now: OffsetDateTime) -> Result<Self, StoreError> {
-        let now = time_text(now)?;
-        Ok(Self {
-            inner,
-            put_off: Batch::default(),
-            now,
-        })
-    }
-
     /// Puts a statement off whose answer nobody needs.
     fn later(&mut self, statement: &'static str) -> Parameters<'_> {
         self.put_off.add(statement)
@@ -184,24 +184,29 @@ impl Tx {
 
     /// The answers to the last statements that were put off, which go to the database now, and all before them.
     async fn answers<const N: usize>(&mut self) -> Result<[Answer; N], StoreError> {
-        let batch = std::mem::take(&mut self.put_off);
+        let batch = self.put_off.take();
         let mut answers = match &mut self.inner {
-            Inner::Asking(connection) => batch.send(connection).await,
-            Inner::Reading(tx) => batch.send(tx).await,
-            Inner::Writing(turn) => turn.send(batch).await,
-        }?;
+            Inner::Asking(connection) => batch.send(Session(connection)).await?,
+            Inner::Reading(tx) => batch.send(Session(tx)).await?,
+            Inner::Writing(turn) => turn.send(batch).await?,
+        };
         let last = answers.split_off(answers.len().saturating_sub(N));
         last.try_into().map_err(|_| StoreError::Damaged("answer"))
     }
 
+    /// When everything in it happened, as the database has it.
+    pub(crate) fn now(&self) -> &str {
+        &self.now
+    }
+
     /// The connection, after what was put off.
-    async fn connection(&mut self) -> Result<&mut SqliteConnection, StoreError> {
+    async fn connection(&mut self) -> Result<Session<'_>, StoreError> {
         if !self.put_off.is_empty() {
             let [] = self.answers().await?;
         }
         Ok(match &mut self.inner {
-            Inner::Asking(connection) => connection,
-            Inner::Reading(tx) => tx,
+            Inner::Asking(connection) => Session(connection),
+            Inner::Reading(tx) => Session(tx),
             Inner::Writing(turn) => turn.connection().await?,
         })
     }
@@ -209,7 +214,7 @@ impl Tx {
     /// Runs a statement that has to change one row: `what`, as it was when it was read.
     async fn exactly_one(
         &mut self,
-        statement: Query<'_, Sqlite, SqliteArguments>,
+        statement: Query<'_, Db, Arguments>,
         what: &'static str,
     ) -> Result<(), StoreError> {
         let done = statement.execute(self.connection().await?).await?;
@@ -237,9 +242,11 @@ impl Tx {
     /// Makes it so: returns when it is on disk.
     pub(crate) async fn commit(self) -> Result<(), StoreError> {
         match self.inner {
-            Inner::Asking(mut connection) => self.put_off.send(&mut connection).await.map(drop)?,
+            Inner::Asking(mut connection) => {
+                self.put_off.send(Session(&mut connection)).await?;
+            }
             Inner::Reading(mut tx) => {
-                self.put_off.send(&mut tx).await?;
+                self.put_off.send(Session(&mut tx)).await?;
                 tx.commit().await?;
             }
             Inner::Writing(turn) => turn.commit(self.put_off).await?,
@@ -248,33 +255,17 @@ impl Tx {
     }
 }
 
-/// Locks the file beside the database for as long as the returned handle is open.
-fn lock(database: &Path) -> Result<File, StoreError> {
-    // Of the file that is meant, under whatever name.
-    let real = std::fs::canonicalize(database).unwrap_or_else(|_| database.to_owned());
-    let mut path = OsString::from(real);
-    path.push(".lock");
-    let failed = |error: std::io::Error| {
-        StoreError::Lock(format!("{}: {error}", Path::new(&path).display()))
-    };
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&path)
-        .map_err(failed)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(StoreError::InUse),
-        Err(TryLockError::Error(error)) => Err(failed(error)),
-    }
-}
-
 /// The KDH that a column names, if it names one.
-fn kdh_id(row: &SqliteRow, column: &'static str) -> Result<Option<IssuerAndSerial>, StoreError> {
+fn kdh_id(row: &Row, column: &'static str) -> Result<Option<IssuerAndSerial>, StoreError> {
     let der: Option<Vec<u8>> = row.try_get(column)?;
     let id = der.map(|der| IssuerAndSerial::parse(&der));
     id.transpose().map_err(|_| StoreError::Damaged(column))
+}
+
+/// A column that says yes or no, for which SQLite has numbers.
+fn flag(row: &Row, column: &str) -> Result<bool, StoreError> {
+    let truth = row.try_get::<bool, _>(column);
+    Ok(truth.or_else(|_| row.try_get::<i64, _>(column).map(|number| number != 0))?)
 }
 
 /// As times stand in the database: whole seconds, UTC, so that text order is time order.
@@ -285,6 +276,14 @@ pub(crate) fn time_text(at: OffsetDateTime) -> Result<String, StoreError> {
         .format(&Rfc3339)
         .map_err(|_| StoreError::Damaged("time"))
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod both;
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod server_tests;
 
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a test fails by panicking")]

@@ -1,11 +1,11 @@
 //! What has to hold at every step of a delivery, asked as one question.
 
 use pki::Certificate;
-use sqlx::{Row, sqlite::SqliteRow};
+use sqlx::Row as _;
 use tr34::IssuerAndSerial;
 
 use super::{
-    Assignment, Purpose, StoreError, StoredCertificate, Tx, batch::Answer, kdh_id,
+    Assignment, Purpose, Row, StoreError, StoredCertificate, Tx, batch::Answer, flag, kdh_id,
     keys::read_assignment,
 };
 use crate::{
@@ -62,19 +62,18 @@ impl Tx {
     pub(super) fn put_off_standing(&mut self, device: &DeviceSerial, slot: Option<&Slot>) {
         self.later(
             "SELECT s.state AS device_state, s.bound_kdh, e.der AS encryption, u.der AS authentication,
-                 a.slot, a.version, a.recipient, k.*,
+                 a.*,
                  s.keys_fate IS NULL AND EXISTS (SELECT 1 FROM deliveries d WHERE d.device = a.device AND d.slot = a.slot
                      AND d.version = a.version AND d.state = 'CONFIRMED') AS confirmed,
-                 a.recipient IS e.key_sha256 AS meant_for_present_key
+                 a.recipient IS NOT DISTINCT FROM e.key_sha256 AS meant_for_present_key
              FROM devices s
              LEFT JOIN certificates e ON e.device = s.serial_number
                  AND e.purpose = 'ENCRYPTION' AND e.state = 'CURRENT'
              LEFT JOIN certificates u ON u.device = s.serial_number
                  AND u.purpose = 'AUTHENTICATION' AND u.state = 'CURRENT'
-             LEFT JOIN assignments a ON a.device = s.serial_number AND ($2 = '' OR a.slot = $2)
-                 AND a.version = (SELECT MAX(version) FROM assignments b
-                     WHERE b.device = a.device AND b.slot = a.slot)
-             LEFT JOIN keys k ON k.name = a.key_name
+             LEFT JOIN device_keys a ON a.device = s.serial_number AND ($2 = '' OR a.slot = $2)
+                 AND a.version = (SELECT MAX(version) FROM device_keys b WHERE b.device = a.device
+                     AND b.slot = a.slot AND b.state IN ('PENDING', 'ACTIVE'))
              WHERE s.serial_number = $1
              ORDER BY a.slot",
         )
@@ -118,7 +117,7 @@ impl Tx {
             certificate: StoredCertificate {
                 device: device.clone(),
                 der: row.try_get("der")?,
-                current: row.try_get("current")?,
+                current: flag(row, "current")?,
             },
             state: state(row)?,
             model: row.try_get("model")?,
@@ -132,6 +131,17 @@ impl Tx {
 }
 
 impl Standing {
+    /// SHA-256 of the encryption key in its certificate, if it has one.
+    pub(crate) fn recipient(&self) -> Result<Option<[u8; 32]>, StoreError> {
+        let certificate = self
+            .encryption
+            .as_ref()
+            .map(|der| Certificate::from_der(der));
+        let certificate = certificate.transpose();
+        let certificate = certificate.map_err(|_| StoreError::Damaged("certificate"))?;
+        Ok(certificate.map(|certificate| certificate.public_key().fingerprint()))
+    }
+
     pub(super) fn read(answer: &Answer) -> Result<Option<Self>, StoreError> {
         let Some(first) = answer.rows.first() else {
             return Ok(None);
@@ -152,6 +162,6 @@ impl Standing {
     }
 }
 
-fn state(row: &SqliteRow) -> Result<DeviceState, StoreError> {
+fn state(row: &Row) -> Result<DeviceState, StoreError> {
     DeviceState::parse(row.try_get("device_state")?).ok_or(StoreError::Damaged("device"))
 }

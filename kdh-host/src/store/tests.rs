@@ -1,36 +1,74 @@
 //! The database on real files: what it keeps apart, what it finds out, what survives.
 
-use std::{path::PathBuf, sync::Arc};
+mod key_profiles;
 
-use hsm::{Kcv, KcvMethod};
+use std::sync::Arc;
+
+use hsm::{Kcv, KcvMethod, Mac, StorageNumber};
 use pki::SerialNumber;
 use serde_json::json;
-use tempfile::TempDir;
+use sha2::{Digest as _, Sha256};
 use time::{Duration, OffsetDateTime, macros::datetime};
-use tr34::{Freshness, KrdNonce, SigningTime};
+use tr34::{Freshness, KeyKind, KrdNonce, SigningTime};
 
-use super::*;
+use super::{
+    both::{Place, on_both},
+    *,
+};
 use crate::{
     names::{DeviceSerial, KeyAlias, Model, Slot, Why},
-    state::{AuthorityState, BindingChange, BindingTokenState, DeliveryState, DeviceState},
+    state::{
+        AuthorityState, BindingChange, BindingTokenState, DeliveryState, DeviceKeyState,
+        DeviceState,
+    },
 };
+
+on_both!(
+"current_thread":
+    what_is_not_committed_is_not_there,
+    what_was_committed_is_there_after_a_restart,
+    every_change_of_the_trail_is_found,
+    the_trail_is_read_in_pages,
+    what_stands_in_a_records_detail_is_found,
+    a_nonce_is_unique_for_its_device_until_it_is_given_back,
+    a_delivery_goes_on_from_where_it_is_believed_to_be_or_not_at_all,
+    how_a_device_stands_is_of_one_moment_and_of_the_slot_that_was_asked_for,
+    an_assignment_is_meant_for_one_key_of_its_device,
+    signing_times_only_rise,
+    a_key_and_a_serial_number_are_certified_once,
+    an_activation_code_counts_claims_and_is_replaced,
+    a_code_expires_after_its_last_second,
+    a_device_is_registered_once_and_listed_in_order,
+    a_suspended_device_remembers_where_it_came_from,
+    versions_rise_and_a_newer_token_supersedes_the_one_before,
+    a_slot_has_one_key_in_each_state_and_no_two_devices_the_same,
+    a_device_has_one_open_order,
+    an_unbind_token_goes_on_from_where_it_is_believed_to_be_or_not_at_all,
+    for_a_certificate_and_a_kdh_the_authority_is_asked_once,
+    damaged_rows_are_named_and_not_guessed,
+    a_key_is_what_an_operator_registered,
+    a_database_is_one_hosts_alone,
+);
+
+mod at_once {
+    use super::*;
+
+    on_both!("multi_thread": writers_follow_one_another);
+}
 
 const NOW: OffsetDateTime = datetime!(2026-01-01 12:00:00 UTC);
 
 struct Database {
     store: Store,
-    path: PathBuf,
-    _folder: TempDir,
+    place: Place,
 }
 
 impl Database {
-    async fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("host.db");
+    async fn new(on: Dialect) -> Self {
+        let place = Place::new(on);
         Self {
-            store: Store::open(&path).await.unwrap(),
-            path,
-            _folder: folder,
+            store: Store::open(&place.settings).await.unwrap(),
+            place,
         }
     }
 
@@ -46,8 +84,8 @@ impl Database {
             .unwrap();
     }
 
-    async fn with_devices(serials: &[&str]) -> Self {
-        let database = Self::new().await;
+    async fn with_devices(on: Dialect, serials: &[&str]) -> Self {
+        let database = Self::new(on).await;
         let mut tx = database.tx().await;
         for serial in serials {
             let model = Model::parse("M1").unwrap();
@@ -57,8 +95,8 @@ impl Database {
         database
     }
 
-    async fn with_trail(records: usize) -> Self {
-        let database = Self::new().await;
+    async fn with_trail(on: Dialect, records: usize) -> Self {
+        let database = Self::new(on).await;
         let mut tx = database.tx().await;
         for _ in 0..records {
             tx.record(entry(&Actor::Host)).await.unwrap();
@@ -101,7 +139,7 @@ async fn claim(tx: &mut Tx, device: &DeviceSerial, nonce: &KrdNonce) -> bool {
 
 #[tokio::test]
 async fn the_file_is_durable_and_its_references_hold() {
-    let database = Database::new().await;
+    let database = Database::new(Dialect::Sqlite).await;
     let pragma = async |name: &'static str| -> String {
         let row = sqlx::query(name)
             .fetch_one(&database.store.pool)
@@ -127,7 +165,7 @@ async fn the_file_is_durable_and_its_references_hold() {
 /// for each other for ever.
 #[tokio::test]
 async fn sqlite_is_none_of_the_versions_that_deadlock() {
-    let database = Database::new().await;
+    let database = Database::new(Dialect::Sqlite).await;
     let version: String = sqlx::query_scalar("SELECT sqlite_version()")
         .fetch_one(&database.store.pool)
         .await
@@ -135,9 +173,8 @@ async fn sqlite_is_none_of_the_versions_that_deadlock() {
     assert!(!["3.51.0", "3.51.1"].contains(&&*version), "{version}");
 }
 
-#[tokio::test]
-async fn what_is_not_committed_is_not_there() {
-    let database = Database::with_devices(&["A"]).await;
+async fn what_is_not_committed_is_not_there(on: Dialect) {
+    let database = Database::with_devices(on, &["A"]).await;
     let mut tx = database.tx().await;
     assert!(claim(&mut tx, &device("A"), &nonce(1)).await);
     tx.record(entry(&Actor::Host)).await.unwrap();
@@ -147,17 +184,12 @@ async fn what_is_not_committed_is_not_there() {
     assert!(claim(&mut tx, &device("A"), &nonce(1)).await);
 }
 
-#[tokio::test]
-async fn what_was_committed_is_there_after_a_restart() {
-    let database = Database::with_trail(2).await;
-    let Database {
-        store,
-        path,
-        _folder,
-    } = database;
+async fn what_was_committed_is_there_after_a_restart(on: Dialect) {
+    let database = Database::with_trail(on, 2).await;
+    let Database { store, place } = database;
     store.close().await;
     drop(store);
-    let again = Store::open(&path).await.unwrap();
+    let again = Store::open(&place.settings).await.unwrap();
     assert_eq!(verify(&again).await.unwrap(), Ok(2));
     let mut tx = again.write(NOW).await.unwrap();
     tx.record(entry(&Actor::Host)).await.unwrap();
@@ -165,8 +197,7 @@ async fn what_was_committed_is_there_after_a_restart() {
     assert_eq!(verify(&again).await.unwrap(), Ok(3));
 }
 
-#[tokio::test]
-async fn every_change_of_the_trail_is_found() {
+async fn every_change_of_the_trail_is_found(on: Dialect) {
     let cases = [
         (
             "sequence",
@@ -220,29 +251,29 @@ async fn every_change_of_the_trail_is_found() {
              FROM audit WHERE sequence = 3",
         ),
     ];
+    let database = Database::with_trail(on, 3).await;
     for (case, statement) in cases {
-        let database = Database::with_trail(3).await;
-        sqlx::raw_sql(statement)
-            .execute(&database.store.pool)
-            .await
-            .unwrap();
-        let found = verify(&database.store).await.unwrap();
+        // Dropped behind each case.
+        let mut tx = database.tx().await;
+        let changed = sqlx::raw_sql(statement).execute(tx.connection().await.unwrap());
+        changed.await.unwrap();
+        let found = tx.verify_audit().await.unwrap();
         assert!(found.is_err(), "{case}");
     }
+    assert_eq!(verify(&database.store).await.unwrap(), Ok(3));
 }
 
 #[tokio::test]
 async fn a_record_that_is_no_record_is_an_error() {
-    let database = Database::with_trail(2).await;
+    let database = Database::with_trail(Dialect::Sqlite, 2).await;
     database
         .tamper("UPDATE audit SET detail = x'FF' WHERE sequence = 2")
         .await;
     assert!(verify(&database.store).await.is_err());
 }
 
-#[tokio::test]
-async fn the_trail_is_read_in_pages() {
-    let database = Database::with_trail(1003).await;
+async fn the_trail_is_read_in_pages(on: Dialect) {
+    let database = Database::with_trail(on, 1003).await;
     assert_eq!(verify(&database.store).await.unwrap(), Ok(1003));
     let mut tx = database.store.read(NOW).await.unwrap();
     let page = tx.audit_records(1000, 10).await.unwrap();
@@ -250,9 +281,53 @@ async fn the_trail_is_read_in_pages() {
     assert_eq!(sequences, [1001, 1002, 1003]);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn writers_follow_one_another() {
-    let database = Arc::new(Database::with_devices(&["A"]).await);
+async fn what_stands_in_a_records_detail_is_found(on: Dialect) {
+    let database = Database::new(on).await;
+    let mut tx = database.tx().await;
+    for (action, detail) in [
+        ("a.done", json!({"id": "1", "number": 7, "other": "2"})),
+        ("b.done", json!({"id": "it's \"2\""})),
+        ("c.done", json!({"id": "3"})),
+    ] {
+        let record = AuditEntry {
+            action,
+            detail,
+            ..entry(&Actor::Host)
+        };
+        tx.record(record).await.unwrap();
+    }
+    for (actions, field, value, found) in [
+        (&["a.done", "b.done"][..], "id", "1", true),
+        (&["b.done", "a.done"], "id", "1", true),
+        (&["b.done"], "id", "it's \"2\"", true),
+        (&["b.done"], "id", "1", false),
+        (&["a.done", "b.done"], "id", "3", false),
+        (&["a.done"], "id", "2", false),
+        (&["a.done"], "number", "7", false),
+        (&["a.done"], "none", "1", false),
+        (&[], "id", "1", false),
+    ] {
+        let noted = tx.is_noted(actions, field, value).await.unwrap();
+        assert_eq!(noted, found, "{actions:?} {field} {value}");
+        let chained = tx.is_chained_note(actions, field, value).await.unwrap();
+        assert_eq!(chained, found, "{actions:?} {field} {value}");
+    }
+    let gone = "DELETE FROM audit WHERE sequence = 1";
+    let gone = sqlx::query(gone).execute(tx.connection().await.unwrap());
+    gone.await.unwrap();
+    let actions = ["b.done"];
+    let value = "it's \"2\"";
+    assert!(tx.is_noted(&actions, "id", value).await.unwrap());
+    let chained = tx.is_chained_note(&actions, "id", value).await.unwrap();
+    assert!(!chained, "not in its place");
+    let broken = sqlx::query("UPDATE audit SET detail = '{' WHERE action = 'c.done'");
+    let broken = broken.execute(tx.connection().await.unwrap());
+    broken.await.unwrap();
+    tx.is_noted(&["c.done"], "id", "3").await.unwrap_err();
+}
+
+async fn writers_follow_one_another(on: Dialect) {
+    let database = Arc::new(Database::with_devices(on, &["A"]).await);
     let writers: Vec<_> = (0..100)
         .map(|_| {
             let database = Arc::clone(&database);
@@ -280,9 +355,8 @@ async fn writers_follow_one_another() {
     assert_eq!(verify(&database.store).await.unwrap(), Ok(100));
 }
 
-#[tokio::test]
-async fn a_nonce_is_unique_for_its_device_until_it_is_given_back() {
-    let database = Database::with_devices(&["A", "B"]).await;
+async fn a_nonce_is_unique_for_its_device_until_it_is_given_back(on: Dialect) {
+    let database = Database::with_devices(on, &["A", "B"]).await;
     let mut tx = database.tx().await;
     assert!(claim(&mut tx, &device("A"), &nonce(1)).await);
     assert!(!claim(&mut tx, &device("A"), &nonce(1)).await);
@@ -290,10 +364,10 @@ async fn a_nonce_is_unique_for_its_device_until_it_is_given_back() {
     assert!(claim(&mut tx, &device("B"), &nonce(1)).await);
 
     let key = stored_key();
-    tx.insert_key(&key).await.unwrap();
+    tx.insert_key(&sealed(key.clone())).await.unwrap();
     let (a, slot, nonce) = (device("A"), Slot::parse("tmk").unwrap(), nonce(1));
     let fresh = Freshness::Nonce(nonce.clone());
-    let delivery = delivery("1", &a, &slot, &key.name, &fresh);
+    let delivery = delivery("1", &a, &slot, &fresh);
     tx.prepare_delivery(&delivery).unwrap();
     let unfinished = tx.unfinished_deliveries().await.unwrap();
     assert_eq!(unfinished.len(), 1);
@@ -309,15 +383,14 @@ async fn a_nonce_is_unique_for_its_device_until_it_is_given_back() {
     );
 }
 
-#[tokio::test]
-async fn a_delivery_goes_on_from_where_it_is_believed_to_be_or_not_at_all() {
-    let database = Database::with_devices(&["A"]).await;
+async fn a_delivery_goes_on_from_where_it_is_believed_to_be_or_not_at_all(on: Dialect) {
+    let database = Database::with_devices(on, &["A"]).await;
     let mut tx = database.tx().await;
     let key = stored_key();
-    tx.insert_key(&key).await.unwrap();
+    tx.insert_key(&sealed(key.clone())).await.unwrap();
     let (a, slot, nonce) = (device("A"), Slot::parse("tmk").unwrap(), nonce(1));
     let fresh = Freshness::Nonce(nonce.clone());
-    let delivery = delivery("1", &a, &slot, &key.name, &fresh);
+    let delivery = delivery("1", &a, &slot, &fresh);
     tx.prepare_delivery(&delivery).unwrap();
     assert!(
         tx.abandon_delivery(&a, "1", nonce.as_bytes())
@@ -333,20 +406,24 @@ async fn a_delivery_goes_on_from_where_it_is_believed_to_be_or_not_at_all() {
     assert_eq!(stored.state, DeliveryState::Abandoned);
 }
 
-#[tokio::test]
-async fn how_a_device_stands_is_of_one_moment_and_of_the_slot_that_was_asked_for() {
-    let database = Database::with_devices(&["A", "B"]).await;
+async fn how_a_device_stands_is_of_one_moment_and_of_the_slot_that_was_asked_for(on: Dialect) {
+    let database = Database::with_devices(on, &["A", "B"]).await;
     let mut tx = database.tx().await;
     let key = stored_key();
-    tx.insert_key(&key).await.unwrap();
+    tx.insert_key(&sealed(key.clone())).await.unwrap();
     let (a, b) = (device("A"), device("B"));
     let pin = Slot::parse("pin").unwrap();
     for (device, slot) in [(&a, &slot()), (&a, &pin), (&a, &pin), (&b, &pin)] {
-        tx.assign_key(device, slot, &key.name).await.unwrap();
+        assign(&mut tx, device, slot).await;
     }
     let slots = |standing: &Standing| -> Vec<(String, u32)> {
         let assignments = standing.assignments.iter();
-        let slots = assignments.map(|found| (found.slot.to_string(), found.version));
+        let slots = assignments.map(|found| {
+            (
+                found.key.unproven().slot.to_string(),
+                found.key.unproven().version,
+            )
+        });
         slots.collect()
     };
     let all = tx.standing(&a, None).await.unwrap().unwrap();
@@ -370,21 +447,25 @@ async fn how_a_device_stands_is_of_one_moment_and_of_the_slot_that_was_asked_for
     assert_eq!(claim.standing.unwrap().state, DeviceState::Suspended);
 }
 
-#[tokio::test]
-async fn an_assignment_is_meant_for_one_key_of_its_device() {
-    let database = Database::with_devices(&["A", "B"]).await;
+async fn an_assignment_is_meant_for_one_key_of_its_device(on: Dialect) {
+    let database = Database::with_devices(on, &["A", "B"]).await;
     let mut tx = database.tx().await;
     let key = stored_key();
-    tx.insert_key(&key).await.unwrap();
+    tx.insert_key(&sealed(key.clone())).await.unwrap();
     let (a, b) = (device("A"), device("B"));
     let [early, late] = ["early", "late"].map(|slot| Slot::parse(slot).unwrap());
-    tx.assign_key(&a, &early, &key.name).await.unwrap();
-    tx.assign_key(&b, &early, &key.name).await.unwrap();
+    assign(&mut tx, &a, &early).await;
+    assign(&mut tx, &b, &early).await;
     let meant = async |tx: &mut Tx, device: &DeviceSerial| -> Vec<(String, bool)> {
         let assignments = tx.assignments(device).await.unwrap();
         assignments
             .iter()
-            .map(|found| (found.slot.to_string(), found.meant_for_present_key))
+            .map(|found| {
+                (
+                    found.key.unproven().slot.to_string(),
+                    found.meant_for_present_key,
+                )
+            })
             .collect()
     };
     let expected = |pairs: &[(&str, bool)]| -> Vec<(String, bool)> {
@@ -397,17 +478,17 @@ async fn an_assignment_is_meant_for_one_key_of_its_device() {
 
     enrol(&mut tx, &a, 1).await;
     assert_eq!(meant(&mut tx, &a).await, expected(&[("early", true)]));
-    tx.assign_key(&a, &late, &key.name).await.unwrap();
+    assign(&mut tx, &a, &late).await;
     let both = expected(&[("early", true), ("late", true)]);
     assert_eq!(meant(&mut tx, &a).await, both);
 
     enrol(&mut tx, &a, 2).await;
     let neither = expected(&[("early", false), ("late", false)]);
     assert_eq!(meant(&mut tx, &a).await, neither, "made for the first key");
-    tx.assign_key(&a, &late, &key.name).await.unwrap();
+    assign(&mut tx, &a, &late).await;
     let anew = expected(&[("early", false), ("late", true)]);
     assert_eq!(meant(&mut tx, &a).await, anew);
-    sqlx::query("UPDATE assignments SET recipient = NULL")
+    sqlx::query("UPDATE device_keys SET recipient = NULL")
         .execute(tx.connection().await.unwrap())
         .await
         .unwrap();
@@ -437,7 +518,130 @@ async fn enrol(tx: &mut Tx, device: &DeviceSerial, number: u8) {
             .await
             .unwrap();
     }
-    tx.pin_assignments(device, &claim.key_sha256).await.unwrap();
+    for unpinned in tx.live_device_keys(device, None).await.unwrap() {
+        let row = unpinned.unproven();
+        if row.recipient.is_none() {
+            let recipient = Some(claim.key_sha256.to_vec());
+            let pinned = sealed(DeviceKey {
+                recipient,
+                ..row.clone()
+            });
+            assert!(tx.replace_device_key(&unpinned, &pinned).await.unwrap());
+        }
+    }
+}
+
+/// Gives a device the next version of a registered key in a slot, for the encryption key that it has.
+async fn assign(tx: &mut Tx, device: &DeviceSerial, slot: &Slot) {
+    for pending in tx.live_device_keys(device, Some(slot)).await.unwrap() {
+        let row = pending.unproven();
+        let withdrawn = sealed(row.moved_to(DeviceKeyState::Withdrawn, ""));
+        assert!(tx.replace_device_key(&pending, &withdrawn).await.unwrap());
+    }
+    let recipient: Option<Vec<u8>> = sqlx::query_scalar(
+        "SELECT key_sha256 FROM certificates WHERE device = $1 AND purpose = 'ENCRYPTION' AND state = 'CURRENT'",
+    )
+    .bind(device.as_str())
+    .fetch_optional(tx.connection().await.unwrap())
+    .await
+    .unwrap();
+    let version = tx.last_version(device, slot).await.unwrap() + 1;
+    let row = device_key(device, slot, version, recipient);
+    assert!(tx.insert_device_key(&sealed(row)).await.unwrap());
+}
+
+fn device_key(
+    device: &DeviceSerial,
+    slot: &Slot,
+    version: u32,
+    recipient: Option<Vec<u8>>,
+) -> DeviceKey {
+    let key = stored_key();
+    DeviceKey {
+        device: device.clone(),
+        slot: slot.clone(),
+        version,
+        state: DeviceKeyState::Pending,
+        source: KeySource::Shared { name: key.name },
+        header: key.header,
+        kind: KeyKind::Aes128,
+        kcv: key.kcv,
+        recipient,
+        created_at: String::new(),
+        changed_at: String::new(),
+    }
+}
+
+/// As if the HSM had sealed it: the database does not verify.
+fn sealed<R: SealedRow>(row: R) -> Sealed<R> {
+    let digest = Sha256::digest(row.to_be_sealed());
+    let seal = Seal {
+        number: StorageNumber::FIRST,
+        mac: Mac::new(&digest[..Mac::LEN]).unwrap(),
+    };
+    Sealed::new(row, Some(seal))
+}
+
+/// What the database sees to, whoever writes.
+async fn a_slot_has_one_key_in_each_state_and_no_two_devices_the_same(on: Dialect) {
+    let database = Database::with_devices(on, &["A", "B"]).await;
+    let mut tx = database.tx().await;
+    let (a, b) = (device("A"), device("B"));
+    let unique = |device: &DeviceSerial, version, state, wrapped: &[u8]| {
+        let mut row = device_key(device, &slot(), version, None);
+        row.state = state;
+        let wrapped = Some(wrapped.to_vec());
+        row.source = KeySource::Unique { wrapped };
+        sealed(row)
+    };
+    let (active, pending) = (DeviceKeyState::Active, DeviceKeyState::Pending);
+    let first = unique(&a, 1, active, b"one");
+    assert!(tx.insert_device_key(&first).await.unwrap());
+    assert!(
+        tx.insert_device_key(&unique(&a, 2, pending, b"two"))
+            .await
+            .unwrap()
+    );
+    for (refused, why) in [
+        (
+            unique(&a, 1, DeviceKeyState::Destroyed, b"three"),
+            "the version is taken",
+        ),
+        (unique(&a, 3, active, b"three"), "it has one that is active"),
+        (
+            unique(&a, 3, pending, b"three"),
+            "it has one that is pending",
+        ),
+        (unique(&b, 1, pending, b"one"), "it is the key of A"),
+        (
+            unique(&a, 3, DeviceKeyState::Withdrawn, b"two"),
+            "it is the key before",
+        ),
+    ] {
+        assert!(!tx.insert_device_key(&refused).await.unwrap(), "{why}");
+    }
+    let other = tx.device_with_key(b"one").await.unwrap();
+    assert_eq!(other.as_deref(), Some("A"));
+    assert_eq!(tx.device_with_key(b"three").await.unwrap(), None);
+
+    // Replaced as it was, once; what is destroyed is no key any more.
+    let destroyed = sealed(first.unproven().moved_to(DeviceKeyState::Destroyed, ""));
+    assert_eq!(destroyed.unproven().source.wrapped(), None);
+    assert!(tx.replace_device_key(&first, &destroyed).await.unwrap());
+    assert!(
+        !tx.replace_device_key(&first, &destroyed).await.unwrap(),
+        "it is another one by now"
+    );
+    assert!(
+        tx.insert_device_key(&unique(&b, 1, pending, b"one"))
+            .await
+            .unwrap()
+    );
+    let live = tx.live_device_keys(&a, None).await.unwrap();
+    let live: Vec<_> = live.iter().map(|key| key.unproven().version).collect();
+    assert_eq!(live, [2]);
+    assert_eq!(tx.last_version(&a, &slot()).await.unwrap(), 2);
+    assert_eq!(tx.rows_by_storage_key().await.unwrap(), [(1, 3)]);
 }
 
 /// Of version 2, and not after now.
@@ -445,7 +649,6 @@ fn delivery<'a>(
     id: &'a str,
     device: &'a DeviceSerial,
     slot: &'a Slot,
-    key: &'a KeyAlias,
     freshness: &'a Freshness,
 ) -> NewDelivery<'a> {
     NewDelivery {
@@ -453,7 +656,6 @@ fn delivery<'a>(
         device,
         slot,
         version: 2,
-        key,
         freshness,
         expires_at: NOW,
     }
@@ -471,9 +673,8 @@ fn stored_key() -> StoredKey {
 }
 
 /// Each later than the one before, whatever the clock says.
-#[tokio::test]
-async fn signing_times_only_rise() {
-    let database = Database::with_devices(&["A", "B"]).await;
+async fn signing_times_only_rise(on: Dialect) {
+    let database = Database::with_devices(on, &["A", "B"]).await;
     let at = |seconds| SigningTime::from_unix_seconds(seconds).unwrap();
     for (device_name, now, claimed) in [
         ("A", 1000, 1000),
@@ -498,9 +699,8 @@ async fn signing_times_only_rise() {
         .unwrap_err();
 }
 
-#[tokio::test]
-async fn a_key_and_a_serial_number_are_certified_once() {
-    let database = Database::with_devices(&["A", "B"]).await;
+async fn a_key_and_a_serial_number_are_certified_once(on: Dialect) {
+    let database = Database::with_devices(on, &["A", "B"]).await;
     let mut tx = database.tx().await;
     let claim = |serial: u8, key: u8, purpose| KeyClaim {
         purpose,
@@ -546,9 +746,8 @@ async fn a_key_and_a_serial_number_are_certified_once() {
     );
 }
 
-#[tokio::test]
-async fn an_activation_code_counts_claims_and_is_replaced() {
-    let database = Database::with_devices(&["A", "B"]).await;
+async fn an_activation_code_counts_claims_and_is_replaced(on: Dialect) {
+    let database = Database::with_devices(on, &["A", "B"]).await;
     let a = device("A");
     let mut tx = database.tx().await;
     assert!(tx.activation_code(&a).await.unwrap().is_none());
@@ -595,9 +794,8 @@ async fn an_activation_code_counts_claims_and_is_replaced() {
     assert!(tx.activation_code(&device("B")).await.unwrap().is_none());
 }
 
-#[tokio::test]
-async fn a_code_expires_after_its_last_second() {
-    let database = Database::with_devices(&["A"]).await;
+async fn a_code_expires_after_its_last_second(on: Dialect) {
+    let database = Database::with_devices(on, &["A"]).await;
     let mut tx = database.tx().await;
     tx.put_activation_code(&device("A"), &[1; 32], NOW)
         .await
@@ -611,9 +809,8 @@ async fn a_code_expires_after_its_last_second() {
     }
 }
 
-#[tokio::test]
-async fn a_device_is_registered_once_and_listed_in_order() {
-    let database = Database::with_devices(&["B", "A", "C"]).await;
+async fn a_device_is_registered_once_and_listed_in_order(on: Dialect) {
+    let database = Database::with_devices(on, &["B", "A", "C"]).await;
     let mut tx = database.tx().await;
     let model = Model::parse("M2").unwrap();
     assert!(!tx.insert_device(&device("A"), &model).await.unwrap());
@@ -622,7 +819,7 @@ async fn a_device_is_registered_once_and_listed_in_order() {
         .await
         .unwrap();
     let mut list = async |state, after: &str, limit| -> Vec<String> {
-        let devices = tx.devices(state, after, limit).await.unwrap();
+        let devices = tx.devices(state, None, after, limit).await.unwrap();
         devices
             .iter()
             .map(|device| device.serial.to_string())
@@ -634,9 +831,8 @@ async fn a_device_is_registered_once_and_listed_in_order() {
     assert_eq!(list(Some(DeviceState::Suspended), "", 9).await, ["B"]);
 }
 
-#[tokio::test]
-async fn a_suspended_device_remembers_where_it_came_from() {
-    let database = Database::with_devices(&["A"]).await;
+async fn a_suspended_device_remembers_where_it_came_from(on: Dialect) {
+    let database = Database::with_devices(on, &["A"]).await;
     let mut tx = database.tx().await;
     for (state, before) in [
         (DeviceState::Bound, None),
@@ -654,20 +850,21 @@ async fn a_suspended_device_remembers_where_it_came_from() {
     }
 }
 
-#[tokio::test]
-async fn versions_rise_and_a_newer_token_supersedes_the_one_before() {
-    let database = Database::with_devices(&["A", "B"]).await;
+async fn versions_rise_and_a_newer_token_supersedes_the_one_before(on: Dialect) {
+    let database = Database::with_devices(on, &["A", "B"]).await;
     let mut tx = database.tx().await;
     let key = stored_key();
-    let alias = key.name.clone();
-    assert!(tx.insert_key(&key).await.unwrap());
-    assert!(!tx.insert_key(&key).await.unwrap(), "the name is taken");
+    assert!(tx.insert_key(&sealed(key.clone())).await.unwrap());
+    assert!(
+        !tx.insert_key(&sealed(key.clone())).await.unwrap(),
+        "the name is taken"
+    );
     let same_label = StoredKey {
         name: KeyAlias::parse("other").unwrap(),
         ..key
     };
     assert!(
-        !tx.insert_key(&same_label).await.unwrap(),
+        !tx.insert_key(&sealed(same_label)).await.unwrap(),
         "the label is taken"
     );
 
@@ -679,22 +876,25 @@ async fn versions_rise_and_a_newer_token_supersedes_the_one_before() {
         ("A", &pin, 1),
         ("B", &slot, 1),
     ] {
-        tx.assign_key(&device(serial), slot, &alias).await.unwrap();
+        assign(&mut tx, &device(serial), slot).await;
         let assignments = tx.assignments(&device(serial)).await.unwrap();
         let newest = assignments
             .iter()
-            .find(|found| found.slot == *slot)
+            .find(|found| found.key.unproven().slot == *slot)
             .unwrap();
-        assert_eq!((newest.version, newest.confirmed), (version, false));
+        assert_eq!(
+            (newest.key.unproven().version, newest.confirmed),
+            (version, false)
+        );
     }
 
     let (a, b) = (device("A"), device("B"));
     let nonces = [1, 2, 3, 4].map(|byte| Freshness::Nonce(nonce(byte)));
     let deliveries = [
-        delivery("1", &a, &slot, &alias, &nonces[0]),
-        delivery("2", &a, &pin, &alias, &nonces[1]),
-        delivery("3", &b, &slot, &alias, &nonces[2]),
-        delivery("4", &a, &slot, &alias, &nonces[3]),
+        delivery("1", &a, &slot, &nonces[0]),
+        delivery("2", &a, &pin, &nonces[1]),
+        delivery("3", &b, &slot, &nonces[2]),
+        delivery("4", &a, &slot, &nonces[3]),
     ];
     for (delivery, superseded) in deliveries.iter().zip([&[][..], &[], &[], &["1"]]) {
         tx.prepare_delivery(delivery).unwrap();
@@ -714,7 +914,7 @@ async fn versions_rise_and_a_newer_token_supersedes_the_one_before() {
     let assignments = tx.assignments(&a).await.unwrap();
     let confirmed: Vec<_> = assignments
         .iter()
-        .map(|found| (found.slot.as_str(), found.confirmed))
+        .map(|found| (found.key.unproven().slot.as_str(), found.confirmed))
         .collect();
     assert_eq!(confirmed, [("pin", false), ("tmk", true)]);
     assert!(tx.unfinished_deliveries().await.unwrap().is_empty());
@@ -743,14 +943,11 @@ async fn versions_rise_and_a_newer_token_supersedes_the_one_before() {
 async fn a_database_of_the_first_version_goes_on() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("host.db");
-    let options = SqliteConnectOptions::new()
-        .filename(&path)
-        .create_if_missing(true);
-    let pool = SqlitePoolOptions::new()
-        .connect_with(options)
-        .await
-        .unwrap();
-    sqlx::migrate!().run_to(1, &pool).await.unwrap();
+    let settings = StoreSettings::Sqlite(path);
+    let database = database::Database::new(&settings).unwrap();
+    let mut connection = database.writer().await.unwrap();
+    let migrations = database.dialect.migrations();
+    migrations.run_to(1, &mut connection).await.unwrap();
     sqlx::raw_sql(
         "INSERT INTO devices VALUES
              ('A', 'M1', 'BOUND', NULL, '2026-01-01T00:00:00Z', '2026-01-01T00:00:00Z'),
@@ -762,12 +959,12 @@ async fn a_database_of_the_first_version_goes_on() {
          INSERT INTO deliveries VALUES (1, '1', 'A', 'tmk', 2, 'tmk', 'CONFIRMED', x'01', NULL,
              '2026-01-01T00:00:00Z', '2026-01-01T00:00:00Z', '2026-01-01T00:00:00Z');",
     )
-    .execute(&pool)
+    .execute(&mut connection)
     .await
     .unwrap();
-    pool.close().await;
+    drop((connection, database));
 
-    let store = Store::open(&path).await.unwrap();
+    let store = Store::open(&settings).await.unwrap();
     let mut tx = store.write(NOW).await.unwrap();
     assert!(tx.assignments(&device("A")).await.unwrap()[0].confirmed);
     let stored = tx.device(&device("A")).await.unwrap().unwrap();
@@ -790,9 +987,8 @@ fn why() -> Why {
     Why::parse("because").unwrap()
 }
 
-#[tokio::test]
-async fn a_device_has_one_open_order() {
-    let database = Database::with_devices(&["A", "B"]).await;
+async fn a_device_has_one_open_order(on: Dialect) {
+    let database = Database::with_devices(on, &["A", "B"]).await;
     let (a, b) = (device("A"), device("B"));
     let mut tx = database.tx().await;
     let why = why();
@@ -822,10 +1018,9 @@ async fn a_device_has_one_open_order() {
     assert!(tx.open_order(&b).await.unwrap().is_some());
 }
 
-#[tokio::test]
-async fn an_unbind_token_goes_on_from_where_it_is_believed_to_be_or_not_at_all() {
+async fn an_unbind_token_goes_on_from_where_it_is_believed_to_be_or_not_at_all(on: Dialect) {
     use BindingTokenState::{Abandoned, Issued, Obeyed, Prepared};
-    let database = Database::with_devices(&["A", "B"]).await;
+    let database = Database::with_devices(on, &["A", "B"]).await;
     let (a, nonce) = (device("A"), nonce(1));
     let mut tx = database.tx().await;
     let why = why();
@@ -898,10 +1093,9 @@ async fn an_unbind_token_goes_on_from_where_it_is_believed_to_be_or_not_at_all()
     assert!(same.is_err(), "a digest names one token");
 }
 
-#[tokio::test]
-async fn for_a_certificate_and_a_kdh_the_authority_is_asked_once() {
+async fn for_a_certificate_and_a_kdh_the_authority_is_asked_once(on: Dialect) {
     use AuthorityState::{Approved, Asked, Rejected};
-    let database = Database::with_devices(&["A"]).await;
+    let database = Database::with_devices(on, &["A"]).await;
     let a = device("A");
     let mut tx = database.tx().await;
     for number in [1, 2] {
@@ -984,34 +1178,33 @@ async fn for_a_certificate_and_a_kdh_the_authority_is_asked_once() {
     assert_eq!(page[0].id, "4");
 }
 
-#[tokio::test]
-async fn damaged_rows_are_named_and_not_guessed() {
-    let database = Database::with_devices(&["A"]).await;
+async fn damaged_rows_are_named_and_not_guessed(on: Dialect) {
+    let database = Database::with_devices(on, &["A"]).await;
     database.tamper("UPDATE devices SET state = 'FINE'").await;
     let damaged = database.tx().await.device(&device("A")).await;
     assert!(matches!(damaged, Err(StoreError::Damaged("device"))));
 }
 
-#[tokio::test]
-async fn a_database_is_one_hosts_alone() {
-    let database = Database::new().await;
-    let second = Store::open(&database.path).await.unwrap_err();
+async fn a_database_is_one_hosts_alone(on: Dialect) {
+    let database = Database::new(on).await;
+    let second = Store::open(&database.place.settings).await.unwrap_err();
     assert!(matches!(second, StoreError::InUse), "{second}");
-    let link = database.path.with_file_name("link.db");
-    std::os::unix::fs::symlink(&database.path, &link).unwrap();
-    let linked = Store::open(&link).await.unwrap_err();
-    assert!(matches!(linked, StoreError::InUse), "{linked}");
-    let Database {
-        store,
-        path,
-        _folder,
-    } = database;
+    let Database { store, place } = database;
     drop(store);
-    Store::open(&path).await.unwrap();
+    Store::open(&place.settings).await.unwrap();
 }
 
 #[tokio::test]
-async fn a_key_is_what_an_operator_registered() {
+async fn a_file_is_the_same_under_another_name() {
+    let database = Database::new(Dialect::Sqlite).await;
+    let folder = database.place.folder.path();
+    let link = folder.join("link.db");
+    std::os::unix::fs::symlink(folder.join("host.db"), &link).unwrap();
+    let linked = Store::open(&StoreSettings::Sqlite(link)).await.unwrap_err();
+    assert!(matches!(linked, StoreError::InUse), "{linked}");
+}
+
+async fn a_key_is_what_an_operator_registered(on: Dialect) {
     let cases = [
         ("its label", "UPDATE keys SET hsm_label = 'kn.other'"),
         ("its header", "UPDATE keys SET header = 'P0AE00E00000000K'"),
@@ -1020,21 +1213,24 @@ async fn a_key_is_what_an_operator_registered() {
         ("the method", "UPDATE keys SET kcv_method = 'TDEA_ECB'"),
         ("its name", "UPDATE keys SET name = 'other'"),
     ];
+    let database = Database::new(on).await;
+    let key = stored_key();
+    let mut tx = database.tx().await;
+    tx.insert_key(&sealed(key.clone())).await.unwrap();
+    let registered = AuditEntry {
+        action: KEY_REGISTERED,
+        detail: key.registration(),
+        ..entry(&Actor::Host)
+    };
+    tx.record(registered).await.unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(verify(&database.store).await.unwrap(), Ok(1));
     for (case, statement) in cases {
-        let database = Database::new().await;
-        let key = stored_key();
+        // Dropped behind each case.
         let mut tx = database.tx().await;
-        tx.insert_key(&key).await.unwrap();
-        let registered = AuditEntry {
-            action: KEY_REGISTERED,
-            detail: key.registration(),
-            ..entry(&Actor::Host)
-        };
-        tx.record(registered).await.unwrap();
-        tx.commit().await.unwrap();
-        assert_eq!(verify(&database.store).await.unwrap(), Ok(1));
-        database.tamper(statement).await;
-        let found = verify(&database.store).await;
+        let changed = sqlx::query(statement).execute(tx.connection().await.unwrap());
+        changed.await.unwrap();
+        let found = tx.verify_audit().await;
         assert!(!matches!(found, Ok(Ok(_))), "{case}: {found:?}");
     }
 }

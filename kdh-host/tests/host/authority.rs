@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use hsm_modules::{WHOLE, on};
+use hsm_modules::{SOFTHSM, WHOLE, on};
 use kdh_proto::{
     Reason, ReasonedStatus as _,
     v1::{
@@ -17,7 +17,7 @@ use tonic::{Status, transport::Channel};
 use tr34::{CaRebindToken, CaUnbindToken, Profile};
 
 use crate::{
-    bindings::{Scene, of, play, play_by, reason},
+    bindings::{Scene, of, play, play_by, play_with_postgres, reason},
     credential::Forward,
 };
 
@@ -80,68 +80,72 @@ async fn states(operator: &mut Operator) -> Vec<String> {
 
 #[test]
 fn two_operators_have_a_terminal_unbound_from_a_host_that_is_lost() {
-    on(&WHOLE, |place| {
-        play(place, async |mut scene| {
-            let [mut bob, mut cleo] = scene.world.recoverers(&scene.host).await;
-            let nothing = Some(Reason::NoAuthorityToken);
-            assert_eq!(reason(fetch(&mut scene).await), nothing);
-            let asked = ask(&scene, &mut bob, "kdh.pem", None).await.unwrap();
-            assert_eq!((&*asked.state, &*asked.kind), ("ASKED", "UNBIND"));
-            assert_eq!((&*asked.asked_by, &*asked.decided_by), ("bob", ""));
-            assert_eq!(reason(fetch(&mut scene).await), nothing, "one operator");
+    on(&WHOLE, |place| play(place, a_terminal_is_unbound));
+}
 
-            let signed = approve(&mut cleo, &asked.id).await.unwrap();
-            assert_eq!((&*signed.state, &*signed.decided_by), ("SIGNED", "cleo"));
-            assert_eq!(scene.device().await, of("BOUND", ""), "it has not left");
-
-            let Token::UbtCa(token) = fetch(&mut scene).await.unwrap() else {
-                panic!("a rebind token");
-            };
-            let read = CaUnbindToken::parse(PROFILE, &token).unwrap();
-            scene.verify(read.signed_by(), "ca-krd.pem");
-            assert_eq!(read.krd(), &scene.krd());
-            let kdh = scene.world.certificate("kdh.pem");
-            assert_eq!(read.kdh(), &kdh.issuer_and_serial().unwrap());
-            assert_eq!(scene.device().await, of("UNBOUND", "ASSUMED_DESTROYED"));
-
-            // The same one, however often and to whomever.
-            assert_eq!(
-                fetch(&mut scene).await.unwrap(),
-                Token::UbtCa(token.clone())
-            );
-            assert_eq!(export(&mut bob, &asked.id).await.unwrap(), token);
-
-            scene.acknowledge(&scene.statement(&token)).await.unwrap();
-            assert_eq!(scene.device().await, of("UNBOUND", "DESTROYED"));
-            assert_eq!(reason(fetch(&mut scene).await), nothing);
-            scene.bind().await.unwrap();
-            // A copy of what was obeyed ends nothing.
-            assert_eq!(export(&mut cleo, &asked.id).await.unwrap(), token);
-            assert_eq!(scene.device().await, of("BOUND", ""));
-
-            let again = ask(&scene, &mut cleo, "kdh.pem", None).await;
-            assert_eq!(reason(again), Some(Reason::AlreadyExists));
-            let otherwise = ask(&scene, &mut cleo, "kdh.pem", Some("kdh-two.pem")).await;
-            assert_eq!(reason(otherwise), Some(Reason::AlreadyExists));
-            let records = "SELECT action || ' ' || actor FROM audit WHERE action LIKE 'authority.%'
-            ORDER BY sequence";
-            let records: Vec<String> = sqlx::query_scalar(records)
-                .fetch_all(&mut scene.database().await)
-                .await
-                .unwrap();
-            let expected = [
-                "authority.asked operator:bob",
-                "authority.approved operator:cleo",
-                "authority.signed operator:cleo",
-                "authority.fetched device:SN-1",
-                "authority.fetched device:SN-1",
-                "authority.fetched operator:bob",
-                "authority.fetched operator:cleo",
-            ];
-            assert_eq!(records, expected);
-            scene.host.stop().await;
-        });
+#[test]
+fn two_operators_have_a_terminal_unbound_from_a_host_that_is_lost_with_postgresql() {
+    on(&[&SOFTHSM], |place| {
+        play_with_postgres(place, a_terminal_is_unbound);
     });
+}
+
+async fn a_terminal_is_unbound(mut scene: Scene<'_>) {
+    let [mut bob, mut cleo] = scene.world.recoverers(&scene.host).await;
+    let nothing = Some(Reason::NoAuthorityToken);
+    assert_eq!(reason(fetch(&mut scene).await), nothing);
+    let asked = ask(&scene, &mut bob, "kdh.pem", None).await.unwrap();
+    assert_eq!((&*asked.state, &*asked.kind), ("ASKED", "UNBIND"));
+    assert_eq!((&*asked.asked_by, &*asked.decided_by), ("bob", ""));
+    assert_eq!(reason(fetch(&mut scene).await), nothing, "one operator");
+
+    let signed = approve(&mut cleo, &asked.id).await.unwrap();
+    assert_eq!((&*signed.state, &*signed.decided_by), ("SIGNED", "cleo"));
+    assert_eq!(scene.device().await, of("BOUND", ""), "it has not left");
+
+    let Token::UbtCa(token) = fetch(&mut scene).await.unwrap() else {
+        panic!("a rebind token");
+    };
+    let read = CaUnbindToken::parse(PROFILE, &token).unwrap();
+    scene.verify(read.signed_by(), "ca-krd.pem");
+    assert_eq!(read.krd(), &scene.krd());
+    let kdh = scene.world.certificate("kdh.pem");
+    assert_eq!(read.kdh(), &kdh.issuer_and_serial().unwrap());
+    assert_eq!(scene.device().await, of("UNBOUND", "ASSUMED_DESTROYED"));
+
+    // The same one, however often and to whomever.
+    assert_eq!(
+        fetch(&mut scene).await.unwrap(),
+        Token::UbtCa(token.clone())
+    );
+    assert_eq!(export(&mut bob, &asked.id).await.unwrap(), token);
+
+    scene.acknowledge(&scene.statement(&token)).await.unwrap();
+    assert_eq!(scene.device().await, of("UNBOUND", "DESTROYED"));
+    assert_eq!(reason(fetch(&mut scene).await), nothing);
+    scene.bind().await.unwrap();
+    // A copy of what was obeyed ends nothing.
+    assert_eq!(export(&mut cleo, &asked.id).await.unwrap(), token);
+    assert_eq!(scene.device().await, of("BOUND", ""));
+
+    let again = ask(&scene, &mut cleo, "kdh.pem", None).await;
+    assert_eq!(reason(again), Some(Reason::AlreadyExists));
+    let otherwise = ask(&scene, &mut cleo, "kdh.pem", Some("kdh-two.pem")).await;
+    assert_eq!(reason(otherwise), Some(Reason::AlreadyExists));
+    let records = "SELECT action || ' ' || actor FROM audit WHERE action LIKE 'authority.%'
+            ORDER BY sequence";
+    let records = scene.answers(records).await;
+    let expected = [
+        "authority.asked operator:bob",
+        "authority.approved operator:cleo",
+        "authority.signed operator:cleo",
+        "authority.fetched device:SN-1",
+        "authority.fetched device:SN-1",
+        "authority.fetched operator:bob",
+        "authority.fetched operator:cleo",
+    ];
+    assert_eq!(records, expected);
+    scene.host.stop().await;
 }
 
 #[test]

@@ -17,6 +17,7 @@ use kdh_proto::{
     },
 };
 use pki::Certificate;
+use private_postgres::Postgres;
 use sha2::{Digest as _, Sha256};
 use sqlx::{Connection as _, SqliteConnection};
 use tonic::{Status, transport::Channel};
@@ -54,6 +55,18 @@ pub(crate) fn play_by(
 ) {
     let world = World::new(place.folder());
     world.configure("key-strength = \"warn\"\n");
+    play_in(&world, clock, scene);
+}
+
+/// Plays a scene with a database of PostgreSQL's.
+pub(crate) fn play_with_postgres(place: &Place, scene: impl AsyncFnOnce(Scene<'_>)) {
+    let world = World::new(place.folder());
+    world.configure("key-strength = \"warn\"\n");
+    world.use_postgres();
+    play_in(&world, SystemClock, scene);
+}
+
+fn play_in(world: &World<'_>, clock: impl Clock + 'static, scene: impl AsyncFnOnce(Scene<'_>)) {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
         let host = world.serve_by(clock).await;
@@ -61,7 +74,7 @@ pub(crate) fn play_by(
         let terminal = world.bound(&host, &mut operator, SERIAL).await;
         assign_master_key(&mut operator, SERIAL).await;
         let mut played = Scene {
-            world: &world,
+            world,
             host,
             operator,
             terminal,
@@ -216,6 +229,18 @@ impl Scene<'_> {
         };
         let answer = self.terminal.client.acknowledge_binding(acknowledge);
         answer.await.map(drop)
+    }
+
+    /// What a question about the audit trail is answered, row by row.
+    pub(crate) async fn answers(&self, question: &'static str) -> Vec<String> {
+        if let Some(database) = self.world.postgres() {
+            let answer = Postgres::shared().sql(database, question).unwrap();
+            return answer.lines().map(ToOwned::to_owned).collect();
+        }
+        sqlx::query_scalar(question)
+            .fetch_all(&mut self.database().await)
+            .await
+            .unwrap()
     }
 
     pub(crate) async fn database(&self) -> SqliteConnection {

@@ -19,7 +19,7 @@ use tonic::{Status, transport::Channel};
 use tr34::{KeyKind, KrdNonce, RandomToken};
 
 use crate::{
-    bindings::{Scene, play, reason},
+    bindings::{Scene, play, play_with_postgres, reason},
     credential::Jumping,
     world::{KEY, MASTER_KEY_KCV, World, ZMK, assign_master_key, open},
 };
@@ -109,48 +109,52 @@ async fn deliver(scene: &mut Scene<'_>) {
 
 #[test]
 fn two_operators_bring_a_key_in_and_terminals_get_it() {
-    on(&WHOLE, |place| {
-        play(place, async |mut scene| {
-            let [mut bob, _] = scene.world.recoverers(&scene.host).await;
-            let ada = &mut scene.operator.clone();
-            let asked = ask(ada, right()).await.unwrap();
-            assert_eq!((&*asked.state, &*asked.asked_by), ("ASKED", "ada"));
-            assert_eq!((&*asked.form, &*asked.under), ("zmk+key-wrap", ZMK));
-            assert_eq!(keys(ada).await, ["kn.test"], "one operator");
+    on(&WHOLE, |place| play(place, a_key_is_brought_in));
+}
 
-            let done = approve(&mut bob, &asked.id).await.unwrap();
-            assert_eq!((&*done.state, &*done.decided_by), ("IMPORTED", "bob"));
-            assert_eq!(done.sha256, asked.sha256);
-            assert_eq!(
-                done.sha256,
-                hex::encode(Sha256::digest(key_wrap(&KEY, &ARRIVED, false)))
-            );
-            assert_eq!(keys(ada).await, ["kn.arrived", "kn.test"]);
-            deliver(&mut scene).await;
+#[test]
+fn two_operators_bring_a_key_in_and_terminals_get_it_with_postgresql() {
+    on(&[&SOFTHSM], |place| {
+        play_with_postgres(place, a_key_is_brought_in);
+    });
+}
 
-            // What is done is done once.
-            let again = Some(Reason::WrongState);
-            assert_eq!(reason(approve(&mut bob, &asked.id).await), again);
-            assert_eq!(reason(reject(&mut bob, &asked.id).await), again);
-            let taken = Some(Reason::AlreadyExists);
-            assert_eq!(reason(ask(ada, right()).await), taken);
-            let records = "SELECT action || ' ' || actor FROM audit
+async fn a_key_is_brought_in(mut scene: Scene<'_>) {
+    let [mut bob, _] = scene.world.recoverers(&scene.host).await;
+    let ada = &mut scene.operator.clone();
+    let asked = ask(ada, right()).await.unwrap();
+    assert_eq!((&*asked.state, &*asked.asked_by), ("ASKED", "ada"));
+    assert_eq!((&*asked.form, &*asked.under), ("zmk+key-wrap", ZMK));
+    assert_eq!(keys(ada).await, ["kn.test"], "one operator");
+
+    let done = approve(&mut bob, &asked.id).await.unwrap();
+    assert_eq!((&*done.state, &*done.decided_by), ("IMPORTED", "bob"));
+    assert_eq!(done.sha256, asked.sha256);
+    assert_eq!(
+        done.sha256,
+        hex::encode(Sha256::digest(key_wrap(&KEY, &ARRIVED, false)))
+    );
+    assert_eq!(keys(ada).await, ["kn.arrived", "kn.test"]);
+    deliver(&mut scene).await;
+
+    // What is done is done once.
+    let again = Some(Reason::WrongState);
+    assert_eq!(reason(approve(&mut bob, &asked.id).await), again);
+    assert_eq!(reason(reject(&mut bob, &asked.id).await), again);
+    let taken = Some(Reason::AlreadyExists);
+    assert_eq!(reason(ask(ada, right()).await), taken);
+    let records = "SELECT action || ' ' || actor FROM audit
                 WHERE action LIKE 'key-import.%' OR action = 'key.registered' AND detail LIKE '%kn.arrived%'
                 ORDER BY sequence";
-            let records: Vec<String> = sqlx::query_scalar(records)
-                .fetch_all(&mut scene.database().await)
-                .await
-                .unwrap();
-            let expected = [
-                "key-import.asked operator:ada",
-                "key-import.approved operator:bob",
-                "key-import.done operator:bob",
-                "key.registered operator:bob",
-            ];
-            assert_eq!(records, expected);
-            scene.host.stop().await;
-        });
-    });
+    let records = scene.answers(records).await;
+    let expected = [
+        "key-import.asked operator:ada",
+        "key-import.approved operator:bob",
+        "key-import.done operator:bob",
+        "key.registered operator:bob",
+    ];
+    assert_eq!(records, expected);
+    scene.host.stop().await;
 }
 
 /// A ceremony that is started again destroys what a note is of: nothing that the host serves.

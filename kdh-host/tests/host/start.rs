@@ -2,16 +2,13 @@
 
 use std::fs;
 
+use hsm::KeyName;
 use hsm_modules::KRYOPTIC_UNFIT;
 use kdh_host::{Clock as _, StartError, SystemClock};
-use kdh_proto::{
-    Reason, ReasonedStatus as _, audit_hash, to_hex,
-    v1::{AuditRecord, BindRequest},
-};
-use serde_json::{Value, json};
-use sqlx::{Connection, Row as _, SqliteConnection};
+use kdh_proto::{Reason, ReasonedStatus as _, v1::BindRequest};
+use sqlx::{Connection, SqliteConnection};
 
-use crate::world::World;
+use crate::world::{World, assign_master_key, open};
 
 #[test]
 fn a_sound_host_starts_and_stops_and_starts_again() {
@@ -93,31 +90,36 @@ fn a_key_that_the_token_lacks_stops_the_host_and_is_not_forgotten() {
         let world = World::new(place.folder());
         let runtime = tokio::runtime::Runtime::new().unwrap();
         runtime.block_on(async {
-            world.serve().await.stop().await;
+            let host = world.serve().await;
+            let mut operator = world.operator(&host).await;
+            world.added(&mut operator, "SN-1").await;
+            assign_master_key(&mut operator, "SN-1").await;
+            host.stop().await;
             let path = world.path("host.db");
             let path = path.to_str().unwrap();
             let mut database = SqliteConnection::connect(path).await.unwrap();
-            sqlx::query(
-                "INSERT INTO keys VALUES ('tmk', 'kn.gone', 'D0000K0AB00E0000', 'AES-128',
-                 'AES_CMAC', 'A1B2C3', '2026-01-01T00:00:00Z')",
-            )
-            .execute(&mut database)
-            .await
-            .unwrap();
+            let slipped_in =
+                "INSERT INTO keys (name, hsm_label, header, kind, kcv_method, kcv, created_at)
+                 VALUES ('tmk', 'kn.gone', 'D0000K0AB00E0000', 'AES-128', 'AES_CMAC', 'A1B2C3',
+                     '2026-01-01T00:00:00Z')";
+            sqlx::query(slipped_in)
+                .execute(&mut database)
+                .await
+                .unwrap();
             let StartError(faults) = world.host().await.map(drop).unwrap_err();
             assert!(faults[0].contains("no operator registered"), "{faults:?}");
+            let out_again = "DELETE FROM keys WHERE name = 'tmk'";
+            sqlx::query(out_again).execute(&mut database).await.unwrap();
 
-            record(
-                &mut database,
-                "key.registered",
-                &json!({"key": "tmk", "hsm-label": "kn.gone", "header": "D0000K0AB00E0000", "kind": "AES-128",
-                        "kcv-method": "AES_CMAC", "kcv": "A1B2C3"}),
-            )
-            .await;
+            let name = KeyName::new("kn.test").unwrap();
+            open("kdh").destroy_key(&name).unwrap();
             for _ in 0..2 {
                 let StartError(faults) = world.host().await.map(drop).unwrap_err();
                 assert_eq!(faults.len(), 1, "{faults:?}");
-                assert!(faults[0].contains("tmk") && faults[0].contains("kn.gone"));
+                assert!(
+                    faults[0].contains("key key") && faults[0].contains("kn.test"),
+                    "{faults:?}"
+                );
             }
         });
     });
@@ -147,42 +149,6 @@ fn a_host_whose_certificate_is_revoked_gives_nothing_away() {
             host.stop().await;
         });
     });
-}
-
-/// Adds a record to the trail as the host would.
-async fn record(database: &mut SqliteConnection, action: &str, detail: &Value) {
-    let last = sqlx::query("SELECT sequence, hash FROM audit ORDER BY sequence DESC LIMIT 1")
-        .fetch_one(&mut *database)
-        .await
-        .unwrap();
-    let (sequence, hash): (i64, String) = (last.get("sequence"), last.get("hash"));
-    let mut previous = [0; 32];
-    hex::decode_to_slice(&hash, &mut previous).unwrap();
-    let mut record = AuditRecord {
-        sequence: u64::try_from(sequence).unwrap() + 1,
-        at: "2026-01-01T00:00:00Z".to_owned(),
-        actor: "operator:ada".to_owned(),
-        action: action.to_owned(),
-        device: String::new(),
-        outcome: "ok".to_owned(),
-        detail: detail.to_string(),
-        previous_hash: hash,
-        hash: String::new(),
-    };
-    record.hash = to_hex(&audit_hash(&previous, &record));
-    sqlx::query("INSERT INTO audit VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)")
-        .bind(i64::try_from(record.sequence).unwrap())
-        .bind(record.at)
-        .bind(record.actor)
-        .bind(record.action)
-        .bind(record.device)
-        .bind(record.outcome)
-        .bind(record.detail)
-        .bind(record.previous_hash)
-        .bind(record.hash)
-        .execute(database)
-        .await
-        .unwrap();
 }
 
 /// The check, and the start, name the mechanisms that an HSM would have to have.

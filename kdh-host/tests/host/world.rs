@@ -6,15 +6,15 @@ use std::{
     os::unix::fs::PermissionsExt,
     path::Path,
     sync::{
-        LazyLock,
+        LazyLock, OnceLock,
         atomic::{AtomicU8, Ordering},
     },
     time::Duration,
 };
 
 use hsm::{
-    ClearKey, Kcv, KcvMethod, KeyName, KeyPairKind, KeyRole, Module, Pin, SigningKey, Token,
-    TokenConfig,
+    ClearKey, Kcv, KcvMethod, KeyName, KeyPairKind, KeyRole, Module, Pin, SigningKey,
+    StorageNumber, Token, TokenConfig,
 };
 use kdh_host::{Clock, Host, ServeError, StartError, SystemClock, config::Config, serve};
 use kdh_proto::v1::{
@@ -26,6 +26,7 @@ use kdh_proto::v1::{
 use pki::{
     Certificate, CrlContents, CrlNumber, Issuer, Role, SerialNumber, Signer as _, Subject, Validity,
 };
+use private_postgres::Postgres;
 use prost::Message;
 use time::OffsetDateTime;
 use token_tls::TlsIdentity;
@@ -53,6 +54,8 @@ pub(crate) struct World<'a> {
     operators: [TlsIdentity; 3],
     /// Another certificate by the same CA, for ada's name.
     namesake: TlsIdentity,
+    /// The database's name, if it is PostgreSQL's.
+    postgres: OnceLock<String>,
 }
 
 /// A terminal that is enrolled and bound.
@@ -207,6 +210,7 @@ impl<'a> World<'a> {
         let mut next_subject = ca_kdh.subject(Role::Kdh, "kdh-1, next", &next);
         next_subject.serial = serial(serial_len);
         let tls = pair(&kdh, KeyRole::TlsServer, "host-tls", KeyPairKind::P256);
+        kdh.make_storage_keys(StorageNumber::FIRST).unwrap();
         let module = hsm_modules::Place::of_this_process().unwrap().module();
         if !module.can.combining.is_empty() {
             bring_key(&kdh, MASTER_KEY);
@@ -263,6 +267,7 @@ impl<'a> World<'a> {
             terminal,
             operators,
             namesake,
+            postgres: OnceLock::new(),
         }
     }
 
@@ -294,6 +299,28 @@ impl<'a> World<'a> {
         let text = fs::read_to_string(self.path("kdh-host.toml")).unwrap();
         let text = text.replace("\"host.db\"", &format!("\"{name}\""));
         fs::write(self.path("kdh-host.toml"), text).unwrap();
+    }
+
+    /// Has the host use a database of PostgreSQL's.
+    pub(crate) fn use_postgres(&self) {
+        let server = Postgres::shared();
+        let name = self.postgres.get_or_init(|| server.new_database().unwrap());
+        let store = format!(
+            "{{ socket = \"{}\", database = \"{name}\", user = \"{}\" }}",
+            server.socket().display(),
+            private_postgres::USER
+        );
+        let text = fs::read_to_string(self.path("kdh-host.toml")).unwrap();
+        fs::write(
+            self.path("kdh-host.toml"),
+            text.replace("\"host.db\"", &store),
+        )
+        .unwrap();
+    }
+
+    /// The database's name, if it is PostgreSQL's.
+    pub(crate) fn postgres(&self) -> Option<&str> {
+        self.postgres.get().map(String::as_str)
     }
 
     pub(crate) fn config(&self) -> Config {
@@ -385,6 +412,12 @@ impl<'a> World<'a> {
 
     pub(crate) async fn operator(&self, host: &Running) -> AdministrationClient<Channel> {
         self.operator_as(host, &self.operators[0]).await
+    }
+
+    /// The connection of an operator, for whichever of the host's services: ada, bob, cleo.
+    pub(crate) async fn operators_channel(&self, host: &Running, operator: usize) -> Channel {
+        let identity = &self.operators[operator];
+        self.channel(&host.administration, Some(identity)).await
     }
 
     /// Two operators with the role recovery.

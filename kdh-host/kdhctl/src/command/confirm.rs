@@ -2,29 +2,51 @@
 
 use std::io::{self, BufRead, IsTerminal, Write};
 
-use crate::failure::Failure;
+use crate::{failure::Failure, on_screen};
 
 /// Has the operator type a serial number.
 pub(crate) fn by_serial(serial: &str) -> Result<(), Failure> {
-    if !io::stdin().is_terminal() {
-        return Err(Failure::usage(
-            "revoking is final, and there is no terminal to ask on: add --yes if it is meant",
-        ));
-    }
-    ask(serial, &mut io::stdin().lock(), &mut io::stderr())
-}
-
-fn ask(serial: &str, input: &mut impl BufRead, output: &mut impl Write) -> Result<(), Failure> {
-    let mut typed = String::new();
-    write!(
-        output,
+    require_terminal("revoking is final")?;
+    let question = format!(
         "Revoking is final: {serial} will never be accepted again.\n\
          Type its serial number to go on: "
+    );
+    ask(
+        &question,
+        serial,
+        &mut io::stdin().lock(),
+        &mut io::stderr(),
     )
-    .and_then(|()| output.flush())
-    .and_then(|()| input.read_line(&mut typed))
-    .map_err(|error| Failure::failed(error, None))?;
-    if typed.trim_end() == serial {
+}
+
+/// Shows what would be done, and has the operator agree.
+pub(crate) fn by_yes(shown: &str) -> Result<(), Failure> {
+    let question = format!("{shown}\n\nType yes to do so: ");
+    ask(&question, "yes", &mut io::stdin().lock(), &mut io::stderr())
+}
+
+/// Refuses where nobody can be asked. `why` says why they would have to be.
+pub(crate) fn require_terminal(why: &str) -> Result<(), Failure> {
+    if io::stdin().is_terminal() {
+        return Ok(());
+    }
+    Err(Failure::usage(format!(
+        "{why}, and there is no terminal to ask on: add --yes if it is meant"
+    )))
+}
+
+fn ask(
+    question: &str,
+    expected: &str,
+    input: &mut impl BufRead,
+    output: &mut impl Write,
+) -> Result<(), Failure> {
+    let mut typed = String::new();
+    write!(output, "{}", on_screen(question))
+        .and_then(|()| output.flush())
+        .and_then(|()| input.read_line(&mut typed))
+        .map_err(|error| Failure::failed(error, None))?;
+    if typed.trim_end() == expected {
         Ok(())
     } else {
         Err(Failure::failed("not confirmed: nothing was done", None))
@@ -37,7 +59,7 @@ mod tests {
 
     #[test]
     fn only_the_serial_number_itself_confirms() {
-        let ask = |typed: &str| ask("SN-1", &mut typed.as_bytes(), &mut Vec::new());
+        let ask = |typed: &str| ask("Sure? ", "SN-1", &mut typed.as_bytes(), &mut Vec::new());
         for typed in ["SN-1\n", "SN-1", "SN-1\r\n"] {
             assert!(ask(typed).is_ok(), "{typed:?}");
         }

@@ -9,7 +9,7 @@ use kdh_proto::v1::{
     SuspendDeviceRequest,
 };
 
-use super::certificate;
+use super::{certificate, group};
 
 use crate::{
     cli::{DeviceCommand, Move},
@@ -85,8 +85,9 @@ pub(super) async fn run(command: DeviceCommand, client: &mut Client) -> Result<R
         DeviceCommand::CaRebind { device, kdh, to } => {
             return ask(client, device, &kdh, Some(&to)).await;
         }
-        DeviceCommand::List { state, page } => {
-            return list(client, state.unwrap_or_default(), page.limit).await;
+        DeviceCommand::List { state, group, page } => {
+            let (state, group) = (state.unwrap_or_default(), group.unwrap_or_default());
+            return list(client, &state, &group, page.limit).await;
         }
         DeviceCommand::Show { serial } => {
             let message = ShowDeviceRequest {
@@ -95,6 +96,13 @@ pub(super) async fn run(command: DeviceCommand, client: &mut Client) -> Result<R
             let details = client.show_device(request(message)).await?;
             return Ok(report::device_details(details.get_ref()));
         }
+        DeviceCommand::Group {
+            serials,
+            from,
+            to,
+            why,
+        } => return group::set(&serials, from.as_deref(), to, why, client).await,
+        DeviceCommand::Groups => return group::list(client).await,
         DeviceCommand::Code { serial } => {
             let message = IssueActivationCodeRequest {
                 serial_number: serial.clone(),
@@ -133,10 +141,16 @@ async fn ask(
     Ok(report::authority_request(asked.get_ref()))
 }
 
-async fn list(client: &mut Client, state: String, limit: Option<u32>) -> Result<Report, Failure> {
+async fn list(
+    client: &mut Client,
+    state: &str,
+    group: &str,
+    limit: Option<u32>,
+) -> Result<Report, Failure> {
     let devices = fetch_all(limit, async |last: Option<&Device>, limit| {
         let message = ListDevicesRequest {
             state: state.to_uppercase(),
+            group: group.to_owned(),
             after: last.map_or_else(String::new, |last| last.serial_number.clone()),
             limit,
         };

@@ -40,12 +40,13 @@ pub(super) async fn run(command: KeyCommand, client: &mut Client) -> Result<Repo
             device,
             slot,
             key,
+            by_profile: _,
             encryption_key,
         } => {
             let message = AssignKeyRequest {
                 serial_number: device,
                 slot,
-                key_name: key,
+                key_name: key.unwrap_or_default(),
                 encryption_key_sha256: encryption_key.unwrap_or_default(),
             };
             let assignment = client.assign_key(request(message)).await?;

@@ -1,0 +1,160 @@
+//! Key profiles.
+
+use std::path::Path;
+
+use kdh_proto::v1::{
+    AssignKeyProfileRequest, KeyProfileChange, KeyProfileTarget, ListKeyProfilesRequest,
+    PutKeyProfileRequest, RemoveKeyProfileRequest, ShowKeyProfileRequest,
+    key_profile_target::Target,
+};
+
+use super::confirm;
+use crate::{
+    cli::{Change, ProfileCommand, ProfileTarget},
+    failure::Failure,
+    profile_file, profile_report as report,
+    report::Report,
+    session::{Client, request},
+    token_file,
+};
+
+/// What can be asked or checked before the host is called.
+pub(super) fn prepare(command: &ProfileCommand) -> Result<(), Failure> {
+    match command {
+        ProfileCommand::Put { file, change } => {
+            profile_file::read(file)?;
+            prepare_change(change)
+        }
+        ProfileCommand::Assign { change, .. } | ProfileCommand::Unassign { change, .. } => {
+            prepare_change(change)
+        }
+        ProfileCommand::Show { out: Some(out), .. } => token_file::require_new(out),
+        ProfileCommand::List | ProfileCommand::Show { .. } | ProfileCommand::Remove { .. } => {
+            Ok(())
+        }
+    }
+}
+
+/// There is somebody to ask, unless nobody shall be asked.
+fn prepare_change(change: &Change) -> Result<(), Failure> {
+    if change.dry_run || change.yes {
+        return Ok(());
+    }
+    confirm::require_terminal("a change of what devices hold is shown first")
+}
+
+pub(super) async fn run(command: ProfileCommand, client: &mut Client) -> Result<Report, Failure> {
+    match command {
+        ProfileCommand::List => {
+            let listed = client.list_key_profiles(request(ListKeyProfilesRequest {}));
+            Ok(report::profiles(listed.await?.get_ref()))
+        }
+        ProfileCommand::Show { name, version, out } => {
+            let message = ShowKeyProfileRequest {
+                profile_name: name,
+                version: version.unwrap_or_default(),
+            };
+            let shown = client.show_key_profile(request(message)).await?;
+            let report = report::profile(shown.get_ref());
+            match out {
+                Some(out) => write(shown.get_ref().version.as_ref(), &out, report),
+                None => Ok(report),
+            }
+        }
+        ProfileCommand::Put { file, change } => {
+            let read = profile_file::read(&file)?;
+            let message = PutKeyProfileRequest {
+                profile: Some(read.profile),
+                based_on: read.based_on,
+                why: change.why.clone().unwrap_or_default(),
+                dry_run: true,
+            };
+            let planned = client.put_key_profile(request(message.clone())).await?;
+            if !goes_on(planned.get_ref(), &change)? {
+                return Ok(report::planned(planned.get_ref()));
+            }
+            let message = PutKeyProfileRequest {
+                dry_run: false,
+                ..message
+            };
+            let done = client.put_key_profile(request(message)).await?;
+            Ok(report::put(done.get_ref()))
+        }
+        ProfileCommand::Assign {
+            name,
+            target,
+            change,
+        } => assign(name, target, &change, client).await,
+        ProfileCommand::Unassign { target, change } => {
+            assign(String::new(), target, &change, client).await
+        }
+        ProfileCommand::Remove { name, why } => {
+            let message = RemoveKeyProfileRequest {
+                profile_name: name,
+                why,
+            };
+            let removed = client.remove_key_profile(request(message)).await?;
+            Ok(report::removed(removed.get_ref()))
+        }
+    }
+}
+
+async fn assign(
+    profile_name: String,
+    target: ProfileTarget,
+    change: &Change,
+    client: &mut Client,
+) -> Result<Report, Failure> {
+    let message = AssignKeyProfileRequest {
+        profile_name,
+        target: Some(KeyProfileTarget {
+            // The command line has one of them.
+            target: target
+                .model
+                .map(Target::Model)
+                .or(target.group.map(Target::Group)),
+        }),
+        why: change.why.clone().unwrap_or_default(),
+        dry_run: true,
+    };
+    let planned = client.assign_key_profile(request(message.clone())).await?;
+    if !goes_on(planned.get_ref(), change)? {
+        return Ok(report::planned(planned.get_ref()));
+    }
+    let message = AssignKeyProfileRequest {
+        dry_run: false,
+        ..message
+    };
+    let done = client.assign_key_profile(request(message)).await?;
+    Ok(report::assigned(done.get_ref()))
+}
+
+/// Whether what was planned shall be done: there is something to do, and whoever is asked agrees. What the policy
+/// refuses is left to the host to refuse, which puts it on record.
+fn goes_on(planned: &KeyProfileChange, change: &Change) -> Result<bool, Failure> {
+    if change.dry_run || planned.unchanged {
+        return Ok(false);
+    }
+    let refused = planned.plan.iter().flat_map(|plan| &plan.findings);
+    if !change.yes && !refused.clone().any(|finding| finding.refuses) {
+        confirm::by_yes(&report::planned(planned).text)?;
+    }
+    Ok(true)
+}
+
+fn write(
+    version: Option<&kdh_proto::v1::KeyProfileVersion>,
+    out: &Path,
+    report: Report,
+) -> Result<Report, Failure> {
+    let version = version.cloned().unwrap_or_default();
+    token_file::write_new_text(out, &profile_file::write(&version), "show it again")?;
+    let out = out.display();
+    Ok(Report {
+        text: format!(
+            "{}\n\nIt is in {out}. Change it there, then: kdhctl profile put {out} --why TEXT",
+            report.text
+        ),
+        ..report
+    })
+}

@@ -1,0 +1,59 @@
+//! The storage keys.
+
+use std::time::Duration;
+
+use kdh_proto::v1::{
+    AskRotationRequest, ShowStorageRequest, ShowStorageResponse,
+    key_storage_client::KeyStorageClient,
+};
+use tonic::transport::Channel;
+
+use super::watched::Watched;
+use crate::{
+    cli::StorageCommand,
+    failure::Failure,
+    report::{self, Report},
+    session::request,
+};
+
+pub(super) async fn run(command: StorageCommand, channel: Channel) -> Result<Report, Failure> {
+    let mut client = KeyStorageClient::new(channel);
+    match command {
+        StorageCommand::Status => Ok(report::storage(&fetch(&mut client).await?)),
+        StorageCommand::Watch { seconds } => watch(&mut client, Duration::from_secs(seconds)).await,
+        StorageCommand::Rotate { why } => {
+            let asked = client.ask_rotation(request(AskRotationRequest { why }));
+            Ok(report::approval(asked.await?.get_ref()))
+        }
+    }
+}
+
+async fn fetch(client: &mut KeyStorageClient<Channel>) -> Result<ShowStorageResponse, Failure> {
+    let storage = client.show_storage(request(ShowStorageRequest {})).await?;
+    Ok(storage.into_inner())
+}
+
+/// Asks again and again until no rotation is under way, or nothing more of it can be moved.
+async fn watch(client: &mut KeyStorageClient<Channel>, pause: Duration) -> Result<Report, Failure> {
+    let mut watched = Watched::new("keys moved");
+    loop {
+        let storage = fetch(client).await?;
+        let left = left(&storage);
+        watched.show(left);
+        let under_way = storage
+            .rotation
+            .as_ref()
+            .is_some_and(|rotation| rotation.state == "APPROVED");
+        if !under_way || (left == storage.refused_rows && left > 0) {
+            watched.end();
+            return Ok(report::storage(&storage));
+        }
+        tokio::time::sleep(pause).await;
+    }
+}
+
+/// Keys that are to be moved.
+fn left(storage: &ShowStorageResponse) -> u64 {
+    let retiring = storage.pairs.iter().filter(|pair| pair.state == "RETIRING");
+    retiring.map(|pair| pair.rows).sum()
+}

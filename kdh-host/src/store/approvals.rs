@@ -1,0 +1,196 @@
+//! What takes two operators, as one asks for it and another one decides.
+
+use sqlx::{Row as _, query::Query};
+
+use super::{
+    Arguments, Db, Row, StoreError, Tx,
+    keys::read_seal,
+    sealed::{Columns, Seal, Sealed, SealedRow},
+};
+use crate::state::{ApprovalState, ApprovedAct};
+
+const WHAT: &str = "approval";
+
+/// Something that takes two operators.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Approval {
+    pub(crate) id: String,
+    pub(crate) act: ApprovedAct,
+    /// What it is about, as text that the act understands.
+    pub(crate) subject: String,
+    pub(crate) state: ApprovalState,
+    pub(crate) asked_by: String,
+    pub(crate) why: String,
+    pub(crate) decided_by: Option<String>,
+    pub(crate) expires_at: String,
+    pub(crate) created_at: String,
+    pub(crate) changed_at: String,
+}
+
+impl Approval {
+    /// Where it stands: that it has expired is written down only when somebody asks anew.
+    pub(crate) fn state_at(&self, now: &str) -> ApprovalState {
+        match self.state {
+            ApprovalState::Asked if self.expires_at.as_str() < now => ApprovalState::Expired,
+            state => state,
+        }
+    }
+}
+
+impl SealedRow for Approval {
+    const TABLE: &'static str = "approvals";
+
+    fn columns(&self, columns: &mut Columns) {
+        columns.text(&self.id);
+        columns.text(self.act.as_str());
+        columns.text(&self.subject);
+        columns.text(self.state.as_str());
+        columns.text(&self.asked_by);
+        columns.text(&self.why);
+        columns.optional(self.decided_by.as_ref().map(String::as_bytes));
+        columns.text(&self.expires_at);
+        columns.text(&self.created_at);
+        columns.text(&self.changed_at);
+    }
+
+    fn title(&self) -> String {
+        format!("approval {}", self.id)
+    }
+}
+
+impl Tx {
+    /// Adds one; `false` if one of the same is open already.
+    pub(crate) async fn insert_approval(
+        &mut self,
+        approval: &Sealed<Approval>,
+    ) -> Result<bool, StoreError> {
+        let statement = sqlx::query(
+            "INSERT INTO approvals (id, act, subject, state, asked_by, why, decided_by, expires_at, created_at,
+                 changed_at, storage_key, mac)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) ON CONFLICT DO NOTHING",
+        );
+        let inserted = bound(statement, approval)
+            .execute(self.connection().await?)
+            .await?;
+        Ok(inserted.rows_affected() == 1)
+    }
+
+    /// Puts a row in the place of what it was; `false` if it is something else by now.
+    pub(crate) async fn replace_approval(
+        &mut self,
+        old: &Sealed<Approval>,
+        new: &Sealed<Approval>,
+    ) -> Result<bool, StoreError> {
+        let statement = sqlx::query(
+            "UPDATE approvals SET act = $2, subject = $3, state = $4, asked_by = $5, why = $6, decided_by = $7,
+                 expires_at = $8, created_at = $9, changed_at = $10, storage_key = $11, mac = $12
+             WHERE id = $1 AND mac = $13",
+        );
+        let replaced = bound(statement, new)
+            .bind(old.seal().map(Seal::mac_bytes))
+            .execute(self.connection().await?)
+            .await?;
+        Ok(replaced.rows_affected() == 1)
+    }
+
+    pub(crate) async fn approval(
+        &mut self,
+        id: &str,
+    ) -> Result<Option<Sealed<Approval>>, StoreError> {
+        sqlx::query("SELECT * FROM approvals WHERE id = $1")
+            .bind(id)
+            .fetch_optional(self.connection().await?)
+            .await?
+            .as_ref()
+            .map(read)
+            .transpose()
+    }
+
+    /// Those of a kind that are asked for, expired or not, or in force.
+    pub(crate) async fn open_approvals(
+        &mut self,
+        act: ApprovedAct,
+    ) -> Result<Vec<Sealed<Approval>>, StoreError> {
+        sqlx::query(
+            "SELECT * FROM approvals WHERE act = $1 AND state IN ('ASKED', 'APPROVED') ORDER BY sequence",
+        )
+        .bind(act.as_str())
+        .fetch_all(self.connection().await?)
+        .await?
+        .iter()
+        .map(read)
+        .collect()
+    }
+
+    /// All, newest first, older than a given one if one is given.
+    pub(crate) async fn approvals(
+        &mut self,
+        before: &str,
+        limit: i64,
+    ) -> Result<Vec<Sealed<Approval>>, StoreError> {
+        sqlx::query(
+            "SELECT * FROM approvals WHERE ($1 = '' OR
+                 sequence < (SELECT sequence FROM approvals WHERE id = $1))
+             ORDER BY sequence DESC LIMIT $2",
+        )
+        .bind(before)
+        .bind(limit)
+        .fetch_all(self.connection().await?)
+        .await?
+        .iter()
+        .map(read)
+        .collect()
+    }
+
+    /// Those whose seals are by an older pair of storage keys than this one.
+    pub(crate) async fn approvals_under_older(
+        &mut self,
+        number: u32,
+    ) -> Result<Vec<Sealed<Approval>>, StoreError> {
+        sqlx::query("SELECT * FROM approvals WHERE storage_key < $1 ORDER BY sequence")
+            .bind(i64::from(number))
+            .fetch_all(self.connection().await?)
+            .await?
+            .iter()
+            .map(read)
+            .collect()
+    }
+}
+
+fn bound<'q>(
+    statement: Query<'q, Db, Arguments>,
+    approval: &Sealed<Approval>,
+) -> Query<'q, Db, Arguments> {
+    let (row, seal) = (approval.unproven(), approval.seal());
+    statement
+        .bind(row.id.clone())
+        .bind(row.act.as_str())
+        .bind(row.subject.clone())
+        .bind(row.state.as_str())
+        .bind(row.asked_by.clone())
+        .bind(row.why.clone())
+        .bind(row.decided_by.clone())
+        .bind(row.expires_at.clone())
+        .bind(row.created_at.clone())
+        .bind(row.changed_at.clone())
+        .bind(seal.map_or(0, Seal::number))
+        .bind(seal.map(Seal::mac_bytes))
+}
+
+fn read(row: &Row) -> Result<Sealed<Approval>, StoreError> {
+    let damaged = || StoreError::Damaged(WHAT);
+    let text = |column: &str| row.try_get::<String, _>(column);
+    let approval = Approval {
+        id: text("id")?,
+        act: ApprovedAct::parse(&text("act")?).ok_or_else(damaged)?,
+        subject: text("subject")?,
+        state: ApprovalState::parse(&text("state")?).ok_or_else(damaged)?,
+        asked_by: text("asked_by")?,
+        why: text("why")?,
+        decided_by: row.try_get("decided_by")?,
+        expires_at: text("expires_at")?,
+        created_at: text("created_at")?,
+        changed_at: text("changed_at")?,
+    };
+    Ok(Sealed::new(approval, read_seal(row)?))
+}

@@ -4,6 +4,7 @@ use std::{fmt::Write as _, fs, path::PathBuf, process::ExitStatus};
 
 use anyhow::{Context as _, Result};
 use hsm_modules::TestModule;
+use private_postgres::Postgres;
 use serde::Deserialize;
 
 use crate::{
@@ -83,8 +84,47 @@ pub struct HostOptions {
     /// Whether the host knows the sender `switch`, whose certificates are in the folder `pki`, and receives by the pair
     /// `import-krd`: with these lines more.
     pub key_sender: Option<&'static str>,
+    /// Where its database is; a SQLite file if nothing is said.
+    pub postgres: Option<PostgresDatabase>,
     /// Whether a file that may not grow is an error to the host, and not its end.
     pub survives_full_files: bool,
+}
+
+/// A database of a private PostgreSQL server.
+#[derive(Clone, Debug)]
+pub struct PostgresDatabase {
+    /// The folder of the server's socket.
+    pub socket: PathBuf,
+    /// The database's name.
+    pub name: String,
+}
+
+impl HostOptions {
+    /// With a database of its own of this server.
+    ///
+    /// # Errors
+    /// The server does not make one.
+    pub fn with_postgres(server: &Postgres) -> Result<Self> {
+        Ok(Self {
+            postgres: Some(PostgresDatabase {
+                socket: server.socket().to_owned(),
+                name: server.new_database()?,
+            }),
+            ..Self::default()
+        })
+    }
+
+    /// The lines of the configuration that say where the database is.
+    fn store(&self) -> String {
+        match &self.postgres {
+            None => "store = \"kdh.sqlite\"\n".to_owned(),
+            Some(PostgresDatabase { socket, name }) => format!(
+                "store = {{ socket = {}, database = \"{name}\", user = \"{}\" }}\n",
+                toml_text(socket),
+                private_postgres::USER
+            ),
+        }
+    }
 }
 
 impl Default for HostOptions {
@@ -108,6 +148,7 @@ impl Default for HostOptions {
             models: &[],
             oaep_hash: None,
             key_sender: None,
+            postgres: None,
             survives_full_files: false,
         }
     }
@@ -211,8 +252,9 @@ impl Site {
         let workers = options.sessions.unwrap_or(usual);
         let [terminals, administration] = options.ports;
         let mut text = format!(
-            "store = \"kdh.sqlite\"\naddresses-file = \"addresses.json\"\n\
+            "{}addresses-file = \"addresses.json\"\n\
              oaep-hash = \"{}\"\nke-for-tdea = \"{}\"\nkey-strength = \"{}\"\nkdh-key = \"{}\"\n",
+            options.store(),
             options.oaep_hash.unwrap_or_else(|| self.oaep_hash()),
             if self.hsm_module().can.tdea_ke() {
                 "tdea"

@@ -269,8 +269,8 @@ impl Site {
         Ok(())
     }
 
-    /// Holds the ceremony that makes the CAs, the host's and the operators' credentials and the
-    /// first revocation lists.
+    /// Holds the ceremony that makes the CAs, the host's and the operators' credentials, the first
+    /// revocation lists and the storage keys.
     ///
     /// # Errors
     /// `kdh-ceremony` fails.
@@ -492,6 +492,7 @@ impl Site {
                  number = 1\ndays = 30\nfile = \"crl-{ca}.der\"\n"
             );
         }
+        acts.push_str("\n[[acts]]\nact = \"storage-keys\"\ntoken = \"kdh\"\n");
         acts
     }
 }

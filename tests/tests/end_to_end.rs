@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::thread;
+use std::{fs, thread};
 
 use hsm_modules::TestModule;
 use serde_json::{Value, json};
@@ -196,8 +196,39 @@ fn a_hundred_terminals_load_one_after_the_other(module: &'static TestModule) {
             .iter()
             .all(|delivery| delivery["state"] == "CONFIRMED")
     );
+    operators_plan_the_next_keys(&site);
     site.verify_audit().unwrap();
     host.stop().unwrap();
+}
+
+/// A key profile for the hundred, of which two are in a group.
+fn operators_plan_the_next_keys(site: &Site) {
+    let file = site.folder().join("next.toml");
+    let profile = "name = \"next\"\n[[slots]]\nslot = \"pin\"\nheader = \"D0000P0TE00N0000\"\n\
+                   kind = \"TDEA-3KEY\"\nvalidity-days = 365\n";
+    fs::write(&file, profile).unwrap();
+    let file = file.to_str().unwrap();
+    // Nobody can be asked here.
+    let put = ["profile", "put", file, "--why", "soon"];
+    let unsure = site.kdhctl(OPERATOR, &put).unwrap().run().unwrap();
+    assert_eq!(unsure.status.code(), Some(2), "{}", unsure.stderr);
+    let done = site.operate(&[&put[..], &["--yes"]].concat()).unwrap();
+    assert_eq!(done["current"]["version"], json!(1));
+    let warning = text(&done, "/plan/findings/0/rule").unwrap();
+    assert_eq!(warning, "tdea-past-its-date");
+    let pilot = ["--group", "pilot", "--why", "soon"];
+    let group = [&["device", "group", "SN-000", "SN-001"], &pilot[..]].concat();
+    assert_eq!(site.operate(&group).unwrap()["moved"], json!(2));
+    for (target, devices) in [(["--model", "Model X"], 100), (["--group", "pilot"], 2)] {
+        let assign = [&["profile", "assign", "next", "--dry-run"], &target[..]].concat();
+        let planned = site.operate(&assign).unwrap();
+        assert_eq!(planned["plan"]["reach"][0]["devices"], json!(devices));
+        assert_eq!(planned["plan"]["slots"][0]["new_key"], json!(devices));
+    }
+    let assign = [&["profile", "assign", "next", "--yes"], &pilot[..]].concat();
+    site.operate(&assign).unwrap();
+    let shown = site.operate(&["device", "show", "SN-001"]).unwrap();
+    assert_eq!(shown["profile_target"], json!({"group": "pilot"}));
 }
 
 on_every_module!(

@@ -5,11 +5,12 @@
 
 use std::time::Duration;
 
-use hsm_modules::TestModule;
+use hsm_modules::{SOFTHSM, TestModule};
 use kdh_proto::v1::{
     BindRequest, ConfirmRequest, EnrollResponse, RequestKeyRequest, RequestKeyResponse,
     key_distribution_client::KeyDistributionClient,
 };
+use private_postgres::Postgres;
 use system_tests::{
     fixture::Fixture,
     host::{Host, HostOptions},
@@ -29,15 +30,21 @@ const ROUNDS: u8 = 6;
 /// A site whose host comes and goes.
 struct Fragile {
     site: Fixture,
+    options: HostOptions,
     host: Option<Host>,
     kills: u64,
 }
 
 impl Fragile {
     fn new(module: &'static TestModule, topology: Topology) -> Self {
+        Self::with(module, topology, HostOptions::default())
+    }
+
+    fn with(module: &'static TestModule, topology: Topology, options: HostOptions) -> Self {
         let site = Fixture::new(module, topology);
         let mut fragile = Self {
             site,
+            options,
             host: None,
             kills: 0,
         };
@@ -50,7 +57,7 @@ impl Fragile {
     }
 
     fn start(&mut self) {
-        self.host = Some(self.site.start_host(&HostOptions::default()).unwrap());
+        self.host = Some(self.site.start_host(&self.options).unwrap());
     }
 
     /// SIGKILL, and a new process on the same database and tokens. The trail must hold, or the host
@@ -94,8 +101,7 @@ fn runtime() -> Runtime {
 }
 
 /// The real terminal, the host killed after each of its steps.
-fn killed_after_each_step(module: &'static TestModule, topology: Topology) {
-    let mut fragile = Fragile::new(module, topology);
+fn killed_after_each_step(mut fragile: Fragile) {
     let serial = "KILL-1";
     let code = fragile.site.add_device(serial).unwrap();
     fragile
@@ -136,13 +142,24 @@ fn killed_after_each_step(module: &'static TestModule, topology: Topology) {
 fn a_terminal_resumes_when_the_host_is_killed_after_each_step_under_two_sub_cas(
     module: &'static TestModule,
 ) {
-    killed_after_each_step(module, Topology::TwoSubCas);
+    killed_after_each_step(Fragile::new(module, Topology::TwoSubCas));
 }
 
 fn a_terminal_resumes_when_the_host_is_killed_after_each_step_under_a_single_sub_ca(
     module: &'static TestModule,
 ) {
-    killed_after_each_step(module, Topology::SingleSubCa);
+    killed_after_each_step(Fragile::new(module, Topology::SingleSubCa));
+}
+
+/// A host with a database of PostgreSQL's.
+fn with_postgres() -> Fragile {
+    let options = HostOptions::with_postgres(Postgres::shared()).unwrap();
+    Fragile::with(&SOFTHSM, Topology::TwoSubCas, options)
+}
+
+#[test]
+fn a_terminal_resumes_when_the_host_is_killed_after_each_step_with_postgresql() {
+    killed_after_each_step(with_postgres());
 }
 
 /// Every answer is lost, because the host is killed before the terminal has stored it: the same
@@ -272,8 +289,7 @@ fn an_enrolment_that_was_cut_off_can_be_repeated(module: &'static TestModule) {
 
 /// The host is killed while it makes a key token: no delivery is left open, and each token that may
 /// have left is on record.
-fn a_delivery_that_was_cut_off_is_accounted_for(module: &'static TestModule) {
-    let mut fragile = Fragile::new(module, Topology::TwoSubCas);
+fn deliveries_are_cut_off(mut fragile: Fragile) {
     let runtime = runtime();
     let serial = "CUT-KEY";
     let code = fragile.site.add_device(serial).unwrap();
@@ -324,6 +340,15 @@ fn a_delivery_that_was_cut_off_is_accounted_for(module: &'static TestModule) {
         client.confirm(ConfirmRequest { receipt }).await.unwrap();
     });
     assert_eq!(fragile.site.deliveries(serial).unwrap()[0], "CONFIRMED");
+}
+
+fn a_delivery_that_was_cut_off_is_accounted_for(module: &'static TestModule) {
+    deliveries_are_cut_off(Fragile::new(module, Topology::TwoSubCas));
+}
+
+#[test]
+fn a_delivery_that_was_cut_off_is_accounted_for_with_postgresql() {
+    deliveries_are_cut_off(with_postgres());
 }
 
 on_every_module!(

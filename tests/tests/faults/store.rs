@@ -4,6 +4,7 @@ use std::process::Command;
 
 use hsm_modules::SOFTHSM;
 use kdh_proto::Reason;
+use private_postgres::Postgres;
 use sqlx::{Connection as _, Executor as _, SqliteConnection};
 use system_tests::host::HostOptions;
 
@@ -119,4 +120,85 @@ fn a_full_disk_fails_the_delivery() {
     terminal.request_key(1).unwrap();
     assert_eq!(terminal.deliveries(), ["ISSUED"]);
     lab.verify_audit().unwrap();
+}
+
+/// A record that PostgreSQL refuses spoils the transaction, as SQLite's does not.
+#[test]
+fn a_record_that_a_server_refuses_fails_the_delivery() {
+    let server = Postgres::shared();
+    let options = HostOptions::with_postgres(server).unwrap();
+    let database = options.postgres.clone().unwrap().name;
+    let lab = Lab::open(&SOFTHSM, &options);
+    let terminal = lab.terminal("STORE-1");
+    let refuse = |action: &str| {
+        let trigger = format!(
+            "CREATE OR REPLACE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+                 $$ BEGIN RAISE 'a test'; END $$;
+             DROP TRIGGER IF EXISTS broken ON audit;
+             CREATE TRIGGER broken BEFORE INSERT ON audit FOR EACH ROW
+                 WHEN (NEW.action = '{action}') EXECUTE FUNCTION refuse()"
+        );
+        server.sql(&database, &trigger).unwrap();
+    };
+    refuse("delivery.intent");
+    assert_eq!(
+        terminal.request_key(1).unwrap_err(),
+        Reason::StoreUnavailable
+    );
+    assert!(terminal.deliveries().is_empty());
+    refuse("delivery.issued");
+    assert_eq!(
+        terminal.request_key(1).unwrap_err(),
+        Reason::StoreUnavailable
+    );
+    assert_eq!(terminal.deliveries(), ["ABANDONED"]);
+    server
+        .sql(&database, "DROP TRIGGER broken ON audit")
+        .unwrap();
+    terminal.request_key(1).unwrap();
+    lab.verify_audit().unwrap();
+}
+
+#[test]
+fn a_database_server_that_is_killed_is_found_again() {
+    let server = Postgres::start().unwrap();
+    let lab = Lab::open(&SOFTHSM, &HostOptions::with_postgres(&server).unwrap());
+    let terminal = lab.terminal("STORE-1");
+    terminal.request_key(1).unwrap();
+    server.crash().unwrap();
+    for _ in 0..2 {
+        assert_eq!(
+            terminal.request_key(2).unwrap_err(),
+            Reason::StoreUnavailable
+        );
+    }
+    server.start_again().unwrap();
+    terminal.request_key(2).unwrap();
+    assert_eq!(terminal.deliveries(), ["ISSUED", "SUPERSEDED"]);
+
+    // Under many calls at once: each is answered, and counts if it was answered well.
+    let calls: Vec<_> = (3..30).map(|nonce| terminal.begin_request(nonce)).collect();
+    server.crash().unwrap();
+    server.start_again().unwrap();
+    let answered = calls.into_iter().filter_map(|answer| answer().ok()).count();
+    while terminal.deliveries().contains(&"PREPARED".to_owned()) {}
+    let states = terminal.deliveries();
+    let issued = states.iter().filter(|state| *state != "ABANDONED").count();
+    assert!(issued >= answered + 2, "{states:?}");
+    terminal.request_key(40).unwrap();
+    lab.verify_audit().unwrap();
+}
+
+#[test]
+fn a_second_host_on_one_database_does_not_start() {
+    let options = HostOptions::with_postgres(Postgres::shared()).unwrap();
+    let lab = Lab::open(&SOFTHSM, &options);
+    let terminal = lab.terminal("STORE-1");
+    let error = lab.site.start_host(&options).unwrap_err();
+    let error = format!("{error:#}");
+    assert!(
+        error.contains("another kdh-host is using this database"),
+        "{error}"
+    );
+    terminal.request_key(1).unwrap();
 }

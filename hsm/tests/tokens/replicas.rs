@@ -455,7 +455,7 @@ fn a_login_that_never_returns_is_not_waited_for_without_end() {
         let token = "one".to_owned();
         assert_eq!(failed, Health::Failed(Failure::Stuck { token, calls: 1 }));
         assert_eq!(lab.count("C_Login"), logins + 1, "the PIN is tried once");
-        lab.tell("release");
+        // Not released: the module would be inside of its login while the process ends and takes it apart.
     });
 }
 

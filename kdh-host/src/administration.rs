@@ -467,10 +467,7 @@ pub(crate) async fn commit_key(
         kcv: found.kcv().clone(),
         created_at: time_text(host.now())?,
     };
-    let mut sealed = host.keys().seal(vec![key.clone()]).await?;
-    let sealed = sealed
-        .pop()
-        .ok_or_else(|| HostError::Internal("no seal".to_owned()))?;
+    let sealed = host.keys().seal_one(key.clone()).await?;
     if !tx.insert_key(&sealed).await? {
         return Err(refused(
             Reason::AlreadyExists,
@@ -617,8 +614,7 @@ async fn new_key(
 async fn shared_key(host: &Host, tx: &mut Tx, name: &KeyAlias) -> Result<NewKey, HostError> {
     let missing = || refused(Reason::NotFound, format!("there is no key {name}"));
     let key = tx.key(name).await?.ok_or_else(missing)?;
-    let key = host.keys().prove(vec![key]).await?.pop();
-    let key = key.ok_or_else(missing)?;
+    let key = host.keys().prove_one(key).await?;
     Ok(NewKey::Shared(StoredKey::clone(&key)))
 }
 

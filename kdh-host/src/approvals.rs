@@ -48,7 +48,7 @@ pub(crate) async fn ask(
         changed_at: time_text(now)?,
     };
     expire(host, act).await?;
-    let sealed = seal(host, approval.clone()).await?;
+    let sealed = host.keys().seal_one(approval.clone()).await?;
     let mut tx = host.store().write(now).await?;
     if !host.keys().is_under_present(&sealed) || !tx.insert_approval(&sealed).await? {
         let cause = "the same is asked for already, or in force: see kdhctl approval list";
@@ -127,7 +127,7 @@ pub(crate) async fn end(
         changed_at: time_text(host.now())?,
         ..Approval::clone(approval)
     };
-    let sealed = seal(host, ended).await?;
+    let sealed = host.keys().seal_one(ended).await?;
     let mut tx = host.store().write(host.now()).await?;
     replace(host, &mut tx, approval.sealed(), &sealed).await?;
     tx.record(AuditEntry {
@@ -148,10 +148,7 @@ async fn require_asked(host: &Host, id: &str) -> Result<Proven<Approval>, HostEr
     // A hostile text may be long.
     let id: String = id.chars().take(64).collect();
     let row = row.ok_or_else(|| refused(Reason::NotFound, format!("there is no approval {id}")))?;
-    let mut proven = host.keys().prove(vec![row]).await?;
-    let row = proven
-        .pop()
-        .ok_or_else(|| HostError::Internal("no row".to_owned()))?;
+    let row = host.keys().prove_one(row).await?;
     let state = row.state_at(&time_text(host.now())?);
     if state == ApprovalState::Asked {
         return Ok(row);
@@ -173,7 +170,7 @@ async fn decide(
         changed_at: time_text(host.now())?,
         ..Approval::clone(asked)
     };
-    let sealed = seal(host, decided.clone()).await?;
+    let sealed = host.keys().seal_one(decided.clone()).await?;
     let mut tx = host.store().write(host.now()).await?;
     replace(host, &mut tx, asked.sealed(), &sealed).await?;
     record(&mut tx, &operator.actor(), action, &decided).await?;
@@ -204,13 +201,6 @@ async fn expire(host: &Host, act: ApprovedAct) -> Result<(), HostError> {
         record(&mut tx, &Actor::Host, EXPIRED, new.unproven()).await?;
     }
     Ok(tx.commit().await?)
-}
-
-async fn seal(host: &Host, approval: Approval) -> Result<Sealed<Approval>, HostError> {
-    let mut sealed = host.keys().seal(vec![approval]).await?;
-    sealed
-        .pop()
-        .ok_or_else(|| HostError::Internal("no seal".to_owned()))
 }
 
 async fn replace(

@@ -467,8 +467,7 @@ impl Settlement {
         let key = key.ok_or_else(|| gone(&delivery))?;
         let live = tx.live_device_keys(serial, Some(&slot)).await?;
         drop(tx);
-        let mut proven = host.keys().prove(vec![key]).await?;
-        let key = proven.pop().ok_or_else(|| gone(&delivery))?;
+        let key = host.keys().prove_one(key).await?;
         Ok(Self {
             change: device_keys::prepare_confirmation(host, &key, live).await?,
             key,

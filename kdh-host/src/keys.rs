@@ -620,6 +620,12 @@ impl HostKeys {
         }
     }
 
+    /// The same, of one.
+    pub(crate) async fn seal_one<R: SealedRow>(&self, row: R) -> Result<Sealed<R>, HostError> {
+        let mut sealed = self.seal(vec![row]).await?;
+        sealed.pop().ok_or_else(no_row)
+    }
+
     /// Has the HSM verify rows.
     ///
     /// # Errors
@@ -644,6 +650,15 @@ impl HostKeys {
             .into_iter()
             .map(|row| row.into_proven(Verified::by_hsm()));
         Ok(proven.collect())
+    }
+
+    /// The same, of one.
+    pub(crate) async fn prove_one<R: SealedRow>(
+        &self,
+        row: Sealed<R>,
+    ) -> Result<Proven<R>, HostError> {
+        let mut proven = self.prove(vec![row]).await?;
+        proven.pop().ok_or_else(no_row)
     }
 
     /// Has the HSM make a key for each of these, and seal its row.
@@ -799,6 +814,10 @@ impl HostKeys {
             _ => ContentCipher::for_key(kind),
         }
     }
+}
+
+fn no_row() -> HostError {
+    HostError::Internal("the HSM has answered about no row".to_owned())
 }
 
 fn too_late(operation: &'static str) -> HsmError {

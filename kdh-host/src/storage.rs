@@ -53,10 +53,7 @@ pub(crate) async fn ask(
     operator: &Operator,
     why: &str,
 ) -> Result<Approval, HostError> {
-    if !approvals::in_force(host, ApprovedAct::StorageRotation)
-        .await?
-        .is_empty()
-    {
+    if in_force(host).await?.is_some() {
         let cause = "rows are still being moved: wait for the end, see kdhctl storage status";
         return Err(refused(Reason::AlreadyExists, cause));
     }
@@ -78,7 +75,7 @@ pub(crate) async fn show(host: &Host) -> Result<Standing, HostError> {
     let rotation = tx.open_approvals(ApprovedAct::StorageRotation).await?.pop();
     drop(tx);
     let rotation = match rotation {
-        Some(rotation) => host.keys().prove(vec![rotation]).await?.pop(),
+        Some(rotation) => Some(host.keys().prove_one(rotation).await?),
         None => None,
     };
     let (held, present) = (host.keys().storage_numbers(), host.keys().storage()?);

@@ -182,7 +182,7 @@ fn a_call_that_never_returns_stops_no_other_and_too_many_end_the_process() {
     let lab = Lab::open(&SOFTHSM, &options);
     let (one, other) = (lab.terminal("FAULT-1"), lab.terminal("FAULT-2"));
 
-    lab.tell("hang C_SignInit 1");
+    lab.tell("hang C_GenerateKey 1");
     let hanging = one.begin_request(1);
     lab.tell("wait-hanging 1");
     other.request_key(1).unwrap();
@@ -194,7 +194,7 @@ fn a_call_that_never_returns_stops_no_other_and_too_many_end_the_process() {
     // One that comes back counts no more.
     lab.tell("release");
     for nonce in 2..=3 {
-        lab.tell("hang C_SignInit 1");
+        lab.tell("hang C_GenerateKey 1");
         let hanging = one.begin_request(nonce);
         lab.tell("wait-hanging 1");
         assert_eq!(hanging().unwrap_err(), Reason::HsmUnavailable);
@@ -202,8 +202,8 @@ fn a_call_that_never_returns_stops_no_other_and_too_many_end_the_process() {
         one.request_key(nonce).unwrap();
     }
 
-    lab.tell("hang C_SignInit 1");
-    lab.tell("hang C_SignInit 2");
+    lab.tell("hang C_GenerateKey 1");
+    lab.tell("hang C_GenerateKey 2");
     let (first, second) = (one.begin_request(4), other.begin_request(4));
     lab.tell("wait-hanging 2");
     assert_eq!(first().unwrap_err(), Reason::HsmUnavailable);
@@ -231,7 +231,7 @@ fn a_stuck_hsm_ends_the_process_by_a_signal_also_when_the_database_is_held() {
     };
     let lab = Lab::open(&SOFTHSM, &options);
     let terminal = lab.terminal("FAULT-1");
-    lab.tell("hang C_SignInit 1");
+    lab.tell("hang C_GenerateKey 1");
     let hanging = terminal.begin_request(1);
     lab.tell("wait-hanging 1");
     let holder = lab.hold_database();

@@ -3,16 +3,13 @@
 
 use std::{
     collections::HashMap,
-    fs,
     ops::Deref,
-    os::unix::fs::PermissionsExt as _,
-    path::{Path, PathBuf},
     sync::{LazyLock, Mutex, OnceLock, PoisonError},
     thread,
 };
 
 use anyhow::Result;
-use hsm_modules::TestModule;
+use hsm_modules::{Snapshot, TestModule};
 use tempfile::TempDir;
 use tr34::KeyKind;
 
@@ -143,9 +140,7 @@ impl Fixture {
         let path = folder.path().join("site");
         let (topology, module) = (foundation.topology, foundation.module);
         let site = Site::create(&path, Programs::built(), topology, module)?;
-        for file in &foundation.files {
-            file.write(site.folder())?;
-        }
+        foundation.files.write(site.folder())?;
         Ok(Self {
             site,
             keys: foundation.keys.clone(),
@@ -184,13 +179,7 @@ struct Foundation {
     topology: Topology,
     module: &'static TestModule,
     keys: MasterKeys,
-    files: Vec<File>,
-}
-
-struct File {
-    path: PathBuf,
-    mode: u32,
-    content: Vec<u8>,
+    files: Snapshot,
 }
 
 /// The ceremonies of a module and a topology, held when they are first needed.
@@ -211,47 +200,13 @@ fn foundation(module: &'static TestModule, topology: Topology) -> &'static Found
 
 impl Foundation {
     fn take(fixture: &Fixture) -> Result<Self> {
-        let mut files = Vec::new();
-        for part in ["hsm", "operators", "offline-safe", "pki"] {
-            collect(fixture.site.folder(), Path::new(part), &mut files)?;
-        }
+        let parts = ["hsm", "operators", "offline-safe", "pki"];
         Ok(Self {
             topology: fixture.site.topology(),
             module: fixture.site.hsm_module(),
             keys: fixture.keys.clone(),
-            files,
+            files: Snapshot::take(fixture.site.folder(), &parts)?,
         })
-    }
-}
-
-fn collect(root: &Path, part: &Path, files: &mut Vec<File>) -> Result<()> {
-    for entry in fs::read_dir(root.join(part))? {
-        let entry = entry?;
-        let path = part.join(entry.file_name());
-        if entry.file_type()?.is_dir() {
-            collect(root, &path, files)?;
-        } else {
-            files.push(File {
-                mode: entry.metadata()?.permissions().mode(),
-                content: fs::read(entry.path())?,
-                path,
-            });
-        }
-    }
-    Ok(())
-}
-
-impl File {
-    fn write(&self, root: &Path) -> Result<()> {
-        let path = root.join(&self.path);
-        if let Some(folder) = path.parent() {
-            fs::create_dir_all(folder)?;
-        }
-        fs::write(&path, &self.content)?;
-        Ok(fs::set_permissions(
-            &path,
-            fs::Permissions::from_mode(self.mode),
-        )?)
     }
 }
 

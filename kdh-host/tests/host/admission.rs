@@ -1,6 +1,6 @@
 //! Terminals that another host has enrolled.
 
-use hsm_modules::{WHOLE, on};
+use hsm_modules::WHOLE;
 use kdh_proto::{
     Reason,
     v1::{
@@ -13,7 +13,7 @@ use tonic::{Status, transport::Channel};
 
 use crate::{
     bindings::{Scene, of, play, reason},
-    world::{Bound, World, assign_master_key},
+    world::{self, Bound, World, assign_master_key},
 };
 
 type Operator = AdministrationClient<Channel>;
@@ -74,7 +74,7 @@ impl<'w> Scene<'w> {
 
 #[test]
 fn a_terminal_of_another_host_is_admitted_and_lives_on() {
-    on(&WHOLE, |place| {
+    world::on(&WHOLE, |place| {
         play(place, async |mut scene| {
             let exported = export(&mut scene.operator, "SN-1").await.unwrap();
             let shown = (&*exported.serial_number, &*exported.model);
@@ -150,7 +150,7 @@ fn what_is_not_good_is_not_admitted() {
             it.encryption_certificate.resize(60_000, 0);
         }),
     ];
-    on(&WHOLE, |place| {
+    world::on(&WHOLE, |place| {
         play(place, async |mut scene| {
             for (files, expected) in files {
                 let device = visitor(scene.world, "SN-7", files);
@@ -190,7 +190,7 @@ fn what_is_not_good_is_not_admitted() {
 
 #[test]
 fn a_key_or_a_number_that_is_known_here_is_not_admitted_again() {
-    on(&WHOLE, |place| {
+    world::on(&WHOLE, |place| {
         play(place, async |mut scene| {
             let good = visitor(scene.world, "SN-7", GOOD);
             admit(&mut scene.operator, &good).await.unwrap();
@@ -220,7 +220,7 @@ fn a_key_or_a_number_that_is_known_here_is_not_admitted_again() {
 
 #[test]
 fn a_key_that_is_too_short_for_this_host_is_not_admitted() {
-    on(&WHOLE, |place| {
+    world::on(&WHOLE, |place| {
         play(place, async |scene| {
             let lines = "key-strength = \"warn\"\nmin-rsa-bits = 3072\n";
             scene.world.configure(lines);
@@ -235,7 +235,7 @@ fn a_key_that_is_too_short_for_this_host_is_not_admitted() {
 
 #[test]
 fn a_terminal_that_is_stopped_or_has_no_certificates_is_not_exported() {
-    on(&WHOLE, |place| {
+    world::on(&WHOLE, |place| {
         play(place, async |mut scene| {
             let [mut bob, _] = scene.world.recoverers(&scene.host).await;
             let role = Some(Reason::RoleMissing);

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use hsm_modules::{SOFTHSM, WHOLE, on};
+use hsm_modules::{SOFTHSM, WHOLE};
 use kdh_proto::{
     Reason, ReasonedStatus as _,
     v1::{
@@ -19,6 +19,7 @@ use tr34::{CaRebindToken, CaUnbindToken, Profile};
 use crate::{
     bindings::{Scene, of, play, play_by, play_with_postgres, reason},
     credential::Forward,
+    world,
 };
 
 const SERIAL: &str = "SN-1";
@@ -80,12 +81,12 @@ async fn states(operator: &mut Operator) -> Vec<String> {
 
 #[test]
 fn two_operators_have_a_terminal_unbound_from_a_host_that_is_lost() {
-    on(&WHOLE, |place| play(place, a_terminal_is_unbound));
+    world::on(&WHOLE, |place| play(place, a_terminal_is_unbound));
 }
 
 #[test]
 fn two_operators_have_a_terminal_unbound_from_a_host_that_is_lost_with_postgresql() {
-    on(&[&SOFTHSM], |place| {
+    world::on(&[&SOFTHSM], |place| {
         play_with_postgres(place, a_terminal_is_unbound);
     });
 }
@@ -150,7 +151,7 @@ async fn a_terminal_is_unbound(mut scene: Scene<'_>) {
 
 #[test]
 fn a_terminal_of_a_lost_host_goes_over_to_another_one_or_to_this_one() {
-    on(&WHOLE, |place| {
+    world::on(&WHOLE, |place| {
         play(place, async |mut scene| {
             let [mut bob, mut cleo] = scene.world.recoverers(&scene.host).await;
             // A KDH that this host never was: nothing ends here.
@@ -187,7 +188,7 @@ fn a_terminal_of_a_lost_host_goes_over_to_another_one_or_to_this_one() {
 
 #[test]
 fn a_terminal_is_saved_from_a_host_whose_own_credential_was_revoked() {
-    on(&WHOLE, |place| {
+    world::on(&WHOLE, |place| {
         play(place, async |mut scene| {
             let [mut bob, mut cleo] = scene.world.recoverers(&scene.host).await;
             let list = |name: &str| scene.world.path(name);
@@ -233,7 +234,7 @@ fn what_cannot_be_signed_is_not_asked_for() {
             },
         ),
     ];
-    on(&WHOLE, |place| {
+    world::on(&WHOLE, |place| {
         play(place, async |mut scene| {
             scene.world.added(&mut scene.operator, "SN-2").await;
             let [mut bob, _] = scene.world.recoverers(&scene.host).await;
@@ -284,7 +285,7 @@ fn what_cannot_be_signed_is_not_asked_for() {
 
 #[test]
 fn nobody_approves_alone_or_what_is_decided() {
-    on(&WHOLE, |place| {
+    world::on(&WHOLE, |place| {
         play(place, async |scene| {
             let [mut bob, mut cleo] = scene.world.recoverers(&scene.host).await;
             let ada = &mut scene.operator.clone();
@@ -345,7 +346,7 @@ fn a_request_that_nobody_asked_for_is_not_signed() {
         "UPDATE authority_requests SET device = 'SN-2'",
         "UPDATE authority_requests SET id = '00000000'",
     ];
-    on(&WHOLE, |place| {
+    world::on(&WHOLE, |place| {
         play(place, async |mut scene| {
             scene.world.added(&mut scene.operator, "SN-2").await;
             let [mut bob, mut cleo] = scene.world.recoverers(&scene.host).await;
@@ -391,7 +392,7 @@ fn a_request_that_nobody_asked_for_is_not_signed() {
 #[test]
 fn a_request_is_not_approved_when_it_is_out_of_date() {
     let clock = Forward::default();
-    on(&WHOLE, |place| {
+    world::on(&WHOLE, |place| {
         play_by(place, clock.clone(), async |mut scene| {
             let [mut bob, mut cleo] = scene.world.recoverers(&scene.host).await;
             let asked = ask(&scene, &mut bob, "kdh.pem", None).await.unwrap();
@@ -434,7 +435,7 @@ fn a_request_is_not_approved_when_it_is_out_of_date() {
 
 #[test]
 fn a_device_that_is_stopped_fetches_nothing() {
-    on(&WHOLE, |place| {
+    world::on(&WHOLE, |place| {
         play(place, async |mut scene| {
             let [mut bob, mut cleo] = scene.world.recoverers(&scene.host).await;
             let asked = ask(&scene, &mut bob, "kdh.pem", None).await.unwrap();

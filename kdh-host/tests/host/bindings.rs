@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use hsm_modules::{Place, WHOLE, on};
+use hsm_modules::{Place, WHOLE};
 use kdh_host::{Clock, SystemClock};
 use kdh_proto::{
     BINDING_CONTEXT, RECEIPT_CONTEXT, Reason, ReasonedStatus as _,
@@ -28,7 +28,7 @@ use tr34::{
 
 use crate::{
     credential::Jumping,
-    world::{Bound, MASTER_KEY_KCV, Running, World, assign_master_key},
+    world::{self, Bound, MASTER_KEY_KCV, Running, World, assign_master_key},
 };
 
 const SERIAL: &str = "SN-1";
@@ -291,7 +291,7 @@ fn confirmed(listed: &ListAssignmentsResponse) -> Vec<bool> {
 
 #[test]
 fn a_terminal_is_unbound_and_lives_again_without_its_keys() {
-    on(&WHOLE, |place| {
+    world::on(&WHOLE, |place| {
         play(place, async |mut scene| {
             assert_eq!(confirmed(&scene.list().await.unwrap()), [true]);
             scene.order_unbind().await.unwrap();
@@ -348,7 +348,7 @@ fn a_terminal_is_unbound_and_lives_again_without_its_keys() {
 
 #[test]
 fn a_terminal_is_handed_over_to_another_host() {
-    on(&WHOLE, |place| {
+    world::on(&WHOLE, |place| {
         play(place, async |mut scene| {
             scene.order_rebind("kdh-two.pem").await.unwrap();
             let order = scene.list().await.unwrap().order;
@@ -380,7 +380,7 @@ fn a_terminal_is_handed_over_to_another_host() {
 
 #[test]
 fn an_order_that_cannot_be_obeyed_is_not_given() {
-    on(&WHOLE, |place| {
+    world::on(&WHOLE, |place| {
         play(place, async |mut scene| {
             let world = scene.world;
             world.added(&mut scene.operator, "SN-2").await;
@@ -446,7 +446,7 @@ fn an_order_that_cannot_be_obeyed_is_not_given() {
 
 #[test]
 fn a_request_that_is_not_due_gets_no_token() {
-    on(&WHOLE, |place| {
+    world::on(&WHOLE, |place| {
         play(place, async |mut scene| {
             let not_ordered = Some(Reason::NotOrdered);
             assert_eq!(reason(scene.request_unbind(1).await), not_ordered);
@@ -496,7 +496,7 @@ fn a_request_that_is_not_due_gets_no_token() {
 
 #[test]
 fn a_host_that_was_revoked_since_gets_no_terminal() {
-    on(&WHOLE, |place| {
+    world::on(&WHOLE, |place| {
         play(place, async |mut scene| {
             scene.order_rebind("kdh-two.pem").await.unwrap();
             let list = |name: &str| scene.world.path(name);
@@ -528,7 +528,7 @@ fn an_order_that_nobody_gave_is_not_obeyed() {
     const FORGED: &str = "INSERT INTO binding_orders
         (device, kind, new_kdh, state, ordered_by, why, created_at, changed_at)
         VALUES ('SN-1', 'REBIND', $1, 'OPEN', $2, 'sold', '2026', '2026')";
-    on(&WHOLE, |place| {
+    world::on(&WHOLE, |place| {
         play(place, async |mut scene| {
             let [two, three] =
                 ["kdh-two.pem", "kdh-three.pem"].map(|file| scene.world.certificate(file));
@@ -560,7 +560,7 @@ fn an_order_that_nobody_gave_is_not_obeyed() {
 
 #[test]
 fn an_order_that_was_cancelled_too_late_may_be_obeyed() {
-    on(&WHOLE, |place| {
+    world::on(&WHOLE, |place| {
         play(place, async |mut scene| {
             scene.order_unbind().await.unwrap();
             let token = scene.request_unbind(1).await.unwrap();
@@ -631,7 +631,7 @@ fn an_acknowledgement_that_does_not_fit_changes_nothing() {
             },
         ),
     ];
-    on(&WHOLE, |place| {
+    world::on(&WHOLE, |place| {
         play(place, async |mut scene| {
             scene.order_unbind().await.unwrap();
             let token = scene.request_unbind(1).await.unwrap();
@@ -659,7 +659,7 @@ fn an_acknowledgement_that_does_not_fit_changes_nothing() {
 
 #[test]
 fn a_terminal_speaks_for_itself_alone() {
-    on(&WHOLE, |place| {
+    world::on(&WHOLE, |place| {
         play(place, async |mut scene| {
             scene.order_unbind().await.unwrap();
             let token = scene.request_unbind(1).await.unwrap();
@@ -733,7 +733,7 @@ fn a_rebinding_is_acknowledged_with_the_host_that_takes_over_and_with_no_keys() 
             });
         }),
     ];
-    on(&WHOLE, |place| {
+    world::on(&WHOLE, |place| {
         play(place, async |mut scene| {
             scene.order_rebind("kdh-two.pem").await.unwrap();
             let token = scene.request_rebind(1).await.unwrap();
@@ -758,7 +758,7 @@ fn a_rebinding_is_acknowledged_with_the_host_that_takes_over_and_with_no_keys() 
 #[test]
 fn a_token_that_is_withheld_ends_no_binding() {
     let clock = Jumping::never();
-    on(&WHOLE, |place| {
+    world::on(&WHOLE, |place| {
         play_by(place, clock.clone(), async |mut scene| {
             let mut nonces = 1..;
             let mut nonce = || nonces.next().unwrap();
@@ -792,7 +792,7 @@ fn a_token_that_is_withheld_ends_no_binding() {
 
 #[test]
 fn an_enrolment_ends_a_binding_and_no_order() {
-    on(&WHOLE, |place| {
+    world::on(&WHOLE, |place| {
         play(place, async |mut scene| {
             scene.order_unbind().await.unwrap();
             scene.request_unbind(1).await.unwrap();
@@ -819,7 +819,7 @@ fn an_enrolment_ends_a_binding_and_no_order() {
 
 #[test]
 fn a_host_that_did_not_know_bindings_learns_them_when_it_starts() {
-    on(&WHOLE, |place| {
+    world::on(&WHOLE, |place| {
         play(place, async |mut scene| {
             let mut database = scene.database().await;
             sqlx::query("UPDATE devices SET bound_kdh = NULL")

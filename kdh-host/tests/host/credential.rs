@@ -14,7 +14,7 @@ use kdh_proto::{
 use time::OffsetDateTime;
 use tr34::{KrdNonce, RandomToken};
 
-use crate::world::{World, assign_master_key};
+use crate::world::{self, World, assign_master_key};
 
 /// The system's clock, put forward.
 #[derive(Clone, Default)]
@@ -34,7 +34,7 @@ impl Clock for Forward {
 
 #[test]
 fn a_certificate_is_refused_once_it_has_expired() {
-    hsm_modules::on(&hsm_modules::WHOLE, |place| {
+    world::on(&hsm_modules::WHOLE, |place| {
         let world = World::new(place.folder());
         let runtime = tokio::runtime::Runtime::new().unwrap();
         runtime.block_on(async {
@@ -89,7 +89,7 @@ impl Clock for Jumping {
 
 #[test]
 fn no_key_token_leaves_once_the_certificate_has_expired_however_late_that_is() {
-    hsm_modules::on(&hsm_modules::WHOLE, |place| {
+    world::on(&hsm_modules::WHOLE, |place| {
         let world = World::new(place.folder());
         world.configure("key-strength = \"warn\"\n");
         let runtime = tokio::runtime::Runtime::new().unwrap();

@@ -1,6 +1,6 @@
 //! Keys of a device's own: made, delivered, confirmed, replaced; and rows that are not as the HSM sealed them.
 
-use hsm_modules::{SOFTHSM, WHOLE, on};
+use hsm_modules::{SOFTHSM, WHOLE};
 use kdh_host::StartError;
 use kdh_proto::{
     RECEIPT_CONTEXT, Reason, ReasonedStatus as _,
@@ -18,7 +18,7 @@ use sqlx::{AssertSqlSafe, Connection as _, SqliteConnection};
 use tonic::{Code, Status, transport::Channel};
 use tr34::{KrdNonce, RandomToken};
 
-use crate::world::{Bound, MASTER_KEY_KCV, Running, World, assign_master_key};
+use crate::world::{self, Bound, MASTER_KEY_KCV, Running, World, assign_master_key};
 
 const HEADER: &str = "D0000K0AB00N0000";
 
@@ -193,7 +193,7 @@ fn expected(rows: &[(i64, &str, bool)]) -> Vec<(i64, String, bool)> {
 
 #[test]
 fn a_key_of_its_own_is_good_until_the_next_one_is_confirmed() {
-    on(&WHOLE, |place| {
+    world::on(&WHOLE, |place| {
         let world = World::new(place.folder());
         let runtime = tokio::runtime::Runtime::new().unwrap();
         runtime.block_on(async {
@@ -279,7 +279,7 @@ fn a_key_of_its_own_is_good_until_the_next_one_is_confirmed() {
 
 #[test]
 fn what_no_profile_says_is_refused() {
-    on(&[&SOFTHSM], |place| {
+    world::on(&[&SOFTHSM], |place| {
         let world = World::new(place.folder());
         world.configure(
             "key-strength = \"warn\"\nkey-policy = \"lenient\"\nshared-keys = \"allow\"\n",
@@ -362,7 +362,7 @@ const EDITS: &[(&str, &str)] = &[
 
 #[test]
 fn a_row_that_was_edited_is_refused_whatever_was_edited() {
-    on(&[&SOFTHSM], |place| {
+    world::on(&[&SOFTHSM], |place| {
         let world = World::new(place.folder());
         let runtime = tokio::runtime::Runtime::new().unwrap();
         runtime.block_on(async {
@@ -456,7 +456,7 @@ async fn refuses(stage: &mut Stage<'_>, victim: &str, column: &str, value: &str)
 
 #[test]
 fn a_host_does_not_start_with_a_registered_key_whose_row_was_edited() {
-    on(&[&SOFTHSM], |place| {
+    world::on(&[&SOFTHSM], |place| {
         let world = World::new(place.folder());
         let runtime = tokio::runtime::Runtime::new().unwrap();
         runtime.block_on(async {

@@ -6,7 +6,7 @@ use kdh_proto::v1::{ShowDeviceRequest, administration_client::AdministrationClie
 use sqlx::{Connection, SqliteConnection};
 use tonic::transport::Channel;
 
-use crate::world::{Running, World};
+use crate::world::{self, Running, World};
 
 /// Terminals, so that one of them is cut off at the worst moment. Where none is, the test passes.
 const TERMINALS: usize = 12;
@@ -14,7 +14,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 #[test]
 fn a_terminal_that_hangs_up_while_it_is_enrolled_can_ask_again() {
-    hsm_modules::on(&hsm_modules::WHOLE, |place| {
+    world::on(&hsm_modules::WHOLE, |place| {
         let world = World::new(place.folder());
         let runtime = tokio::runtime::Runtime::new().unwrap();
         runtime.block_on(async {

@@ -1,7 +1,7 @@
 //! Keys that arrived encrypted: who asks, who approves, and that it is the key that was announced.
 
 use hsm::{Kcv, KcvMethod, KeyName, KeyWrap, SumId, Token, WrappedKey};
-use hsm_modules::{KRYOPTIC, SOFTHSM, WHOLE, makers::key_wrap, on};
+use hsm_modules::{KRYOPTIC, SOFTHSM, WHOLE, makers::key_wrap};
 use kdh_proto::{
     Reason, ReasonedStatus as _,
     v1::{
@@ -21,7 +21,7 @@ use tr34::{KeyKind, KrdNonce, RandomToken};
 use crate::{
     bindings::{Scene, play, play_with_postgres, reason},
     credential::Jumping,
-    world::{KEY, MASTER_KEY_KCV, World, ZMK, assign_master_key, open},
+    world::{self, KEY, MASTER_KEY_KCV, World, ZMK, assign_master_key, open},
 };
 
 /// The key that arrives.
@@ -109,12 +109,12 @@ async fn deliver(scene: &mut Scene<'_>) {
 
 #[test]
 fn two_operators_bring_a_key_in_and_terminals_get_it() {
-    on(&WHOLE, |place| play(place, a_key_is_brought_in));
+    world::on(&WHOLE, |place| play(place, a_key_is_brought_in));
 }
 
 #[test]
 fn two_operators_bring_a_key_in_and_terminals_get_it_with_postgresql() {
-    on(&[&SOFTHSM], |place| {
+    world::on(&[&SOFTHSM], |place| {
         play_with_postgres(place, a_key_is_brought_in);
     });
 }
@@ -160,7 +160,7 @@ async fn a_key_is_brought_in(mut scene: Scene<'_>) {
 /// A ceremony that is started again destroys what a note is of: nothing that the host serves.
 #[test]
 fn no_key_that_is_registered_or_imported_is_one_that_a_killed_ceremony_was_making() {
-    on(&[&SOFTHSM, &KRYOPTIC], |place| {
+    world::on(&[&SOFTHSM, &KRYOPTIC], |place| {
         let killed = SumId::new([7; 32], 1);
         let note = |token: &Token, key: &str| {
             let noted = token.note_unfinished(&KeyName::new(key).unwrap(), &killed);
@@ -315,7 +315,7 @@ static INVALID: [(&str, Spoil, &str); 23] = [
 
 #[test]
 fn what_cannot_be_a_key_is_not_asked_for() {
-    on(&[&SOFTHSM], |place| {
+    world::on(&[&SOFTHSM], |place| {
         play(place, async |scene| {
             let ada = &mut scene.operator.clone();
             let mut unlike = Vec::new();
@@ -378,7 +378,7 @@ fn block(protection_key: &str, block: &str) -> Form {
 
 #[test]
 fn what_is_not_the_announced_key_is_not_kept_and_stays_open() {
-    on(&WHOLE, |place| {
+    world::on(&WHOLE, |place| {
         play(place, async |scene| {
             let [mut bob, _] = scene.world.recoverers(&scene.host).await;
             let ada = &mut scene.operator.clone();
@@ -453,7 +453,7 @@ fn what_is_not_the_announced_key_is_not_kept_and_stays_open() {
 
 #[test]
 fn nobody_approves_alone_or_without_the_role_or_what_is_decided() {
-    on(&[&SOFTHSM], |place| {
+    world::on(&[&SOFTHSM], |place| {
         play(place, async |scene| {
             let [mut bob, mut cleo] = scene.world.recoverers(&scene.host).await;
             let ada = &mut scene.operator.clone();
@@ -482,7 +482,7 @@ fn nobody_approves_alone_or_without_the_role_or_what_is_decided() {
 
 #[test]
 fn what_nobody_approved_in_time_is_not_done() {
-    on(&[&SOFTHSM], |place| {
+    world::on(&[&SOFTHSM], |place| {
         let clock = Jumping::never();
         play(place, async |scene| {
             scene.host.stop().await;
@@ -548,7 +548,7 @@ fn other_key() -> String {
 
 #[test]
 fn an_import_that_was_cut_off_is_open_again_and_its_key_is_taken_as_it_is() {
-    on(&WHOLE, |place| {
+    world::on(&WHOLE, |place| {
         play(place, async |scene| {
             let ada = &mut scene.operator.clone();
             let asked = ask(ada, right()).await.unwrap();
@@ -583,7 +583,7 @@ fn an_import_that_was_cut_off_is_open_again_and_its_key_is_taken_as_it_is() {
 
 #[test]
 fn what_was_left_of_an_import_that_comes_to_nothing_is_destroyed() {
-    on(&WHOLE, |place| {
+    world::on(&WHOLE, |place| {
         play(place, async |scene| {
             let ada = &mut scene.operator.clone();
             let asked = ask(ada, right()).await.unwrap();
@@ -604,7 +604,7 @@ fn what_was_left_of_an_import_that_comes_to_nothing_is_destroyed() {
 /// What an operator has registered since is in use.
 #[test]
 fn what_was_left_of_an_import_is_not_destroyed_once_it_is_registered() {
-    on(&[&SOFTHSM], |place| {
+    world::on(&[&SOFTHSM], |place| {
         play(place, async |scene| {
             let ada = &mut scene.operator.clone();
             let asked = ask(ada, right()).await.unwrap();
@@ -638,7 +638,7 @@ fn what_was_left_of_an_import_is_not_destroyed_once_it_is_registered() {
 /// What did not open has left no key: the one that a ceremony brought in instead, the announced one, is not its own.
 #[test]
 fn a_key_that_came_after_a_failed_import_is_neither_taken_nor_destroyed() {
-    on(&[&SOFTHSM], |place| {
+    world::on(&[&SOFTHSM], |place| {
         play(place, async |scene| {
             let [mut bob, _] = scene.world.recoverers(&scene.host).await;
             let ada = &mut scene.operator.clone();
@@ -667,7 +667,7 @@ fn a_key_that_came_after_a_failed_import_is_neither_taken_nor_destroyed() {
 /// What somebody else has brought in under the name is left alone, and taken for nothing.
 #[test]
 fn another_key_of_the_name_in_the_hsm_is_neither_taken_nor_destroyed() {
-    on(&[&SOFTHSM], |place| {
+    world::on(&[&SOFTHSM], |place| {
         play(place, async |scene| {
             let ada = &mut scene.operator.clone();
             let asked = ask(ada, right()).await.unwrap();
@@ -699,7 +699,7 @@ fn another_key_of_the_name_in_the_hsm_is_neither_taken_nor_destroyed() {
 /// Whoever writes to the database is not the first of the two, and says nothing else than the first did.
 #[test]
 fn an_import_that_the_trail_does_not_know_is_not_done() {
-    on(&[&SOFTHSM], |place| {
+    world::on(&[&SOFTHSM], |place| {
         play(place, async |scene| {
             let [mut bob, _] = scene.world.recoverers(&scene.host).await;
             let ada = &mut scene.operator.clone();

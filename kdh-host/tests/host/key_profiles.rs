@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use hsm_modules::{Place, SOFTHSM, on};
+use hsm_modules::{Place, SOFTHSM};
 use kdh_proto::{
     Reason, ReasonedStatus as _,
     v1::{
@@ -19,7 +19,7 @@ use tonic::{Status, transport::Channel};
 
 use crate::{
     bindings::reason,
-    world::{MASTER_KEY_KCV, Running, World},
+    world::{self, MASTER_KEY_KCV, Running, World},
 };
 
 type Operator = AdministrationClient<Channel>;
@@ -219,7 +219,7 @@ fn version(change: &KeyProfileChange) -> u32 {
 
 #[test]
 fn profiles_are_put_carried_changed_and_removed() {
-    on(&[&SOFTHSM], |place| {
+    world::on(&[&SOFTHSM], |place| {
         play(place, async |mut office| {
             a_profile_for_a_model(&mut office).await;
             another_one_for_a_group(&mut office).await;
@@ -452,7 +452,7 @@ async fn the_group_without_its_own(office: &mut Office<'_>) {
 
 #[test]
 fn what_is_refused_is_refused_with_words_and_put_on_record() {
-    on(&[&SOFTHSM], |place| {
+    world::on(&[&SOFTHSM], |place| {
         play(place, async |mut office| {
             only_those_who_may(&mut office).await;
             profiles_that_cannot_be(&mut office.ada).await;

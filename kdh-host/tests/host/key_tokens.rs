@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use hsm_modules::{KRYOPTIC, KRYOPTIC_BARE, NSS, SOFTHSM, TestModule, on};
+use hsm_modules::{KRYOPTIC, KRYOPTIC_BARE, NSS, SOFTHSM, TestModule};
 use kdh_host::{Clock as _, StartError, SystemClock};
 use kdh_proto::{
     Reason, ReasonedStatus as _,
@@ -20,7 +20,7 @@ use crate::{
     credential::Jumping,
     key_imports::{keys, reject, states},
     key_senders::{HEADER, Made, PAIR, SENDER, Stage, configured, play, world},
-    world::World,
+    world::{self, World},
 };
 
 /// The modules that open tokens inside, and those of them that keep nonces.
@@ -61,7 +61,7 @@ async fn execute(world: &World<'_>, statement: &'static str) {
 
 #[test]
 fn the_key_of_a_token_that_answers_a_nonce_is_brought_in_once() {
-    on(&KEEPING, |place| {
+    world::on(&KEEPING, |place| {
         play(place, "", SystemClock, async |mut stage| {
             let nonce = stage.make_nonce().await;
             let token = stage.sender.token(&Made::answering(nonce.clone()));
@@ -97,7 +97,7 @@ fn the_key_of_a_token_that_answers_a_nonce_is_brought_in_once() {
 
 #[test]
 fn the_key_of_a_token_that_was_signed_lately_is_brought_in_once() {
-    on(&OPENING, |place| {
+    world::on(&OPENING, |place| {
         play(place, BY_TIME, SystemClock, async |mut stage| {
             let token = stage.sender.token(&Made::now());
             let asked = stage.ask("one", token.clone()).await.unwrap();
@@ -193,7 +193,7 @@ fn a_token_that_does_not_fit_is_not_asked_for() {
             "the token answers a nonce: have freshness be known by it",
         ),
     ];
-    on(&[&KRYOPTIC], |place| {
+    world::on(&[&KRYOPTIC], |place| {
         play(place, BY_TIME, SystemClock, async |mut stage| {
             for (case, spoil, expected) in cases {
                 let mut made = Made::now();
@@ -250,7 +250,7 @@ fn a_token_that_does_not_fit_is_not_asked_for() {
 
 #[test]
 fn a_nonce_is_answered_by_one_token_and_the_last_one_made_is_meant() {
-    on(&[&KRYOPTIC], |place| {
+    world::on(&[&KRYOPTIC], |place| {
         play(place, "", SystemClock, async |mut stage| {
             let unasked = Made::answering(KrdNonce::from_bytes([7; 16]));
             let unasked = stage.sender.token(&unasked);
@@ -298,7 +298,7 @@ fn a_nonce_is_answered_by_one_token_and_the_last_one_made_is_meant() {
 
 #[test]
 fn a_nonce_is_made_for_a_known_sender_by_whom_may_and_where_it_is_waited_for() {
-    on(&[&KRYOPTIC], |place| {
+    world::on(&[&KRYOPTIC], |place| {
         play(place, BY_TIME, SystemClock, async |mut stage| {
             let request = |sender: &str| MakeImportNonceRequest {
                 sender: sender.to_owned(),
@@ -328,7 +328,7 @@ fn a_nonce_is_made_for_a_known_sender_by_whom_may_and_where_it_is_waited_for() {
 
 #[test]
 fn what_was_good_when_it_was_asked_for_has_to_be_good_when_it_is_approved() {
-    on(&[&KRYOPTIC], |place| {
+    world::on(&[&KRYOPTIC], |place| {
         let clock = Jumping::never();
         let late = clock.clone();
         play(place, BY_TIME_AND_FILE, clock, async |mut stage| {
@@ -377,7 +377,7 @@ fn invalid_older() -> (Reason, String) {
 
 #[test]
 fn the_configuration_is_asked_again_when_an_import_is_approved() {
-    on(&[&KRYOPTIC], |place| {
+    world::on(&[&KRYOPTIC], |place| {
         play(place, BY_TIME, SystemClock, async |mut stage| {
             let token = stage.sender.token(&Made::now());
             let asked = stage.ask("one", token).await.unwrap();
@@ -418,7 +418,7 @@ fn the_configuration_is_asked_again_when_an_import_is_approved() {
 
 #[test]
 fn a_token_whose_key_is_not_the_announced_one_is_not_kept_and_its_nonce_is_not_spent() {
-    on(&[&KRYOPTIC], |place| {
+    world::on(&[&KRYOPTIC], |place| {
         play(place, "", SystemClock, async |mut stage| {
             let nonce = stage.make_nonce().await;
             let made = Made::answering(nonce);
@@ -487,7 +487,7 @@ fn senders_that_cannot_be_trusted_or_received_stop_the_host() {
             "key-senders.switch.crl: ",
         ),
     ];
-    on(&[&KRYOPTIC], |place| {
+    world::on(&[&KRYOPTIC], |place| {
         let (world, sender) = world(place.folder());
         let files = ["switch.pem", "import-krd.pem", "switch-ca.crl"];
         let kept = files.map(|name| (name, fs::read(world.path(name)).unwrap()));
@@ -531,7 +531,7 @@ fn copy(world: &World<'_>, from: &str, to: &str) {
 /// What the module cannot do is refused at start, naming the mechanism; and what keeps no data keeps no nonce.
 #[test]
 fn an_hsm_that_cannot_receive_tokens_stops_the_host() {
-    on(&[&SOFTHSM, &NSS], |place| {
+    world::on(&[&SOFTHSM, &NSS], |place| {
         let (world, _) = world(place.folder());
         world.configure(&configured(""));
         let runtime = tokio::runtime::Runtime::new().unwrap();

@@ -4,13 +4,13 @@ use std::time::{Duration, Instant};
 
 use sqlx::{Connection, SqliteConnection};
 
-use crate::world::World;
+use crate::world::{self, World};
 
 const PATIENCE: Duration = Duration::from_mins(1);
 
 #[test]
 fn what_is_nobodys_is_given_back_while_the_host_runs() {
-    hsm_modules::on(&hsm_modules::WHOLE, |place| {
+    world::on(&hsm_modules::WHOLE, |place| {
         let world = World::new(place.folder());
         let runtime = tokio::runtime::Runtime::new().unwrap();
         runtime.block_on(async {

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use hsm_modules::{Place, WHOLE, on};
+use hsm_modules::{Place, WHOLE};
 use kdh_proto::{
     Reason,
     v1::{
@@ -17,7 +17,7 @@ use tr34::{
 
 use crate::{
     bindings::{Scene, of, play, reason},
-    world::World,
+    world::{self, World},
 };
 
 const PROFILE: Profile = Profile::X9_2019;
@@ -91,7 +91,7 @@ async fn retirements(database: &mut SqliteConnection) -> i64 {
 
 #[test]
 fn a_fleet_is_handed_over_as_it_calls_in() {
-    on(&WHOLE, |place| {
+    world::on(&WHOLE, |place| {
         play(place, async |scene| {
             let mut scene = scene.restart("kdh-next.pem", BOTH).await;
             assert_eq!(
@@ -149,7 +149,7 @@ fn a_fleet_is_handed_over_as_it_calls_in() {
 
 #[test]
 fn a_terminal_that_comes_now_is_bound_to_the_new_credential() {
-    on(&WHOLE, |place| {
+    world::on(&WHOLE, |place| {
         play(place, async |scene| {
             let mut scene = scene.restart("kdh-next.pem", BOTH).await;
             let world = scene.world;
@@ -165,7 +165,7 @@ fn a_terminal_that_comes_now_is_bound_to_the_new_credential() {
 
 #[test]
 fn a_terminal_whose_kdh_is_gone_gets_nothing_from_another_one() {
-    on(&WHOLE, |place| {
+    world::on(&WHOLE, |place| {
         play(place, async |scene| {
             let mut scene = scene.restart("kdh-next.pem", NEW_ALONE).await;
             assert_eq!(scene.kdhs().await, states(&[("PRESENT", 0), ("ABSENT", 1)]));
@@ -184,7 +184,7 @@ fn a_terminal_whose_kdh_is_gone_gets_nothing_from_another_one() {
 /// A credential that was revoked hands nobody over: terminals would not believe it.
 #[test]
 fn a_revoked_credential_signs_nothing_any_more() {
-    on(&WHOLE, |place| {
+    world::on(&WHOLE, |place| {
         play(place, async |scene| {
             let mut scene = scene.restart("kdh-next.pem", BOTH).await;
             let list = |name: &str| scene.world.path(name);
@@ -207,7 +207,7 @@ fn a_revoked_credential_signs_nothing_any_more() {
 /// Whoever got a token may not have it: its KDH is needed as long as it has not said that it left.
 #[test]
 fn a_credential_is_not_retired_before_its_last_terminal_has_left() {
-    on(&WHOLE, |place| {
+    world::on(&WHOLE, |place| {
         play(place, async |scene| {
             let mut scene = scene.restart("kdh-next.pem", BOTH).await;
             scene.order_rebind("kdh-two.pem").await.unwrap();
@@ -229,7 +229,7 @@ fn a_credential_is_not_retired_before_its_last_terminal_has_left() {
 
 #[test]
 fn the_last_terminal_of_a_credential_may_also_be_revoked() {
-    on(&WHOLE, |place| {
+    world::on(&WHOLE, |place| {
         play(place, async |scene| {
             // Also one that bound before it was put down to which KDH.
             sqlx::query("UPDATE devices SET bound_kdh = NULL")
@@ -259,7 +259,7 @@ fn the_last_terminal_of_a_credential_may_also_be_revoked() {
 /// A list that names its KDH has to reach the terminal somehow, and a token of `CA_KRD` needs a fresh one.
 #[test]
 fn a_terminal_of_a_revoked_credential_gets_the_list_and_stays_where_it_is() {
-    on(&WHOLE, |place| {
+    world::on(&WHOLE, |place| {
         play(place, async |scene| {
             let mut scene = scene.restart("kdh-next.pem", BOTH).await;
             let list = |name: &str| scene.world.path(name);
@@ -280,7 +280,7 @@ fn a_terminal_of_a_revoked_credential_gets_the_list_and_stays_where_it_is() {
 /// It would be handed over from there to the one that it was taken from, and that it never goes back to.
 #[test]
 fn no_authority_token_binds_to_a_credential_that_is_on_its_way_out() {
-    on(&WHOLE, |place| {
+    world::on(&WHOLE, |place| {
         play(place, async |scene| {
             let scene = scene.restart("kdh-next.pem", BOTH).await;
             let [mut bob, _] = scene.world.recoverers(&scene.host).await;
@@ -303,7 +303,7 @@ fn no_authority_token_binds_to_a_credential_that_is_on_its_way_out() {
 
 #[test]
 fn a_terminal_that_asks_for_the_list_waits_for_its_kdh() {
-    on(&WHOLE, |place| {
+    world::on(&WHOLE, |place| {
         play(place, async |scene| {
             let mut scene = scene.restart("kdh-next.pem", NEW_ALONE).await;
             scene.credential().await;
@@ -319,7 +319,7 @@ fn a_terminal_that_asks_for_the_list_waits_for_its_kdh() {
 /// The token that unbinds it may not have arrived: it takes the KDH that it is bound to, or any.
 #[test]
 fn a_terminal_that_may_still_be_bound_gets_its_own_kdh() {
-    on(&WHOLE, |place| {
+    world::on(&WHOLE, |place| {
         play(place, async |scene| {
             let mut scene = scene.restart("kdh-next.pem", BOTH).await;
             scene.order_unbind().await.unwrap();
@@ -340,7 +340,7 @@ fn a_terminal_that_may_still_be_bound_gets_its_own_kdh() {
 
 #[test]
 fn a_change_of_credential_can_be_taken_back() {
-    on(&WHOLE, |place| {
+    world::on(&WHOLE, |place| {
         play(place, async |scene| {
             let mut scene = scene.restart("kdh-next.pem", BOTH).await;
             let to_next = scene.request_rebind(1).await.unwrap();
@@ -382,7 +382,7 @@ fn a_change_of_credential_can_be_taken_back() {
 
 #[test]
 fn credentials_that_do_not_fit_together_are_named_at_the_start() {
-    on(&WHOLE, |place: &Place| {
+    world::on(&WHOLE, |place: &Place| {
         let world = World::new(place.folder());
         let runtime = tokio::runtime::Runtime::new().unwrap();
         for (kdh, lines, fault) in [

@@ -8,11 +8,11 @@ use kdh_host::{Clock as _, StartError, SystemClock};
 use kdh_proto::{Reason, ReasonedStatus as _, v1::BindRequest};
 use sqlx::{Connection, SqliteConnection};
 
-use crate::world::{World, assign_master_key, open};
+use crate::world::{self, World, assign_master_key, open};
 
 #[test]
 fn a_sound_host_starts_and_stops_and_starts_again() {
-    hsm_modules::on(&hsm_modules::WHOLE, |place| {
+    world::on(&hsm_modules::WHOLE, |place| {
         let world = World::new(place.folder());
         kdh_host::check(&world.config(), SystemClock.now(), true).unwrap();
         let runtime = tokio::runtime::Runtime::new().unwrap();
@@ -54,7 +54,7 @@ fn what_stops_the_host_is_found_by_the_check() {
             fs::write(world.path("crl-ca-krd.der"), "x").unwrap();
         }),
     ];
-    hsm_modules::on(&hsm_modules::WHOLE, |place| {
+    world::on(&hsm_modules::WHOLE, |place| {
         let world = World::new(place.folder());
         let kept = [
             "kdh.pem",
@@ -86,7 +86,7 @@ fn what_stops_the_host_is_found_by_the_check() {
 
 #[test]
 fn a_key_that_the_token_lacks_stops_the_host_and_is_not_forgotten() {
-    hsm_modules::on(&hsm_modules::WHOLE, |place| {
+    world::on(&hsm_modules::WHOLE, |place| {
         let world = World::new(place.folder());
         let runtime = tokio::runtime::Runtime::new().unwrap();
         runtime.block_on(async {
@@ -127,7 +127,7 @@ fn a_key_that_the_token_lacks_stops_the_host_and_is_not_forgotten() {
 
 #[test]
 fn a_host_whose_certificate_is_revoked_gives_nothing_away() {
-    hsm_modules::on(&hsm_modules::WHOLE, |place| {
+    world::on(&hsm_modules::WHOLE, |place| {
         let world = World::new(place.folder());
         let runtime = tokio::runtime::Runtime::new().unwrap();
         runtime.block_on(async {
@@ -154,7 +154,7 @@ fn a_host_whose_certificate_is_revoked_gives_nothing_away() {
 /// The check, and the start, name the mechanisms that an HSM would have to have.
 #[test]
 fn a_host_whose_hsm_cannot_seal_does_not_start() {
-    hsm_modules::on(&[&KRYOPTIC_UNFIT], |place| {
+    world::on(&[&KRYOPTIC_UNFIT], |place| {
         let world = World::new(place.folder());
         let refused = kdh_host::check(&world.config(), SystemClock.now(), true);
         let error = refused.unwrap_err().to_string();
@@ -172,7 +172,7 @@ fn a_host_whose_hsm_cannot_seal_does_not_start() {
 /// Nor does one whose configuration wants a Ke that its HSM cannot make.
 #[test]
 fn a_host_that_is_to_use_tdea_and_cannot_does_not_start() {
-    hsm_modules::on(&hsm_modules::WHOLE, |place| {
+    world::on(&hsm_modules::WHOLE, |place| {
         let world = World::new(place.folder());
         world.configure("ke-for-tdea = \"tdea\"\n");
         let checked = kdh_host::check(&world.config(), SystemClock.now(), true);

@@ -1,6 +1,6 @@
 //! A new pair of storage keys in the place of the present one.
 
-use hsm_modules::{SOFTHSM, WHOLE, on};
+use hsm_modules::{SOFTHSM, WHOLE};
 use kdh_proto::{
     Reason, ReasonedStatus as _,
     v1::{
@@ -14,7 +14,7 @@ use tonic::{Status, transport::Channel};
 
 use crate::{
     device_keys::{Stage, database, edit, execute},
-    world::{Running, World, assign_master_key, open},
+    world::{self, Running, World, assign_master_key, open},
 };
 
 /// An operator who has to do with storage keys.
@@ -101,7 +101,7 @@ async fn numbers(database: &mut SqliteConnection) -> Vec<(String, i64)> {
 
 #[test]
 fn what_two_operators_want_moves_every_key_and_destroys_the_old_pair() {
-    on(&WHOLE, |place| {
+    world::on(&WHOLE, |place| {
         let world = World::new(place.folder());
         let runtime = tokio::runtime::Runtime::new().unwrap();
         runtime.block_on(async {
@@ -187,7 +187,7 @@ fn what_two_operators_want_moves_every_key_and_destroys_the_old_pair() {
 
 #[test]
 fn a_row_that_was_edited_stays_and_keeps_the_old_pair() {
-    on(&[&SOFTHSM], |place| {
+    world::on(&[&SOFTHSM], |place| {
         let world = World::new(place.folder());
         let runtime = tokio::runtime::Runtime::new().unwrap();
         runtime.block_on(async {

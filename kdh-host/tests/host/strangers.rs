@@ -7,11 +7,11 @@ use kdh_proto::{
     v1::{ListAssignmentsRequest, SuspendDeviceRequest},
 };
 
-use crate::world::World;
+use crate::world::{self, World};
 
 #[test]
 fn the_time_of_a_refusal_does_not_tell_whether_a_serial_number_is_known() {
-    hsm_modules::on(&hsm_modules::WHOLE, |place| {
+    world::on(&hsm_modules::WHOLE, |place| {
         let world = World::new(place.folder());
         let runtime = tokio::runtime::Runtime::new().unwrap();
         runtime.block_on(async {
@@ -37,7 +37,7 @@ fn the_time_of_a_refusal_does_not_tell_whether_a_serial_number_is_known() {
 
 #[test]
 fn a_terminal_that_calls_without_end_is_told_to_wait() {
-    hsm_modules::on(&hsm_modules::WHOLE, |place| {
+    world::on(&hsm_modules::WHOLE, |place| {
         let world = World::new(place.folder());
         world.configure("limits.device-calls-per-minute = 10\n");
         let runtime = tokio::runtime::Runtime::new().unwrap();
@@ -75,7 +75,7 @@ fn a_terminal_that_calls_without_end_is_told_to_wait() {
 
 #[test]
 fn who_knows_a_used_code_does_not_fill_the_trail() {
-    hsm_modules::on(&hsm_modules::WHOLE, |place| {
+    world::on(&hsm_modules::WHOLE, |place| {
         let world = World::new(place.folder());
         world.configure("limits.device-calls-per-minute = 10\n");
         let runtime = tokio::runtime::Runtime::new().unwrap();
@@ -108,7 +108,7 @@ fn who_knows_a_used_code_does_not_fill_the_trail() {
 
 #[test]
 fn an_operator_is_known_by_certificate_and_not_by_name() {
-    hsm_modules::on(&hsm_modules::WHOLE, |place| {
+    world::on(&hsm_modules::WHOLE, |place| {
         let world = World::new(place.folder());
         let runtime = tokio::runtime::Runtime::new().unwrap();
         runtime.block_on(async {

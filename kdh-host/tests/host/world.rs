@@ -16,6 +16,7 @@ use hsm::{
     ClearKey, Kcv, KcvMethod, KeyName, KeyPairKind, KeyRole, Module, Pin, SigningKey,
     StorageNumber, Token, TokenConfig,
 };
+use hsm_modules::{Place, TestModule};
 use kdh_host::{Clock, Host, ServeError, StartError, SystemClock, config::Config, serve};
 use kdh_proto::v1::{
     AddDeviceRequest, AssignKeyRequest, BindRequest, EnrollRequest, EnrollResponse,
@@ -39,9 +40,18 @@ const SO_PIN: &str = "12345678";
 pub(crate) const RSA: KeyPairKind = KeyPairKind::Rsa { bits: 2048 };
 const ALIGNED_NAME: &str = "Test CA for key distribution";
 const PATIENCE: Duration = Duration::from_secs(30);
-/// One moment, so that no certificate outlives its CA by a second.
-static NOW: LazyLock<OffsetDateTime> =
-    LazyLock::new(|| OffsetDateTime::now_utc().replace_nanosecond(0).unwrap());
+/// The moment in which the world was founded, so that no certificate outlives its CA by a second.
+static NOW: LazyLock<OffsetDateTime> = LazyLock::new(|| {
+    let founded = Place::of_this_process().map(|place| place.folder().join(FOUNDED));
+    match founded.map(fs::read_to_string) {
+        Some(Ok(seconds)) => OffsetDateTime::from_unix_timestamp(seconds.parse().unwrap()).unwrap(),
+        _ => OffsetDateTime::now_utc().replace_nanosecond(0).unwrap(),
+    }
+});
+/// The file with that moment.
+const FOUNDED: &str = "founded";
+/// The test that founds it.
+const FOUNDING: &str = "world::a_world_is_founded";
 /// Makes serial numbers differ.
 static ISSUED: AtomicU8 = AtomicU8::new(0);
 
@@ -168,13 +178,54 @@ impl Running {
     }
 }
 
+/// Runs the body of a test on each of the modules, in a folder with a world of its own.
+pub(crate) fn on<F: FnOnce(&Place)>(modules: &[&'static TestModule], body: F) {
+    hsm_modules::on_founded(FOUNDING, modules, body);
+}
+
+/// Tests begin with copies of what this leaves: RSA keys take their time.
+#[test]
+fn a_world_is_founded() {
+    if let Some(place) = Place::of_this_process() {
+        return World::found(place.folder());
+    }
+    for module in hsm_modules::WHOLE {
+        hsm_modules::founded(FOUNDING, module);
+    }
+}
+
 impl<'a> World<'a> {
+    /// The one that was founded before ([`on`]).
     pub(crate) fn new(directory: &'a Path) -> Self {
-        Self::with_kdh_token(directory, |_| ())
+        let terminal = open("terminal");
+        let certificate = |name: &str| {
+            let pem = fs::read_to_string(directory.join(name)).unwrap();
+            Certificate::from_pem(&pem).unwrap()
+        };
+        let identity = |key: &str, file: &str| TlsIdentity {
+            chain: vec![certificate(file)],
+            key: terminal
+                .signing_key(KeyRole::Operator, &KeyName::new(key).unwrap())
+                .unwrap(),
+        };
+        Self {
+            operators: ["ada", "bob", "cleo"].map(|name| identity(name, &format!("{name}.pem"))),
+            namesake: identity("ada", "namesake.pem"),
+            ca_ops: certificate("ca-ops.pem"),
+            terminal,
+            directory,
+            postgres: OnceLock::new(),
+        }
     }
 
     /// With something more in the kdh token.
     pub(crate) fn with_kdh_token(directory: &'a Path, prepare: impl FnOnce(&Token)) -> Self {
+        prepare(&open("kdh"));
+        Self::new(directory)
+    }
+
+    /// Tokens, certificates and lists, and a configuration that names them.
+    fn found(directory: &Path) {
         let (root, issuing, kdh) = (token("root"), token("issuing"), token("kdh"));
         let root_key = pair(&root, KeyRole::RootCa, "ca-root", RSA);
         let root = pki::issue_root(
@@ -211,7 +262,7 @@ impl<'a> World<'a> {
         next_subject.serial = serial(serial_len);
         let tls = pair(&kdh, KeyRole::TlsServer, "host-tls", KeyPairKind::P256);
         kdh.make_storage_keys(StorageNumber::FIRST).unwrap();
-        let module = hsm_modules::Place::of_this_process().unwrap().module();
+        let module = Place::of_this_process().unwrap().module();
         if !module.can.combining.is_empty() {
             bring_key(&kdh, MASTER_KEY);
             bring_key(&kdh, ZMK);
@@ -219,7 +270,6 @@ impl<'a> World<'a> {
         let mut tls_subject = ca_ops.subject(Role::HostTls, "kdh.example", &tls);
         tls_subject.hosts = vec!["kdh.example".to_owned()];
 
-        prepare(&kdh);
         let write = |name: &str, content: &[u8]| fs::write(directory.join(name), content).unwrap();
         for (name, certificate) in [
             ("root.pem", &root.certificate),
@@ -248,27 +298,18 @@ impl<'a> World<'a> {
         write("kdh-host.toml", configuration().as_bytes());
 
         let terminal = token("terminal");
-        let identity = |name: &str, key: &SigningKey| TlsIdentity {
-            chain: vec![ca_ops.certify(&ca_ops.subject(Role::Operator, name, key))],
-            key: key.clone(),
+        let operator = |file: &str, name: &str, key: &SigningKey| {
+            let certificate = ca_ops.certify(&ca_ops.subject(Role::Operator, name, key));
+            write(file, certificate.to_pem().as_bytes());
         };
-        let operators = ["ada", "bob", "cleo"].map(|name| {
+        for name in ["ada", "bob", "cleo"] {
             let key = pair(&terminal, KeyRole::Operator, name, KeyPairKind::P256);
-            let identity = identity(name, &key);
-            let file = format!("{name}.pem");
-            write(&file, identity.chain[0].to_pem().as_bytes());
-            identity
-        });
-        let namesake = identity("ada", &operators[0].key);
-        // The host's tokens are closed here: a process opens a token once, and that is the host's.
-        Self {
-            directory,
-            ca_ops: ca_ops.certificate,
-            terminal,
-            operators,
-            namesake,
-            postgres: OnceLock::new(),
+            operator(&format!("{name}.pem"), name, &key);
+            if name == "ada" {
+                operator("namesake.pem", name, &key);
+            }
         }
+        write(FOUNDED, NOW.unix_timestamp().to_string().as_bytes());
     }
 
     /// A token that is none of the host's.

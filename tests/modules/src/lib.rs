@@ -18,13 +18,15 @@ pub mod faults;
 pub mod makers;
 mod module;
 mod place;
+mod snapshot;
 mod spy;
 
-pub use alone::{library, on, on_prepared};
+pub use alone::{founded, library, on, on_founded, on_prepared};
 pub use build::{build_folder, cargo_build, workspace};
 pub use module::{
     ALL, Abilities, KRYOPTIC, KRYOPTIC_BARE, KRYOPTIC_UNFIT, LIMITING, NSS, Peculiarity, SOFTHSM,
     TERMINALS, TestModule, WHOLE,
 };
 pub use place::Place;
+pub use snapshot::Snapshot;
 pub use spy::{spy, spy_variables};

@@ -1,8 +1,9 @@
 //! A site with a ceremony CA, two custodians and an audit key.
 
-use std::{collections::BTreeMap, fmt::Write as _, fs};
+use std::{collections::BTreeMap, fmt::Write as _, fs, process::Command};
 
 use hsm::{KeyName, KeyRole, Pin, SigningKey, TokenConfig};
+use hsm_modules::{ALL, Place, TestModule};
 use pki::Signer as _;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
@@ -21,16 +22,57 @@ pub(crate) const FOUNDING: &str = "pki-transcript.jsonl";
 pub(crate) const CUSTODIAN: &str = "custodian-transcript.jsonl";
 pub(crate) const IMPORTED: &str = "tmk-transcript.jsonl";
 
-/// The sample's founding ceremony, cut down to what later ceremonies take, was held.
+/// The test that holds the founding ceremony.
+const HELD: &str = "bank::a_bank_is_founded";
+/// Where its site lies beside the tokens.
+const FOLDER: &str = "bank";
+
+/// Runs the body of a test on each of the modules, after a founding ceremony ([`founded`]).
+pub(crate) fn on<F: FnOnce(&Place)>(modules: &[&'static TestModule], body: F) {
+    hsm_modules::on_founded(HELD, modules, body);
+}
+
+/// As [`on`], with the spy before the module.
+pub(crate) fn on_spied<F: FnOnce(&Place)>(
+    modules: &[&'static TestModule],
+    spy: impl Fn(&Place, &mut Command),
+    body: F,
+) {
+    let prepare = |place: &Place, child: &mut Command| {
+        hsm_modules::begin_as(HELD, place);
+        spy(place, child);
+    };
+    hsm_modules::on_prepared(modules, prepare, body);
+}
+
+/// Tests begin with copies of what this leaves: RSA keys take their time.
+#[test]
+fn a_bank_is_founded() {
+    if let Some(place) = Place::of_this_process() {
+        return found(&Site::at(&place.folder().join(FOLDER)));
+    }
+    for module in ALL {
+        hsm_modules::founded(HELD, module);
+    }
+}
+
+/// The sample's founding ceremony, cut down to what later ceremonies take, was held. In a test that runs by [`on`].
 pub(crate) fn founded() -> Site {
-    let site = Site::new(&[
+    let place = Place::of_this_process().unwrap();
+    Site::at(&place.folder().join(FOLDER))
+}
+
+fn found(site: &Site) {
+    for token in [
         "root",
         "issuing",
         "kdh",
         "first-custodian",
         "second-custodian",
         "third-custodian",
-    ]);
+    ] {
+        site.add_token(token);
+    }
     site.write_private("operator.pin", "not used");
     let made = [
         "root.pem",
@@ -53,7 +95,6 @@ pub(crate) fn founded() -> Site {
     }
     site.write_plan("founding.toml", &unattended(&plan));
     assert_success(&site.execute("founding.toml"));
-    site
 }
 
 /// The sample plan for one more custodian, executed by people who confirm it.

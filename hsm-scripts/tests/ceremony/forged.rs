@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 
 use crate::{
-    bank::{CUSTODIAN, Forgery, certify_third_custodian, founded, signing_key},
+    bank::{self, CUSTODIAN, Forgery, certify_third_custodian, founded, signing_key},
     site::{SAMPLE_MODULE, Site, assert_success, change},
 };
 
@@ -120,7 +120,7 @@ const SEALED: usize = 10;
 
 #[test]
 fn a_transcript_that_another_program_writes_from_its_description_is_the_same() {
-    hsm_modules::on(&[&SOFTHSM], |_| {
+    bank::on(&[&SOFTHSM], |_| {
         let world = World::new();
         assert_eq!(world.chained(|_| ()), world.site.read(CUSTODIAN));
         let events: Vec<_> = world.good.lines.iter().map(|line| &*line.1).collect();
@@ -184,7 +184,7 @@ fn openssl_verifies_line_3(world: &World) {
 
 #[test]
 fn what_somebody_changed_who_has_no_key_is_refused() {
-    hsm_modules::on(&[&SOFTHSM], |_| {
+    bank::on(&[&SOFTHSM], |_| {
         let world = World::new();
         let text = world.site.read(CUSTODIAN);
         let lines: Vec<&str> = text.split_inclusive('\n').collect();
@@ -470,7 +470,7 @@ fn what_somebody_changed_who_has_no_key_is_refused() {
 
 #[test]
 fn no_cut_and_no_changed_byte_is_taken_for_the_whole() {
-    hsm_modules::on(&[&SOFTHSM], |_| {
+    bank::on(&[&SOFTHSM], |_| {
         let world = World::new();
         let text = world.site.read(CUSTODIAN);
         assert!(text.is_ascii());
@@ -489,7 +489,7 @@ fn no_cut_and_no_changed_byte_is_taken_for_the_whole() {
 
 #[test]
 fn what_somebody_signed_who_was_not_to_is_refused() {
-    hsm_modules::on(&[&SOFTHSM], |_| {
+    bank::on(&[&SOFTHSM], |_| {
         let mut world = World::new();
         let (audit, first) = ("audit.pem", "first-custodian.pem");
         let (audit, first) = (

@@ -20,7 +20,7 @@ use time::OffsetDateTime;
 use tr34::KeyKind;
 
 use crate::{
-    bank::founded,
+    bank::{self, founded},
     people::{PEOPLE, of_people},
     room::Room,
     site::{
@@ -375,7 +375,7 @@ fn a_key_whose_giving_out_was_killed_is_given_out_anew() {
 /// Killed before each signature: of who confirms, of who was shown a component, and of the seal.
 #[test]
 fn a_record_that_was_cut_off_says_so_and_is_whole_with_the_next_one() {
-    hsm_modules::on(&BOTH, |_| {
+    bank::on(&BOTH, |_| {
         let site = founded();
         write_plan_with_faults(&site, &of_people(give_out(), &PEOPLE[..2]));
         let transcript = "give-out-transcript.jsonl";

@@ -12,7 +12,7 @@ use serde_json::Value;
 use time::OffsetDateTime;
 
 use crate::{
-    bank::{certify, certify_third_custodian, founded, with_participants},
+    bank::{self, certify, certify_third_custodian, founded, with_participants},
     folder::with_custodians,
     record::NOT_LOOKED_AT,
     room::Room,
@@ -107,7 +107,7 @@ pub(crate) fn third() -> String {
 
 #[test]
 fn the_samples_are_held_as_they_are_by_those_whom_a_founding_ceremony_certified() {
-    hsm_modules::on(&[&SOFTHSM], |_| {
+    bank::on(&[&SOFTHSM], |_| {
         let site = founded();
         certify_third_custodian(&site);
         site.write_plan(PLAN, &with_custodians(GIVE_OUT));
@@ -126,7 +126,7 @@ fn the_samples_are_held_as_they_are_by_those_whom_a_founding_ceremony_certified(
 /// The founding ceremony made the first list, so that there can be a next one.
 #[test]
 fn who_was_revoked_takes_no_part_any_more() {
-    hsm_modules::on(&[&SOFTHSM], |_| {
+    bank::on(&[&SOFTHSM], |_| {
         let site = founded();
         let certificate = pki::Certificate::from_pem(&site.read("second-custodian.pem")).unwrap();
         let plan = CRL_REISSUE
@@ -148,7 +148,7 @@ fn who_was_revoked_takes_no_part_any_more() {
 
 #[test]
 fn a_key_of_two_sittings_has_one_record() {
-    hsm_modules::on(&BOTH, |_| {
+    bank::on(&BOTH, |_| {
         let site = founded();
         certify_third_custodian(&site);
         let plan = of_people(&at_two_sittings(), &PEOPLE);
@@ -199,7 +199,7 @@ fn a_key_of_two_sittings_has_one_record() {
 
 #[test]
 fn a_key_that_is_given_out_has_the_signature_of_each_who_was_shown_a_component() {
-    hsm_modules::on(&BOTH, |_| {
+    bank::on(&BOTH, |_| {
         let site = founded();
         certify_third_custodian(&site);
         site.write_plan("give-out.toml", &of_people(GIVE_OUT, &PEOPLE));
@@ -279,7 +279,7 @@ fn rehearsed(site: &Site, plan: &str, transcript: &str) -> String {
 
 #[test]
 fn rehearsals_of_sittings_of_gifts_and_of_imports_are_demanded_and_told() {
-    hsm_modules::on(&[&SOFTHSM], |_| {
+    bank::on(&[&SOFTHSM], |_| {
         let site = founded();
         certify_third_custodian(&site);
         let plan = of_people(&at_two_sittings(), &PEOPLE);
@@ -331,7 +331,7 @@ fn hash(place: &Place) -> &'static str {
 
 #[test]
 fn a_key_that_arrives_encrypted_is_confirmed_by_two_who_sign() {
-    hsm_modules::on(&BOTH, |place| {
+    bank::on(&BOTH, |place| {
         let site = founded();
         let pair = &IMPORT_PAIR[..IMPORT_PAIR.rfind("[[acts]]").unwrap()];
         site.write_plan("pair.toml", &of_people(pair, &PEOPLE[..2]));
@@ -371,7 +371,7 @@ fn a_key_that_arrives_encrypted_is_confirmed_by_two_who_sign() {
 /// Who held a component holds no other, with whatever certificate, under whatever id, and after a while.
 #[test]
 fn participants_are_held_to_one_component_of_a_key() {
-    hsm_modules::on(&BOTH, |_| {
+    bank::on(&BOTH, |_| {
         let site = founded();
         site.add_token("fourth-custodian");
         // The first one again: the same subject, and another key in another token.

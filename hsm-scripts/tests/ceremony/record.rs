@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fs};
 
 use hsm::HsmError;
-use hsm_modules::spy;
+use hsm_modules::{ALL, spy};
 use kdh_ceremony::{CeremonyError, Mode, Plan, Trust, verify_transcript};
 use pki::Certificate;
 use serde_json::{Value, json};
@@ -12,10 +12,10 @@ use time::OffsetDateTime;
 
 use crate::{
     bank::{
-        CUSTODIAN, FOUNDING, Forgery, IMPORTED, certify_third_custodian, founded,
+        self, CUSTODIAN, FOUNDING, Forgery, IMPORTED, certify_third_custodian, founded,
         import_plan_with_participants, write,
     },
-    common::{on_every_module, spy_log, with_spy_on_every_module},
+    common::{spy_log, with_spy_on_every_module},
     forged::{revoke, says},
     room::Room,
     site::{
@@ -31,7 +31,7 @@ pub(crate) const NOT_LOOKED_AT: &str = "and the audit key sealed it; whether a c
 
 #[test]
 fn a_ceremony_is_confirmed_signed_sealed_and_verified() {
-    on_every_module(|_| {
+    bank::on(&ALL, |_| {
         let site = founded();
         let verify = |arguments: &[&str]| site.program(&[&["verify"], arguments].concat(), "");
         let with_ca = ["--ca", "ca-ops.pem"];
@@ -260,7 +260,7 @@ fn every_call_that_does_something_is_on_the_record() {
 /// Custodians sign what they enter also where nobody confirms.
 #[test]
 fn an_unattended_ceremony_has_the_signatures_of_its_custodians() {
-    on_every_module(|_| {
+    bank::on(&ALL, |_| {
         let site = founded();
         site.write_private("first.hex", FIRST);
         site.write_private("second.hex", SECOND);
@@ -310,7 +310,7 @@ fn an_unattended_ceremony_has_the_signatures_of_its_custodians() {
 /// Each differs from a good plan in one thing. Nothing has happened then, and there is no transcript.
 #[test]
 fn who_cannot_sign_takes_no_part() {
-    on_every_module(|_| {
+    bank::on(&ALL, |_| {
         let site = founded();
         site.write_plan("good.toml", NEW_CUSTODIAN);
         let good = site.read("good.toml");
@@ -379,7 +379,7 @@ fn who_cannot_sign_takes_no_part() {
 /// What is in a plan is compared with what is in the HSM before anything is made.
 #[test]
 fn an_audit_key_that_is_not_the_certificates_is_refused() {
-    on_every_module(|_| {
+    bank::on(&ALL, |_| {
         let site = founded();
         let plan = change(NEW_CUSTODIAN, "key = \"audit\"", "key = \"custodian\"");
         let audit = "audit = { token = \"kdh\"";
@@ -412,7 +412,7 @@ fn an_audit_key_that_is_not_the_certificates_is_refused() {
 /// The act's output has a name that somebody takes as soon as it begins.
 #[test]
 fn a_ceremony_that_fails_is_sealed_too() {
-    on_every_module(|_| {
+    bank::on(&ALL, |_| {
         let site = founded();
         let wrong = import_plan_with_participants();
         site.write_plan("import.toml", &change(&wrong, "CBDF95", "CBDF96"));
@@ -444,7 +444,7 @@ fn a_ceremony_that_fails_is_sealed_too() {
 
 #[test]
 fn a_rehearsal_is_none_and_a_plan_may_demand_one() {
-    on_every_module(|_| {
+    bank::on(&ALL, |_| {
         let site = founded();
         let plan = change(NEW_CUSTODIAN, "# require-rehearsal", "require-rehearsal");
         let plan = change(&plan, "# rehearsal-transcript", "rehearsal-transcript");

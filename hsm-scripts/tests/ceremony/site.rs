@@ -14,7 +14,6 @@ use hsm_modules::{
     Peculiarity, Place,
     faults::{self, faulty_module},
 };
-use tempfile::TempDir;
 
 use crate::common::module;
 
@@ -62,19 +61,27 @@ pub(crate) fn keeps_records() -> bool {
 
 /// To be used in `on_every_module`, whose configuration the program inherits.
 pub(crate) struct Site {
-    folder: TempDir,
+    folder: PathBuf,
 }
 
 impl Site {
     /// With tokens that the program initializes, PINs made up.
     pub(crate) fn new(tokens: &[&str]) -> Self {
-        let site = Self {
-            folder: tempfile::tempdir().unwrap(),
-        };
+        let place = Place::of_this_process().unwrap();
+        let folder = tempfile::tempdir_in(place.folder()).unwrap();
+        let site = Self::at(&folder.keep());
         for label in tokens {
             site.add_token(label);
         }
         site
+    }
+
+    /// In a folder that goes with the tokens.
+    pub(crate) fn at(folder: &Path) -> Self {
+        fs::create_dir_all(folder).unwrap();
+        Self {
+            folder: folder.to_owned(),
+        }
     }
 
     /// A token that the program initializes, PINs made up.
@@ -98,7 +105,7 @@ impl Site {
     }
 
     pub(crate) fn folder(&self) -> &Path {
-        self.folder.path()
+        &self.folder
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {

@@ -10,7 +10,7 @@ use pki::Certificate;
 use serde_json::json;
 
 use crate::{
-    bank::{Forgery, certify_third_custodian, founded, signing_key},
+    bank::{self, Forgery, certify_third_custodian, founded, signing_key},
     people::{OTHER, PEOPLE, at_two_sittings, of_people, third},
     room::Room,
     site::{FIRST, GIVE_OUT, Site, change},
@@ -90,7 +90,7 @@ const NO_STEP: &str =
 /// Began, sitting, three confirmed and signed ... as it is written by a real ceremony.
 #[test]
 fn a_component_of_an_import_was_entered_by_whom_the_act_names() {
-    hsm_modules::on(&[&SOFTHSM], |_| {
+    bank::on(&[&SOFTHSM], |_| {
         let site = founded();
         certify_third_custodian(&site);
         site.write_plan("zone.toml", &of_people(&at_two_sittings(), &PEOPLE));
@@ -338,7 +338,7 @@ fn a_component_of_an_import_was_entered_by_whom_the_act_names() {
 
 #[test]
 fn a_component_that_is_given_out_was_shown_to_whom_the_act_names() {
-    hsm_modules::on(&[&SOFTHSM], |_| {
+    bank::on(&[&SOFTHSM], |_| {
         let site = founded();
         let last = GIVE_OUT.rfind("[[acts.components]]").unwrap();
         let plan = of_people(&GIVE_OUT[..last], &PEOPLE[..2]);

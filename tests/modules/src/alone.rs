@@ -69,19 +69,24 @@ pub fn founded(founding: &'static str, module: &'static TestModule) -> &'static 
 ///
 /// # Panics
 /// The body does, or the other test fails.
-#[expect(clippy::expect_used, reason = "a test fails by panicking")]
 pub fn on_founded<F: FnOnce(&Place)>(
     founding: &'static str,
     modules: &[&'static TestModule],
     body: F,
 ) {
-    let prepare = |place: &Place, _: &mut Command| {
-        let files = founded(founding, place.module());
-        files.write(place.folder()).expect("the folder is written");
-        // With its own paths again.
-        Place::at(place.module(), place.folder()).expect("the folder is written");
-    };
-    on_prepared(modules, prepare, body);
+    on_prepared(modules, |place, _| begin_as(founding, place), body);
+}
+
+/// Puts what the test called `founding` leaves into a place, for what is prepared in another way besides.
+///
+/// # Panics
+/// The other test fails, or the place cannot be written.
+#[expect(clippy::expect_used, reason = "a test fails by panicking")]
+pub fn begin_as(founding: &'static str, place: &Place) {
+    let files = founded(founding, place.module());
+    files.write(place.folder()).expect("the folder is written");
+    // With its own paths again.
+    Place::at(place.module(), place.folder()).expect("the folder is written");
 }
 
 /// Runs a test of this program once, in a process and with a folder of its own, which is left as it is.

@@ -21,7 +21,7 @@ mod place;
 mod snapshot;
 mod spy;
 
-pub use alone::{founded, library, on, on_founded, on_prepared};
+pub use alone::{begin_as, founded, library, on, on_founded, on_prepared};
 pub use build::{build_folder, cargo_build, workspace};
 pub use module::{
     ALL, Abilities, KRYOPTIC, KRYOPTIC_BARE, KRYOPTIC_UNFIT, LIMITING, NSS, Peculiarity, SOFTHSM,

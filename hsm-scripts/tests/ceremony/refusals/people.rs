@@ -9,7 +9,7 @@ use time::{Duration, OffsetDateTime};
 
 use super::{Chapter, confirmed, digest, said, told};
 use crate::{
-    bank::{founded, import_plan_with_participants, signing_key},
+    bank::{self, founded, import_plan_with_participants, signing_key},
     common::spy_log,
     folder::Folder,
     forged::certificate,
@@ -30,7 +30,7 @@ fn people() {
     let with_spy = |place: &hsm_modules::Place, child: &mut Command| {
         child.envs(spy_variables(place.module(), &spy_log(place)).unwrap());
     };
-    hsm_modules::on_prepared(&[&SOFTHSM], with_spy, |place| {
+    bank::on_spied(&[&SOFTHSM], with_spy, |place| {
         let mut chapter = Chapter::new(2, "People and tokens");
         certificates(&mut chapter);
         let site = founded();

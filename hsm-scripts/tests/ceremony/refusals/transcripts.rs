@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{Chapter, confirmed, settled};
 use crate::{
-    bank::{CUSTODIAN, Forgery, signing_key},
+    bank::{self, CUSTODIAN, Forgery, signing_key},
     forged::{World, base64, certificate, held, moved, revoke},
     site::{NEW_CUSTODIAN, assert_success, change},
 };
@@ -34,7 +34,7 @@ fn verified(world: &World, text: &str, more: &[&str]) -> String {
 
 #[test]
 fn transcripts() {
-    hsm_modules::on(&[&SOFTHSM], |_| {
+    bank::on(&[&SOFTHSM], |_| {
         let world = World::new();
         let mut chapter = Chapter::new(8, "Transcripts");
         without_a_key(&mut chapter, &world);

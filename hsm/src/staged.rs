@@ -74,12 +74,12 @@ impl StagedKey {
         self.kind
     }
 
-    /// Its check value, [`Kcv::LEN`] bytes of it.
+    /// Its check value, so many bytes of it: 3 to 5.
     ///
     /// # Errors
-    /// The token does not compute it.
-    pub fn kcv(&self) -> Result<Kcv, HsmError> {
-        check_value::of_copy(&self.worker.session, self.key, self.kind, Kcv::LEN)
+    /// The token does not compute it; the length is another one.
+    pub fn kcv(&self, len: usize) -> Result<Kcv, HsmError> {
+        check_value::of_copy(&self.worker.session, self.key, self.kind, len)
     }
 
     /// Makes it a token key.

@@ -476,10 +476,18 @@ impl Token {
     /// # Errors
     /// The key is not there (any more), or the token does not compute it.
     pub fn kcv(&self, key: &SecretKey) -> Result<Kcv, HsmError> {
+        self.kcv_of_len(key, Kcv::LEN)
+    }
+
+    /// The same, so many bytes of it: 3 to 5.
+    ///
+    /// # Errors
+    /// As for [`Self::kcv`]; the length is another one.
+    pub fn kcv_of_len(&self, key: &SecretKey, len: usize) -> Result<Kcv, HsmError> {
         let wanted = key.clone();
         self.run("kcv", move |worker| {
             let handle = worker.key(wanted.role(), wanted.name())?;
-            check_value::of_copy(&worker.session, handle, wanted.kind(), Kcv::LEN)
+            check_value::of_copy(&worker.session, handle, wanted.kind(), len)
         })
     }
 

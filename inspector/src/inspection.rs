@@ -5,8 +5,8 @@ use pki::Crl;
 use serde::Serialize;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tr34::{
-    ContentCipher, EnvelopedKeyBlock, Freshness, IssuerAndSerial, Kbh, OaepHash, Profile,
-    SignerPart,
+    ContentCipher, EnvelopedKeyBlock, Freshness, IssuerAndSerial, Kbh, OaepHash, OptionalBlock,
+    Profile, SignerPart,
 };
 use x509_cert::name::Name;
 
@@ -64,7 +64,7 @@ pub struct Party {
 /// A key block header, decoded.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct HeaderWords {
-    /// The 16 characters.
+    /// Its characters, 16 or more.
     pub text: String,
     /// Key usage.
     pub usage: String,
@@ -74,6 +74,9 @@ pub struct HeaderWords {
     pub mode: String,
     /// Exportability.
     pub exportability: String,
+    /// Its optional blocks.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub optional_blocks: Vec<String>,
 }
 
 /// A certificate in a token.
@@ -404,7 +407,16 @@ impl HeaderWords {
                 header.exportability(),
                 header.exportability_words()
             ),
+            optional_blocks: header.optional_blocks().iter().map(block_words).collect(),
         }
+    }
+}
+
+fn block_words(block: &OptionalBlock) -> String {
+    let (id, data) = (block.id(), block.data());
+    match block.words() {
+        "" => format!("{id}: {data}"),
+        words => format!("{id}: {data}, {words}"),
     }
 }
 

@@ -39,20 +39,12 @@ pub enum KeyBlockError {
         /// What there are.
         found: usize,
     },
-    /// A field of the header.
+    /// A field of the header, or an optional block.
     #[error(transparent)]
     Header(#[from] KbhError),
     /// The number of optional blocks has two digits.
     #[error("key block header has an unknown value of number of optional blocks")]
     OptionalBlockCount,
-    /// An optional block.
-    #[error("the optional block at character {at} {cause}")]
-    OptionalBlock {
-        /// Where it starts.
-        at: usize,
-        /// What is wrong with it.
-        cause: &'static str,
-    },
     /// The header is authenticated in whole blocks of the cipher.
     #[error("the header has {found} characters, which are not whole blocks of version {version}")]
     HeaderLength {

@@ -112,7 +112,7 @@ impl KeyBlock {
         let version = Version::of(id).ok_or(KeyBlockError::Version { found: id })?;
         // A header is one of TR-34 but for its number of optional blocks.
         let plain = [&fields[..COUNT.start], "00", &fields[COUNT.end..]].concat();
-        let header = Kbh::parse(plain.as_bytes())?;
+        let header = Kbh::parse_plain(plain.as_bytes())?;
         let stated = fields[1..5]
             .parse()
             .map_err(|_| KbhError::UnknownValue(KbhField::BlockLength))?;

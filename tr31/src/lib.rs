@@ -9,16 +9,15 @@
 //!
 //! Versions B (TDEA) and D (AES), in which the keys of a block are derived from the KBPK by CMAC
 //! ([`Derivation`]), the MAC is a CMAC of the header and the clear payload, and the payload is encrypted in
-//! CBC mode with the MAC as its IV. The header's fields are TR-34's: [`tr34::Kbh`].
+//! CBC mode with the MAC as its IV. The header's fields and optional blocks are TR-34's: [`tr34::Kbh`].
 
 mod derivation;
 mod error;
 mod key_block;
-mod optional_block;
 mod version;
 
 pub use derivation::{BlockKey, Derivation, KbpkError, cmac_subkey};
 pub use error::KeyBlockError;
 pub use key_block::{KeyBlock, MAX_LEN, Protected};
-pub use optional_block::OptionalBlock;
+pub use tr34::OptionalBlock;
 pub use version::Version;

@@ -3,12 +3,19 @@
 //! A header is checked field by field. Which combinations of usage, algorithm and mode make sense
 //! for a given key is the host's policy and not decided here.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, ops::Range, str::FromStr};
 
-use crate::{KeyKind, MalformedToken, Rule, encode, oid, read::Element};
+use crate::{KeyKind, MalformedToken, OptionalBlock, Rule, encode, oid, read::Element};
 
 /// Characters of a header without optional blocks.
 const HEADER_LEN: usize = 16;
+/// More than any needs that says of a symmetric key what X9.143 has blocks for.
+const MAX_LEN: usize = 1024;
+
+/// Where the number of optional blocks stands.
+const COUNT: Range<usize> = 12..14;
+/// It has two digits.
+const MAX_COUNT: usize = 99;
 
 /// A value of a field, and what it means.
 type Word = (&'static str, &'static str);
@@ -106,7 +113,7 @@ fn knows(table: &[Word], value: &str) -> bool {
     table.iter().any(|(known, _)| *known == value)
 }
 
-/// A checked header of 16 ASCII characters.
+/// A checked header of 16 ASCII characters, and the optional blocks behind them.
 ///
 /// | characters | field |
 /// |---|---|
@@ -117,26 +124,68 @@ fn knows(table: &[Word], value: &str) -> bool {
 /// | 1 | mode of use |
 /// | 2 | key version number: two letters or digits |
 /// | 1 | exportability |
-/// | 2 | number of optional blocks: `00` |
+/// | 2 | number of optional blocks |
 /// | 2 | reserved: `00` |
+///
+/// Optional blocks fill a header up to whole blocks of its version's cipher, the last by padding (X9.143 6.3.6).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Kbh {
     text: String,
     algorithm: KeyAlgorithm,
+    optional: Vec<OptionalBlock>,
 }
 
 impl Kbh {
-    /// From its characters.
+    /// From its characters, all of them.
+    ///
+    /// # Errors
+    /// As for [`Self::parse_plain`]; there are more or fewer optional blocks than it says, one is malformed, or they
+    /// are not whole blocks of the cipher.
+    pub fn parse(bytes: &[u8]) -> Result<Self, KbhError> {
+        let text = ascii(bytes)?;
+        let found = text.len();
+        let (Some(fields), Some(behind)) = (text.get(..HEADER_LEN), text.get(HEADER_LEN..)) else {
+            return Err(KbhError::Length {
+                expected: HEADER_LEN,
+                found,
+            });
+        };
+        if found > MAX_LEN {
+            return Err(KbhError::TooLong { found });
+        }
+        let count = &fields[COUNT];
+        let plain = [&fields[..COUNT.start], "00", &fields[COUNT.end..]].concat();
+        let plain = Self::parse_plain(plain.as_bytes())?;
+        let digits = count.bytes().all(|digit| digit.is_ascii_digit());
+        let count = count.parse().ok().filter(|_| digits);
+        let count = count.ok_or(KbhError::UnknownValue(KbhField::OptionalBlocks))?;
+        let (optional, len) = OptionalBlock::parse_all(behind, count, HEADER_LEN)?;
+        let expected = HEADER_LEN + len;
+        if expected != found {
+            return Err(KbhError::Length { expected, found });
+        }
+        if !len.is_multiple_of(plain.block_len()) {
+            let version = plain.version_id();
+            return Err(KbhError::NotWholeBlocks { found, version });
+        }
+        Ok(Self {
+            text: text.to_owned(),
+            optional,
+            ..plain
+        })
+    }
+
+    /// From 16 characters, which is a header without optional blocks.
     ///
     /// # Errors
     /// The length is not 16, or a field has a value that the standard does not define.
-    pub fn parse(bytes: &[u8]) -> Result<Self, KbhError> {
-        let text = str::from_utf8(bytes)
-            .ok()
-            .filter(|text| text.is_ascii())
-            .ok_or(KbhError::NotAscii)?;
+    pub fn parse_plain(bytes: &[u8]) -> Result<Self, KbhError> {
+        let text = ascii(bytes)?;
         if text.len() != HEADER_LEN {
-            return Err(KbhError::Length { found: text.len() });
+            return Err(KbhError::Length {
+                expected: HEADER_LEN,
+                found: text.len(),
+            });
         }
 
         let digits = text[1..5].bytes().all(|c| c.is_ascii_digit());
@@ -153,16 +202,65 @@ impl Kbh {
             KbhField::Exportability,
             knows(EXPORTABILITIES, &text[11..12]),
         )?;
-        expect(KbhField::OptionalBlocks, &text[12..14] == "00")?;
+        expect(KbhField::OptionalBlocks, &text[COUNT] == "00")?;
         expect(KbhField::Reserved, &text[14..] == "00")?;
 
         Ok(Self {
             text: text.to_owned(),
             algorithm,
+            optional: Vec::new(),
         })
     }
 
-    /// The 16 characters.
+    /// The same header with these optional blocks and no others, filled up by padding.
+    ///
+    /// # Errors
+    /// Two have the same identifier, or one is padding; there are too many, or they are too long.
+    pub fn with_optional_blocks(&self, blocks: &[OptionalBlock]) -> Result<Self, KbhError> {
+        let padding = OptionalBlock::padding(blocks, self.block_len());
+        let blocks = blocks.iter().chain(&padding);
+        let count = blocks.clone().count();
+        if count > MAX_COUNT {
+            return Err(KbhError::UnknownValue(KbhField::OptionalBlocks));
+        }
+        let (before, reserved) = (&self.text[..COUNT.start], &self.text[COUNT.end..HEADER_LEN]);
+        let behind: String = blocks.map(OptionalBlock::encode).collect();
+        // What is written is read as what it was made of.
+        Self::parse(format!("{before}{count:02}{reserved}{behind}").as_bytes())
+    }
+
+    /// The same header without optional blocks.
+    #[must_use]
+    pub fn without_optional_blocks(&self) -> Self {
+        let (before, reserved) = (&self.text[..COUNT.start], &self.text[COUNT.end..HEADER_LEN]);
+        Self {
+            text: format!("{before}00{reserved}"),
+            algorithm: self.algorithm,
+            optional: Vec::new(),
+        }
+    }
+
+    /// Its optional blocks in their order, the padding among them.
+    pub fn optional_blocks(&self) -> &[OptionalBlock] {
+        &self.optional
+    }
+
+    /// Whose initial key of DUKPT it is the header of, if it says so: its optional block `IK` or `KS`.
+    pub fn initial_key(&self) -> Option<&OptionalBlock> {
+        let mut blocks = self.optional.iter();
+        blocks.find(|block| block.names_initial_key())
+    }
+
+    /// Bytes of a block of the cipher that protects key blocks of its version.
+    fn block_len(&self) -> usize {
+        if self.version() == "D" { 16 } else { 8 }
+    }
+
+    fn version_id(&self) -> char {
+        self.text.chars().next().unwrap_or_default()
+    }
+
+    /// Its characters, 16 or more.
     pub fn as_bytes(&self) -> &[u8] {
         self.text.as_bytes()
     }
@@ -255,6 +353,12 @@ impl FromStr for Kbh {
     }
 }
 
+fn ascii(bytes: &[u8]) -> Result<&str, KbhError> {
+    let text = str::from_utf8(bytes).ok();
+    text.filter(|text| text.is_ascii())
+        .ok_or(KbhError::NotAscii)
+}
+
 fn expect(field: KbhField, known: bool) -> Result<(), KbhError> {
     known.then_some(()).ok_or(KbhError::UnknownValue(field))
 }
@@ -265,11 +369,37 @@ pub enum KbhError {
     /// Headers are ASCII.
     #[error("key block header is not ASCII")]
     NotAscii,
-    /// Headers have 16 characters.
-    #[error("key block header has {found} characters, not {HEADER_LEN}")]
+    /// Headers have 16 characters, and what their optional blocks have.
+    #[error("key block header has {found} characters, not {expected}")]
     Length {
+        /// Characters, as the header says.
+        expected: usize,
         /// Characters.
         found: usize,
+    },
+    /// No header that is made for a key token comes near.
+    #[error("key block header has {found} characters, more than {MAX_LEN}")]
+    TooLong {
+        /// Characters.
+        found: usize,
+    },
+    /// Optional blocks are whole blocks of the cipher (X9.143 6.3.6).
+    #[error(
+        "key block header has {found} characters, which are not whole blocks of version {version}"
+    )]
+    NotWholeBlocks {
+        /// Characters.
+        found: usize,
+        /// The header's version id.
+        version: char,
+    },
+    /// An optional block.
+    #[error("the optional block at character {at} {cause}")]
+    OptionalBlock {
+        /// Where it starts.
+        at: usize,
+        /// What is wrong with it.
+        cause: &'static str,
     },
     /// The standard does not define the value of this field.
     #[error("key block header has an unknown value of {0}")]

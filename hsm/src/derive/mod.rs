@@ -26,7 +26,8 @@ pub(crate) use self::{
     trial::{Derivations, derivations},
 };
 use crate::{
-    HsmError, Kcv, KeyName, KeyRole, SecretKey, StorageError, Token, TokenGroup, check_value,
+    HsmError, Kcv, KeyName, KeyRole, KnSource, SealRequest, SecretKey, StorageError, Token,
+    TokenGroup, check_value,
     error::CallResult,
     inspect::{key_type, require_kind, value_len},
     session::Session,
@@ -198,6 +199,25 @@ fn require_derivable(bdk: &KeyName, under: KeyKind, kind: KeyKind) -> Result<(),
 }
 
 impl TokenGroup {
+    /// Whether each healthy token can derive such an initial key, and seal it for such a request. What it can is
+    /// found out once, with throw-away keys.
+    ///
+    /// # Errors
+    /// [`HsmError::Unsupported`], naming what is missing, of one of them.
+    pub fn verify_derivable(
+        &self,
+        key: &InitialKey,
+        request: &SealRequest<'_>,
+    ) -> Result<(), HsmError> {
+        let source = KnSource::Derived(key.clone());
+        let sealed = source.to_be_sealed()?;
+        self.on_each("derive an initial key", |token| {
+            source.require_possible(token)?;
+            token.verify_sealable(&sealed, request)
+        })
+        .map(drop)
+    }
+
     /// The check values of initial keys, of `len` bytes each, in their order: as one job of one token, in which
     /// each key is there for as long as that takes.
     ///

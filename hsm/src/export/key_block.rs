@@ -93,11 +93,11 @@ pub(super) fn written_header(
     header: &Kbh,
     optional: &[OptionalBlock],
 ) -> Result<(Kbh, Vec<OptionalBlock>, String), ExportError> {
-    let text = header.to_string();
-    let header = Kbh::parse(format!("{}{}", Version::D, &text[1..]).as_bytes());
+    let text = header.without_optional_blocks().to_string();
+    let header = Kbh::parse_plain(format!("{}{}", Version::D, &text[1..]).as_bytes());
     let header = header.map_err(KeyBlockError::from)?;
     let mut optional = optional.to_vec();
-    optional.extend(OptionalBlock::padding(&optional, Version::D));
+    optional.extend(OptionalBlock::padding(&optional, Version::D.block_len()));
     let len = KeyBlock::padded_len(Version::D, kind);
     let written = KeyBlock::write_header(&header, &optional, len)?;
     Ok((header, optional, written))

@@ -291,4 +291,33 @@ impl TokenGroup {
         };
         self.answer_by_one(OPERATION, able, work).await
     }
+
+    /// The MACs by the target's MAC key of these bytes: of what goes there without a key, and of what went there, to
+    /// be compared.
+    ///
+    /// # Errors
+    /// The key is not there, or is another one's. Otherwise the failed call.
+    pub async fn export_macs(
+        &self,
+        target: &ExportTarget,
+        records: Vec<Vec<u8>>,
+    ) -> Result<Vec<Mac>, HsmError> {
+        let job = Arc::new((target.mac.clone(), records));
+        let work = move |worker: &mut Worker| {
+            let (mac, records) = &*job;
+            let mac = ExportTarget::find(mac, worker)?;
+            each(records, |_, bytes| make_mac(&worker.session, mac, bytes))
+        };
+        self.answer_by_one("make MACs for export", |_| Ok(()), work)
+            .await
+    }
+
+    /// Whether each healthy token can export in a form. What it can is found out once, with throw-away keys.
+    ///
+    /// # Errors
+    /// [`HsmError::Unsupported`], naming what is missing, of one of them.
+    pub fn verify_export(&self, form: ExportForm) -> Result<(), HsmError> {
+        self.on_each(OPERATION, |token| token.exports()?.require(form))
+            .map(drop)
+    }
 }

@@ -32,7 +32,8 @@ pub enum StorageError {
         /// Bytes.
         found: usize,
     },
-    /// It was wrapped under another key, or changed.
+    /// It was wrapped under another key, or changed: what the HSM has just wrapped under this one does come out. An
+    /// HSM that could not is no error of this kind.
     #[error("the stored key does not come out under {}", .0.key_label())]
     DoesNotOpen(StorageNumber),
     /// A stored key is used only with its record, which says whose it is.

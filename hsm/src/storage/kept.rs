@@ -74,6 +74,9 @@ pub(super) fn wrap(
 }
 
 /// A stored key as a master key, of which `derives` says whether it may be derived from.
+///
+/// # Errors
+/// As [`unwrap_as`].
 pub(super) fn unwrap<'s>(
     session: &'s Session,
     pair: Pair,
@@ -86,7 +89,55 @@ pub(super) fn unwrap<'s>(
 }
 
 /// The same by another template, with more attributes.
+///
+/// # Errors
+/// [`StorageError::DoesNotOpen`]: it does not, while what the pair has just wrapped does. Otherwise the failed call: it
+/// may well be the HSM that could not.
 pub(super) fn unwrap_as<'s>(
+    session: &'s Session,
+    pair: Pair,
+    kind: KeyKind,
+    wrapped: &[u8],
+    template: (&Template, &[Attribute]),
+) -> Result<Ephemeral<'s>, HsmError> {
+    let open = || unwrap_by(session, pair, kind, wrapped, template);
+    match open() {
+        Err(failed) if may_be_the_key(&failed) => match takes_back(session, pair) {
+            Ok(()) => open().map_err(|failed| not_open(failed, pair)),
+            Err(_) => Err(failed),
+        },
+        outcome => outcome,
+    }
+}
+
+/// Whether the pair does for a throw-away key what it is to do for any.
+fn takes_back(session: &Session, pair: Pair) -> Result<(), HsmError> {
+    let kind = StorageNumber::KIND;
+    let throw_away = generate(session, kind)?;
+    let wrapped = wrap(session, pair.key, throw_away.handle(), kind)?;
+    let template = (&TRANSPORT_KEY, &[Flag::Derive.set(false)][..]);
+    unwrap_by(session, pair, kind, &wrapped, template).map(drop)
+}
+
+/// What a failed call says, of an HSM that can.
+pub(super) fn not_open(failed: HsmError, pair: Pair) -> HsmError {
+    if may_be_the_key(&failed) {
+        StorageError::DoesNotOpen(pair.number).into()
+    } else {
+        failed
+    }
+}
+
+/// Whether a call that failed so may have been given what does not open. Some modules say of that that their device
+/// failed.
+fn may_be_the_key(failed: &HsmError) -> bool {
+    match failed {
+        HsmError::Unavailable { .. } => failed.is_device_error(),
+        other => !other.is_stale_key(),
+    }
+}
+
+pub(super) fn unwrap_by<'s>(
     session: &'s Session,
     pair: Pair,
     kind: KeyKind,
@@ -96,16 +147,10 @@ pub(super) fn unwrap_as<'s>(
     let mut attributes = template.attributes_with_class(Lives::InSession);
     attributes.push(Attribute::KeyType(key_type(kind)));
     attributes.extend_from_slice(more);
-    let unwrapped = session
+    let key = session
         .unwrap_key(&Mechanism::AesKeyWrap, pair.key, wrapped, &attributes)
-        .during("open a stored key");
-    match unwrapped {
-        Ok(key) => Ok(Ephemeral::new(session, key)),
-        // Some modules say of what does not open that their device failed.
-        Err(lost @ HsmError::Unavailable { .. }) if !lost.is_device_error() => Err(lost),
-        Err(gone) if gone.is_stale_key() => Err(gone),
-        Err(_) => Err(StorageError::DoesNotOpen(pair.number).into()),
-    }
+        .during("open a stored key")?;
+    Ok(Ephemeral::new(session, key))
 }
 
 pub(crate) fn sign(session: &Session, key: ObjectHandle, bytes: &[u8]) -> Result<Mac, HsmError> {

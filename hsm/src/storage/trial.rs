@@ -14,7 +14,7 @@ use crate::{
     error::CallResult,
     keys::generate_aes,
     self_test::{KINDS, attempt},
-    template::{STORAGE_KEY, STORAGE_MAC_KEY},
+    template::{Flag, STORAGE_KEY, STORAGE_MAC_KEY, TRANSPORT_KEY},
     worker::Worker,
 };
 
@@ -101,7 +101,9 @@ fn trial_of(worker: &Worker, kind: KeyKind) -> Result<(), HsmError> {
         bytes: wrapped,
     };
     kept::verify(session, pair.mac, &record)?;
-    let opened = kept::unwrap(session, pair, kind, &record.bytes, false)?;
+    let template = (&TRANSPORT_KEY, &[Flag::Derive.set(false)][..]);
+    let opened = kept::unwrap_by(session, pair, kind, &record.bytes, template)
+        .map_err(|failed| kept::not_open(failed, pair))?;
     let found = check_value::of_copy(session, opened.handle(), kind, Kcv::LEN)?;
     if found == kcv {
         return Ok(());

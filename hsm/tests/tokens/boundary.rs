@@ -3,7 +3,7 @@
 use std::fs;
 
 use hsm::{
-    ClearKey, Completion, ExpectedKeyBlock, ExportForm, KnSource, Module, SumId, SumTarget,
+    ClearKey, Completion, ExpectedKeyBlock, ExportForm, Kcv, KnSource, Module, SumId, SumTarget,
     TokenConfig,
 };
 use hsm_modules::{Place, spy};
@@ -77,7 +77,7 @@ fn neither_kn_nor_ke_crosses_when_a_key_block_is_opened_inside() {
         }];
         let staged = token.open_inside(&key, &envelope, &expected).unwrap();
         assert_eq!(
-            staged.kcv().unwrap().value(),
+            staged.kcv(Kcv::LEN).unwrap().value(),
             software::kcv(KeyKind::Aes128, &kn)
         );
         staged

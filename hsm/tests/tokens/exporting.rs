@@ -4,8 +4,8 @@ use std::slice;
 
 use cryptoki::object::Attribute;
 use hsm::{
-    Authenticated, ExportTarget, ExportedKey, HsmError, InitialKey, Kcv, KeyExport, KeyName,
-    KeyRole, KnSource, NewKey, SecretKey, StorageNumber, StoredKn, Token, TokenGroup,
+    Authenticated, ExportForm, ExportTarget, ExportedKey, HsmError, InitialKey, Kcv, KeyExport,
+    KeyName, KeyRole, KnSource, Mac, NewKey, SecretKey, StorageNumber, StoredKn, Token, TokenGroup,
 };
 use hsm_modules::{
     KRYOPTIC, KRYOPTIC_BARE, LIMITING, NSS, Place, SOFTHSM, TestModule,
@@ -111,6 +111,15 @@ fn export(
 ) -> Result<Vec<ExportedKey>, HsmError> {
     let tokens = TokenGroup::from(token.clone());
     block_on(tokens.export(target, keys.to_vec(), record))
+}
+
+fn made_macs(
+    token: &Token,
+    target: &ExportTarget,
+    records: &[Vec<u8>],
+) -> Result<Vec<Mac>, HsmError> {
+    let tokens = TokenGroup::from(token.clone());
+    block_on(tokens.export_macs(target, records.to_vec()))
 }
 
 /// A key that was made and stored, with its record.
@@ -225,6 +234,13 @@ fn what_is_wrapped_opens_in_openssl() {
         for (index, (exported, key)) in exported.iter().zip(&keys).enumerate() {
             let opened = key_unwrap(&zmk, &exported.wrapped);
             assert_exported((index, exported), key, &opened);
+        }
+        // The MAC of what has no key, by the same key; and of what one was made of before.
+        let records = [&b"nothing"[..], &[], &[0x5A; 1000]].map(<[u8]>::to_vec);
+        let macs = made_macs(&token, &target, &records).unwrap();
+        for (mac, record) in macs.iter().zip(&records) {
+            let expected = software::cmac_256(&shared(MAC, KeyKind::Aes256), record);
+            assert_eq!(mac.as_bytes()[..], expected);
         }
         for key in token.key_strengths().unwrap() {
             assert_eq!(key.weaknesses, [""; 0], "{}", key.key.label);
@@ -347,6 +363,10 @@ fn what_a_module_cannot_do_inside_is_refused_by_name() {
             )
         );
         assert_eq!(raw::count_objects(), before);
+        let tokens = TokenGroup::from(token);
+        let found = tokens.verify_export(ExportForm::Tr31).unwrap_err();
+        assert_eq!(found.to_string(), refused.to_string());
+        tokens.verify_export(ExportForm::KeyWrap).unwrap();
     });
 }
 
@@ -524,6 +544,9 @@ fn keys_that_are_not_for_export_only_are_refused() {
             refused.to_string(),
             "zmkx.switch is of the kind AES-128, not AES-256"
         );
+        token.destroy_key(&key_name(MAC)).unwrap();
+        let refused = made_macs(&token, &target, &[Vec::new()]).unwrap_err();
+        assert_eq!(refused.to_string(), "no key is called zmac.switch");
     });
 }
 

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use hsm::{ExpectedKeyBlock, InProcessMemoryConsent};
+use hsm::{ExpectedKeyBlock, InProcessMemoryConsent, Kcv};
 use hsm_modules::{NSS, SOFTHSM};
 use tr34::{
     ContentCipher, EnvelopedKeyBlock, IssuerAndSerial, Kbh, KeyBlock, KeyBlockFrame, KeyKind,
@@ -75,7 +75,7 @@ fn the_key_block_under_tdea_opens_to_the_printed_one() {
         };
         let staged = open_as("b.2.2.1.4-kdh-1-iasn.der").unwrap();
         let kcv = software::kcv(KeyKind::Tdea2, kn);
-        assert_eq!(staged.kcv().unwrap().value(), kcv);
+        assert_eq!(staged.kcv(Kcv::LEN).unwrap().value(), kcv);
         open_as("b.2.2.1.5-kdh-2-iasn.der").unwrap_err();
     });
 }

@@ -274,7 +274,7 @@ fn a_loaded_key_is_staged_checked_and_committed() {
                 .unwrap();
             let expected =
                 Kcv::new(KcvMethod::for_key(kind), &software::kcv(kind, &value)).unwrap();
-            assert_eq!(staged.kcv().unwrap(), expected);
+            assert_eq!(staged.kcv(Kcv::LEN).unwrap(), expected);
             assert_eq!(staged.kind(), kind);
             assert!(
                 token.list_keys().unwrap().is_empty(),
@@ -423,7 +423,10 @@ fn a_key_block_opens_inside_wherever_its_key_stands() {
                 }
                 let staged = result.unwrap();
                 assert_eq!(staged.kind(), kind);
-                assert_eq!(staged.kcv().unwrap().value(), software::kcv(kind, &kn));
+                assert_eq!(
+                    staged.kcv(Kcv::LEN).unwrap().value(),
+                    software::kcv(kind, &kn)
+                );
                 assert_eq!(raw::count_objects(), before + 1, "nothing but the key");
                 drop(staged);
                 assert_eq!(raw::count_objects(), before);
@@ -475,7 +478,7 @@ fn the_kind_of_a_key_is_found_out_by_rebuilding() {
                 let staged = token.open_inside(&key, &envelope, &candidates).unwrap();
                 assert_eq!(staged.kind(), candidate.kind);
                 let kcv = software::kcv(candidate.kind, &kn);
-                assert_eq!(staged.kcv().unwrap().value(), kcv);
+                assert_eq!(staged.kcv(Kcv::LEN).unwrap().value(), kcv);
             }
         }
     });
@@ -666,7 +669,10 @@ fn a_key_block_under_tdea_opens_inside_or_is_refused_by_name() {
             let result = token.open_inside(&key, &envelope, &[expect(kind, &frame)]);
             if can.tdea_ke() && !can.opening.is_empty() {
                 let staged = result.unwrap();
-                assert_eq!(staged.kcv().unwrap().value(), software::kcv(kind, &kn));
+                assert_eq!(
+                    staged.kcv(Kcv::LEN).unwrap().value(),
+                    software::kcv(kind, &kn)
+                );
                 drop(staged);
                 let other = frame_with_serial(kind, 6);
                 let failed = token.open_inside(&key, &envelope, &[expect(kind, &other)]);
@@ -685,7 +691,11 @@ fn a_key_block_under_tdea_opens_inside_or_is_refused_by_name() {
                         // the next: that is for the token's signature to find, and for the check value.
                         Ok(other) => {
                             let kcv = software::kcv(kind, &kn);
-                            assert_ne!(other.kcv().unwrap().value(), kcv, "byte {position}");
+                            assert_ne!(
+                                other.kcv(Kcv::LEN).unwrap().value(),
+                                kcv,
+                                "byte {position}"
+                            );
                         }
                         other => panic!("byte {position}: {other:?}"),
                     }

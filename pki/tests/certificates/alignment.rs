@@ -16,20 +16,24 @@ fn name_of_content_len(len: usize) -> pki::Name {
 fn the_smallest_length_on_a_block_boundary_is_chosen() {
     for issuer_len in 12..=75 {
         let issuer = name_of_content_len(issuer_len);
-        for (lengths, header, block) in [
-            (&[16, 32][..], 16, 16),
-            (&[16], 16, 16),
-            (&[16, 24, 32], 16, 8),
-            (&[16, 32], 80, 16),
+        for (lengths, headers, block) in [
+            (&[16, 32][..], &[16][..], 16),
+            (&[16], &[16], 16),
+            (&[16, 24, 32], &[16], 8),
+            (&[16, 32], &[80], 16),
+            (&[16, 32], &[16, 48], 16),
         ] {
             let fits = |serial_len: usize| {
-                lengths.iter().all(|len| {
-                    key_offset(Profile::X9_2019, issuer_len, serial_len, *len, header)
+                let aligned = |len, header| {
+                    key_offset(Profile::X9_2019, issuer_len, serial_len, len, header)
                         .is_multiple_of(block)
-                })
+                };
+                lengths
+                    .iter()
+                    .all(|len| headers.iter().all(|header| aligned(*len, *header)))
             };
             let expected = (8..=20).find(|len| fits(*len));
-            let found = aligned_serial_length(&issuer, lengths, header, block);
+            let found = aligned_serial_length(&issuer, lengths, headers, block);
             assert_eq!(found, expected, "issuer {issuer_len}, {lengths:?}, {block}");
         }
     }
@@ -38,10 +42,10 @@ fn the_smallest_length_on_a_block_boundary_is_chosen() {
 #[test]
 fn a_block_that_no_length_reaches_gives_none() {
     let issuer = name_of_content_len(40);
-    assert_eq!(aligned_serial_length(&issuer, &[16], 16, 4096), None);
-    assert_eq!(aligned_serial_length(&issuer, &[16], 16, 0), None);
+    assert_eq!(aligned_serial_length(&issuer, &[16], &[16], 4096), None);
+    assert_eq!(aligned_serial_length(&issuer, &[16], &[16], 0), None);
     // Another key length moves the offset by its longer headers: no serial number serves both.
-    assert_eq!(aligned_serial_length(&issuer, &[16, 4000], 16, 16), None);
+    assert_eq!(aligned_serial_length(&issuer, &[16, 4000], &[16], 16), None);
 }
 
 #[test]

@@ -23,7 +23,9 @@ crate::bad_tokens! {
         "header under another type": put("3/0", oid(RANDOM_NONCE)) => "key block, at byte 57: an attribute of type 1.2.840.113549.1.9.25.3 is not for this token";
         "no value of the header": cut("3/1/0") => "key block, at byte 70: 0 of key block header, not one";
         "two headers": twice("3/1/0") => "key block, at byte 70: 2 of key block header, not one";
-        "header with optional blocks": put("3/1/0", octets(b"D0000K0AB00E0100")) => "key block, at byte 70: key block header has an unknown value of number of optional blocks";
+        "header without the optional block that it counts": put("3/1/0", octets(b"D0000K0AB00E0100")) => "key block, at byte 70: the optional block at character 16 is longer than what is left of the key block";
+        "header with an optional block that it does not count": put("3/1/0", octets(b"D0000K0AB00E0000LB10abcdefghijkl")) => "key block, at byte 70: key block header has 32 characters, not 16";
+        "header that is not filled up": put("3/1/0", octets(b"D0000K0AB00E0100IK140A1B2C3D0000002A")) => "key block, at byte 70: key block header has 36 characters, which are not whole blocks of version D";
         "header of an unknown version": put("3/1/0", octets(b"E0000K0AB00E0000")) => "key block, at byte 70: key block header has an unknown value of version id";
         "header with a length in letters": put("3/1/0", octets(b"D00FFK0AB00E0000")) => "key block, at byte 70: key block header has an unknown value of block length";
         "header with an unknown mode": put("3/1/0", octets(b"D0000K0AF00E0000")) => "key block, at byte 70: key block header has an unknown value of mode of use";

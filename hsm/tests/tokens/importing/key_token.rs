@@ -86,7 +86,7 @@ impl Other {
             .unwrap();
         let by = (&sub_ca, &ca_key);
         // Kn lies on a block boundary.
-        let len = aligned_serial_length(sub_ca.subject(), &[16, 32], 16, 16).unwrap();
+        let len = aligned_serial_length(sub_ca.subject(), &[16, 32], &[16], 16).unwrap();
         let sender = ca(
             KeyRole::KdhSigning,
             "sender",

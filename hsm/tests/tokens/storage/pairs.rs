@@ -273,7 +273,7 @@ fn of_a_pair_that_is_not_made_whole_nothing_is_left() {
             "fail C_GenerateKey 0x31 2",
             "fail C_WrapKey 0x31 1",
             "fail C_Sign 0x31 1 4",
-            "fail C_UnwrapKey 0x31 1",
+            "fail C_UnwrapKey 0x31 1 forever",
         ] {
             faults.tell(fault).unwrap();
             token.make_storage_keys(ONE).unwrap_err();

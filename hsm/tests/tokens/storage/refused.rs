@@ -8,7 +8,7 @@ use tr34::KeyKind;
 
 use super::{Lab, ONE, Row, new_key, record};
 use crate::{
-    common::{block_on, kinds, on_every_module},
+    common::{block_on, faulty, kinds, new_token_of, on_every_module, with_faults},
     raw,
     sealing::{frame, import, value},
 };
@@ -178,6 +178,52 @@ fn a_row_that_was_changed_is_refused_for_what_was_changed() {
         }
         assert_eq!(raw::count_objects(), before, "nothing is left of any");
         lab.deliver(row).unwrap();
+    });
+}
+
+/// What a module may say when it cannot, of a row that is as it was.
+#[test]
+fn an_hsm_that_could_not_is_not_taken_for_a_row_that_was_changed() {
+    with_faults(|place| {
+        let (module, mut faults) = faulty(place);
+        let token = new_token_of(&module, "kdh");
+        token.make_storage_keys(ONE).unwrap();
+        let two = ONE.next().unwrap();
+        token.make_storage_keys(two).unwrap();
+        let lab = Lab::of(token);
+        let row = lab.make(ONE, &[KIND]).remove(0);
+        let rewrap = || {
+            let batch = vec![(row.record.clone(), Some(row.kn.clone()))];
+            block_on(lab.group.rewrap(two, batch, |_, _| Vec::new()))
+        };
+        // What the module can do is found out before.
+        lab.deliver(&row).unwrap();
+        // CKR_GENERAL_ERROR, CKR_FUNCTION_FAILED, CKR_DEVICE_ERROR, CKR_DEVICE_MEMORY; and of what does not open,
+        // CKR_WRAPPED_KEY_INVALID.
+        for (code, is_retryable) in [
+            ("0x5", true),
+            ("0x6", true),
+            ("0x30", true),
+            ("0x31", true),
+            ("0x110", false),
+        ] {
+            faults
+                .tell(&format!("fail C_UnwrapKey {code} 1 forever"))
+                .unwrap();
+            for failed in [lab.deliver(&row).map(drop), rewrap().map(drop)] {
+                let failed = failed.unwrap_err();
+                assert!(!matches!(failed, HsmError::Storage(_)), "{code}: {failed}");
+                assert_eq!(failed.is_retryable(), is_retryable, "{code}: {failed}");
+            }
+            faults.tell("clear").unwrap();
+            // Once is no more than once.
+            faults.tell(&format!("fail C_UnwrapKey {code} 1")).unwrap();
+            rewrap().unwrap();
+        }
+        // What it says of the MAC.
+        faults.tell("fail C_Sign 0x30 1").unwrap();
+        assert!(rewrap().unwrap_err().is_retryable());
+        rewrap().unwrap();
     });
 }
 

@@ -1,6 +1,6 @@
-//! Optional blocks of a header.
+//! Optional blocks of a key block header (ANSI X9.143, TR-31).
 
-use crate::{KeyBlockError, Version};
+use crate::KbhError;
 
 /// Characters of a block's identifier and of its length.
 const HEADER_LEN: usize = 4;
@@ -24,13 +24,13 @@ impl OptionalBlock {
     ///
     /// # Errors
     /// The identifier is not two upper-case letters or digits, or the data is not printable ASCII.
-    pub fn new(id: &str, data: &str) -> Result<Self, KeyBlockError> {
-        let refused = |cause| KeyBlockError::OptionalBlock { at: 0, cause };
+    pub fn new(id: &str, data: &str) -> Result<Self, KbhError> {
+        let refused = |cause| KbhError::OptionalBlock { at: 0, cause };
         if !is_id(id) {
             return Err(refused(NOT_AN_ID));
         }
-        if !data.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
-            return Err(refused("has data that is no printable ASCII"));
+        if !is_printable(data) {
+            return Err(refused(NOT_PRINTABLE));
         }
         Ok(Self {
             id: id.to_owned(),
@@ -40,12 +40,26 @@ impl OptionalBlock {
 
     /// `IK`: the initial key id of a key of AES DUKPT.
     pub fn initial_key_id(id: &[u8; 8]) -> Self {
-        Self::of_bytes("IK", id)
+        Self::of_bytes(INITIAL_KEY_ID, id)
     }
 
     /// `KS`: the key serial number of an initial key of TDEA DUKPT, with its counter zero.
     pub fn key_serial_number(serial: &[u8; 10]) -> Self {
-        Self::of_bytes("KS", serial)
+        Self::of_bytes(KEY_SERIAL_NUMBER, serial)
+    }
+
+    pub(crate) fn names_initial_key(&self) -> bool {
+        matches!(self.id(), INITIAL_KEY_ID | KEY_SERIAL_NUMBER)
+    }
+
+    /// What the block says, in words, of those that are made here.
+    pub fn words(&self) -> &'static str {
+        match self.id() {
+            INITIAL_KEY_ID => "initial key id of AES DUKPT",
+            KEY_SERIAL_NUMBER => "key serial number of TDEA DUKPT",
+            Self::PADDING => "padding",
+            _ => "",
+        }
     }
 
     fn of_bytes(id: &str, bytes: &[u8]) -> Self {
@@ -55,12 +69,11 @@ impl OptionalBlock {
         }
     }
 
-    /// `PB`: what fills a header with these blocks up to whole blocks of the version's cipher; none if that is not
-    /// needed.
-    pub fn padding(blocks: &[Self], version: Version) -> Option<Self> {
+    /// `PB`: what fills a header with these blocks up to whole blocks of a cipher, of so many bytes each; none if that
+    /// is not needed.
+    pub fn padding(blocks: &[Self], block_len: usize) -> Option<Self> {
         // The fields in front of them are whole blocks.
         let len: usize = blocks.iter().map(|block| block.encode().len()).sum();
-        let block_len = version.block_len();
         if len.is_multiple_of(block_len) {
             return None;
         }
@@ -83,17 +96,17 @@ impl OptionalBlock {
         &self.data
     }
 
-    /// `count` blocks from the start of `text`, which stands at `at` in its key block. Returns how many
+    /// `count` blocks from the start of `text`, which stands at `at` in its header. Returns how many
     /// characters they have too.
-    pub(crate) fn parse_all(
-        text: &str,
-        count: usize,
-        at: usize,
-    ) -> Result<(Vec<Self>, usize), KeyBlockError> {
+    ///
+    /// # Errors
+    /// [`KbhError::OptionalBlock`]: they are not as many well-formed blocks, each of its own identifier, with
+    /// the padding, if there is any, behind the others.
+    pub fn parse_all(text: &str, count: usize, at: usize) -> Result<(Vec<Self>, usize), KbhError> {
         let mut blocks: Vec<Self> = Vec::with_capacity(count);
         let mut parsed = 0;
         for _ in 0..count {
-            let refused = |cause| KeyBlockError::OptionalBlock {
+            let refused = |cause| KbhError::OptionalBlock {
                 at: at + parsed,
                 cause,
             };
@@ -141,6 +154,9 @@ impl OptionalBlock {
             return Err("is shorter than its own identifier and length");
         }
         let data = text.get(header_len..len).ok_or(CUT)?;
+        if !is_printable(data) {
+            return Err(NOT_PRINTABLE);
+        }
         let block = Self {
             id: id.to_owned(),
             data: data.to_owned(),
@@ -148,7 +164,8 @@ impl OptionalBlock {
         Ok((block, len))
     }
 
-    pub(crate) fn encode(&self) -> String {
+    /// As it is written: identifier, length and data.
+    pub fn encode(&self) -> String {
         let len = HEADER_LEN + self.data.len();
         let (id, data) = (&self.id, &self.data);
         if len <= MAX_SHORT_LEN {
@@ -159,11 +176,19 @@ impl OptionalBlock {
     }
 }
 
+const INITIAL_KEY_ID: &str = "IK";
+const KEY_SERIAL_NUMBER: &str = "KS";
+
+const NOT_PRINTABLE: &str = "has data that is no printable ASCII";
 const NOT_AN_ID: &str = "has an identifier that is not two upper-case letters or digits";
 
 fn is_id(id: &str) -> bool {
     let known = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit();
     id.len() == 2 && id.bytes().all(known)
+}
+
+fn is_printable(data: &str) -> bool {
+    data.bytes().all(|byte| matches!(byte, b' '..=b'~'))
 }
 
 #[cfg(test)]
@@ -172,24 +197,21 @@ mod tests {
 
     #[test]
     fn padding_fills_any_header_and_nothing_that_is_full() {
-        for version in [Version::B, Version::D] {
+        for block_len in [8, 16] {
             for len in 0..40 {
                 let label = OptionalBlock {
                     id: "LB".to_owned(),
                     data: "x".repeat(len),
                 };
                 let written = label.encode().len();
-                let padding = OptionalBlock::padding(&[label], version);
+                let padding = OptionalBlock::padding(&[label], block_len);
                 let filled = padding.as_ref().map_or(0, |padding| padding.encode().len());
-                assert!((written + filled).is_multiple_of(version.block_len()));
-                assert_eq!(
-                    padding.is_none(),
-                    written.is_multiple_of(version.block_len())
-                );
-                assert!(filled <= 4 + version.block_len());
+                assert!((written + filled).is_multiple_of(block_len));
+                assert_eq!(padding.is_none(), written.is_multiple_of(block_len));
+                assert!(filled <= 4 + block_len);
                 assert!(padding.is_none_or(|padding| !padding.data().is_empty()));
             }
-            assert_eq!(OptionalBlock::padding(&[], version), None);
+            assert_eq!(OptionalBlock::padding(&[], block_len), None);
         }
     }
 

@@ -5,8 +5,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "kdh/v1/key_distribution.proto",
         "kdh/v1/administration.proto",
         "kdh/v1/approvals.proto",
+        "kdh/v1/base_derivation_keys.proto",
+        "kdh/v1/key_export.proto",
         "kdh/v1/key_profiles.proto",
         "kdh/v1/key_storage.proto",
+        "kdh/v1/refused_keys.proto",
+        "kdh/v1/rollouts.proto",
     ];
     for file in files {
         println!("cargo::rerun-if-changed={file}");

@@ -12,21 +12,29 @@ use time::OffsetDateTime;
 use tr34::{Kbh, KeyKind};
 
 use crate::{
-    Host, HostError, claims,
+    Host, HostError,
+    bdks::DerivedKey,
+    claims,
     config::OperatorRole,
     delivery::{self, ProvenAssignment},
     device_keys::{self, NewKey, SlotNow, UniqueKey},
     enrolment::hash_code,
     error::refused,
     host::random,
-    key_profile::{Target, profile},
+    key_profile::{
+        Target,
+        in_force::{self, Named},
+        profile::{self, ProfileSlot},
+    },
     mirror,
     names::{DeviceSerial, GroupName, KeyAlias, Model, Slot, Why},
+    refused_rows,
     state::{DeviceEvent, DeviceState},
     store::{
-        Actor, AuditEntry, BindingOrder, Delivery, Device, DeviceKey, KEY_REGISTERED,
-        ProfileVersion, Proven, Purpose, StoredKey, Tx, time_text,
+        Actor, AuditEntry, BindingOrder, Delivery, Device, DeviceKey, KEY_ASSIGNED, KEY_REGISTERED,
+        KeyPlace, ProfileVersion, Proven, Purpose, Sealed, StoredKey, Tx, time_text,
     },
+    validity,
 };
 
 /// Bytes of randomness in an activation code: 16 characters of 5 bits.
@@ -214,6 +222,10 @@ pub(crate) struct DeviceDetails {
     pub(crate) device: Device,
     pub(crate) certificate: Option<Certificate>,
     pub(crate) assignments: Vec<ProvenAssignment>,
+    /// Where rows of its keys stand that are not as the HSM has sealed them.
+    pub(crate) refused: Vec<KeyPlace>,
+    /// Slots whose keys are older than the profile lets them be.
+    pub(crate) expired: Vec<Slot>,
     pub(crate) order: Option<BindingOrder>,
     /// The key profile that says what it holds, and what carries that.
     pub(crate) profile: Option<(Target, ProfileVersion)>,
@@ -225,14 +237,27 @@ pub(crate) async fn show_device(host: &Host, serial: &str) -> Result<DeviceDetai
     let mut tx = host.store().read(host.now()).await?;
     let device = require_device(&mut tx, &serial).await?;
     let certificate = tx.current_certificate(&serial, Purpose::Encryption).await?;
-    let assignments = tx.assignments(&serial).await?;
+    let standing = tx.standing(&serial, None).await?;
     let order = tx.open_order(&serial).await?;
     let profile = tx.profile_of(&device).await?;
+    let mut expired = Vec::new();
+    let assignments = standing.map_or_else(Vec::new, |standing| standing.assignments);
+    for assignment in &assignments {
+        let key = assignment.key.unproven();
+        if validity::expired_after(host, &mut tx, &device, key)
+            .await?
+            .is_some()
+        {
+            expired.push(key.slot.clone());
+        }
+    }
     drop(tx);
     Ok(DeviceDetails {
-        device,
         certificate: certificate.map(|stored| stored.certificate()).transpose()?,
-        assignments: delivery::prove(host, assignments).await?,
+        assignments: delivery::proven(host, assignments).await?,
+        refused: refused_rows::of_device(host, &serial).await?,
+        expired,
+        device,
         order,
         profile,
     })
@@ -381,7 +406,7 @@ pub(crate) async fn register_key(
     let label = request.hsm_label.to_owned();
     KeyName::new(&label).map_err(|error| invalid(error.to_string()))?;
     let header =
-        Kbh::parse(request.header.as_bytes()).map_err(|error| invalid(error.to_string()))?;
+        Kbh::parse_plain(request.header.as_bytes()).map_err(|error| invalid(error.to_string()))?;
     let expected = request
         .kcv
         .ok_or_else(|| invalid("a key check value of 3 to 5 bytes is needed".to_owned()))?;
@@ -410,8 +435,9 @@ pub(crate) async fn register_key(
     let registered = found.key().name().clone();
     host.in_hsm(move |keys| Ok(keys.forget_unfinished(&registered)?))
         .await?;
+    let known = NewlyKnown::prepare(host, name, header, &found).await?;
     let tx = host.store().write(host.now()).await?;
-    commit_key(host, tx, operator, name, header, &found).await
+    known.commit(host, tx, operator).await
 }
 
 /// The right one is for the key's sender, or the ceremony's transcript, to tell.
@@ -450,48 +476,70 @@ fn require_kind(header: &Kbh, kind: KeyKind) -> Result<(), HostError> {
     Err(refused(Reason::RequestInvalid, cause))
 }
 
-/// Makes a key known that was found in the HSM, with whatever else is in the transaction.
-pub(crate) async fn commit_key(
-    host: &Host,
-    mut tx: Tx,
-    operator: &Operator,
-    name: KeyAlias,
-    header: Kbh,
-    found: &FoundKey,
-) -> Result<StoredKey, HostError> {
-    let key = StoredKey {
-        name,
-        hsm_label: found.key().name().label().to_owned(),
-        header,
-        kind: found.key().kind().to_string(),
-        kcv: found.kcv().clone(),
-        created_at: time_text(host.now())?,
-    };
-    let sealed = host.keys().seal_one(key.clone()).await?;
-    if !tx.insert_key(&sealed).await? {
-        return Err(refused(
-            Reason::AlreadyExists,
-            format!(
-                "the name {} or the label {} is taken",
-                key.name, key.hsm_label
-            ),
-        ));
+/// A key that was found in the HSM and shall be known, as the HSM has sealed its row.
+pub(crate) struct NewlyKnown<'f> {
+    row: Sealed<StoredKey>,
+    found: &'f FoundKey,
+}
+
+impl<'f> NewlyKnown<'f> {
+    pub(crate) async fn prepare(
+        host: &Host,
+        name: KeyAlias,
+        header: Kbh,
+        found: &'f FoundKey,
+    ) -> Result<Self, HostError> {
+        let key = StoredKey {
+            name,
+            hsm_label: found.key().name().label().to_owned(),
+            header,
+            kind: found.key().kind(),
+            kcv: found.kcv().clone(),
+            created_at: time_text(host.now())?,
+        };
+        Ok(Self {
+            row: host.keys().seal_one(key).await?,
+            found,
+        })
     }
-    tx.record(AuditEntry {
-        actor: &operator.actor(),
-        action: KEY_REGISTERED,
-        device: None,
-        outcome: "ok",
-        detail: key.registration(),
-    })
-    .await?;
-    // Before anyone can ask for it.
-    host.keys().hold(key.clone(), found);
-    if let Err(error) = tx.commit().await {
-        host.keys().release(&key.name, found.key());
-        return Err(error.into());
+
+    /// Makes it known, with whatever else is in the transaction.
+    pub(crate) async fn commit(
+        self,
+        host: &Host,
+        mut tx: Tx,
+        operator: &Operator,
+    ) -> Result<StoredKey, HostError> {
+        let key = self.row.unproven();
+        if !host.keys().is_under_present(&self.row) {
+            let cause = "the storage keys were changed at the same time: try again";
+            return Err(refused(Reason::WrongState, cause));
+        }
+        if !tx.insert_key(&self.row).await? {
+            return Err(refused(
+                Reason::AlreadyExists,
+                format!(
+                    "the name {} or the label {} is taken",
+                    key.name, key.hsm_label
+                ),
+            ));
+        }
+        tx.record(AuditEntry {
+            actor: &operator.actor(),
+            action: KEY_REGISTERED,
+            device: None,
+            outcome: "ok",
+            detail: key.registration(),
+        })
+        .await?;
+        // Before anyone can ask for it.
+        host.keys().hold(key.clone(), self.found);
+        if let Err(error) = tx.commit().await {
+            host.keys().release(&key.name, self.found.key());
+            return Err(error.into());
+        }
+        Ok(key.clone())
     }
-    Ok(key)
 }
 
 /// All keys that are known.
@@ -511,7 +559,7 @@ pub(crate) async fn assign_key(
     let slot = Slot::parse(&request.slot)?;
     let mut tx = host.store().read(host.now()).await?;
     let device = require_running(&mut tx, &serial).await?;
-    let new = new_key(host, &mut tx, &device, &slot, &request.key_name).await?;
+    let (new, named) = new_key(host, &mut tx, &device, &slot, &request.key_name).await?;
     let slot = SlotNow::read(&mut tx, &serial, &slot).await?;
     drop(tx);
     let recipient = slot.recipient.clone();
@@ -534,12 +582,27 @@ pub(crate) async fn assign_key(
             format!("{serial} has enrolled again at the same time: look at it, and try again");
         return Err(refused(Reason::WrongState, cause));
     }
+    if let (
+        NewKey::Shared(key),
+        Some(Named {
+            is_shared: false, ..
+        }),
+    ) = (&new, &named)
+        && tx.is_held_elsewhere(&key.name, &serial).await?
+    {
+        let cause = format!(
+            "the key {} was assigned to another device at the same time: try again",
+            key.name
+        );
+        return Err(refused(Reason::WrongState, cause));
+    }
     change.apply(host, &mut tx).await?;
     let key = change.added().next();
     let key = key.ok_or_else(|| HostError::Internal("nothing was assigned".to_owned()))?;
+    let initial_key = key.source.initial_key();
     tx.record(AuditEntry {
         actor: &operator.actor(),
-        action: "key.assigned",
+        action: KEY_ASSIGNED,
         device: Some(&serial),
         outcome: "ok",
         detail: json!({
@@ -547,9 +610,12 @@ pub(crate) async fn assign_key(
             "version": key.version,
             "source": key.source.as_str(),
             "key": key.source.key_name().map(KeyAlias::as_str),
+            "bdk": initial_key.map(|(bdk, _)| bdk.as_str()),
+            "initial-key-id": initial_key.map(|(_, id)| id.to_string()),
             "header": key.header.to_string(),
             "kcv": key.kcv.to_string(),
             "encryption-key": digest,
+            "warned-of": named.map(|named| named.warnings),
         }),
     })
     .await?;
@@ -565,33 +631,37 @@ async fn require_running(tx: &mut Tx, serial: &DeviceSerial) -> Result<Device, H
     Ok(device)
 }
 
-/// What an operator wants a slot to get: a registered key, or what the device's profile says.
+/// What an operator wants a slot to get: a registered key that they name, or what the device's profile says.
 async fn new_key(
     host: &Host,
     tx: &mut Tx,
     device: &Device,
     slot: &Slot,
     key_name: &str,
-) -> Result<NewKey, HostError> {
+) -> Result<(NewKey, Option<Named>), HostError> {
     if !key_name.is_empty() {
-        return shared_key(host, tx, &KeyAlias::parse(key_name)?).await;
+        let key = shared_key(host, tx, &KeyAlias::parse(key_name)?).await?;
+        let named = in_force::judge_named(host, tx, device, slot, &key).await?;
+        return Ok((NewKey::Shared(key), Some(named)));
     }
-    let missing = |cause: String| refused(Reason::NotFound, cause);
-    let serial = &device.serial;
-    let profile = tx.profile_of(device).await?;
-    let profile = profile.and_then(|(_, version)| version.profile).ok_or_else(|| {
-        missing(format!(
-            "neither the group nor the model of {serial} carries a key profile: name a key, or have one carry a profile"
-        ))
-    })?;
-    let planned = profile.slot(slot).ok_or_else(|| {
-        missing(format!(
-            "key profile {} of {serial} has no slot {slot}",
-            profile.name
-        ))
-    })?;
+    let (version, planned) = in_force::slot_of(host, tx, device, slot).await?;
+    let new = key_by_profile(host, tx, &version, &planned).await?;
+    Ok((new, None))
+}
+
+/// What a version of a profile says that a slot gets.
+pub(crate) async fn key_by_profile(
+    host: &Host,
+    tx: &mut Tx,
+    version: &ProfileVersion,
+    planned: &ProfileSlot,
+) -> Result<NewKey, HostError> {
     match &planned.source {
-        profile::KeySource::Shared(name) => shared_key(host, tx, name).await,
+        profile::KeySource::Shared(name) => {
+            let key = shared_key(host, tx, name).await?;
+            in_force::require_fits(version, planned, &key)?;
+            Ok(NewKey::Shared(key))
+        }
         profile::KeySource::Unique => {
             let key = UniqueKey {
                 header: planned.header.clone(),
@@ -601,21 +671,21 @@ async fn new_key(
             host.keys().verify_makeable(&key)?;
             Ok(NewKey::Unique(key))
         }
-        profile::KeySource::Derived(_) => {
-            let cause = format!(
-                "key profile {} derives the key of slot {slot}, which this host does not do yet",
-                profile.name
-            );
-            Err(refused(Reason::HsmUnsupported, cause))
+        profile::KeySource::Derived(derivation) => {
+            let key = DerivedKey::new(planned, derivation);
+            let wanted = key.clone();
+            host.in_hsm(move |keys| keys.verify_derivable(&wanted))
+                .await?;
+            Ok(NewKey::Derived(key))
         }
     }
 }
 
-async fn shared_key(host: &Host, tx: &mut Tx, name: &KeyAlias) -> Result<NewKey, HostError> {
+async fn shared_key(host: &Host, tx: &mut Tx, name: &KeyAlias) -> Result<StoredKey, HostError> {
     let missing = || refused(Reason::NotFound, format!("there is no key {name}"));
     let key = tx.key(name).await?.ok_or_else(missing)?;
     let key = host.keys().prove_one(key).await?;
-    Ok(NewKey::Shared(StoredKey::clone(&key)))
+    Ok(StoredKey::clone(&key))
 }
 
 /// A kind of key by its name.

@@ -11,6 +11,7 @@ use crate::{
     binding,
     error::refused,
     names::{DeviceSerial, Model},
+    rollout,
     state::DeviceEvent,
     store::{AuditEntry, Device, KeyClaim, Purpose, Tx},
 };
@@ -73,7 +74,7 @@ pub(crate) async fn admit(
         (Purpose::Encryption, &encryption),
         (Purpose::Authentication, &authentication),
     ] {
-        put(&mut tx, &serial, purpose, credential.certificate()).await?;
+        put(host, &mut tx, &serial, purpose, credential.certificate()).await?;
     }
     let device = require_device(&mut tx, &serial).await?;
     let state = device.state.after(DeviceEvent::Enrolled, None);
@@ -94,7 +95,9 @@ pub(crate) async fn admit(
     })
     .await?;
     let device = require_device(&mut tx, &serial).await?;
+    rollout::came(host, &mut tx, &serial);
     tx.commit().await?;
+    rollout::look(host);
     Ok(device)
 }
 
@@ -145,6 +148,7 @@ fn require_strength(
 
 /// Stores a certificate whose key and serial number nobody has here.
 async fn put(
+    host: &Host,
     tx: &mut Tx,
     device: &DeviceSerial,
     purpose: Purpose,
@@ -156,6 +160,11 @@ async fn put(
         key_sha256: certificate.public_key().fingerprint(),
     };
     if !tx.claim_certificate(device, &claim).await? {
+        if let Some(other) = tx.other_device_with_public_key(device, &claim).await? {
+            // The refusal goes on record.
+            let alarm = format!("{device} was to be admitted with a public key of {other}");
+            host.alarms().raise(&alarm);
+        }
         let cause =
             format!("{device}: a public key or a certificate's serial number is known already");
         return Err(refused(Reason::KeyInUse, cause));

@@ -1,7 +1,9 @@
-//! What takes two operators: one asks for it, another one approves, and it is in force from then on. Each row is
-//! sealed by the HSM, so that whoever can write to the database approves nothing.
+//! What takes two operators: one asks for it, another one approves, and it is in force from then on, until it is done
+//! or one operator withdraws it. Each row is sealed by the HSM, so that whoever can write to the database approves
+//! nothing; and it has to be the one that the audit trail names last, so that nobody puts an older one back.
 //!
-//! What an approval sets in motion belongs to the act.
+//! What an approval sets in motion belongs to the act. What has to be known of acts here stands in one table, at the
+//! end.
 
 use kdh_proto::Reason;
 use serde_json::{Value, json};
@@ -11,16 +13,25 @@ use crate::{
     administration::{Operator, page_size},
     dual_control,
     error::refused,
+    export,
     names::Why,
+    refused_rows,
     state::{ApprovalState, ApprovedAct},
     storage,
-    store::{Actor, Approval, AuditEntry, Proven, Sealed, Tx, time_text},
+    store::{Actor, Approval, Proven, Sealed, StoreError, Tx, time_text},
 };
 
-const ASKED: &str = "approval.asked";
-const APPROVED: &str = "approval.approved";
-const REJECTED: &str = "approval.rejected";
-const EXPIRED: &str = "approval.expired";
+/// How often rows are read that somebody changes meanwhile.
+const TRIES: usize = 8;
+
+/// An approval as operators see it.
+#[derive(Debug)]
+pub(crate) struct Shown {
+    /// As it stands now.
+    pub(crate) approval: Approval,
+    /// Why it is nothing worth, in words.
+    pub(crate) fault: Option<String>,
+}
 
 /// Asks for something.
 ///
@@ -43,6 +54,9 @@ pub(crate) async fn ask(
         asked_by: operator.name().to_owned(),
         why: why.as_str().to_owned(),
         decided_by: None,
+        progress: None,
+        ended_by: None,
+        ended_why: None,
         expires_at: time_text(now + host.config().approval_lifetime)?,
         created_at: time_text(now)?,
         changed_at: time_text(now)?,
@@ -51,10 +65,12 @@ pub(crate) async fn ask(
     let sealed = host.keys().seal_one(approval.clone()).await?;
     let mut tx = host.store().write(now).await?;
     if !host.keys().is_under_present(&sealed) || !tx.insert_approval(&sealed).await? {
-        let cause = "the same is asked for already, or in force: see kdhctl approval list";
+        let cause = "the same is asked for already, or in force: see kdhctl approval list. If its row is REFUSED there, \
+                     restore it from a backup of the database";
         return Err(refused(Reason::AlreadyExists, cause));
     }
-    record(&mut tx, &operator.actor(), ASKED, &approval).await?;
+    tx.record_approval(&operator.actor(), &approval, &[])
+        .await?;
     tx.commit().await?;
     Ok(approval)
 }
@@ -65,12 +81,17 @@ pub(crate) async fn approve(
     operator: &Operator,
     id: &str,
 ) -> Result<Approval, HostError> {
-    let asked = require_asked(host, id).await?;
+    let asked = require(host, id).await?;
+    require_undecided(host, &asked)?;
+    require_recorded(host, &asked).await?;
     dual_control::require_another(&asked.asked_by, operator)?;
-    let approved = decide(host, operator, &asked, ApprovalState::Approved, APPROVED).await?;
-    match approved.act {
-        ApprovedAct::StorageRotation => storage::approved(host),
+    if asked.act == ApprovedAct::KeyDiscard {
+        // Approved and done in one.
+        return refused_rows::approve(host, operator, &asked).await;
     }
+    asked.act.require_possible(host, &asked).await?;
+    let approved = decide(host, operator, &asked, ApprovalState::Approved).await?;
+    approved.act.look_again(host);
     Ok(approved)
 }
 
@@ -80,81 +101,321 @@ pub(crate) async fn reject(
     operator: &Operator,
     id: &str,
 ) -> Result<Approval, HostError> {
-    let asked = require_asked(host, id).await?;
-    decide(host, operator, &asked, ApprovalState::Rejected, REJECTED).await
+    let asked = require(host, id).await?;
+    require_undecided(host, &asked)?;
+    if !host.store().is_approval_over(id) {
+        require_recorded(host, &asked).await?;
+    }
+    decide(host, operator, &asked, ApprovalState::Rejected).await
 }
 
-/// All of them, newest first, as they stand now.
-pub(crate) async fn list(
+/// Ends what is in force, if its act lets it. It takes one operator, as to be careful does. A row that is in force no
+/// more by the audit trail can always be put away so.
+pub(crate) async fn withdraw(
     host: &Host,
-    before: &str,
-    limit: u32,
-) -> Result<Vec<Approval>, HostError> {
+    operator: &Operator,
+    id: &str,
+    why: &str,
+) -> Result<Approval, HostError> {
+    let why = Why::parse(why)?;
+    let approval = require(host, id).await?;
+    let cause = match approval.state_at(&time_text(host.now())?) {
+        ApprovalState::Approved => None,
+        ApprovalState::Asked => Some(format!(
+            "nobody has approved it: kdhctl approval reject {id}"
+        )),
+        over => Some(format!(
+            "approval {id} is {}: it is not in force",
+            over.as_str()
+        )),
+    };
+    if let Some(cause) = cause {
+        return Err(refused(Reason::WrongState, cause));
+    }
+    if !host.store().is_approval_over(id) {
+        require_recorded(host, &approval).await?;
+        approval.act.require_withdrawable(&approval)?;
+    }
+    let withdrawn = Approval {
+        state: ApprovalState::Withdrawn,
+        ended_by: Some(operator.name().to_owned()),
+        ended_why: Some(why.as_str().to_owned()),
+        ..Approval::clone(&approval)
+    };
+    let change = Change::prepare(host, &approval, withdrawn).await?;
+    let why = [("withdrawn-because", why.as_str().into())];
+    let withdrawn = change.commit(host, &operator.actor(), &why).await?;
+    withdrawn.act.look_again(host);
+    Ok(withdrawn)
+}
+
+/// An approval, or its id alone if it is not as the HSM has sealed it.
+pub(crate) type Listed = Result<Shown, String>;
+
+/// All of them, newest first, as they stand now.
+pub(crate) async fn list(host: &Host, before: &str, limit: u32) -> Result<Vec<Listed>, HostError> {
     let now = time_text(host.now())?;
-    let mut tx = host.store().read(host.now()).await?;
-    let rows = tx.approvals(before, page_size(limit)).await?;
-    drop(tx);
-    let rows = host.keys().prove(rows).await?;
-    let shown = rows.iter().map(|row| Approval {
-        state: row.state_at(&now),
-        ..Approval::clone(row)
+    let rows = judged(host, Which::Page(before, page_size(limit))).await?;
+    let shown = rows.into_iter().map(|row| {
+        let (row, fault) = row?;
+        Ok(Shown {
+            approval: Approval {
+                state: row.state_at(&now),
+                ..Approval::clone(&row)
+            },
+            fault,
+        })
     });
     Ok(shown.collect())
 }
 
-/// What is in force of a kind.
+/// What is in force of a kind: approved, sealed, and what the audit trail says. What is not is named there, and in the
+/// log. Asks the HSM only if there is any.
 pub(crate) async fn in_force(
     host: &Host,
     act: ApprovedAct,
 ) -> Result<Vec<Proven<Approval>>, HostError> {
-    let mut tx = host.store().read(host.now()).await?;
-    let mut rows = tx.open_approvals(act).await?;
-    drop(tx);
-    rows.retain(|row| row.unproven().state == ApprovalState::Approved);
-    host.keys().prove(rows).await
+    open(host, act, |state| state == ApprovalState::Approved).await
 }
 
-/// Something that was in force is over.
-pub(crate) async fn end(
+/// The same, and what waits to be approved.
+pub(crate) async fn asked_or_in_force(
+    host: &Host,
+    act: ApprovedAct,
+) -> Result<Vec<Proven<Approval>>, HostError> {
+    open(host, act, |state| !state.is_over()).await
+}
+
+async fn open(
+    host: &Host,
+    act: ApprovedAct,
+    is_meant: fn(ApprovalState) -> bool,
+) -> Result<Vec<Proven<Approval>>, HostError> {
+    let rows = judged(host, Which::Open(act, is_meant)).await?;
+    let mut good = Vec::with_capacity(rows.len());
+    for row in rows {
+        match row {
+            Ok((row, None)) => good.push(row),
+            Ok((_, Some(_))) => {}
+            // Without it nobody knows which pair of storage keys is the present one.
+            Err(id) if act == ApprovedAct::StorageRotation => {
+                return Err(StoreError::NotSealed(format!("approval {id:.64}")).into());
+            }
+            Err(id) => {
+                let title = format!("approval {id:.64}");
+                refused_rows::report_row(host, &title, None, json!({"row": title})).await?;
+            }
+        }
+    }
+    Ok(good)
+}
+
+/// Puts down how far the act has come of what is in force.
+pub(crate) async fn progress(
     host: &Host,
     approval: &Proven<Approval>,
-    actor: &Actor,
-    action: &'static str,
-    detail: Value,
+    progress: String,
+    more: &[(&str, Value)],
 ) -> Result<(), HostError> {
-    let ended = Approval {
-        state: ApprovalState::Ended,
-        changed_at: time_text(host.now())?,
+    let said = [&[("progress", Value::from(&*progress))], more].concat();
+    let come = Approval {
+        progress: Some(progress),
         ..Approval::clone(approval)
     };
-    let sealed = host.keys().seal_one(ended).await?;
-    let mut tx = host.store().write(host.now()).await?;
-    replace(host, &mut tx, approval.sealed(), &sealed).await?;
-    tx.record(AuditEntry {
-        actor,
-        action,
-        device: None,
-        outcome: "ok",
-        detail,
-    })
-    .await?;
-    Ok(tx.commit().await?)
+    let change = Change::prepare(host, approval, come).await?;
+    change.commit(host, &Actor::Host, &said).await?;
+    Ok(())
 }
 
-async fn require_asked(host: &Host, id: &str) -> Result<Proven<Approval>, HostError> {
+/// The end of what was in force, and is done: to be put into the transaction that does the last of it.
+pub(crate) async fn ending(host: &Host, approval: &Proven<Approval>) -> Result<Change, HostError> {
+    let ended = Approval {
+        state: ApprovalState::Ended,
+        ..Approval::clone(approval)
+    };
+    Change::prepare(host, approval, ended).await
+}
+
+/// What an approval was, and what it is to be, sealed.
+pub(crate) struct Change {
+    old: Sealed<Approval>,
+    new: Sealed<Approval>,
+}
+
+impl Change {
+    async fn prepare(
+        host: &Host,
+        old: &Proven<Approval>,
+        new: Approval,
+    ) -> Result<Self, HostError> {
+        let new = Approval {
+            changed_at: time_text(host.now())?,
+            ..new
+        };
+        Ok(Self {
+            old: old.sealed().clone(),
+            new: host.keys().seal_one(new).await?,
+        })
+    }
+
+    /// Makes it so, with its record, if it is still what it was.
+    pub(crate) async fn put(
+        &self,
+        host: &Host,
+        tx: &mut Tx,
+        actor: &Actor,
+        more: &[(&str, Value)],
+    ) -> Result<(), HostError> {
+        let new = &self.new;
+        // What is in force is never ended by what somebody has put in its place.
+        let (old, store) = (self.old.unproven(), host.store());
+        if store.fault_of_approval(old).is_some() && !store.is_approval_over(&old.id) {
+            return Err(refused(Reason::WrongState, changed_meanwhile(&old.id)));
+        }
+        if !host.keys().is_under_present(new) || !tx.replace_approval(&self.old, new).await? {
+            let cause = changed_meanwhile(&new.unproven().id);
+            return Err(refused(Reason::WrongState, cause));
+        }
+        Ok(tx.record_approval(actor, new.unproven(), more).await?)
+    }
+
+    /// The same, by itself.
+    pub(crate) async fn commit(
+        self,
+        host: &Host,
+        actor: &Actor,
+        more: &[(&str, Value)],
+    ) -> Result<Approval, HostError> {
+        let mut tx = host.store().write(host.now()).await?;
+        self.put(host, &mut tx, actor, more).await?;
+        tx.commit().await?;
+        Ok(self.into_new())
+    }
+
+    /// What it is then.
+    pub(crate) fn into_new(self) -> Approval {
+        self.new.unproven().clone()
+    }
+}
+
+async fn require(host: &Host, id: &str) -> Result<Proven<Approval>, HostError> {
     let mut tx = host.store().read(host.now()).await?;
     let row = tx.approval(id).await?;
     drop(tx);
     // A hostile text may be long.
     let id: String = id.chars().take(64).collect();
     let row = row.ok_or_else(|| refused(Reason::NotFound, format!("there is no approval {id}")))?;
-    let row = host.keys().prove_one(row).await?;
-    let state = row.state_at(&time_text(host.now())?);
+    host.keys().prove_one(row).await
+}
+
+fn require_undecided(host: &Host, approval: &Approval) -> Result<(), HostError> {
+    let state = approval.state_at(&time_text(host.now())?);
     if state == ApprovalState::Asked {
-        return Ok(row);
+        return Ok(());
     }
-    let cause = format!("approval {id} is {}: it is decided", state.as_str());
+    let (id, state) = (&approval.id, state.as_str());
+    let cause = format!("approval {id} is {state}: it is decided");
     Err(refused(Reason::WrongState, cause))
+}
+
+/// The row must be what the audit trail says.
+async fn require_recorded(host: &Host, approval: &Proven<Approval>) -> Result<(), HostError> {
+    let cause = match judge(host, approval).await? {
+        Verdict::Good => return Ok(()),
+        Verdict::Bad(fault) => format!("approval {}: {fault}", approval.id),
+        Verdict::Stale => changed_meanwhile(&approval.id),
+    };
+    Err(refused(Reason::WrongState, cause))
+}
+
+/// Which rows are meant.
+#[derive(Clone, Copy)]
+enum Which<'a> {
+    /// So many that are older than this one.
+    Page(&'a str, i64),
+    /// Those of an act that are asked for or in force, in such a state.
+    Open(ApprovedAct, fn(ApprovalState) -> bool),
+}
+
+/// A row, and why it counts for nothing, if it does, in words; its id alone, if it is not as the HSM has sealed it.
+type Judged = Result<(Proven<Approval>, Option<String>), String>;
+
+async fn judged(host: &Host, which: Which<'_>) -> Result<Vec<Judged>, HostError> {
+    let now = time_text(host.now())?;
+    'again: for _ in 0..TRIES {
+        let mut tx = host.store().ask(host.now()).await?;
+        let rows = match which {
+            Which::Page(before, limit) => tx.approvals(before, limit).await?,
+            Which::Open(act, is_meant) => {
+                let rows = match act {
+                    ApprovedAct::StorageRotation => tx.open_approvals(act).await?,
+                    ApprovedAct::ExportTarget | ApprovedAct::KeyDiscard => {
+                        tx.readable_open_approvals(act).await?
+                    }
+                };
+                let rows = rows.into_iter();
+                rows.filter(|row| is_meant(row.unproven().state_at(&now)))
+                    .map(Ok)
+                    .collect()
+            }
+        };
+        drop(tx);
+        let sealed = rows.iter().filter_map(|row| row.as_ref().ok()).cloned();
+        let mut proven = host.keys().prove_each(sealed.collect()).await?.into_iter();
+        let mut judged = Vec::with_capacity(rows.len());
+        for row in rows {
+            let row = row.and_then(|row| match proven.next() {
+                Some(Ok(row)) => Ok(row),
+                _ => Err(row.unproven().id.clone()),
+            });
+            let row = match row {
+                Ok(row) => row,
+                Err(id) => {
+                    judged.push(Err(id));
+                    continue;
+                }
+            };
+            let fault = match judge(host, &row).await? {
+                Verdict::Good => None,
+                Verdict::Bad(fault) => Some(fault),
+                Verdict::Stale => continue 'again,
+            };
+            judged.push(Ok((row, fault)));
+        }
+        return Ok(judged);
+    }
+    let cause = "approvals were changed each time that they were read";
+    Err(HostError::Internal(cause.to_owned()))
+}
+
+/// What the audit trail says of a row.
+enum Verdict {
+    Good,
+    /// It counts for nothing, for this reason.
+    Bad(String),
+    /// It is not there any more.
+    Stale,
+}
+
+/// A bad row is named on the record, the first time.
+async fn judge(host: &Host, row: &Proven<Approval>) -> Result<Verdict, HostError> {
+    let Some(fault) = host.store().fault_of_approval(row) else {
+        return Ok(Verdict::Good);
+    };
+    // Nobody is changing it in the turn of a writer.
+    let mut tx = host.store().write(host.now()).await?;
+    if tx.approval(&row.id).await?.as_ref() != Some(row.sealed()) {
+        return Ok(Verdict::Stale);
+    }
+    if tx.refuse_approval(row).await? {
+        tracing::error!(approval = row.id, %fault, "it counts for nothing");
+        tx.commit().await?;
+    }
+    Ok(Verdict::Bad(fault))
+}
+
+fn changed_meanwhile(id: &str) -> String {
+    format!("approval {id} was changed at the same time")
 }
 
 async fn decide(
@@ -162,80 +423,73 @@ async fn decide(
     operator: &Operator,
     asked: &Proven<Approval>,
     state: ApprovalState,
-    action: &'static str,
 ) -> Result<Approval, HostError> {
+    let change = decision(host, operator, asked, state).await?;
+    change.commit(host, &operator.actor(), &[]).await
+}
+
+/// What an operator decides, to be put into a transaction.
+pub(crate) async fn decision(
+    host: &Host,
+    operator: &Operator,
+    asked: &Proven<Approval>,
+    state: ApprovalState,
+) -> Result<Change, HostError> {
     let decided = Approval {
         state,
         decided_by: Some(operator.name().to_owned()),
-        changed_at: time_text(host.now())?,
         ..Approval::clone(asked)
     };
-    let sealed = host.keys().seal_one(decided.clone()).await?;
-    let mut tx = host.store().write(host.now()).await?;
-    replace(host, &mut tx, asked.sealed(), &sealed).await?;
-    record(&mut tx, &operator.actor(), action, &decided).await?;
-    tx.commit().await?;
-    Ok(decided)
+    Change::prepare(host, asked, decided).await
 }
 
 /// Puts down what nobody approved in time.
 async fn expire(host: &Host, act: ApprovedAct) -> Result<(), HostError> {
     let now = time_text(host.now())?;
     let mut tx = host.store().read(host.now()).await?;
-    let mut rows = tx.open_approvals(act).await?;
+    let mut rows = tx.readable_open_approvals(act).await?;
     drop(tx);
     rows.retain(|row| row.unproven().state_at(&now) == ApprovalState::Expired);
-    if rows.is_empty() {
-        return Ok(());
+    // One that is not as it was sealed is listed as that, and stands in the way of nothing else.
+    for row in host.keys().prove_each(rows).await?.into_iter().flatten() {
+        if host.store().fault_of_approval(&row).is_some() {
+            continue;
+        }
+        let expired = Approval {
+            state: ApprovalState::Expired,
+            ..Approval::clone(&row)
+        };
+        let change = Change::prepare(host, &row, expired).await?;
+        change.commit(host, &Actor::Host, &[]).await?;
     }
-    let rows = host.keys().prove(rows).await?;
-    let expired = rows.iter().map(|row| Approval {
-        state: ApprovalState::Expired,
-        changed_at: now.clone(),
-        ..Approval::clone(row)
-    });
-    let expired = host.keys().seal(expired.collect()).await?;
-    let mut tx = host.store().write(host.now()).await?;
-    for (old, new) in rows.iter().zip(&expired) {
-        replace(host, &mut tx, old.sealed(), new).await?;
-        record(&mut tx, &Actor::Host, EXPIRED, new.unproven()).await?;
-    }
-    Ok(tx.commit().await?)
+    Ok(())
 }
 
-async fn replace(
-    host: &Host,
-    tx: &mut Tx,
-    old: &Sealed<Approval>,
-    new: &Sealed<Approval>,
-) -> Result<(), HostError> {
-    if host.keys().is_under_present(new) && tx.replace_approval(old, new).await? {
-        return Ok(());
+/// What each act says of its approvals.
+impl ApprovedAct {
+    /// Refuses to approve one that cannot be set in motion.
+    async fn require_possible(self, host: &Host, asked: &Approval) -> Result<(), HostError> {
+        match self {
+            Self::ExportTarget => export::require_approvable(host, asked).await,
+            Self::KeyDiscard | Self::StorageRotation => Ok(()),
+        }
     }
-    let cause = format!("{} was decided at the same time", new.unproven().id);
-    Err(refused(Reason::WrongState, cause))
-}
 
-async fn record(
-    tx: &mut Tx,
-    actor: &Actor,
-    action: &'static str,
-    approval: &Approval,
-) -> Result<(), HostError> {
-    let detail = json!({
-        "approval": approval.id,
-        "act": approval.act.as_str(),
-        "subject": approval.subject,
-        "why": approval.why,
-        "asked-by": approval.asked_by,
-    });
-    Ok(tx
-        .record(AuditEntry {
-            actor,
-            action,
-            device: None,
-            outcome: "ok",
-            detail,
-        })
-        .await?)
+    /// Something else is in force than before. What it sets in motion finds it by [`in_force`], after a restart too.
+    fn look_again(self, host: &Host) {
+        match self {
+            Self::ExportTarget => export::look_again(host),
+            // Done when it was approved.
+            Self::KeyDiscard => {}
+            Self::StorageRotation => host.rotation().look_again(),
+        }
+    }
+
+    /// Refuses to withdraw one of which more was done than can be left so.
+    fn require_withdrawable(self, approval: &Approval) -> Result<(), HostError> {
+        match self {
+            Self::ExportTarget | Self::KeyDiscard => Ok(()),
+            Self::StorageRotation => storage::require_not_begun(approval),
+        }
+    }
 }

@@ -17,10 +17,12 @@ use crate::{
     config::{KeyStrength, RSA_BITS_FOR_AES_128},
     device_keys::{self, Change},
     error::refused,
+    export,
     keys::TokenOrder,
     names::{DeviceSerial, KeyAlias, Slot},
     orders,
     receipt::SignedStatement,
+    refused_rows, rollout,
     stages::Laps,
     state::{DeliveryState, DeviceEvent, DeviceKeyState, DeviceState, EndOfBinding},
     store::{
@@ -28,6 +30,7 @@ use crate::{
         StoreError, Tx,
     },
     transport::{self, Asked, Claim, Steps, Transport, record_refusal},
+    validity,
 };
 
 /// What a terminal gets for its nonce.
@@ -60,6 +63,7 @@ pub(crate) async fn to_do(host: &Host, device: &AuthenticatedDevice) -> Result<T
         Some(standing) => orders::open_order(host, &mut tx, serial, standing).await?,
         None => None,
     };
+    drop(tx);
     let order = order.map(|order| order.change.kind());
     let mut standing = if order.is_some() {
         binding::require_maybe_bound(serial, standing)?
@@ -67,13 +71,25 @@ pub(crate) async fn to_do(host: &Host, device: &AuthenticatedDevice) -> Result<T
         binding::require_bound(serial, standing)?
     };
     let bound = standing.state == DeviceState::Bound;
-    let recipient = standing.recipient()?;
-    let mut assignments = std::mem::take(&mut standing.assignments);
-    assignments.retain(|assignment| {
-        bound && assignment.meant_for_present_key && is_for(assignment, serial, recipient.as_ref())
-    });
-    let assignments = prove(host, assignments).await?;
-    let order = order.or_else(|| orders::standing_order(host, &standing));
+    let recipient = standing.recipient(serial)?;
+    let order = match order {
+        Some(order) => Some(order),
+        None => orders::standing_order(host, &standing),
+    };
+    let assignments = if bound {
+        // Of a row that is refused the device learns nothing; operators do.
+        for place in &standing.unreadable {
+            refused_rows::report(host, place).await?;
+        }
+        let mut assignments = proven(host, std::mem::take(&mut standing.assignments)).await?;
+        assignments.retain(|assignment| {
+            assignment.meant_for_present_key && is_for(&assignment.key, serial, recipient.as_ref())
+        });
+        validity::retain(host, serial, &mut assignments).await?;
+        assignments
+    } else {
+        Vec::new()
+    };
     Ok(ToDo { assignments, order })
 }
 
@@ -85,21 +101,26 @@ pub(crate) struct ProvenAssignment {
     pub(crate) meant_for_present_key: bool,
 }
 
-/// Has the HSM verify what the database says of what a device shall hold.
-pub(crate) async fn prove(
+/// Has the HSM verify what the database says of what a device shall hold. What is not as it was sealed is reported, and
+/// left out.
+pub(crate) async fn proven(
     host: &Host,
     assignments: Vec<Assignment>,
 ) -> Result<Vec<ProvenAssignment>, HostError> {
     let rows = assignments.iter().map(|assignment| assignment.key.clone());
-    let rows = host.keys().prove(rows.collect()).await?;
-    let proven = rows.into_iter().zip(assignments);
-    Ok(proven
-        .map(|(key, assignment)| ProvenAssignment {
-            key,
-            confirmed: assignment.confirmed,
-            meant_for_present_key: assignment.meant_for_present_key,
-        })
-        .collect())
+    let rows = host.keys().prove_each(rows.collect()).await?;
+    let mut proven = Vec::with_capacity(rows.len());
+    for (row, assignment) in rows.into_iter().zip(assignments) {
+        match row {
+            Ok(key) => proven.push(ProvenAssignment {
+                key,
+                confirmed: assignment.confirmed,
+                meant_for_present_key: assignment.meant_for_present_key,
+            }),
+            Err(row) => refused_rows::report(host, &row.unproven().place()).await?,
+        }
+    }
+    Ok(proven)
 }
 
 /// Exchanges a random-number token for a key token.
@@ -137,7 +158,14 @@ async fn deliver(
     laps: &mut Laps,
 ) -> Result<Issued, HostError> {
     let transport = KeyTransport { slot };
-    let (claim, due, kt_kdh) = transport::carry(host, device, asked, &transport, laps).await?;
+    let carried = transport::carry(host, device, asked, &transport, laps).await;
+    if let Err(error) = &carried {
+        refused_rows::report_cause(host, device.serial(), error).await;
+        if error.reason() == Reason::KeyExpired {
+            validity::require_sealed(host, device.serial(), slot).await?;
+        }
+    }
+    let (claim, due, kt_kdh) = carried?;
     // The HSM has verified the row before it made the token.
     let key = due.key.unproven();
     Ok(Issued {
@@ -243,6 +271,7 @@ impl Transport for KeyTransport<'_> {
         let kdh = binding::kdh_of(host, serial, &standing)?.id.clone();
         let key = assigned(&mut standing, claim, &slot)?;
         require_strength(host, serial, &claim.credential, key.unproven().kind)?;
+        validity::require(host, tx, serial, key.unproven()).await?;
         let lifetime = match freshness {
             Freshness::Nonce(_) => host.config().delivery_lifetime,
             Freshness::SigningTime(_) => host.config().one_pass_lifetime,
@@ -361,12 +390,15 @@ fn assigned(
     slot: &Slot,
 ) -> Result<Sealed<DeviceKey>, HostError> {
     let serial = claim.serial();
+    if let Some(place) = standing.unreadable.pop() {
+        return Err(StoreError::NotSealed(place.to_string()).into());
+    }
     let assignment = standing.assignments.pop();
     let assignment = assignment.ok_or_else(|| nothing_assigned(serial))?;
     // What the HSM has sealed says for which encryption key it is meant: the one to which the token is made out.
     let recipient = claim.credential.public_key().fingerprint();
     let row = assignment.key.unproven();
-    let fits = is_for(&assignment, serial, Some(&recipient)) && row.slot == *slot;
+    let fits = is_for(row, serial, Some(&recipient)) && row.slot == *slot;
     if assignment.meant_for_present_key && fits {
         return Ok(assignment.key);
     }
@@ -377,8 +409,7 @@ fn assigned(
 }
 
 /// Whether a row is this device's, for this encryption key.
-fn is_for(assignment: &Assignment, serial: &DeviceSerial, recipient: Option<&[u8; 32]>) -> bool {
-    let row = assignment.key.unproven();
+fn is_for(row: &DeviceKey, serial: &DeviceSerial, recipient: Option<&[u8; 32]>) -> bool {
     row.device == *serial && row.recipient.as_deref() == recipient.map(|recipient| &recipient[..])
 }
 
@@ -418,6 +449,7 @@ pub(crate) async fn confirm(
         Err(error) => Err(error),
     };
     if let Err(error) = &outcome {
+        refused_rows::report_cause(host, device.serial(), error).await;
         // A mismatch was recorded with what it changed.
         if error.reason() != Reason::KcvMismatch {
             record_refusal(host, device.serial(), "delivery.confirm", error).await?;
@@ -438,6 +470,7 @@ async fn settle(
     for _ in 0..TRIES {
         let settlement = Settlement::prepare(host, serial, statement).await?;
         if let Some(outcome) = settlement.write(host, serial, statement).await? {
+            rollout::heard(host);
             return outcome;
         }
     }
@@ -468,6 +501,10 @@ impl Settlement {
         let live = tx.live_device_keys(serial, Some(&slot)).await?;
         drop(tx);
         let key = host.keys().prove_one(key).await?;
+        // Nothing is known of it any more.
+        if key.state == DeviceKeyState::Discarded {
+            return Err(unknown_delivery(serial, statement));
+        }
         Ok(Self {
             change: device_keys::prepare_confirmation(host, &key, live).await?,
             key,
@@ -523,6 +560,11 @@ impl Settlement {
         } else {
             quarantine(&mut tx, serial).await?;
         }
+        if right {
+            for row in self.change.replaced() {
+                export::queue(&mut tx, row).await?;
+            }
+        }
         let destroyed = self
             .change
             .replaced()
@@ -549,6 +591,7 @@ impl Settlement {
         .await?;
         tx.commit().await?;
         if right {
+            export::queued(host);
             return Ok(Some(Ok(())));
         }
         let cause = format!("{serial} reported {reported} for delivery {}", delivery.id);

@@ -4,16 +4,23 @@
 //! for the HSM. A [`Change`] is what it has sealed; if the rows are not what they were by then, nothing is
 //! written.
 
-use hsm::Kcv;
+use std::collections::HashMap;
+
+use hsm::{InitialKey, Kcv};
 use kdh_proto::Reason;
 use tr34::{Kbh, KeyKind};
 
 use crate::{
-    Host, HostError,
+    Host, HostError, alarms,
+    bdks::{self, DerivedKey},
     error::refused,
-    names::{DeviceSerial, Slot},
+    names::{DeviceSerial, GroupName, Slot},
+    refused_rows,
     state::DeviceKeyState,
-    store::{DeviceKey, KeySource, Purpose, Sealed, StoredKey, Tx, time_text},
+    store::{
+        DeviceKey, DeviceTrail, KeyPlace, KeyRow, KeySource, Purpose, Sealed, SealedRow as _,
+        StoreError, StoredKey, Tx, place_of, time_text,
+    },
 };
 
 /// What a slot is to get.
@@ -23,6 +30,19 @@ pub(crate) enum NewKey {
     Shared(StoredKey),
     /// One that the HSM makes.
     Unique(UniqueKey),
+    /// One that the HSM derives from a BDK.
+    Derived(DerivedKey),
+}
+
+impl NewKey {
+    /// As the rows of such keys say it.
+    pub(crate) const fn source(&self) -> &'static str {
+        match self {
+            Self::Shared(_) => "SHARED",
+            Self::Unique(_) => "UNIQUE",
+            Self::Derived(_) => "DERIVED",
+        }
+    }
 }
 
 /// What kind of key the HSM shall make for a device.
@@ -35,13 +55,13 @@ pub(crate) struct UniqueKey {
 }
 
 /// A slot of a device, as it is before a change.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct SlotNow {
     pub(crate) device: DeviceSerial,
     pub(crate) slot: Slot,
     /// SHA-256 of the device's encryption key, if it has one.
     pub(crate) recipient: Option<Vec<u8>>,
-    live: Vec<Sealed<DeviceKey>>,
+    live: Vec<KeyRow>,
     last_version: u32,
 }
 
@@ -55,25 +75,108 @@ impl SlotNow {
             device: device.clone(),
             slot: slot.clone(),
             recipient: recipient(tx, device).await?,
-            live: tx.live_device_keys(device, Some(slot)).await?,
+            live: tx.live_key_rows(device, Some(slot)).await?,
             last_version: tx.last_version(device, slot).await?,
         })
     }
 
-    fn pending(&self) -> impl Iterator<Item = &Sealed<DeviceKey>> {
-        let pending = |key: &&Sealed<DeviceKey>| key.unproven().state == DeviceKeyState::Pending;
-        self.live.iter().filter(pending)
+    /// # Errors
+    /// [`StoreError::NotSealed`]: the host cannot have written one of its rows.
+    fn pending(&self) -> Result<Vec<Sealed<DeviceKey>>, StoreError> {
+        let live = self.live.iter().cloned();
+        let mut live: Vec<_> = live.collect::<Result<_, _>>()?;
+        live.retain(|key| key.unproven().state == DeviceKeyState::Pending);
+        Ok(live)
     }
 }
 
-/// SHA-256 of the encryption key that a device has now, if it has one.
+/// What there is of many devices, whose slots are to get keys.
+#[derive(Debug)]
+pub(crate) struct DevicesNow {
+    recipients: HashMap<DeviceSerial, Vec<u8>>,
+    trails: HashMap<DeviceSerial, DeviceTrail>,
+    /// By device and slot.
+    live: HashMap<(String, String), Vec<KeyRow>>,
+    last_versions: HashMap<(DeviceSerial, Slot), u32>,
+}
+
+impl DevicesNow {
+    pub(crate) async fn read(tx: &mut Tx, devices: &[DeviceSerial]) -> Result<Self, HostError> {
+        let mut recipients = HashMap::new();
+        for stored in tx
+            .current_certificates(devices, Purpose::Encryption)
+            .await?
+        {
+            let key = stored.key_sha256()?.to_vec();
+            recipients.insert(stored.device, key);
+        }
+        let mut live: HashMap<_, Vec<_>> = HashMap::new();
+        for key in tx.live_keys_of(devices).await? {
+            let place = place_of(&key);
+            live.entry((place.device, place.slot))
+                .or_default()
+                .push(key);
+        }
+        Ok(Self {
+            recipients,
+            trails: tx.trails_of(devices).await?,
+            live,
+            last_versions: tx.last_versions(devices).await?,
+        })
+    }
+
+    /// Whether a device is of this model and in this group, by the audit trail, and has the certificate that it has
+    /// enrolled with, if it has.
+    pub(crate) fn is_as_recorded(
+        &self,
+        device: &DeviceSerial,
+        model: &str,
+        group: Option<&GroupName>,
+    ) -> bool {
+        let trail = self.trails.get(device);
+        trail.is_some_and(|trail| {
+            trail.belongs_to(model, group)
+                && (self.recipients.contains_key(device) || !trail.has_enrolled)
+        })
+    }
+
+    /// Whether a slot of one of them has a key, confirmed or not.
+    pub(crate) fn has_key(&self, device: &DeviceSerial, slot: &Slot) -> bool {
+        let key = (device.to_string(), slot.to_string());
+        self.live.contains_key(&key)
+    }
+
+    /// A slot of one of them.
+    pub(crate) fn slot(&self, device: &DeviceSerial, slot: &Slot) -> SlotNow {
+        let live = self.live.get(&(device.to_string(), slot.to_string()));
+        let key = (device.clone(), slot.clone());
+        SlotNow {
+            recipient: self.recipients.get(device).cloned(),
+            live: live.cloned().unwrap_or_default(),
+            last_version: self.last_versions.get(&key).copied().unwrap_or_default(),
+            device: key.0,
+            slot: key.1,
+        }
+    }
+}
+
+/// SHA-256 of the encryption key that a device has now; none if it has never had one.
+///
+/// # Errors
+/// [`StoreError::NotRecorded`]: it has had one, and its certificate is gone.
 pub(crate) async fn recipient(
     tx: &mut Tx,
     device: &DeviceSerial,
 ) -> Result<Option<Vec<u8>>, HostError> {
-    let stored = tx.current_certificate(device, Purpose::Encryption).await?;
-    let certificate = stored.map(|stored| stored.certificate()).transpose()?;
-    Ok(certificate.map(|certificate| certificate.public_key().fingerprint().to_vec()))
+    let current = tx.current_certificate(device, Purpose::Encryption).await?;
+    if let Some(current) = current {
+        return Ok(Some(current.key_sha256()?.to_vec()));
+    }
+    if tx.trail_of(device).await?.has_enrolled {
+        let cause = format!("the encryption certificate of {device}");
+        return Err(StoreError::NotRecorded(cause).into());
+    }
+    Ok(None)
 }
 
 /// Rows that the HSM has sealed, to be written.
@@ -87,6 +190,12 @@ impl Change {
     /// What is added, as the HSM has sealed it.
     pub(crate) fn added(&self) -> impl Iterator<Item = &DeviceKey> {
         self.added.iter().map(Sealed::unproven)
+    }
+
+    /// With another change, of other slots.
+    pub(crate) fn join(&mut self, other: Self) {
+        self.replaced.extend(other.replaced);
+        self.added.extend(other.added);
     }
 
     /// What is replaced, as it will be.
@@ -123,30 +232,47 @@ impl Change {
                 return Ok(false);
             }
         }
-        for new in &self.added {
-            if !tx.insert_device_key(new).await? {
-                require_no_equal(tx, new.unproven()).await?;
-                return Ok(false);
+        if !tx.insert_device_keys(&self.added).await? {
+            for new in self.added() {
+                require_no_equal(host, tx, new).await?;
             }
+            return Ok(false);
         }
+        alarms::watch_check_values(host, tx, self.added()).await?;
         Ok(true)
     }
 }
 
-/// Raises the alarm if the HSM has made a key that another device has: no two are equal by chance.
-async fn require_no_equal(tx: &mut Tx, made: &DeviceKey) -> Result<(), HostError> {
-    let Some(wrapped) = made.source.wrapped() else {
+/// Raises the alarm if the HSM has made a key that stands in another row: no two are equal by chance, and no initial
+/// key is given out twice.
+pub(crate) async fn require_no_equal(
+    host: &Host,
+    tx: &mut Tx,
+    made: &DeviceKey,
+) -> Result<(), HostError> {
+    let Some(other) = tx.equal_key(made).await? else {
         return Ok(());
     };
-    let Some(other) = tx.device_with_key(wrapped).await? else {
-        return Ok(());
+    let alarm = if let Some((bdk, id)) = made.source.initial_key() {
+        let alarm = format!(
+            "{} is derived from an id that {} has: initial key {id} of bdk.{bdk}. Its derivation ids were given out \
+             twice",
+            made.title(),
+            other.device
+        );
+        host.alarms().raise(&alarm);
+        alarm
+    } else {
+        let alarm = format!(
+            "the HSM has made the same key for {} and for {}: its random numbers repeat themselves, or somebody else has \
+             put one of the rows there. Have it make no keys before that is explained: {}, and {other}",
+            made.device,
+            other.device,
+            made.place()
+        );
+        host.alarms().raise_of_hsm(&alarm);
+        alarm
     };
-    let alarm = format!(
-        "the HSM has made the same key for {} and for {other}: its random numbers repeat themselves. Have it make \
-         no keys before that is explained",
-        made.device
-    );
-    tracing::error!("{alarm}");
     Err(HostError::Internal(alarm))
 }
 
@@ -161,8 +287,11 @@ pub(crate) async fn prepare_next(
     new: &NewKey,
 ) -> Result<Change, HostError> {
     let now = time_text(host.now())?;
-    let pending = slots.iter().flat_map(SlotNow::pending).cloned();
-    let replaced = replace(host, pending.collect(), |row| {
+    let mut pending = Vec::new();
+    for slot in &slots {
+        pending.extend(slot.pending()?);
+    }
+    let replaced = replace(host, pending, |row| {
         row.moved_to(DeviceKeyState::Withdrawn, &now)
     })
     .await?;
@@ -171,9 +300,13 @@ pub(crate) async fn prepare_next(
     let added = match new {
         NewKey::Shared(key) => {
             let rows = next.iter().map(|next| next.shared(key));
-            host.keys().seal(rows.collect::<Result<_, _>>()?).await?
+            host.keys().seal(rows.collect()).await?
         }
         NewKey::Unique(unique) => host.keys().make_unique(next, unique).await?,
+        NewKey::Derived(derived) => {
+            let first = bdks::claim(host, &derived.key_set, next.len()).await?;
+            host.keys().derive(next, derived, first).await?
+        }
     };
     Ok(Change { replaced, added })
 }
@@ -189,7 +322,7 @@ async fn replace(
     }
     let rows = host.keys().prove(rows).await?;
     let new = rows.iter().map(|row| change(row)).collect();
-    let new = host.keys().seal(new).await?;
+    let new = host.keys().reseal(&rows, new).await?;
     let old = rows.iter().map(|row| row.sealed().clone());
     Ok(old.zip(new).collect())
 }
@@ -217,13 +350,11 @@ impl Next {
     }
 
     /// With a registered key.
-    fn shared(&self, key: &StoredKey) -> Result<DeviceKey, HostError> {
+    fn shared(&self, key: &StoredKey) -> DeviceKey {
         let source = KeySource::Shared {
             name: key.name.clone(),
         };
-        let kind = KeyKind::from_name(&key.kind);
-        let kind = kind.ok_or_else(|| HostError::Internal(format!("{} is no kind", key.kind)))?;
-        Ok(self.row(source, &key.header, kind, key.kcv.clone()))
+        self.row(source, &key.header, key.kind, key.kcv.clone())
     }
 
     /// With one that the HSM has made.
@@ -232,6 +363,22 @@ impl Next {
             wrapped: Some(wrapped),
         };
         self.row(source, &key.header, key.kind, kcv)
+    }
+
+    /// With one that the HSM has derived.
+    pub(crate) fn derived(
+        &self,
+        derived: &DerivedKey,
+        key: &InitialKey,
+        kcv: Kcv,
+    ) -> Result<DeviceKey, HostError> {
+        let source = KeySource::Derived {
+            bdk: derived.key_set.bdk.clone(),
+            id: key.id(),
+        };
+        let header = derived.header_of(key);
+        let header = header.map_err(|error| HostError::Internal(error.to_string()))?;
+        Ok(self.row(source, &header, derived.kind, kcv))
     }
 
     fn row(&self, source: KeySource, header: &Kbh, kind: KeyKind, kcv: Kcv) -> DeviceKey {
@@ -251,41 +398,74 @@ impl Next {
     }
 }
 
-/// A device has its first encryption key: what was assigned before is meant for that one.
+/// What becomes of the keys of a device that enrols.
+#[derive(Debug, Default)]
+pub(crate) struct Pinning {
+    change: Change,
+    /// Rows that are meant for no encryption key, and stay so.
+    left: Vec<KeyPlace>,
+}
+
+/// A device has its first encryption key: what was assigned before is meant for that one. The trail says which is the
+/// first: a row from before, that somebody puts back later, is meant for nobody.
 pub(crate) async fn prepare_pinning(
     host: &Host,
     device: &DeviceSerial,
     key_sha256: &[u8; 32],
-) -> Result<Change, HostError> {
+) -> Result<Pinning, HostError> {
     let now = time_text(host.now())?;
-    let mut live = {
-        let mut tx = host.store().read(host.now()).await?;
-        tx.live_device_keys(device, None).await?
-    };
-    live.retain(|key| key.unproven().recipient.is_none());
-    let replaced = replace(host, live, |row| DeviceKey {
+    let mut tx = host.store().read(host.now()).await?;
+    let live = tx.live_key_rows(device, None).await?;
+    let has_enrolled = tx.trail_of(device).await?.has_enrolled;
+    drop(tx);
+    let (live, mut left) = refused_rows::sift(host, live).await?;
+    let unpinned = live.into_iter().filter(|key| key.recipient.is_none());
+    let unpinned: Vec<_> = unpinned.map(|key| key.sealed().clone()).collect();
+    if has_enrolled {
+        left.extend(unpinned.iter().map(|key| key.unproven().place()));
+        return Ok(Pinning {
+            change: Change::default(),
+            left,
+        });
+    }
+    let replaced = replace(host, unpinned, |row| DeviceKey {
         recipient: Some(key_sha256.to_vec()),
         changed_at: now.clone(),
         ..row.clone()
     })
     .await?;
-    Ok(Change {
-        replaced,
-        added: Vec::new(),
+    Ok(Pinning {
+        change: Change {
+            replaced,
+            added: Vec::new(),
+        },
+        left,
     })
 }
 
-/// Nothing was assigned between [`prepare_pinning`] and now.
-///
-/// # Errors
-/// [`Reason::WrongState`]: something was.
-pub(crate) async fn require_pinned(tx: &mut Tx, device: &DeviceSerial) -> Result<(), HostError> {
-    let live = tx.live_device_keys(device, None).await?;
-    if live.iter().all(|key| key.unproven().recipient.is_some()) {
-        return Ok(());
+impl Pinning {
+    /// Writes it.
+    ///
+    /// # Errors
+    /// [`Reason::WrongState`]: something was assigned since it was prepared.
+    pub(crate) async fn apply(
+        &self,
+        host: &Host,
+        tx: &mut Tx,
+        device: &DeviceSerial,
+    ) -> Result<(), HostError> {
+        self.change.apply(host, tx).await?;
+        let live = tx.live_key_rows(device, None).await?;
+        let pinned = live.iter().all(|row| {
+            let is_pinned = |key: &Sealed<DeviceKey>| key.unproven().recipient.is_some();
+            row.as_ref().is_ok_and(is_pinned) || self.left.contains(&place_of(row))
+        });
+        if pinned {
+            return Ok(());
+        }
+        let cause = format!("a key was assigned to {device} while it enrolled: enrol it again");
+        Err(refused(Reason::WrongState, cause))
     }
-    let cause = format!("a key was assigned to {device} while it enrolled: enrol it again");
-    Err(refused(Reason::WrongState, cause))
 }
 
 /// A device has confirmed a version: that one is good from now on, and the one before is destroyed. There is

@@ -13,13 +13,14 @@ use tokio::time::Instant;
 use tr34::{KrdCredentialToken, Profile};
 
 use crate::{
-    Host, HostError,
+    Host, HostError, alarms,
     claims::{self, Working},
     device_keys,
     error::refused,
     host::random,
     mirror,
     names::DeviceSerial,
+    rollout,
     state::DeviceEvent,
     store::{Actor, AuditEntry, Device, EnrolmentClaim, KeyClaim, Purpose, Tx},
 };
@@ -318,6 +319,19 @@ async fn claim(host: &Host, mut tx: Tx, device: Device, keys: Keys) -> Result<Cl
             drop(tx);
             let mut tx = host.store().write(host.now()).await?;
             let detail = json!({"key": hex::encode(key.fingerprint())});
+            if let Some(other) = tx
+                .other_device_with_public_key(&claim.device, &key_claim)
+                .await?
+            {
+                let alarm = format!(
+                    "{} came to enrol with a public key of {other}",
+                    claim.device
+                );
+                host.alarms().raise(&alarm);
+                let actor = Actor::Device(claim.device.clone());
+                let action = alarms::PUBLIC_KEY_IN_USE;
+                alarms::record(&mut tx, &actor, action, Some(&claim.device), &alarm).await?;
+            }
             record(
                 &mut tx,
                 &claim.device,
@@ -432,8 +446,7 @@ async fn finish(
         .await?;
     tx.put_certificate(serial, Purpose::Authentication, authentication)
         .await?;
-    pinning.apply(host, &mut tx).await?;
-    device_keys::require_pinned(&mut tx, serial).await?;
+    pinning.apply(host, &mut tx, serial).await?;
     tx.spend_activation_code(serial, &claim.encryption_serial)
         .await?;
     tx.set_device_state(&device, state).await?;
@@ -456,7 +469,10 @@ async fn finish(
     })
     .await?;
     mirror::record_retirement(host, &mut tx, &device).await?;
-    Ok(tx.commit().await?)
+    rollout::came(host, &mut tx, serial);
+    tx.commit().await?;
+    rollout::look(host);
+    Ok(())
 }
 
 /// Undoes a claim: the same terminal may try again with the same code and keys. Should the database

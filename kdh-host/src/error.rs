@@ -142,6 +142,7 @@ impl HostError {
             | Self::Store(
                 StoreError::Damaged(_)
                 | StoreError::NotSealed(_)
+                | StoreError::NotRecorded(_)
                 | StoreError::Lock(_)
                 | StoreError::Database(sqlx::Error::Decode(_) | sqlx::Error::ColumnDecode { .. }),
             )

@@ -9,21 +9,24 @@ use time::OffsetDateTime;
 use tr34::SigningTime;
 
 use crate::{
-    approvals,
+    alarms::Alarms,
+    approvals, bdks,
     claims::{UnderWay, give_back_leftovers},
     clock::Clock,
     config::Config,
     credentials::Credentials,
     error::{HostError, StartError, refused},
+    export::Exports,
     kdh::{self, Kdh, KdhState},
     key_profile,
     key_sender::{self, Senders},
     keys::{HostKeys, off_the_async_threads},
     limits::Limits,
+    rollout::Rollouts,
     stages::Stages,
     state::ApprovedAct,
-    storage,
-    store::{Actor, AuditEntry, Store},
+    storage::{self, Rotation},
+    store::{Actor, AuditEntry, Store, StoreError},
     trust::CrlFile,
 };
 
@@ -35,6 +38,7 @@ struct Inner {
     config: Config,
     store: Store,
     keys: HostKeys,
+    rotation: Rotation,
     /// Terminals'.
     credentials: Credentials,
     /// The host's own.
@@ -44,6 +48,9 @@ struct Inner {
     senders: Senders,
     under_way: UnderWay,
     limits: Limits,
+    exports: Exports,
+    alarms: Alarms,
+    rollouts: Rollouts,
     stages: Stages,
     clock: Box<dyn Clock>,
 }
@@ -99,10 +106,14 @@ impl Host {
             config,
             store,
             keys,
+            rotation: Rotation::default(),
             crl_ca_krd,
             crl_ca_kdh,
             under_way: UnderWay::default(),
             limits,
+            exports: Exports::default(),
+            alarms: Alarms::default(),
+            rollouts: Rollouts::default(),
             stages: Stages::default(),
             clock,
         }));
@@ -117,43 +128,68 @@ impl Host {
     }
 
     /// Whether the HSM still holds every key that the database names, and can seal it with the
-    /// present KDH certificate.
+    /// present KDH certificate. Rows of devices' keys that somebody has changed keep no host from starting: they are
+    /// refused one by one.
     async fn key_faults(&self) -> Result<Vec<String>, HostError> {
         let mut tx = self.store().read(self.now()).await?;
         let rows = tx.keys().await?;
+        let bdks = tx.bdks().await?;
         let unsealed = tx.unsealed_device_keys().await?;
         let numbers = tx.rows_by_storage_key().await?;
+        let has_sealed = tx.sealing_record().await?.is_some();
+        let held = self.keys().storage_numbers();
+        let under: Vec<_> = numbers.iter().map(|(number, _)| *number).collect();
+        let mut lacking = None;
+        for (number, rows) in numbers {
+            let is_held = held.iter().any(|held| held.get() == number);
+            if !is_held && tx.was_storage_key(number).await? {
+                lacking = Some((number, rows));
+            }
+        }
         drop(tx);
         let before = rows
             .iter()
             .filter(|key| key.authenticated().is_none())
             .count();
-        if before > 0 || unsealed > 0 {
+        if !has_sealed && (before > 0 || unsealed > 0) {
             return Ok(vec![format!(
                 "store: {before} registered keys and {unsealed} keys of devices are from before the HSM sealed \
                  their rows: look at them, and have it seal them, by kdh-host adopt-keys"
             )]);
         }
-        let held = self.keys().storage_numbers();
-        let lacking = numbers
-            .iter()
-            .find(|(number, _)| !held.iter().any(|held| held.get() == *number));
         if let Some((number, rows)) = lacking {
             return Ok(vec![format!(
                 "kdh-token: {rows} rows of keys are under pair {number} of storage keys, which is not whole in \
                  every token: bring ksk.{number} and ksm.{number} back to each from the HSM's backup"
             )]);
         }
-        for rotation in approvals::in_force(self, ApprovedAct::StorageRotation).await? {
-            self.keys().use_storage(storage::target(&rotation)?);
+        match approvals::in_force(self, ApprovedAct::StorageRotation).await {
+            Ok(rotations) => {
+                for rotation in rotations {
+                    let target = storage::target(&rotation)?;
+                    // Of which nothing is under it yet may have to be put on record, too, that it began.
+                    let any = under.contains(&target.get());
+                    if any && storage::has_begun(&rotation)? {
+                        self.keys().use_storage(target);
+                    }
+                }
+            }
+            // With one pair there is no question which is in use.
+            Err(error @ HostError::Store(StoreError::NotSealed(_))) if held.len() == 1 => {
+                tracing::error!(%error, "no rotation of storage keys goes on");
+            }
+            Err(error) => return Err(error),
         }
         let keys = self.keys().prove(rows).await?;
+        let bdks = self.keys().prove(bdks).await?;
+        bdks::remember(self);
         self.in_hsm(move |hsm| {
-            let faults = keys.iter().filter_map(|key| {
-                let fault = hsm.verify_held(key).err()?;
-                Some(format!("key {}: {fault}", key.name))
-            });
-            Ok(faults.collect())
+            let mut faults = hsm.faults_of(keys.iter().map(|key| &**key));
+            faults.extend(bdks.iter().filter_map(|bdk| {
+                let fault = hsm.hold_bdk(bdk).err()?;
+                Some(format!("BDK {}: {fault}", bdk.name))
+            }));
+            Ok(faults)
         })
         .await
     }
@@ -203,7 +239,11 @@ impl Host {
             action: "host.started",
             device: None,
             outcome: "ok",
-            detail: json!({"version": env!("CARGO_PKG_VERSION")}),
+            detail: json!({
+                "version": env!("CARGO_PKG_VERSION"),
+                // No rows are without a seal from here on.
+                "storage-key": self.keys().storage()?.get(),
+            }),
         })
         .await?;
         Ok(tx.commit().await?)
@@ -240,6 +280,10 @@ impl Host {
         &self.0.keys
     }
 
+    pub(crate) fn rotation(&self) -> &Rotation {
+        &self.0.rotation
+    }
+
     pub(crate) fn senders(&self) -> &Senders {
         &self.0.senders
     }
@@ -256,8 +300,20 @@ impl Host {
         &self.0.stages
     }
 
+    pub(crate) fn exports(&self) -> &Exports {
+        &self.0.exports
+    }
+
     pub(crate) fn limits(&self) -> &Limits {
         &self.0.limits
+    }
+
+    pub(crate) fn alarms(&self) -> &Alarms {
+        &self.0.alarms
+    }
+
+    pub(crate) fn rollouts(&self) -> &Rollouts {
+        &self.0.rollouts
     }
 
     pub(crate) fn now(&self) -> OffsetDateTime {

@@ -7,13 +7,12 @@ use std::{
 };
 
 use hsm::{
-    Authenticated, Failure, FoundKey, Health, HsmError, Kcv, KeyName, KeyRole, KnSource, Module,
-    NewKey, Pin, SecretKey, SelfTestReport, SigningKey, StorageError, StorageNumber, StoredKn,
-    Token, TokenGroup, UpstreamToken,
+    Authenticated, Failure, FoundKey, Health, HsmError, InitialKey, Kcv, KeyName, KeyRole,
+    KnSource, Module, NewKey, Pin, SecretKey, SelfTestReport, SigningKey, StorageError,
+    StorageNumber, StoredKn, Token, TokenGroup, UpstreamToken,
 };
 use kdh_proto::Reason;
 use pki::{Certificate, PublicKey, Signer as _};
-use tokio::sync::Notify;
 use tr34::{
     ContentCipher, Freshness, IssuerAndSerial, Kbh, KeyBlockFrame, KeyKind, KeyToken, KrdNonce,
     OaepHash, Profile, SigningTime, TokenDraft,
@@ -21,6 +20,7 @@ use tr34::{
 
 use crate::{
     administration::fault_of_key,
+    bdks::{self, Bdks, DerivedKey},
     config::{Config, KeForTdea, KeySender, TokenSettings},
     device_keys::{Next, UniqueKey},
     error::{HostError, StartError, refused},
@@ -28,8 +28,10 @@ use crate::{
     key_import::{ImportOrder, ImportedKey},
     key_sender::{ArrivedToken, fault_of_token},
     names::KeyAlias,
+    state::DeviceKeyState,
     store::{
-        DeviceKey, KeySource, Proven, Seal, Sealed, SealedRow, StoreError, StoredKey, Verified,
+        DeviceKey, KeySource, Proven, Seal, Sealed, SealedRow, StoreError, StoredBdk, StoredKey,
+        Verified,
     },
 };
 
@@ -53,37 +55,29 @@ pub(crate) struct HostKeys {
     kdh_tokens: TokenGroup,
     oaep: OaepHash,
     ke_for_tdea: KeForTdea,
-    storage: Arc<Storage>,
+    pairs: Arc<Mutex<Pairs>>,
+    bdks: Arc<Bdks>,
     held: Arc<Mutex<HashMap<KeyAlias, Held>>>,
 }
 
 /// The storage keys.
-#[derive(Debug)]
-struct Storage {
-    pairs: Mutex<Pairs>,
-    news: Notify,
-}
-
 #[derive(Debug)]
 struct Pairs {
     /// That the HSM has, the lowest number first.
     numbers: Vec<StorageNumber>,
     /// Under which what is new comes.
     present: Option<StorageNumber>,
-    /// Rows that could not be moved.
+    /// Rows that were found not to be as they were sealed.
     refused: HashSet<String>,
 }
 
-impl Storage {
+impl Pairs {
     /// The lowest is in use: a higher one was prepared, or its rows are being moved, which the database says.
     fn new(numbers: Vec<StorageNumber>) -> Self {
         Self {
-            pairs: Mutex::new(Pairs {
-                present: numbers.first().copied(),
-                numbers,
-                refused: HashSet::new(),
-            }),
-            news: Notify::new(),
+            present: numbers.first().copied(),
+            numbers,
+            refused: HashSet::new(),
         }
     }
 }
@@ -204,7 +198,8 @@ impl HostKeys {
             kdh_tokens,
             oaep: config.oaep_hash,
             ke_for_tdea: config.ke_for_tdea,
-            storage: Arc::new(Storage::new(storage)),
+            pairs: Arc::new(Mutex::new(Pairs::new(storage))),
+            bdks: Arc::default(),
             held: Arc::default(),
         })
     }
@@ -383,7 +378,7 @@ impl HostKeys {
     pub(crate) fn verify_held(&self, stored: &StoredKey) -> Result<(), HostError> {
         let found = self.master_key(&stored.hsm_label)?;
         let key = found.key();
-        if key.kind().to_string() != stored.kind {
+        if key.kind() != stored.kind {
             return Err(HostError::Internal(format!(
                 "it is {} in the HSM, and {} in the database",
                 key.kind(),
@@ -399,6 +394,19 @@ impl HostKeys {
         self.verify_sealable(key, &stored.header)?;
         self.hold(stored.clone(), &found);
         Ok(())
+    }
+
+    /// What is wrong with registered keys, in words: that the HSM does not hold them, still the same ones, or cannot
+    /// seal them.
+    pub(crate) fn faults_of<'k>(
+        &self,
+        keys: impl IntoIterator<Item = &'k StoredKey>,
+    ) -> Vec<String> {
+        let faults = keys.into_iter().filter_map(|key| {
+            let fault = self.verify_held(key).err()?;
+            Some(format!("key {}: {fault}", key.name))
+        });
+        faults.collect()
     }
 
     fn held(&self) -> MutexGuard<'_, HashMap<KeyAlias, Held>> {
@@ -422,6 +430,42 @@ impl HostKeys {
         self.held().remove(name);
     }
 
+    /// The BDKs that are known.
+    pub(crate) fn bdks(&self) -> &Bdks {
+        &self.bdks
+    }
+
+    /// Takes note of a BDK that the HSM still holds.
+    pub(crate) fn hold_bdk(&self, bdk: &StoredBdk) -> Result<(), HostError> {
+        let found = self.find_bdk(bdk)?;
+        self.bdks.hold(bdk.name.clone(), found);
+        Ok(())
+    }
+
+    /// Finds a BDK in the HSM, the same one as at its registration. From now on a token that was lost is not back
+    /// before it holds it, and no other key by its name is derived from.
+    pub(crate) fn find_bdk(&self, bdk: &StoredBdk) -> Result<SecretKey, HostError> {
+        let name = bdks::label(&bdk.name)?;
+        let found = self
+            .kdh_tokens
+            .announced_key(KeyRole::Bdk, &name, bdk.kind)?;
+        if *found.kcv() != bdk.kcv {
+            self.kdh_tokens.require_no_more(found.key());
+            return Err(HostError::Hsm(HsmError::KcvMismatch {
+                expected: bdk.kcv.clone(),
+                found: found.kcv().clone(),
+            }));
+        }
+        Ok(found.key().clone())
+    }
+
+    /// Takes note that a BDK was not registered after all, unless it was meanwhile.
+    pub(crate) fn forget_bdk(&self, bdk: &StoredBdk, found: &SecretKey) {
+        if !self.bdks.holds(&bdk.name) {
+            self.kdh_tokens.require_no_more(found);
+        }
+    }
+
     /// The registered key of this name, if it is what a device's row says.
     fn require_held(&self, name: &KeyAlias, row: &DeviceKey) -> Result<SecretKey, HostError> {
         let held = self.held();
@@ -433,8 +477,13 @@ impl HostKeys {
         Ok(held.key.clone())
     }
 
+    /// The tokens with the master keys, and with those that are shared with others.
+    pub(crate) const fn kdh_tokens(&self) -> &TokenGroup {
+        &self.kdh_tokens
+    }
+
     /// Where the HSM finds the key of a row.
-    fn source(&self, key: &Sealed<DeviceKey>) -> Result<KnSource, HostError> {
+    pub(crate) fn source(&self, key: &Sealed<DeviceKey>) -> Result<KnSource, HostError> {
         let row = key.unproven();
         let unsealed = || StoreError::NotSealed(row.title());
         match &row.source {
@@ -444,6 +493,18 @@ impl HostKeys {
                 kind: row.kind,
                 wrapped: wrapped.clone().ok_or_else(unsealed)?,
             })),
+            // Of the others nothing is left, and of this there is nothing that could go.
+            KeySource::Derived { bdk, id } => match row.state {
+                DeviceKeyState::Pending | DeviceKeyState::Active => {
+                    // None was ever derived that this BDK does not derive.
+                    let key = self.bdks.initial_key(bdk, row.kind, *id);
+                    Ok(KnSource::Derived(key.map_err(|_| unsealed())?))
+                }
+                DeviceKeyState::Destroyed
+                | DeviceKeyState::Withdrawn
+                | DeviceKeyState::Discarded => Err(unsealed().into()),
+            },
+            KeySource::Nothing => Err(unsealed().into()),
         }
     }
 
@@ -458,14 +519,9 @@ impl HostKeys {
         self.pairs().numbers.clone()
     }
 
-    /// Something was approved that has to do with storage keys.
-    pub(crate) fn storage_news(&self) -> &Notify {
-        &self.storage.news
-    }
-
-    /// Rows that could not be moved under another pair.
-    pub(crate) fn refused_rows(&self) -> u64 {
-        u64::try_from(self.pairs().refused.len()).unwrap_or(u64::MAX)
+    /// Rows that were found not to be as the HSM has sealed them, and are not mended.
+    pub(crate) fn refused_rows(&self) -> usize {
+        self.pairs().refused.len()
     }
 
     /// Takes note of one; `false` if it is known.
@@ -473,18 +529,26 @@ impl HostKeys {
         self.pairs().refused.insert(row)
     }
 
-    fn pairs(&self) -> MutexGuard<'_, Pairs> {
-        let pairs = self.storage.pairs.lock();
-        pairs.unwrap_or_else(PoisonError::into_inner)
+    /// Whether it is known.
+    pub(crate) fn is_refused(&self, row: &str) -> bool {
+        self.pairs().refused.contains(row)
     }
 
-    /// From now on, what is new comes under this pair. The HSM makes it, if it is not there yet. The caller has seen
-    /// that nothing is under it.
+    /// It is no more.
+    pub(crate) fn forget_refused(&self, row: &str) {
+        self.pairs().refused.remove(row);
+    }
+
+    fn pairs(&self) -> MutexGuard<'_, Pairs> {
+        self.pairs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a pair can be made, or is there.
     ///
     /// # Errors
     /// A token is not there; or the pair cannot be the same in every token: their own means have to bring it to
     /// each.
-    pub(crate) fn begin_storage(&self, number: StorageNumber) -> Result<(), HostError> {
+    pub(crate) fn require_makeable(&self, number: StorageNumber) -> Result<(), HostError> {
         let tokens = &self.kdh_tokens;
         let members = tokens.members();
         if let Some(absent) = members.iter().find(|token| !token.health().is_ready()) {
@@ -492,22 +556,28 @@ impl HostKeys {
                 format!("{absent:?} is not there: storage keys are changed in all tokens at once");
             return Err(HostError::Internal(cause));
         }
+        if members.len() > 1 && !tokens.storage_numbers()?.contains(&number) {
+            return Err(HostError::Internal(format!(
+                "pair {number} is not whole in every token: make it by a ceremony, and copy it to each by the HSM's \
+                 own means"
+            )));
+        }
+        Ok(())
+    }
+
+    /// Has the HSM make a pair, if it is not there yet. The caller has seen that it can, and that nothing is under
+    /// it.
+    pub(crate) fn begin_storage(&self, number: StorageNumber) -> Result<(), HostError> {
+        let tokens = &self.kdh_tokens;
         let mut numbers = tokens.storage_numbers()?;
         if !numbers.contains(&number) {
-            let [token] = members else {
-                return Err(HostError::Internal(format!(
-                    "pair {number} is not whole in every token: make it by a ceremony, and copy it to each by the \
-                     HSM's own means"
-                )));
-            };
+            let token = tokens.members().first().ok_or_else(no_token)?;
             // Of an earlier try there may be half; what is whole would have been found.
             self.destroy_pair(number)?;
             token.make_storage_keys(number)?;
             numbers = tokens.storage_numbers()?;
         }
-        let mut pairs = self.pairs();
-        pairs.numbers = numbers;
-        pairs.present = Some(number);
+        self.pairs().numbers = numbers;
         Ok(())
     }
 
@@ -548,49 +618,86 @@ impl HostKeys {
         rows: &[Sealed<DeviceKey>],
         to: StorageNumber,
     ) -> Result<Vec<Sealed<DeviceKey>>, HostError> {
+        let same: Vec<_> = rows.iter().map(|row| row.unproven().clone()).collect();
+        self.rewrap_as(rows, &same, to).await
+    }
+
+    /// The same, and makes each row what stands in `new` at its place, but for the key.
+    async fn rewrap_as(
+        &self,
+        rows: &[Sealed<DeviceKey>],
+        new: &[DeviceKey],
+        to: StorageNumber,
+    ) -> Result<Vec<Sealed<DeviceKey>>, HostError> {
         let mut records = Vec::with_capacity(rows.len());
-        for (index, row) in rows.iter().enumerate() {
+        for (index, (row, new)) in rows.iter().zip(new).enumerate() {
             let record = self.record_of(row).map_err(|_| StorageError::At {
                 index,
                 error: Box::new(StorageError::NoRecord),
             });
             let record = record.map_err(HsmError::from)?;
             let stored = match self.source(row) {
-                Ok(KnSource::Stored(stored)) => Some(stored),
+                Ok(KnSource::Stored(stored)) if new.source.wrapped().is_some() => Some(stored),
                 _ => None,
             };
             records.push((record, stored));
         }
-        let old: Arc<[DeviceKey]> = rows.iter().map(|row| row.unproven().clone()).collect();
-        let rewritten = Arc::clone(&old);
+        let new: Arc<[DeviceKey]> = new.into();
+        let rewritten = Arc::clone(&new);
         let bind = move |index: usize, wrapped: Option<&[u8]>| {
             rewritten[index].with_wrapped(wrapped).to_be_sealed()
         };
-        let new = self
+        let rewrapped = self
             .in_time(self.kdh_tokens.rewrap(to, records, bind))
             .await?;
-        let new = old.iter().zip(new).map(|(old, new)| {
+        let sealed = new.iter().zip(rewrapped).map(|(new, rewrapped)| {
             let seal = Seal {
                 number: to,
-                mac: new.mac,
+                mac: rewrapped.mac,
             };
-            Sealed::new(old.with_wrapped(new.wrapped.as_deref()), Some(seal))
+            Sealed::new(new.with_wrapped(rewrapped.wrapped.as_deref()), Some(seal))
         });
-        Ok(new.collect())
+        Ok(sealed.collect())
+    }
+
+    /// Has the HSM seal rows that take the place of others. A key that lies under an older pair comes under the present
+    /// one with its row.
+    pub(crate) async fn reseal(
+        &self,
+        old: &[Proven<DeviceKey>],
+        new: Vec<DeviceKey>,
+    ) -> Result<Vec<Sealed<DeviceKey>>, HostError> {
+        let present = self.storage()?;
+        let old: Vec<_> = old.iter().map(|row| row.sealed().clone()).collect();
+        let is_present = |row: &Sealed<DeviceKey>| {
+            let seal = row.seal();
+            seal.is_some_and(|seal| seal.number == present)
+        };
+        if old.iter().all(is_present) {
+            return self.seal_under(present, new).await;
+        }
+        let mut sealed = Vec::with_capacity(new.len());
+        for (old, new) in old.chunks(AT_ONCE).zip(new.chunks(AT_ONCE)) {
+            sealed.extend(self.rewrap_as(old, new, present).await?);
+        }
+        Ok(sealed)
     }
 
     /// What the HSM has to verify of a row.
     ///
     /// # Errors
     /// [`StoreError::NotSealed`]: it has no seal, or by no key that this HSM has.
-    fn record_of<R: SealedRow>(&self, row: &Sealed<R>) -> Result<Authenticated, StoreError> {
+    pub(crate) fn record_of<R: SealedRow>(
+        &self,
+        row: &Sealed<R>,
+    ) -> Result<Authenticated, StoreError> {
         let record = row.authenticated();
         let record = record.filter(|record| self.pairs().numbers.contains(&record.number));
         record.ok_or_else(|| StoreError::NotSealed(row.unproven().title()))
     }
 
     /// An answer of the HSM about rows, for as long as anything waits for the HSM.
-    async fn in_time<T>(
+    pub(crate) async fn in_time<T>(
         &self,
         answer: impl Future<Output = Result<T, HsmError>>,
     ) -> Result<T, HsmError> {
@@ -598,12 +705,19 @@ impl HostKeys {
         answer.unwrap_or_else(|_| Err(too_late("rows of keys")))
     }
 
-    /// Has the HSM seal rows.
+    /// Has the HSM seal rows. They hold no key that lies under another pair than the present one: see [`Self::reseal`].
     pub(crate) async fn seal<R: SealedRow>(
         &self,
         rows: Vec<R>,
     ) -> Result<Vec<Sealed<R>>, HostError> {
-        let number = self.storage()?;
+        self.seal_under(self.storage()?, rows).await
+    }
+
+    async fn seal_under<R: SealedRow>(
+        &self,
+        number: StorageNumber,
+        rows: Vec<R>,
+    ) -> Result<Vec<Sealed<R>>, HostError> {
         let mut sealed = Vec::with_capacity(rows.len());
         let mut rows = rows.into_iter();
         loop {
@@ -652,6 +766,42 @@ impl HostKeys {
         Ok(proven.collect())
     }
 
+    /// The same, each for itself: one that is not as it was sealed is given back.
+    pub(crate) async fn prove_each<R: SealedRow>(
+        &self,
+        rows: Vec<Sealed<R>>,
+    ) -> Result<Vec<Result<Proven<R>, Sealed<R>>>, HostError> {
+        let mut sound = vec![true; rows.len()];
+        let mut from = 0;
+        while from < rows.len() {
+            let batch = &rows[from..rows.len().min(from + AT_ONCE)];
+            let records = batch.iter().map_while(|row| self.record_of(row).ok());
+            let records: Vec<_> = records.collect();
+            let mut verified = records.len();
+            if verified > 0 {
+                let outcome = self.in_time(self.kdh_tokens.verify_macs(records)).await;
+                if let Err(error) = outcome {
+                    let first = unsealed(&error).filter(|index| *index < verified);
+                    verified = first.ok_or(error)?;
+                }
+            }
+            let all = verified == batch.len();
+            from += verified;
+            if !all {
+                sound[from] = false;
+                from += 1;
+            }
+        }
+        let outcomes = rows.into_iter().zip(sound).map(|(row, sound)| {
+            if sound {
+                Ok(row.into_proven(Verified::by_hsm()))
+            } else {
+                Err(row)
+            }
+        });
+        Ok(outcomes.collect())
+    }
+
     /// The same, of one.
     pub(crate) async fn prove_one<R: SealedRow>(
         &self,
@@ -695,6 +845,44 @@ impl HostKeys {
             }));
         }
         Ok(sealed)
+    }
+
+    /// Has the HSM derive an initial key for each of these, with derivation ids from `first` on, and seal its row.
+    pub(crate) async fn derive(
+        &self,
+        next: Vec<Next>,
+        derived: &DerivedKey,
+        first: u32,
+    ) -> Result<Vec<Sealed<DeviceKey>>, HostError> {
+        let key_set = &derived.key_set;
+        let keys = (first..=u32::MAX).zip(&next).map(|(derivation_id, _)| {
+            let id = key_set.initial_key(derivation_id);
+            self.bdks.initial_key(&key_set.bdk, derived.kind, id)
+        });
+        let keys: Vec<InitialKey> = keys.collect::<Result<_, _>>()?;
+        let mut sealed = Vec::with_capacity(next.len());
+        for (next, keys) in next.chunks(AT_ONCE).zip(keys.chunks(AT_ONCE)) {
+            let kcvs = self
+                .kdh_tokens
+                .initial_key_check_values(keys.to_vec(), derived.kcv_len);
+            let kcvs = self.in_time(kcvs).await?;
+            let rows = next.iter().zip(keys).zip(kcvs);
+            let rows = rows.map(|((next, key), kcv)| next.derived(derived, key, kcv));
+            sealed.extend(self.seal(rows.collect::<Result<_, _>>()?).await?);
+        }
+        Ok(sealed)
+    }
+
+    /// Whether this HSM can derive such initial keys, and seal them for any terminal. No key is used.
+    pub(crate) fn verify_derivable(&self, derived: &DerivedKey) -> Result<(), HostError> {
+        let any = derived.key_set.initial_key(1);
+        let key = self
+            .bdks
+            .initial_key(&derived.key_set.bdk, derived.kind, any)?;
+        let header = derived.header_of(&key).map_err(ours)?;
+        self.for_each_form(derived.kind, &header, |request| {
+            self.kdh_tokens.verify_derivable(&key, request)
+        })
     }
 
     /// Whether this HSM can seal a key with this header for any terminal. No key is used.

@@ -15,13 +15,18 @@
 //! profile          in which of TR-34's forms devices speak
 //! administration   what operators do
 //! device_keys      how the keys of devices are made, assigned, confirmed and replaced
+//! refused_rows     rows of devices' keys for which the HSM does not vouch
+//! alarms           what is equal where chance does not make it so
 //! adoption         rows of keys from before the HSM sealed them
 //! admission        devices that another host has enrolled
+//! bdks             BDKs, and the initial keys that are derived from them for devices
+//! export/          keys of devices for payment switches
 //! key_import       keys that arrived encrypted, for which it takes two operators
 //! key_profile      what the slots of devices hold, and what the policy says of it
 //! key_sender       other hosts that send keys in TR-34 tokens
 //! dual_control     what takes two operators
 //! approvals        the same, as rows that the HSM seals
+//! rollout          new versions of keys for many devices, in the background
 //! storage          the storage keys, and how a new pair takes the place of the present one
 //! claims           what calls have claimed, and how it is given back
 //! limits           how much one caller, and all of them, may ask for
@@ -30,6 +35,7 @@
 //! keys             the host's keys in its tokens
 //! credentials      terminals' certificates that were verified before
 //! trust            CA certificates and their revocation lists
+//! validity         how long a key may be delivered
 //! stages           where the time of deliveries goes
 //! server           listeners, start and stop
 //! ```
@@ -40,8 +46,10 @@
 mod administration;
 mod admission;
 mod adoption;
+mod alarms;
 mod approvals;
 mod authority;
+mod bdks;
 mod binding;
 mod claims;
 mod clock;
@@ -52,6 +60,7 @@ mod device_keys;
 mod dual_control;
 mod enrolment;
 mod error;
+mod export;
 mod grpc;
 mod host;
 mod kdh;
@@ -66,6 +75,8 @@ mod orders;
 mod other_kdh;
 mod profile;
 mod receipt;
+mod refused_rows;
+mod rollout;
 mod server;
 mod stages;
 mod state;
@@ -73,6 +84,7 @@ mod storage;
 mod store;
 mod transport;
 mod trust;
+mod validity;
 
 pub use adoption::Adoption;
 pub use clock::{Clock, SystemClock};

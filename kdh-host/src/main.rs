@@ -1,5 +1,9 @@
 //! `kdh-host`: the key distribution host.
-#![expect(clippy::print_stderr, reason = "a command talks to its user")]
+#![expect(
+    clippy::print_stderr,
+    clippy::print_stdout,
+    reason = "a command talks to its user"
+)]
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
@@ -63,11 +67,15 @@ enum Command {
     /// Have the HSM seal the rows of keys that are from before it did so.
     ///
     /// Needed once, if `run` says so after an update. Stop the host before. The keys are shown, and nothing is
-    /// done before you have said yes: what you agree to is sealed as the database has it.
+    /// done before you have said yes: what you agree to is sealed as the database has it. It is refused if the
+    /// audit trail says that it was done before, or says something else of a key.
     AdoptKeys {
         /// The configuration file.
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
+        /// Show the keys for programs, as JSON on standard output.
+        #[arg(long)]
+        json: bool,
         /// You have looked at them before.
         #[arg(long)]
         yes: bool,
@@ -112,9 +120,9 @@ fn run(command: Command) -> Result<(), StartError> {
             tracing::info!("the configuration is sound");
             Ok(())
         }
-        Command::AdoptKeys { config, yes } => {
+        Command::AdoptKeys { config, json, yes } => {
             let config = Config::load(&config)?;
-            runtime()?.block_on(adopt_keys(config, yes))
+            runtime()?.block_on(adopt_keys(config, json, yes))
         }
         Command::Run { config } => {
             let config = Config::load(&config)?;
@@ -152,8 +160,11 @@ fn runtime() -> Result<Runtime, StartError> {
         .map_err(StartError::one)
 }
 
-async fn adopt_keys(config: Config, yes: bool) -> Result<(), StartError> {
+async fn adopt_keys(config: Config, json: bool, yes: bool) -> Result<(), StartError> {
     let adoption = Adoption::find(config, Box::new(SystemClock)).await?;
+    if json {
+        println!("{:#}", adoption.to_json());
+    }
     if adoption.is_empty() {
         eprintln!("The HSM has sealed the rows of all keys: there is nothing to do.");
         return Ok(());

@@ -70,6 +70,9 @@ checked_names! {
     /// How operators call devices that belong together.
     GroupName: "name of a device group", "1 to 64 of a-z, 0-9 and '-'",
         |text| bounded(text, 64, is_label_byte);
+    /// How operators call a payment switch to which keys go.
+    TargetName: "name of an export target", "1 to 64 of a-z, 0-9 and '-'",
+        |text| bounded(text, 64, is_label_byte);
     /// A base derivation key in the HSM, without the prefix of its label.
     BdkName: "name of a base derivation key", "1 to 28 of a-z, 0-9 and '-': its label in the HSM is this behind \"bdk.\"",
         |text| bounded(text, 28, is_label_byte);

@@ -5,7 +5,10 @@ use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 use hsm::{Failure, Health};
 use kdh_proto::v1::{
     administration_server::AdministrationServer, approvals_server::ApprovalsServer,
-    key_distribution_server::KeyDistributionServer, key_storage_server::KeyStorageServer,
+    base_derivation_keys_server::BaseDerivationKeysServer,
+    key_distribution_server::KeyDistributionServer, key_exports_server::KeyExportsServer,
+    key_storage_server::KeyStorageServer, refused_keys_server::RefusedKeysServer,
+    rollouts_server::RolloutsServer,
 };
 use serde::Serialize;
 use token_tls::{AcceptLimits, ClientAuthentication, TlsIdentity, server_config};
@@ -20,11 +23,12 @@ use crate::{
     Host,
     claims::give_back_leftovers,
     error::{ServeError, StartError},
+    export,
     grpc::{
-        AdministrationService, ApprovalsService, KeyDistributionService, KeyStorageService,
-        MAX_MESSAGE_LEN,
+        AdministrationService, ApprovalsService, BaseDerivationKeysService, KeyDistributionService,
+        KeyExportsService, KeyStorageService, MAX_MESSAGE_LEN, RefusedKeysService, RolloutsService,
     },
-    storage,
+    rollout, storage,
 };
 
 /// Calls of one connection that may be under way.
@@ -134,6 +138,8 @@ pub async fn serve(host: Host, stop: impl Future<Output = ()>) -> Result<(), Ser
         failure = follow_hsm(&host, &health) => Some(failure),
         () = keep_tidy(&host) => None,
         () = storage::keep_moving(&host) => None,
+        () = export::keep_exporting(&host) => None,
+        () = rollout::keep_rolling(&host) => None,
         () = stop => None,
     };
     tracing::info!("stopping: calls in flight may finish");
@@ -141,6 +147,7 @@ pub async fn serve(host: Host, stop: impl Future<Output = ()>) -> Result<(), Ser
         .set_not_serving::<KeyDistributionServer<KeyDistributionService>>()
         .await;
     stopping.send_replace(true);
+    host.exports().stop();
     let finish = async {
         let outcome = servers.await;
         // Those whose callers have hung up, too: what they have claimed is still to be settled.
@@ -224,11 +231,19 @@ async fn keep_tidy(host: &Host) {
 fn for_operators(host: &Host) -> Router {
     let administration = AdministrationServer::new(AdministrationService(host.clone()));
     let approvals = ApprovalsServer::new(ApprovalsService(host.clone()));
+    let bdks = BaseDerivationKeysServer::new(BaseDerivationKeysService(host.clone()));
+    let exports = KeyExportsServer::new(KeyExportsService(host.clone()));
+    let rollouts = RolloutsServer::new(RolloutsService(host.clone()));
     let storage = KeyStorageServer::new(KeyStorageService(host.clone()));
+    let refused = RefusedKeysServer::new(RefusedKeysService(host.clone()));
     server()
         .add_service(administration.max_decoding_message_size(MAX_MESSAGE_LEN))
         .add_service(approvals.max_decoding_message_size(MAX_MESSAGE_LEN))
+        .add_service(bdks.max_decoding_message_size(MAX_MESSAGE_LEN))
+        .add_service(exports.max_decoding_message_size(MAX_MESSAGE_LEN))
+        .add_service(rollouts.max_decoding_message_size(MAX_MESSAGE_LEN))
         .add_service(storage.max_decoding_message_size(MAX_MESSAGE_LEN))
+        .add_service(refused.max_decoding_message_size(MAX_MESSAGE_LEN))
 }
 
 /// What both servers have in common: nobody keeps a place for nothing. Before HTTP/2 has begun, the

@@ -78,6 +78,8 @@ states! {
         Destroyed = "DESTROYED",
         /// Another key was assigned before the device had confirmed this one.
         Withdrawn = "WITHDRAWN",
+        /// The HSM did not vouch for its row, and two operators have discarded it: it holds no key.
+        Discarded = "DISCARDED",
     }
 }
 
@@ -88,8 +90,10 @@ states! {
         Asked = "ASKED",
         /// Approved: in force.
         Approved = "APPROVED",
-        /// It was in force, and is done or over.
+        /// It was in force, and is done.
         Ended = "ENDED",
+        /// It was approved, and an operator ended it.
+        Withdrawn = "WITHDRAWN",
         /// An operator rejected it.
         Rejected = "REJECTED",
         /// Nobody approved it in time.
@@ -97,11 +101,36 @@ states! {
     }
 }
 
+impl ApprovalState {
+    /// Whether nothing follows on it.
+    pub(crate) const fn is_over(self) -> bool {
+        !matches!(self, Self::Asked | Self::Approved)
+    }
+}
+
 states! {
     /// What an operator asks for that another one has to approve.
     ApprovedAct {
+        /// Keys of devices go to a payment switch.
+        ExportTarget = "EXPORT_TARGET",
+        /// A row of a device's key is discarded, for which the HSM does not vouch.
+        KeyDiscard = "KEY_DISCARD",
         /// A new pair of storage keys, in the place of the present one.
         StorageRotation = "STORAGE_ROTATION",
+    }
+}
+
+states! {
+    /// Where a record stands that is for a payment switch.
+    ExportState {
+        /// In line: it is to be made.
+        Queued = "QUEUED",
+        /// The HSM has made it.
+        Made = "MADE",
+        /// There was nothing to be exported any more.
+        Skipped = "SKIPPED",
+        /// It has arrived, and its key is not kept any longer.
+        Erased = "ERASED",
     }
 }
 
@@ -170,6 +199,32 @@ states! {
         Rejected = "REJECTED",
         /// Nobody approved it in time.
         Expired = "EXPIRED",
+    }
+}
+
+states! {
+    /// What a rollout is for.
+    RolloutKind {
+        /// An operator has started it.
+        Command = "COMMAND",
+        /// Keys that are due by their profiles.
+        Renewal = "RENEWAL",
+        /// Keys for devices that came to a profile later.
+        Filling = "FILLING",
+    }
+}
+
+states! {
+    /// Where a rollout stands.
+    RolloutState {
+        /// Keys are being made, or it waits for the present wave.
+        Running = "RUNNING",
+        /// Until an operator has it go on.
+        Paused = "PAUSED",
+        /// An operator has ended it.
+        Stopped = "STOPPED",
+        /// Every device was looked at.
+        Done = "DONE",
     }
 }
 
@@ -362,7 +417,8 @@ mod tests {
             )+};
         }
         read_back!(DeviceState DeliveryState KeysFate EndOfBinding BindingTokenState);
-        read_back!(AuthorityState KeyImportState);
+        read_back!(AuthorityState KeyImportState ApprovalState ApprovedAct ExportState);
+        read_back!(RolloutKind RolloutState);
         assert_eq!(DeviceState::parse("bound"), None);
     }
 }

@@ -1,5 +1,6 @@
 //! The storage keys, and how a new pair takes the place of the present one: two operators want it, the HSM makes
-//! it, every row is brought under it at a bounded rate, and the old pair is destroyed when the last row has moved.
+//! it, every row is brought under it at a bounded rate, and the old pair is destroyed when the last row has moved, or
+//! as long after as is configured.
 //!
 //! Which pairs there are the HSM says, and how far the move has come each row: so it is taken up where it was left,
 //! whatever stopped it.
@@ -9,34 +10,65 @@
 //!             is destroyed -> ended
 //! ```
 
-use std::{collections::BTreeMap, time::Duration};
+mod mover;
 
-use hsm::{HsmError, StorageError, StorageNumber};
+use std::{
+    cmp::Ordering,
+    collections::{BTreeMap, BTreeSet},
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use hsm::StorageNumber;
 use kdh_proto::Reason;
 use serde_json::json;
-use tokio::time::{Instant, sleep, sleep_until};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use tokio::{sync::Notify, time::sleep};
 
+use self::mover::Mover;
 use crate::{
     Host, HostError,
     administration::Operator,
     approvals,
     error::refused,
     state::ApprovedAct,
-    store::{Actor, Approval, AuditEntry, DeviceKey, Proven, Sealed, SealedRow as _, Tx},
+    store::{Actor, Approval, AuditEntry, Proven, Tx, time_text},
 };
 
-/// Rows in one job of the HSM and one transaction.
-const BATCH: u32 = 64;
-/// How often it is looked whether there is something to be moved, if nobody says so.
-const LOOK: Duration = Duration::from_secs(5);
+/// After which time a rotation that has stopped is tried again. It doubles each time.
+const FIRST_PAUSE: Duration = Duration::from_secs(2);
+const LAST_PAUSE: Duration = Duration::from_mins(5);
+
+/// How a rotation goes, as far as the database and the HSM do not say it.
+#[derive(Debug, Default)]
+pub(crate) struct Rotation {
+    news: Notify,
+    noted: Mutex<Noted>,
+}
+
+#[derive(Debug, Default)]
+struct Noted {
+    /// Rows that are not moved.
+    refused: BTreeSet<String>,
+    trouble: Option<Trouble>,
+}
+
+/// Why a rotation does not go on.
+#[derive(Clone, Debug)]
+pub(crate) struct Trouble {
+    pub(crate) fault: String,
+    pub(crate) next_try: OffsetDateTime,
+}
 
 /// What is known of the pairs of storage keys.
 #[derive(Debug)]
 pub(crate) struct Standing {
     pub(crate) pairs: Vec<Pair>,
     pub(crate) rotation: Option<Approval>,
-    /// Rows that are not as the HSM has sealed them.
-    pub(crate) refused_rows: u64,
+    /// When the old pair is destroyed, if its last row has moved.
+    pub(crate) destroyed_at: Option<OffsetDateTime>,
+    pub(crate) refused_rows: usize,
+    pub(crate) trouble: Option<Trouble>,
 }
 
 /// A pair, by its number.
@@ -47,6 +79,67 @@ pub(crate) struct Pair {
     pub(crate) rows: u64,
 }
 
+/// How far a rotation has come. It stands in the row of its approval, sealed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Progress {
+    /// What is new comes under the new pair, as soon as the HSM has it.
+    Begun,
+    /// The last row had moved at this time.
+    Moved(OffsetDateTime),
+}
+
+/// What is left to do.
+enum Left {
+    Nothing,
+    /// The old pair is to be destroyed at this time.
+    Destruction(OffsetDateTime),
+    /// Rows that are not as the HSM has sealed them.
+    Refused(usize),
+}
+
+impl Rotation {
+    /// It may have become possible to go on.
+    pub(crate) fn look_again(&self) {
+        self.news.notify_one();
+    }
+
+    fn noted(&self) -> MutexGuard<'_, Noted> {
+        self.noted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// All rows were looked at, and these are not moved. Says which of those before are mended, or gone.
+    fn looked(&self, refused: &BTreeSet<String>) -> Vec<String> {
+        let before = std::mem::replace(&mut self.noted().refused, refused.clone());
+        before.difference(refused).cloned().collect()
+    }
+}
+
+impl Progress {
+    const BEGUN: &str = "BEGUN";
+    const MOVED: &str = "MOVED ";
+
+    /// Of a rotation; none if it has not begun.
+    fn of(rotation: &Approval) -> Result<Option<Self>, HostError> {
+        let Some(text) = &rotation.progress else {
+            return Ok(None);
+        };
+        if text == Self::BEGUN {
+            return Ok(Some(Self::Begun));
+        }
+        let at = text.strip_prefix(Self::MOVED);
+        let at = at.and_then(|at| OffsetDateTime::parse(at, &Rfc3339).ok());
+        let unknown = || HostError::Internal(format!("{text} is no progress of a rotation"));
+        at.map(Self::Moved).map(Some).ok_or_else(unknown)
+    }
+
+    fn text(self) -> Result<String, HostError> {
+        Ok(match self {
+            Self::Begun => Self::BEGUN.to_owned(),
+            Self::Moved(at) => format!("{}{}", Self::MOVED, time_text(at)?),
+        })
+    }
+}
+
 /// Asks that a new pair takes the place of the present one.
 pub(crate) async fn ask(
     host: &Host,
@@ -54,7 +147,7 @@ pub(crate) async fn ask(
     why: &str,
 ) -> Result<Approval, HostError> {
     if in_force(host).await?.is_some() {
-        let cause = "rows are still being moved: wait for the end, see kdhctl storage status";
+        let cause = "a rotation is under way: wait for its end, see kdhctl storage status";
         return Err(refused(Reason::AlreadyExists, cause));
     }
     let next = host.keys().storage()?.next();
@@ -63,20 +156,38 @@ pub(crate) async fn ask(
     approvals::ask(host, operator, act, next.to_string(), why).await
 }
 
-/// A rotation was approved.
-pub(crate) fn approved(host: &Host) {
-    host.keys().storage_news().notify_one();
+/// Whether what is new comes under the new pair, as soon as the HSM has it.
+pub(crate) fn has_begun(rotation: &Approval) -> Result<bool, HostError> {
+    Ok(Progress::of(rotation)?.is_some())
+}
+
+/// Of a rotation that has begun, there may be rows under both pairs.
+pub(crate) fn require_not_begun(rotation: &Approval) -> Result<(), HostError> {
+    if !has_begun(rotation)? {
+        return Ok(());
+    }
+    let cause = "rows are being moved already: it goes on to its end, see kdhctl storage status";
+    Err(refused(Reason::WrongState, cause))
 }
 
 /// The pairs, and how many rows are under each.
 pub(crate) async fn show(host: &Host) -> Result<Standing, HostError> {
+    // Before the rows are counted: what is said of a pass is never said of the rows as they were before it.
+    let (refused_rows, trouble) = {
+        let noted = host.rotation().noted();
+        (host.keys().refused_rows(), noted.trouble.clone())
+    };
     let mut tx = host.store().read(host.now()).await?;
     let rows = tx.rows_by_storage_key().await?;
-    let rotation = tx.open_approvals(ApprovedAct::StorageRotation).await?.pop();
     drop(tx);
-    let rotation = match rotation {
-        Some(rotation) => Some(host.keys().prove_one(rotation).await?),
-        None => None,
+    let rotation = approvals::asked_or_in_force(host, ApprovedAct::StorageRotation).await?;
+    let rotation = rotation
+        .into_iter()
+        .next_back()
+        .map(|row| Approval::clone(&row));
+    let destroyed_at = match rotation.as_ref().map(Progress::of).transpose()?.flatten() {
+        Some(Progress::Moved(at)) => Some(at + host.config().keep_old_pair),
+        _ => None,
     };
     let (held, present) = (host.keys().storage_numbers(), host.keys().storage()?);
     let mut pairs: BTreeMap<u32, u64> = held.iter().map(|number| (number.get(), 0)).collect();
@@ -85,39 +196,71 @@ pub(crate) async fn show(host: &Host) -> Result<Standing, HostError> {
         number,
         state: match number.cmp(&present.get()) {
             _ if !held.iter().any(|held| held.get() == number) => "ABSENT",
-            std::cmp::Ordering::Less => "RETIRING",
-            std::cmp::Ordering::Equal => "PRESENT",
-            std::cmp::Ordering::Greater => "PREPARED",
+            Ordering::Less if destroyed_at.is_some() => "MOVED",
+            Ordering::Less => "RETIRING",
+            Ordering::Equal => "PRESENT",
+            Ordering::Greater => "PREPARED",
         },
         rows,
     });
     Ok(Standing {
         pairs: pairs.collect(),
-        rotation: rotation.map(|rotation| Approval::clone(&rotation)),
-        refused_rows: host.keys().refused_rows(),
+        rotation,
+        destroyed_at,
+        refused_rows,
+        trouble,
     })
 }
 
-/// Does what was approved, for as long as it is awaited.
+/// Does what was approved, for as long as it is awaited. If nothing is in force, it waits to be told, and asks neither
+/// the database nor the HSM.
 pub(crate) async fn keep_moving(host: &Host) {
+    let rotation = host.rotation();
+    let mut pause = FIRST_PAUSE;
     loop {
-        match rotate(host).await {
-            Ok(()) => {}
-            Err(error) => {
-                tracing::warn!(%error, "rows of keys are not moved; the next try follows");
+        let fault = match rotate(host).await {
+            Ok(Left::Nothing) => {
+                *rotation.noted() = Noted::default();
+                pause = FIRST_PAUSE;
+                rotation.news.notified().await;
+                continue;
             }
-        }
-        tokio::select! {
-            () = host.keys().storage_news().notified() => {}
-            () = sleep(LOOK) => {}
-        }
+            Ok(Left::Destruction(at)) => {
+                rotation.noted().trouble = None;
+                pause = FIRST_PAUSE;
+                // The clock may be set meanwhile.
+                let left = (at - host.now()).try_into().unwrap_or(Duration::ZERO);
+                wait(rotation, left.min(LAST_PAUSE)).await;
+                continue;
+            }
+            Ok(Left::Refused(rows)) => {
+                format!("{rows} rows are not as the HSM has sealed them, and are not moved")
+            }
+            Err(error) => error.to_string(),
+        };
+        tracing::warn!(
+            fault,
+            ?pause,
+            "the rotation of the storage keys has stopped; the next try follows"
+        );
+        let next_try = host.now() + pause;
+        rotation.noted().trouble = Some(Trouble { fault, next_try });
+        wait(rotation, pause).await;
+        pause = LAST_PAUSE.min(pause * 2);
     }
 }
 
-/// Takes a rotation that is in force to its end, from wherever it is.
-async fn rotate(host: &Host) -> Result<(), HostError> {
+async fn wait(rotation: &Rotation, pause: Duration) {
+    tokio::select! {
+        () = rotation.news.notified() => {}
+        () = sleep(pause) => {}
+    }
+}
+
+/// Takes a rotation that is in force as far as it goes, from wherever it is.
+async fn rotate(host: &Host) -> Result<Left, HostError> {
     let Some(rotation) = in_force(host).await? else {
-        return Ok(());
+        return Ok(Left::Nothing);
     };
     let to = target(&rotation)?;
     let present = host.keys().storage()?;
@@ -127,11 +270,40 @@ async fn rotate(host: &Host) -> Result<(), HostError> {
         )));
     }
     if to != present {
-        begin(host, to).await?;
+        begin(host, &rotation, to).await?;
     }
-    let Some(moved) = Mover::new(host, to).run().await? else {
-        return Ok(());
+    let pass = Mover::new(host, to).run().await?;
+    let refused = pass.refused.len();
+    for mended in host.rotation().looked(&pass.refused) {
+        host.keys().forget_refused(&mended);
+    }
+    if refused > 0 {
+        return Ok(Left::Refused(refused));
+    }
+    // Its row has moved, too.
+    let Some(rotation) = in_force(host).await? else {
+        return Ok(Left::Nothing);
     };
+    let at = if let Some(Progress::Moved(at)) = Progress::of(&rotation)? {
+        at
+    } else {
+        let now = host.now();
+        let moved = [("rows", pass.moved.into())];
+        let progress = Progress::Moved(now).text()?;
+        approvals::progress(host, &rotation, progress, &moved).await?;
+        now
+    };
+    let end = at + host.config().keep_old_pair;
+    if host.now() < end {
+        return Ok(Left::Destruction(end));
+    }
+    // The last look before what cannot be taken back.
+    let unproven = Mover::new(host, to).verify().await?;
+    if !unproven.is_empty() {
+        let rows = unproven.len();
+        host.rotation().looked(&unproven);
+        return Ok(Left::Refused(rows));
+    }
     // Of a pair that was being destroyed when the host was stopped, there may be half.
     let before = to
         .get()
@@ -144,12 +316,11 @@ async fn rotate(host: &Host) -> Result<(), HostError> {
     for old in old {
         destroy(host, old).await?;
     }
-    // Its row has moved, too.
-    let Some(rotation) = in_force(host).await? else {
-        return Ok(());
-    };
-    let detail = json!({"approval": rotation.id, "storage-key": to.get(), "rows": moved});
-    approvals::end(host, &rotation, &Actor::Host, "storage.rotated", detail).await
+    if let Some(rotation) = in_force(host).await? {
+        let ending = approvals::ending(host, &rotation).await?;
+        ending.commit(host, &Actor::Host, &[]).await?;
+    }
+    Ok(Left::Nothing)
 }
 
 async fn in_force(host: &Host) -> Result<Option<Proven<Approval>>, HostError> {
@@ -169,10 +340,19 @@ pub(crate) fn target(rotation: &Approval) -> Result<StorageNumber, HostError> {
 }
 
 /// From here on, what is new comes under the new pair, which the HSM makes if no ceremony has brought it.
-async fn begin(host: &Host, to: StorageNumber) -> Result<(), HostError> {
+async fn begin(
+    host: &Host,
+    rotation: &Proven<Approval>,
+    to: StorageNumber,
+) -> Result<(), HostError> {
     let mut tx = host.store().read(host.now()).await?;
     require_nothing_under(&mut tx, to).await?;
     drop(tx);
+    host.in_hsm(move |keys| keys.require_makeable(to)).await?;
+    if !has_begun(rotation)? {
+        // Nobody withdraws it any more.
+        approvals::progress(host, rotation, Progress::Begun.text()?, &[]).await?;
+    }
     host.in_hsm(move |keys| keys.begin_storage(to)).await?;
     let mut tx = host.store().write(host.now()).await?;
     tx.record(AuditEntry {
@@ -183,7 +363,10 @@ async fn begin(host: &Host, to: StorageNumber) -> Result<(), HostError> {
         detail: json!({"storage-key": to.get()}),
     })
     .await?;
-    Ok(tx.commit().await?)
+    tx.commit().await?;
+    // Not before it is on record.
+    host.keys().use_storage(to);
+    Ok(())
 }
 
 /// Nothing is under the pair any more, and nothing ever comes under it: writers refuse rows under another pair than
@@ -216,141 +399,4 @@ async fn require_nothing_under(tx: &mut Tx, pair: StorageNumber) -> Result<(), H
         }
         _ => Ok(()),
     }
-}
-
-/// Brings rows under a pair.
-struct Mover<'h> {
-    host: &'h Host,
-    to: StorageNumber,
-    moved: u64,
-    refused: u64,
-}
-
-/// After which row the next batch begins.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Cursor {
-    pub(crate) device: String,
-    pub(crate) slot: String,
-    pub(crate) version: u32,
-}
-
-impl<'h> Mover<'h> {
-    const fn new(host: &'h Host, to: StorageNumber) -> Self {
-        Self {
-            host,
-            to,
-            moved: 0,
-            refused: 0,
-        }
-    }
-
-    /// Moves all rows, once. Says how many, or nothing if some cannot be moved.
-    async fn run(mut self) -> Result<Option<u64>, HostError> {
-        let pause = Duration::from_secs(1) * BATCH / self.host.config().rewrap_per_second.get();
-        let mut cursor = Cursor::default();
-        loop {
-            let next = Instant::now() + pause;
-            let mut tx = self.host.store().read(self.host.now()).await?;
-            let rows = tx
-                .device_keys_under_older(self.to.get(), &cursor, BATCH)
-                .await?;
-            drop(tx);
-            let Some(last) = rows.last() else { break };
-            let last = last.unproven();
-            cursor = Cursor {
-                device: last.device.to_string(),
-                slot: last.slot.to_string(),
-                version: last.version,
-            };
-            self.move_batch(rows).await?;
-            sleep_until(next).await;
-        }
-        self.reseal_others().await?;
-        Ok((self.refused == 0).then_some(self.moved))
-    }
-
-    async fn move_batch(&mut self, mut rows: Vec<Sealed<DeviceKey>>) -> Result<(), HostError> {
-        let new = loop {
-            match self.host.keys().rewrap(&rows, self.to).await {
-                Ok(new) => break new,
-                Err(HostError::Hsm(HsmError::Storage(StorageError::At { index, .. })))
-                    if index < rows.len() =>
-                {
-                    self.refuse(&rows.remove(index)).await?;
-                }
-                Err(error) => return Err(error),
-            }
-        };
-        let mut tx = self.host.store().write(self.host.now()).await?;
-        for (old, new) in rows.iter().zip(&new) {
-            // One that was changed meanwhile is under the new pair already.
-            if tx.replace_device_key(old, new).await? {
-                self.moved += 1;
-            }
-        }
-        Ok(tx.commit().await?)
-    }
-
-    /// A row that nobody can vouch for stays where it is, and the old pair with it.
-    async fn refuse(&mut self, row: &Sealed<DeviceKey>) -> Result<(), HostError> {
-        self.refused += 1;
-        let row = row.unproven();
-        if !self.host.keys().note_refused(row.title()) {
-            return Ok(());
-        }
-        tracing::error!(
-            row = row.title(),
-            "it is not as the HSM has sealed it, and is not moved"
-        );
-        let mut tx = self.host.store().write(self.host.now()).await?;
-        tx.record(AuditEntry {
-            actor: &Actor::Host,
-            action: "storage.row-refused",
-            device: Some(&row.device),
-            outcome: Reason::Internal.as_str(),
-            detail: json!({"slot": row.slot.as_str(), "version": row.version}),
-        })
-        .await?;
-        Ok(tx.commit().await?)
-    }
-
-    /// Registered keys and approvals are few.
-    async fn reseal_others(&mut self) -> Result<(), HostError> {
-        let keys = self.host.keys();
-        let mut tx = self.host.store().read(self.host.now()).await?;
-        let mut registered = tx.keys().await?;
-        let approvals = tx.approvals_under_older(self.to.get()).await?;
-        drop(tx);
-        registered.retain(|key| key.seal().is_none_or(|seal| seal.number < self.to));
-        let registered = keys.prove(registered).await?;
-        let approvals = keys.prove(approvals).await?;
-        let sealed = keys
-            .seal(registered.iter().map(|row| (**row).clone()).collect())
-            .await?;
-        let approved = keys
-            .seal(approvals.iter().map(|row| (**row).clone()).collect())
-            .await?;
-        let mut tx = self.host.store().write(self.host.now()).await?;
-        for (old, new) in registered.iter().zip(&sealed) {
-            tx.reseal_key(old.sealed(), new).await?;
-        }
-        for (old, new) in approvals.iter().zip(&approved) {
-            require_replaced(&mut tx, old, new).await?;
-        }
-        Ok(tx.commit().await?)
-    }
-}
-
-async fn require_replaced(
-    tx: &mut Tx,
-    old: &Proven<Approval>,
-    new: &Sealed<Approval>,
-) -> Result<(), HostError> {
-    if tx.replace_approval(old.sealed(), new).await? {
-        return Ok(());
-    }
-    Err(HostError::Internal(format!(
-        "{} was changed at the same time",
-        old.title()
-    )))
 }

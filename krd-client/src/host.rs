@@ -130,6 +130,9 @@ const fn advice(reason: Reason) -> &'static str {
         Reason::NoKeyAssigned => {
             "the host has no key for this slot; after a new enrolment an operator has to assign it anew"
         }
+        Reason::KeyExpired => {
+            "the host's key for this slot is too old; an operator has to give this terminal a new one"
+        }
         Reason::NotOrdered => "no operator has ordered this, or it cannot be done now",
         Reason::NoAuthorityToken => "nothing is signed for this terminal",
         Reason::TokenUnknown => "the host knows of no such token for this terminal",

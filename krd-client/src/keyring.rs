@@ -114,14 +114,17 @@ impl<'t> Keyring<'t> {
         self.memory.keep_slot(&record)
     }
 
-    /// The check value of a slot's key, computed by the token now; `None` if the key is gone.
+    /// The check value of a slot's key, as long as the one with which it was loaded, computed by the token now; `None` if the key is gone.
     ///
     /// # Errors
     /// The token refuses.
     pub fn kcv(&self, slot: &SlotName, held: &HeldKey) -> Result<Option<Kcv>, KrdError> {
         let name = held.key_name(slot)?;
         match self.token.secret_key(KeyRole::LoadedKey, &name) {
-            Ok(key) => Ok(Some(self.token.kcv(&key)?)),
+            Ok(key) => {
+                let len = held.kcv.value.0.len();
+                Ok(Some(self.token.kcv_of_len(&key, len)?))
+            }
             Err(HsmError::KeyNotFound { .. }) => Ok(None),
             Err(error) => Err(error.into()),
         }

@@ -149,6 +149,9 @@ impl Output {
         print(&format!("    algorithm    {}", header.algorithm));
         print(&format!("    mode of use  {}", header.mode));
         print(&format!("    export       {}", header.exportability));
+        for block in &header.optional_blocks {
+            print(&format!("    optional     {block}"));
+        }
         print(&format!("  key            {} bytes", opened.key_len));
         print(&format!(
             "  KCV            {} ({})",
@@ -290,13 +293,21 @@ fn slot_table(slots: &[SlotStatus]) -> Table {
         table.add_row([
             slot.slot.clone(),
             or_dash(slot.key_version.map(|version| version.to_string())),
-            or_dash(slot.header.clone()),
+            or_dash(header_and_id(slot)),
             or_dash(slot.kcv.clone()),
             slot.state.to_owned(),
             confirmed.to_owned(),
         ]);
     }
     table
+}
+
+fn header_and_id(slot: &SlotStatus) -> Option<String> {
+    let header = slot.header.clone()?;
+    Some(match &slot.initial_key_id {
+        Some(id) => format!("{header}\ninitial key {id}"),
+        None => header,
+    })
 }
 
 fn print_key(what: &str, fingerprint: Option<&str>) {

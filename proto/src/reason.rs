@@ -59,6 +59,9 @@ reasons! {
     NonceInvalid = "NONCE_INVALID", InvalidArgument;
     /// Nothing is assigned to this slot.
     NoKeyAssigned = "NO_KEY_ASSIGNED", NotFound;
+    /// The key is older than the device's key profile lets it be; it gets the next one when an operator or the host
+    /// has made it.
+    KeyExpired = "KEY_EXPIRED", FailedPrecondition;
     /// No operator has ordered this of the device, or what is ordered cannot be done now.
     NotOrdered = "NOT_ORDERED", FailedPrecondition;
     /// Nothing is signed for the device by the authority over terminals.

@@ -1,10 +1,18 @@
 //! The command line.
 
+mod rollout;
+mod target;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use hsm::KcvMethod;
-use tr34::Kbh;
+use tr34::{Kbh, KeyKind};
+
+pub(crate) use self::{
+    rollout::{Order, RolloutCommand, Wave},
+    target::{Ask, TargetCommand},
+};
 
 /// Administers a key distribution host: its fleet of terminals, the keys that it hands out, and its
 /// audit trail.
@@ -38,13 +46,22 @@ pub(crate) enum Command {
     /// Key profiles: what the slots of terminals of a model or a group hold
     #[command(subcommand, visible_alias = "profiles")]
     Profile(ProfileCommand),
+    /// BDKs, from which terminals' initial keys are derived (DUKPT): register, list
+    #[command(subcommand, visible_alias = "bdks")]
+    Bdk(BdkCommand),
+    /// New versions of keys for many terminals: start, watch, pause, resume, stop, report
+    #[command(subcommand, visible_alias = "rollouts")]
+    Rollout(RolloutCommand),
     /// Keys that arrived encrypted: ask that the HSM takes one in, approve, reject
     #[command(subcommand)]
     Import(ImportCommand),
     /// The storage keys, under which the host keeps terminals' keys: status, rotation
     #[command(subcommand)]
     Storage(StorageCommand),
-    /// What takes two operators: list, approve, reject
+    /// Payment switches to which terminals' keys go: ask, close, fill, files, receive
+    #[command(subcommand, visible_alias = "targets")]
+    Target(TargetCommand),
+    /// What takes two operators: list, approve, reject, withdraw
     #[command(subcommand)]
     Approval(ApprovalCommand),
     /// The host's KDH credentials, and how many terminals are bound to each
@@ -348,6 +365,38 @@ pub(crate) enum KeyCommand {
         #[arg(long, value_name = "HEX")]
         encryption_key: Option<String>,
     },
+    /// List rows of terminals' keys that are not as the HSM has sealed them
+    ///
+    /// Somebody has changed them in the database, behind the host's back. Nothing is delivered from them, and no storage
+    /// key is destroyed that they are under.
+    Refused {
+        /// Only this terminal's; without it, every row is verified, which takes a while
+        #[arg(long, value_name = "SERIAL")]
+        device: Option<String>,
+    },
+    /// Ask that such a row is discarded, which another operator approves: kdhctl approval approve
+    ///
+    /// What the HSM vouches for is not discarded: to withdraw a key, assign another one. A backup of the database that
+    /// has the row as it was is better.
+    #[command(
+        after_help = "Example: kdhctl key discard --device SN-1001 --slot tmk --version 3 \
+        --why \"changed by an intruder\"\n\nA row that holds no key stands there then, so that its version number is never used again; the slot can be\n\
+        assigned anew."
+    )]
+    Discard {
+        /// The terminal's serial number
+        #[arg(long, value_name = "SERIAL")]
+        device: String,
+        /// As kdhctl key refused shows it
+        #[arg(long)]
+        slot: String,
+        /// As kdhctl key refused shows it
+        #[arg(long, value_name = "N")]
+        version: u32,
+        /// For the audit trail
+        #[arg(long)]
+        why: String,
+    },
 }
 
 /// A key profile says for each slot of a terminal what it holds: the header and kind of its key, where it comes from
@@ -643,15 +692,43 @@ pub(crate) enum KdhCommand {
     },
 }
 
+fn key_kind(name: &str) -> Result<KeyKind, String> {
+    let kinds = || KeyKind::ALL.map(KeyKind::name).join(", ");
+    KeyKind::from_name(name).ok_or_else(|| format!("name one of {}", kinds()))
+}
+
+/// A ceremony brings a BDK into the HSM, as bdk.NAME. The host derives initial keys of AES DUKPT from it, one for
+/// each terminal and version, and gives no derivation id out twice.
+#[derive(Debug, Subcommand)]
+pub(crate) enum BdkCommand {
+    /// Make a BDK known that is in the HSM
+    #[command(
+        after_help = "Example: kdhctl bdk register acquirer-2026 --kind AES-128 --kcv 3F1A9C"
+    )]
+    Register {
+        /// Its label in the HSM is bdk.NAME
+        name: String,
+        /// AES-128, AES-192, AES-256, or TDEA-2KEY, as the ceremony's plan has it
+        #[arg(long, value_parser = key_kind)]
+        kind: KeyKind,
+        /// Key check value, 6 hexadecimal digits, as the ceremony's transcript has it
+        #[arg(long)]
+        kcv: String,
+    },
+    /// List BDKs, and how many initial keys of each key set were given out
+    List,
+}
+
 /// Terminals' own keys lie in the database, each under a key that never leaves the HSM; another one there seals
 /// their rows. To rotate is to put a new pair in the place of the present one: every key is brought under it
 /// inside the HSM, beside deliveries, and the old pair is destroyed.
 #[derive(Debug, Subcommand)]
 pub(crate) enum StorageCommand {
-    /// Show the pairs of storage keys, how many keys are under each, and a rotation under way
+    /// Show the pairs of storage keys, how many rows are under each, and a rotation under way
     #[command(
-        after_help = "States: PRESENT what is new comes under it; RETIRING its keys are being moved; PREPARED \
-        nothing is under it yet; ABSENT keys are under a pair that the HSM lacks."
+        after_help = "States: PRESENT what is new comes under it; RETIRING its rows are being moved; MOVED they \
+        have moved, and it is kept for a time that the host's configuration says; PREPARED nothing is under it yet; \
+        ABSENT rows are under a pair that the HSM lacks."
     )]
     Status,
     /// Ask for a rotation, which another operator approves: kdhctl approval approve
@@ -676,8 +753,10 @@ pub(crate) enum StorageCommand {
 pub(crate) enum ApprovalCommand {
     /// List what was asked for, newest first
     #[command(
-        after_help = "States: ASKED waits for another operator; APPROVED in force; ENDED done or over; \
-        REJECTED; EXPIRED nobody approved it in time."
+        after_help = "States: ASKED waits for another operator; APPROVED in force; ENDED done; WITHDRAWN ended by \
+        an operator; REJECTED; EXPIRED nobody approved it in time. FORGED: the row is not what the audit trail says \
+        of it, and counts for nothing. REFUSED: it is not as the HSM has sealed it: restore it from a backup of the \
+        database."
     )]
     List {
         #[command(flatten)]
@@ -693,6 +772,17 @@ pub(crate) enum ApprovalCommand {
     Reject {
         /// As kdhctl approval list shows it
         id: String,
+    },
+    /// End what was approved and is in force, if what it does can be left so
+    ///
+    /// A rotation of the storage keys that has begun goes on to its end.
+    #[command(after_help = "Example: kdhctl approval withdraw 5f0c1a9e --why \"not this month\"")]
+    Withdraw {
+        /// As kdhctl approval list shows it
+        id: String,
+        /// For the audit trail
+        #[arg(long)]
+        why: String,
     },
 }
 
@@ -835,6 +925,13 @@ mod tests {
     fn commands_parse() {
         for line in [
             "kdhctl device add SN-1 --model X",
+            "kdhctl rollout start --model X --dry-run",
+            "kdhctl rollout start --device SN-1 --device SN-2 --slot tmk --slot data --why x --yes",
+            "kdhctl rollout start --group g --wave 1% --proceed-at 50 --stop-after 0 --why x",
+            "kdhctl rollouts list --limit 3",
+            "kdhctl rollout watch 7 --confirmed --seconds 1",
+            "kdhctl rollout stop 7 --why x",
+            "kdhctl --json rollout report 7 --troubled",
             "kdhctl device list",
             "kdhctl --json device list --state BOUND --group pilot --limit 3",
             "kdhctl device show SN-1 --json",
@@ -879,12 +976,18 @@ mod tests {
             "kdhctl key list",
             "kdhctl key assign --device SN-1 --slot tmk --key k",
             "kdhctl key assign --device SN-1 --slot tmk --by-profile",
+            "kdhctl bdk register acquirer-2026 --kind AES-256 --kcv 3F1A9C",
+            "kdhctl bdk list --json",
+            "kdhctl key refused",
+            "kdhctl key refused --device SN-1",
+            "kdhctl key discard --device SN-1 --slot tmk --version 3 --why edited",
             "kdhctl storage status --json",
             "kdhctl storage rotate --why yearly",
             "kdhctl storage watch --seconds 5",
             "kdhctl approval list --limit 3",
             "kdhctl approval approve 5f0c1a9e",
             "kdhctl approval reject 5f0c1a9e",
+            "kdhctl approval withdraw 5f0c1a9e --why later",
             "kdhctl delivery list --device SN-1",
             "kdhctl audit list --after 7 --limit 1",
             "kdhctl audit verify",
@@ -902,69 +1005,72 @@ mod tests {
 
     #[test]
     fn what_is_missing_or_malformed_is_named() {
-        use ErrorKind::{InvalidValue, MissingRequiredArgument, UnknownArgument, ValueValidation};
+        use ErrorKind::{
+            InvalidValue, MissingRequiredArgument as Missing, UnknownArgument as Unknown,
+            ValueValidation,
+        };
         for (line, kind) in [
-            ("kdhctl device add SN-1", MissingRequiredArgument),
-            ("kdhctl device suspend SN-1", MissingRequiredArgument),
-            ("kdhctl device resume SN-1", MissingRequiredArgument),
-            ("kdhctl device revoke SN-1 --yes", MissingRequiredArgument),
-            ("kdhctl device unbind SN-1", MissingRequiredArgument),
-            (
-                "kdhctl device rebind SN-1 --why sold",
-                MissingRequiredArgument,
-            ),
-            (
-                "kdhctl device rebind SN-1 --to two.pem",
-                MissingRequiredArgument,
-            ),
-            ("kdhctl device cancel-order", MissingRequiredArgument),
-            ("kdhctl device export SN-1", MissingRequiredArgument),
-            ("kdhctl device export --out f", MissingRequiredArgument),
-            ("kdhctl device admit", MissingRequiredArgument),
-            ("kdhctl device admit SN-1 --from f", UnknownArgument),
-            ("kdhctl device cancel-order SN-1 --yes", UnknownArgument),
-            (
-                "kdhctl device ca-unbind SN-1 --why burnt",
-                MissingRequiredArgument,
-            ),
-            (
-                "kdhctl device ca-unbind SN-1 --kdh lost.pem",
-                MissingRequiredArgument,
-            ),
+            ("kdhctl device add SN-1", Missing),
+            ("kdhctl device suspend SN-1", Missing),
+            ("kdhctl device resume SN-1", Missing),
+            ("kdhctl device revoke SN-1 --yes", Missing),
+            ("kdhctl device unbind SN-1", Missing),
+            ("kdhctl device rebind SN-1 --why sold", Missing),
+            ("kdhctl device rebind SN-1 --to two.pem", Missing),
+            ("kdhctl device cancel-order", Missing),
+            ("kdhctl device export SN-1", Missing),
+            ("kdhctl device export --out f", Missing),
+            ("kdhctl device admit", Missing),
+            ("kdhctl device admit SN-1 --from f", Unknown),
+            ("kdhctl device cancel-order SN-1 --yes", Unknown),
+            ("kdhctl device ca-unbind SN-1 --why burnt", Missing),
+            ("kdhctl device ca-unbind SN-1 --kdh lost.pem", Missing),
             (
                 "kdhctl device ca-unbind SN-1 --kdh lost.pem --to two.pem --why burnt",
-                UnknownArgument,
+                Unknown,
             ),
             (
                 "kdhctl device ca-rebind SN-1 --kdh lost.pem --why burnt",
-                MissingRequiredArgument,
+                Missing,
             ),
             (
                 "kdhctl device ca-rebind SN-1 --to two.pem --why burnt",
-                MissingRequiredArgument,
+                Missing,
             ),
-            ("kdhctl authority approve", MissingRequiredArgument),
-            ("kdhctl authority approve 5f0c1a9e 6a", UnknownArgument),
-            ("kdhctl authority reject", MissingRequiredArgument),
-            ("kdhctl authority fetch 5f0c1a9e", MissingRequiredArgument),
             (
-                "kdhctl authority fetch --out t.pem",
-                MissingRequiredArgument,
+                "kdhctl key discard --device SN-1 --slot tmk --version 3",
+                Missing,
             ),
-            ("kdhctl device list --limit -1", UnknownArgument),
+            (
+                "kdhctl key discard --device SN-1 --slot tmk --version -1 --why edited",
+                Unknown,
+            ),
+            ("kdhctl authority approve", Missing),
+            ("kdhctl authority approve 5f0c1a9e 6a", Unknown),
+            ("kdhctl authority reject", Missing),
+            ("kdhctl authority fetch 5f0c1a9e", Missing),
+            ("kdhctl authority fetch --out t.pem", Missing),
+            ("kdhctl bdk register a --kcv 3F1A9C", Missing),
+            ("kdhctl bdk register a --kind AES-128", Missing),
+            ("kdhctl bdk register --kind AES-128 --kcv 3F1A9C", Missing),
+            (
+                "kdhctl bdk register a --kind AES --kcv 3F1A9C",
+                ValueValidation,
+            ),
+            ("kdhctl device list --limit -1", Unknown),
             ("kdhctl device list --limit many", ValueValidation),
             ("kdhctl audit list --after x", ValueValidation),
             (
                 "kdhctl import zmk k --kind AES-128 --header D0000K0AB00E0000 --kcv 3F1A9C --zmk zmk.a \
                  --wrapped k.bin",
-                MissingRequiredArgument,
+                Missing,
             ),
             (
                 "kdhctl import key-block k --kind AES-128 --header D0000K0AB00E0000 --kcv 3F1A9C \
                  --block k.tr31 --why new",
-                MissingRequiredArgument,
+                Missing,
             ),
-            ("kdhctl import approve", MissingRequiredArgument),
+            ("kdhctl import approve", Missing),
             (
                 "kdhctl key register k --hsm-label l --header D0000K0AB00E000 --kcv 3F1A9C",
                 ValueValidation,
@@ -974,14 +1080,11 @@ mod tests {
                  --kcv-method cmac",
                 InvalidValue,
             ),
-            ("kdhctl device show SN-1 --pin 1234", UnknownArgument),
+            ("kdhctl device show SN-1 --pin 1234", Unknown),
             ("kdhctl kdh watch --seconds 0", ValueValidation),
-            ("kdhctl token inspect", MissingRequiredArgument),
-            (
-                "kdhctl token one-pass --device SN-1 --slot tmk",
-                MissingRequiredArgument,
-            ),
-            ("kdhctl token verify token.der", MissingRequiredArgument),
+            ("kdhctl token inspect", Missing),
+            ("kdhctl token one-pass --device SN-1 --slot tmk", Missing),
+            ("kdhctl token verify token.der", Missing),
         ] {
             assert_eq!(parse(line).unwrap_err(), kind, "{line}");
         }
@@ -1042,6 +1145,7 @@ mod tests {
     #[test]
     fn the_commands_of_the_documents_parse() {
         for (document, at_least) in [
+            (include_str!("../../../docs/export.md"), 10),
             (include_str!("../../../docs/key-import.md"), 6),
             (include_str!("../../../docs/keys.md"), 9),
         ] {

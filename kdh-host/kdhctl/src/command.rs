@@ -3,6 +3,7 @@
 mod approval;
 mod audit;
 mod authority;
+mod bdk;
 mod certificate;
 mod confirm;
 mod delivery;
@@ -12,7 +13,10 @@ mod import;
 mod kdh;
 mod key;
 mod profile;
+mod refused;
+mod rollout;
 mod storage;
+mod target;
 mod token;
 mod watched;
 
@@ -50,7 +54,9 @@ pub(crate) fn prepare(command: &Command) -> Result<(), Failure> {
             group::serials(serials, from.as_deref()).map(drop)
         }
         Command::Profile(command) => profile::prepare(command),
+        Command::Rollout(command) => rollout::prepare(command),
         Command::Import(command) => import::read_files(command),
+        Command::Target(command) => target::prepare(command),
         _ => Ok(()),
     }
 }
@@ -61,11 +67,14 @@ pub(crate) async fn run(command: Command, mut session: Session) -> Result<Report
     match command {
         Command::Device(command) => device::run(command, client).await,
         Command::Authority(command) => authority::run(command, client).await,
-        Command::Key(command) => key::run(command, client).await,
+        Command::Key(command) => key::run(command, session).await,
         Command::Profile(command) => profile::run(command, client).await,
+        Command::Bdk(command) => bdk::run(command, session.channel).await,
+        Command::Rollout(command) => rollout::run(command, session.channel).await,
         Command::Import(command) => import::run(command, client).await,
         Command::Kdh(command) => kdh::run(command, client).await,
         Command::Storage(command) => storage::run(command, session.channel).await,
+        Command::Target(command) => target::run(command, session.channel).await,
         Command::Approval(command) => approval::run(command, session.channel).await,
         Command::Delivery(command) => delivery::run(command, client).await,
         Command::Audit(command) => audit::run(command, client).await,

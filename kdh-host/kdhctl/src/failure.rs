@@ -143,10 +143,15 @@ fn advice(reason: Reason) -> Option<&'static str> {
         ),
         Reason::WrongState => Some(
             "see a terminal's state with \"kdhctl device show\", a request's with \"kdhctl authority \
-             list\", an import's with \"kdhctl import list\", a key profile's with \"kdhctl profile show\"",
+             list\", an import's with \"kdhctl import list\", an export target's with \"kdhctl target show\", a \
+             rollout's with \"kdhctl rollout list\", a key profile's with \"kdhctl profile show\"",
         ),
         Reason::NotBound => Some(
             "see with \"kdhctl device show\" how it stands; it is bound with \"krd bind\" at the terminal",
+        ),
+        Reason::KeyExpired => Some(
+            "give the terminal a new one with \"kdhctl key assign --by-profile\", or many with \"kdhctl rollout \
+             start\"",
         ),
         Reason::NoKeyAssigned => Some("assign a key to this slot with \"kdhctl key assign\""),
         Reason::KcvMismatch => Some(

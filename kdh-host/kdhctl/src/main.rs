@@ -4,6 +4,7 @@ mod cli;
 mod command;
 mod config;
 mod device_file;
+mod export_file;
 mod failure;
 mod pages;
 mod profile_file;

@@ -1,11 +1,26 @@
 //! Answers as people and programs read them. The JSON has the keys of the interface's messages and
 //! is stable; the text is not.
 
+mod approval;
+mod bdks;
+mod refused;
+mod rollout;
 mod storage;
+mod target;
 
 use std::path::Path;
 
-pub(crate) use storage::{approval, approvals, storage};
+pub(crate) use approval::{approval, approvals};
+pub(crate) use bdks::{bdk, bdks};
+pub(crate) use refused::refused_keys;
+use refused::{refused_json, refused_text};
+pub(crate) use rollout::{
+    rollout, rollout_plan, rollout_report, rollout_started, rollout_sum, rollouts,
+};
+pub(crate) use storage::storage;
+pub(crate) use target::{
+    acknowledged, closed_target, exported_file, filled, received, target, targets,
+};
 
 use comfy_table::{ContentArrangement, LineStyle, Table, TableStyle};
 use inspector::{Check, Inspection, Outcome, Party};
@@ -82,12 +97,22 @@ pub(crate) fn device_details(details: &ShowDeviceResponse) -> Report {
         [] => "No key is assigned.".to_owned(),
         assignments => assignment_table(assignments),
     });
+    if !details.expired_slots.is_empty() {
+        parts.push(format!(
+            "Expired, older than the key profile lets them be, and delivered no more: {}.\nGive the device new ones: \
+             kdhctl rollout start, or kdhctl key assign --by-profile.",
+            details.expired_slots.join(", ")
+        ));
+    }
     if !details.withheld.is_empty() {
         parts.push(format!(
             "Withheld, because the device has enrolled again with another key since these were \
              assigned.\nIf it is the device that you mean, assign them anew:\n{}",
             assignment_table(&details.withheld)
         ));
+    }
+    if !details.refused.is_empty() {
+        parts.push(refused_text(&details.refused));
     }
     Report {
         json: json!({
@@ -98,6 +123,8 @@ pub(crate) fn device_details(details: &ShowDeviceResponse) -> Report {
             "profile_target": target_json(details.profile_target.as_ref()),
             "assignments": all(&details.assignments, assignment_json),
             "withheld": all(&details.withheld, assignment_json),
+            "refused": all(&details.refused, refused_json),
+            "expired_slots": details.expired_slots,
         }),
         text: parts.join("\n\n"),
     }
@@ -422,6 +449,8 @@ pub(crate) fn inspection(inspection: &Inspection) -> Report {
             ("  mode of use", Some(header.mode.clone())),
             ("  exportability", Some(header.exportability.clone())),
         ]);
+        let blocks = header.optional_blocks.iter();
+        rows.extend(blocks.map(|block| ("  optional block", Some(block.clone()))));
     }
     rows.extend([
         (
@@ -645,10 +674,12 @@ fn authority_request_json(request: &AuthorityRequest) -> Value {
 }
 
 fn assignment_json(assignment: &Assignment) -> Value {
+    let initial_key = hex::encode_upper(&assignment.initial_key_id);
     json!({
         "slot": assignment.slot,
         "key_version": assignment.key_version,
         "header": assignment.header,
+        "initial_key_id": (!initial_key.is_empty()).then_some(initial_key),
         "kcv": assignment.kcv.as_ref().map(kcv_json),
         "confirmed": assignment.confirmed,
     })
@@ -771,12 +802,20 @@ fn assignment_table(assignments: &[Assignment]) -> String {
         [
             assignment.slot.clone(),
             assignment.key_version.to_string(),
-            assignment.header.clone(),
+            header_and_id(assignment),
             kcv_text(assignment.kcv.as_ref()),
             if assignment.confirmed { "yes" } else { "no" }.to_owned(),
         ]
     });
     table(["SLOT", "VERSION", "HEADER", "KCV", "CONFIRMED"], rows)
+}
+
+fn header_and_id(assignment: &Assignment) -> String {
+    let header = &assignment.header;
+    match &*assignment.initial_key_id {
+        [] => header.clone(),
+        id => format!("{header}\ninitial key {}", hex::encode_upper(id)),
+    }
 }
 
 fn key_table(keys: &[Key]) -> String {
@@ -877,6 +916,7 @@ mod tests {
 
     fn sample_assignment() -> Assignment {
         Assignment {
+            initial_key_id: Vec::new(),
             slot: "tmk".to_owned(),
             key_version: 2,
             header: "D0000K0AB00E0000".to_owned(),
@@ -961,6 +1001,7 @@ mod tests {
             "slot": "tmk",
             "key_version": 2,
             "header": "D0000K0AB00E0000",
+            "initial_key_id": null,
             "kcv": {"method": "AES_CMAC", "value": "3F1A9C"},
             "confirmed": true,
         });
@@ -975,6 +1016,8 @@ mod tests {
                 "profile_name": "",
                 "profile_target": null,
                 "withheld": [],
+                "refused": [],
+                "expired_slots": [],
             })
         );
         assert!(report.text.contains("Encryption key (SHA-256): 0a1b"));
@@ -985,6 +1028,13 @@ mod tests {
  tmk   2        D0000K0AB00E0000  3F1A9C (AES_CMAC)  yes"
         ));
         assert_eq!(assignment(&sample_assignment()).json, json);
+        let derived = Assignment {
+            initial_key_id: vec![0x0A, 0x1B, 0x2C, 0x3D, 0, 0, 0, 7],
+            ..sample_assignment()
+        };
+        let derived = assignment(&derived);
+        assert_eq!(derived.json["initial_key_id"], "0A1B2C3D00000007");
+        assert!(derived.text.contains("initial key 0A1B2C3D00000007"));
         assert!(
             details(vec![], vec![])
                 .text
@@ -993,6 +1043,11 @@ mod tests {
         let withheld = details(vec![], vec![sample_assignment()]);
         assert_eq!(withheld.json["withheld"], json!([json]));
         assert!(withheld.text.contains("No key is assigned.\n\nWithheld"));
+        let expired = device_details(&ShowDeviceResponse {
+            expired_slots: vec!["data".to_owned(), "tmk".to_owned()],
+            ..ShowDeviceResponse::default()
+        });
+        assert!(expired.text.contains("and delivered no more: data, tmk."));
         let of_group = device_details(&ShowDeviceResponse {
             profile_name: "standard".to_owned(),
             profile_target: Some(KeyProfileTarget {

@@ -37,10 +37,18 @@ pub enum OperatorRole {
     Audit,
     /// What `CA_KRD` signs for terminals whose KDH is lost: one asks, another one approves.
     Recovery,
+    /// A payment switch: receives the keys that two operators have agreed on, and nothing else.
+    Switch,
 }
 
 impl OperatorRole {
-    const ALL: [Self; 4] = [Self::Fleet, Self::Keys, Self::Audit, Self::Recovery];
+    const ALL: [Self; 5] = [
+        Self::Fleet,
+        Self::Keys,
+        Self::Audit,
+        Self::Recovery,
+        Self::Switch,
+    ];
 
     /// The word in the configuration.
     pub(crate) const fn as_str(self) -> &'static str {
@@ -49,6 +57,7 @@ impl OperatorRole {
             Self::Keys => "keys",
             Self::Audit => "audit",
             Self::Recovery => "recovery",
+            Self::Switch => "switch",
         }
     }
 
@@ -91,6 +100,15 @@ pub enum SharedKeys {
     Refuse,
     /// They may, with a warning.
     Allow,
+}
+
+/// What becomes of slots without a key, once a device enrols or comes into a group whose key profile has them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeysForNewDevices {
+    /// An operator assigns them, or starts a rollout.
+    Wait,
+    /// The host makes them.
+    Make,
 }
 
 /// A token and how it is opened.
@@ -186,6 +204,8 @@ pub struct Config {
     pub key_policy: KeyPolicy,
     /// Whether key profiles may name registered keys.
     pub shared_keys: SharedKeys,
+    /// Who gives devices that come later their first keys.
+    pub keys_for_new_devices: KeysForNewDevices,
     /// The smallest RSA key of a terminal.
     pub min_rsa_bits: usize,
     /// Life of a terminal's certificates.
@@ -198,6 +218,8 @@ pub struct Config {
     pub one_pass_lifetime: Duration,
     /// How long what takes two operators may wait for the second one.
     pub approval_lifetime: Duration,
+    /// How long a pair of storage keys is kept when its last row has moved.
+    pub keep_old_pair: Duration,
     /// Connections at the same time, per listener.
     pub connections: usize,
     /// Of these, from one address.
@@ -210,6 +232,10 @@ pub struct Config {
     pub device_calls_per_minute: NonZeroU32,
     /// Rows that are brought under a new pair of storage keys.
     pub rewrap_per_second: NonZeroU32,
+    /// Keys that rollouts make.
+    pub rollout_per_second: NonZeroU32,
+    /// How long exported keys are kept when they have arrived.
+    pub export_keep: Duration,
     /// How long calls in flight may go on when the host is stopped.
     pub stop_timeout: Duration,
     /// Who may call the administration. The audit trail knows them by their names.
@@ -320,6 +346,14 @@ impl Check<'_> {
             &raw.shared_keys,
             &[("refuse", SharedKeys::Refuse), ("allow", SharedKeys::Allow)],
         );
+        let keys_for_new_devices = self.word(
+            "keys-for-new-devices",
+            &raw.keys_for_new_devices,
+            &[
+                ("wait", KeysForNewDevices::Wait),
+                ("make", KeysForNewDevices::Make),
+            ],
+        );
         let operators = self.operators(raw.operators);
         let kdh_key = self.key_name("kdh-key", &raw.kdh_key);
         let retiring_kdhs = self.retiring_kdhs(&raw.retiring_kdh);
@@ -346,18 +380,22 @@ impl Check<'_> {
             key_strength: key_strength?,
             key_policy: key_policy?,
             shared_keys: shared_keys?,
+            keys_for_new_devices: keys_for_new_devices?,
             min_rsa_bits: usize::try_from(raw.min_rsa_bits).ok()?,
             certificate_validity: seconds(raw.certificate_validity_days.saturating_mul(86_400)),
             activation_code_lifetime: seconds(raw.activation_code_hours.saturating_mul(3600)),
             delivery_lifetime: seconds(raw.delivery_minutes.saturating_mul(60)),
             one_pass_lifetime: seconds(raw.one_pass_days.saturating_mul(86_400)),
             approval_lifetime: seconds(raw.approval_hours.saturating_mul(3600)),
+            keep_old_pair: seconds(raw.storage.keep_old_pair_hours.saturating_mul(3600)),
             connections: usize::try_from(raw.limits.connections).ok()?,
             connections_per_address: usize::try_from(raw.limits.connections_per_address).ok()?,
             handshake_timeout: seconds(raw.limits.handshake_seconds),
             anonymous_timeout: seconds(raw.limits.anonymous_seconds),
             device_calls_per_minute: NonZeroU32::new(raw.limits.device_calls_per_minute)?,
             rewrap_per_second: NonZeroU32::new(raw.limits.rewrap_per_second)?,
+            rollout_per_second: NonZeroU32::new(raw.limits.rollout_per_second)?,
+            export_keep: seconds(raw.export.keep_days.saturating_mul(86_400)),
             stop_timeout: seconds(raw.limits.stop_seconds),
             operators,
         })
@@ -385,6 +423,13 @@ impl Check<'_> {
         self.range("delivery-minutes", raw.delivery_minutes, 1, 60 * 24 * 30);
         self.range("one-pass-days", raw.one_pass_days, 1, 366);
         self.range("approval-hours", raw.approval_hours, 1, 24 * 30);
+        self.range("export.keep-days", raw.export.keep_days, 1, 366);
+        self.range(
+            "storage.keep-old-pair-hours",
+            raw.storage.keep_old_pair_hours,
+            0,
+            24 * 366,
+        );
         self.range("limits.connections", raw.limits.connections, 1, 100_000);
         self.range(
             "limits.connections-per-address",
@@ -407,6 +452,12 @@ impl Check<'_> {
         self.range(
             "limits.rewrap-per-second",
             raw.limits.rewrap_per_second.into(),
+            1,
+            100_000,
+        );
+        self.range(
+            "limits.rollout-per-second",
+            raw.limits.rollout_per_second.into(),
             1,
             100_000,
         );
@@ -656,6 +707,12 @@ impl Check<'_> {
                 self.fault(
                     key,
                     format!("the certificate of {name:?} stands there twice"),
+                );
+            }
+            if roles.contains(&OperatorRole::Switch) && roles.len() > 1 {
+                self.fault(
+                    "operators.roles",
+                    format!("{name:?} is a switch, and may be nothing else"),
                 );
             }
             let operator = Operator {

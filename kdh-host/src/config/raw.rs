@@ -23,6 +23,8 @@ pub(super) struct Config {
     pub(super) key_policy: String,
     #[serde(default = "shared_keys")]
     pub(super) shared_keys: String,
+    #[serde(default = "keys_for_new_devices")]
+    pub(super) keys_for_new_devices: String,
     #[serde(default = "min_rsa_bits")]
     pub(super) min_rsa_bits: u64,
     #[serde(default = "certificate_validity_days")]
@@ -48,6 +50,10 @@ pub(super) struct Config {
     pub(super) key_senders: Vec<KeySender>,
     #[serde(default)]
     pub(super) models: Vec<Model>,
+    #[serde(default)]
+    pub(super) export: Export,
+    #[serde(default)]
+    pub(super) storage: Storage,
     #[serde(default)]
     pub(super) limits: Limits,
     #[serde(default)]
@@ -166,6 +172,24 @@ pub(super) struct Model {
     pub(super) profile: String,
 }
 
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct Storage {
+    pub(super) keep_old_pair_hours: u64,
+}
+
+#[derive(Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct Export {
+    pub(super) keep_days: u64,
+}
+
+impl Default for Export {
+    fn default() -> Self {
+        Self { keep_days: 30 }
+    }
+}
+
 #[derive(Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct Limits {
@@ -175,6 +199,7 @@ pub(super) struct Limits {
     pub(super) anonymous_seconds: u64,
     pub(super) device_calls_per_minute: u32,
     pub(super) rewrap_per_second: u32,
+    pub(super) rollout_per_second: u32,
     pub(super) stop_seconds: u64,
 }
 
@@ -187,6 +212,7 @@ impl Default for Limits {
             anonymous_seconds: 30,
             device_calls_per_minute: 120,
             rewrap_per_second: 500,
+            rollout_per_second: 500,
             stop_seconds: 20,
         }
     }
@@ -225,6 +251,10 @@ fn key_strength() -> String {
 
 fn key_policy() -> String {
     "strict".to_owned()
+}
+
+fn keys_for_new_devices() -> String {
+    "wait".to_owned()
 }
 
 fn shared_keys() -> String {

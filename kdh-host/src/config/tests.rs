@@ -62,6 +62,7 @@ fn the_sample_says_what_the_defaults_are() {
         (
             (config.oaep_hash, config.key_strength, config.min_rsa_bits),
             (config.ke_for_tdea, config.key_policy, config.shared_keys),
+            config.keys_for_new_devices,
             (
                 config.certificate_validity,
                 config.activation_code_lifetime,
@@ -69,6 +70,7 @@ fn the_sample_says_what_the_defaults_are() {
                 config.one_pass_lifetime,
                 config.kdh_key.clone(),
                 config.approval_lifetime,
+                config.keep_old_pair,
             ),
             (
                 config.connections,
@@ -77,6 +79,8 @@ fn the_sample_says_what_the_defaults_are() {
                 config.anonymous_timeout,
                 config.device_calls_per_minute,
                 config.rewrap_per_second,
+                config.rollout_per_second,
+                config.export_keep,
                 config.stop_timeout,
             ),
             (token.workers, token.queue, token.deadline),
@@ -93,6 +97,11 @@ fn the_sample_says_what_the_defaults_are() {
     );
     assert_eq!(minimal.key_policy, KeyPolicy::Strict, "the safe choice");
     assert_eq!(minimal.shared_keys, SharedKeys::Refuse, "the safe choice");
+    assert_eq!(
+        minimal.keys_for_new_devices,
+        KeysForNewDevices::Wait,
+        "no key that nobody has ordered"
+    );
     assert!(minimal.operators.is_empty(), "nobody may do anything");
     assert_eq!(
         minimal.store,
@@ -200,6 +209,11 @@ const BROKEN: &[(&str, &str, &str)] = &[
     ("store =", "key-policy = \"Strict\"\nstore =", "key-policy"),
     ("store =", "shared-keys = \"warn\"\nstore =", "shared-keys"),
     ("store =", "shared-keys = \"\"\nstore =", "shared-keys"),
+    (
+        "store =",
+        "keys-for-new-devices = \"Make\"\nstore =",
+        "keys-for-new-devices",
+    ),
     ("store =", "min-rsa-bits = 2047\nstore =", "min-rsa-bits"),
     ("store =", "min-rsa-bits = 4097\nstore =", "min-rsa-bits"),
     (
@@ -229,6 +243,11 @@ const BROKEN: &[(&str, &str, &str)] = &[
     ("store =", "approval-hours = 721\nstore =", "approval-hours"),
     (
         "store =",
+        "storage.keep-old-pair-hours = 8785\nstore =",
+        "storage.keep-old-pair-hours",
+    ),
+    (
+        "store =",
         "limits.connections = 0\nstore =",
         "limits.connections",
     ),
@@ -256,6 +275,21 @@ const BROKEN: &[(&str, &str, &str)] = &[
         "store =",
         "limits.rewrap-per-second = 0\nstore =",
         "limits.rewrap-per-second",
+    ),
+    (
+        "store =",
+        "limits.rollout-per-second = 0\nstore =",
+        "limits.rollout-per-second",
+    ),
+    (
+        "store =",
+        "export.keep-days = 0\nstore =",
+        "export.keep-days",
+    ),
+    (
+        "store =",
+        "operators = [{ certificate = \"operators/auditor.pem\", roles = [\"switch\", \"keys\"] }]\nstore =",
+        "operators.roles",
     ),
     (
         "store =",
@@ -400,6 +434,7 @@ fn a_file_of_another_shape_is_refused() {
             "label = \"kdh\"",
             "label = \"kdh\"\npin = \"1234\"",
         ),
+        ("in the storage", "store =", "storage.keep = 1\nstore ="),
         ("in the limits", "store =", "limits.calls = 1\nstore ="),
         (
             "in an operator",

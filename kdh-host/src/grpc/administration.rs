@@ -29,6 +29,7 @@ use super::{
         change_message, group_message, grouped_message, list_message, shown_message,
         version_message,
     },
+    refused_keys::row_message,
     to_the_end,
 };
 use crate::{
@@ -154,6 +155,8 @@ impl Administration for AdministrationService {
                     .map(|(_, version)| version.name.to_string())
                     .unwrap_or_default(),
                 profile_target: profile.map(|(target, _)| target.to_message()),
+                refused: details.refused.into_iter().map(row_message).collect(),
+                expired_slots: details.expired.iter().map(ToString::to_string).collect(),
             })
         };
         end("ShowDevice", call.await)
@@ -760,7 +763,7 @@ fn key_message(key: &store::StoredKey) -> Key {
         name: key.name.to_string(),
         hsm_label: key.hsm_label.clone(),
         header: key.header.to_string(),
-        kind: key.kind.clone(),
+        kind: key.kind.to_string(),
         kcv: Some(kcv_message(&key.kcv)),
         created_at: key.created_at.clone(),
     }

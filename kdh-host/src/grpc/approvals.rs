@@ -2,18 +2,19 @@
 
 use kdh_proto::v1::{
     Approval, ApproveRequest, ListApprovalsRequest, ListApprovalsResponse, RejectRequest,
-    approvals_server::Approvals,
+    WithdrawRequest, approvals_server::Approvals,
 };
 use tonic::{Request, Response, Status};
 
 use super::{end, operator};
 use crate::{
-    Host, administration as domain, approvals,
+    Host, administration as domain,
+    approvals::{self, Shown},
     config::OperatorRole::{Audit, Keys},
     store,
 };
 
-/// Lists, approves, rejects.
+/// Lists, approves, rejects, withdraws.
 pub(crate) struct ApprovalsService(pub(crate) Host);
 
 #[tonic::async_trait]
@@ -28,7 +29,10 @@ impl Approvals for ApprovalsService {
             let request = request.get_ref();
             let approvals = approvals::list(&self.0, &request.before, request.limit).await?;
             Ok(ListApprovalsResponse {
-                approvals: approvals.into_iter().map(message).collect(),
+                approvals: approvals
+                    .into_iter()
+                    .map(|listed| listed.map_or_else(refused, shown))
+                    .collect(),
             })
         };
         end(CALL, call.await)
@@ -60,9 +64,41 @@ impl Approvals for ApprovalsService {
         };
         end(CALL, call.await)
     }
+
+    async fn withdraw(
+        &self,
+        request: Request<WithdrawRequest>,
+    ) -> Result<Response<Approval>, Status> {
+        const CALL: &str = "Withdraw";
+        let call = async {
+            let operator = operator(&self.0, &request, CALL, &[Keys]).await?;
+            let WithdrawRequest { id, why } = request.get_ref();
+            let act = approvals::withdraw(&self.0, &operator, id, why);
+            Ok(message(
+                domain::on_record(&self.0, &operator, CALL, act).await?,
+            ))
+        };
+        end(CALL, call.await)
+    }
 }
 
-/// An approval as operators see it.
+fn shown(shown: Shown) -> Approval {
+    Approval {
+        fault: shown.fault.unwrap_or_default(),
+        ..message(shown.approval)
+    }
+}
+
+/// One that is not as the HSM has sealed it: what it says may be anybody's.
+fn refused(id: String) -> Approval {
+    Approval {
+        id,
+        state: "REFUSED".to_owned(),
+        ..Approval::default()
+    }
+}
+
+/// An approval of which nothing is wrong.
 pub(super) fn message(approval: store::Approval) -> Approval {
     Approval {
         id: approval.id,
@@ -75,5 +111,9 @@ pub(super) fn message(approval: store::Approval) -> Approval {
         created_at: approval.created_at,
         changed_at: approval.changed_at,
         expires_at: approval.expires_at,
+        progress: approval.progress.unwrap_or_default(),
+        ended_by: approval.ended_by.unwrap_or_default(),
+        ended_why: approval.ended_why.unwrap_or_default(),
+        fault: String::new(),
     }
 }

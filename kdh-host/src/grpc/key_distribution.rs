@@ -205,11 +205,13 @@ pub(super) fn assignment_message(assignment: &delivery::ProvenAssignment) -> Ass
 
 /// The same, of a key alone.
 pub(super) fn assignment_of_key(key: &store::DeviceKey, confirmed: bool) -> Assignment {
+    let initial_key = key.source.initial_key();
     Assignment {
         slot: key.slot.to_string(),
         key_version: key.version,
         header: key.header.to_string(),
         kcv: Some(kcv_message(&key.kcv)),
         confirmed,
+        initial_key_id: initial_key.map_or_else(Vec::new, |(_, id)| id.as_bytes().to_vec()),
     }
 }

@@ -11,6 +11,7 @@ use crate::{
     Host, administration as domain,
     config::OperatorRole::{Audit, Keys},
     storage,
+    store::time_text,
 };
 
 /// Shows the pairs, and asks for a new one.
@@ -26,6 +27,11 @@ impl KeyStorage for KeyStorageService {
         let call = async {
             operator(&self.0, &request, CALL, &[Keys, Audit]).await?;
             let standing = storage::show(&self.0).await?;
+            let [fault, next_try_at] = match standing.trouble {
+                Some(trouble) => [trouble.fault, time_text(trouble.next_try)?],
+                None => Default::default(),
+            };
+            let destroyed_at = standing.destroyed_at.map(time_text).transpose()?;
             let pairs = standing.pairs.into_iter().map(|pair| StoragePair {
                 number: pair.number,
                 state: pair.state.to_owned(),
@@ -34,7 +40,10 @@ impl KeyStorage for KeyStorageService {
             Ok(ShowStorageResponse {
                 pairs: pairs.collect(),
                 rotation: standing.rotation.map(message),
-                refused_rows: standing.refused_rows,
+                refused_rows: u64::try_from(standing.refused_rows).unwrap_or(u64::MAX),
+                destroyed_at: destroyed_at.unwrap_or_default(),
+                fault,
+                next_try_at,
             })
         };
         end(CALL, call.await)

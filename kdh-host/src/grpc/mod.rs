@@ -3,9 +3,13 @@
 
 mod administration;
 mod approvals;
+mod base_derivation_keys;
 mod key_distribution;
+mod key_exports;
 mod key_profiles;
 mod key_storage;
+mod refused_keys;
+mod rollouts;
 
 use kdh_proto::Reason;
 use pki::Certificate;
@@ -16,8 +20,12 @@ use tonic::{
 
 pub(crate) use administration::AdministrationService;
 pub(crate) use approvals::ApprovalsService;
+pub(crate) use base_derivation_keys::BaseDerivationKeysService;
 pub(crate) use key_distribution::KeyDistributionService;
+pub(crate) use key_exports::KeyExportsService;
 pub(crate) use key_storage::KeyStorageService;
+pub(crate) use refused_keys::RefusedKeysService;
+pub(crate) use rollouts::RolloutsService;
 
 use crate::{
     Host, HostError,
@@ -25,6 +33,7 @@ use crate::{
     config::OperatorRole,
     host::random,
     limits::Places,
+    store::StoreError,
 };
 
 /// No message of this interface comes near; anything above is refused unread.
@@ -99,6 +108,10 @@ fn status(call: &'static str, audience: Audience, error: &HostError) -> Status {
         (Audience::Operator, HostError::Hsm(cause)) if reason == Reason::HsmUnsupported => {
             cause.to_string()
         }
+        (
+            Audience::Operator,
+            HostError::Store(cause @ (StoreError::NotSealed(_) | StoreError::NotRecorded(_))),
+        ) => cause.to_string(),
         _ => String::new(),
     };
     reason.into_status(&message, &correlation_id, error.retry_after())

@@ -32,7 +32,7 @@ use self::{
 };
 use crate::{
     Host, HostError,
-    administration::{Operator, commit_key, fault_of_key, page_size, parse_kind},
+    administration::{NewlyKnown, Operator, fault_of_key, page_size, parse_kind},
     claims::Working,
     delivery::parse_kcv,
     dual_control,
@@ -62,7 +62,7 @@ pub(crate) async fn ask(
     let name = KeyAlias::parse(&request.name)?;
     let why = Why::parse(&request.why)?;
     let kind = parse_kind(&request.kind)?;
-    let header = Kbh::parse(request.header.as_bytes());
+    let header = Kbh::parse_plain(request.header.as_bytes());
     let header = header.map_err(|error| invalid(error.to_string()))?;
     let kcv = parse_kcv(request.kcv.as_ref());
     let kcv = kcv.ok_or_else(|| invalid(NO_KCV.into()))?;
@@ -233,14 +233,15 @@ async fn register(
     request: &KeyImportRequest,
     found: &FoundKey,
 ) -> Result<KeyImportRequest, HostError> {
+    let (name, header) = (request.name.clone(), request.header.clone());
+    let known = NewlyKnown::prepare(host, name, header, found).await?;
     let mut tx = host.store().write(host.now()).await?;
     let (approved, imported) = (KeyImportState::Approved, KeyImportState::Imported);
     tx.set_key_import_state(&request.id, approved, imported, Some(operator.name()))
         .await?;
     record(&mut tx, &operator.actor(), DONE, request).await?;
     let done = require_import(&mut tx, &request.id).await?;
-    let (name, header) = (request.name.clone(), request.header.clone());
-    commit_key(host, tx, operator, name, header, found).await?;
+    known.commit(host, tx, operator).await?;
     Ok(done)
 }
 

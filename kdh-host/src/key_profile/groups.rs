@@ -9,6 +9,7 @@ use crate::{
     administration::{Operator, require_device},
     error::refused,
     names::{DeviceSerial, GroupName, ProfileName, Why},
+    rollout,
     store::{AuditEntry, Group},
 };
 
@@ -60,6 +61,7 @@ pub(crate) async fn set(
         }
         moved += 1;
         tx.set_group(&serial, group.as_ref());
+        rollout::came(host, &mut tx, &serial);
         tx.record(AuditEntry {
             actor: &operator.actor(),
             action: "device.grouped",
@@ -80,6 +82,7 @@ pub(crate) async fn set(
         profile = tx.profile_at(&target).await?.map(|version| version.name);
     }
     tx.commit().await?;
+    rollout::look(host);
     Ok(Grouped {
         moved,
         stayed,

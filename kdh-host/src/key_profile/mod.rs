@@ -7,11 +7,13 @@
 //! policy    what no slot may hold
 //! target    what carries a profile
 //! plan      what a change would do, and to how many devices
+//! in_force  what a slot of a device may get now
 //! groups    devices that belong together
 //! ```
 
 pub(crate) mod document;
 pub(crate) mod groups;
+pub(crate) mod in_force;
 mod plan;
 mod policy;
 pub(crate) mod profile;
@@ -21,6 +23,7 @@ pub(crate) mod samples;
 mod target;
 mod usages;
 
+use hsm::HsmError;
 use kdh_proto::{
     Reason,
     v1::{AssignKeyProfileRequest, PutKeyProfileRequest, RemoveKeyProfileRequest},
@@ -37,6 +40,7 @@ pub(crate) use self::{
 use crate::{
     Host, HostError,
     administration::Operator,
+    bdks::DerivedKey,
     config::{KeyPolicy, SharedKeys},
     error::refused,
     names::{ProfileName, Why},
@@ -64,6 +68,7 @@ pub(crate) async fn put(
     let profile = document::parse(&request.profile.clone().unwrap_or_default())?;
     let why = why(&request.why, request.dry_run)?;
     let findings = judge(&profile, &grounds(host));
+    require_derivable(host, &profile, &findings).await?;
     let mut tx = begin(host, request.dry_run).await?;
     require_registered(&mut tx, &profile).await?;
     let newest = tx.newest_profile(&profile.name).await?;
@@ -246,13 +251,21 @@ pub(crate) async fn warn(host: &Host) -> Result<(), HostError> {
         tracing::warn!("shared-keys = \"allow\": key profiles may give one key to many devices");
     }
     let mut tx = host.store().read(host.now()).await?;
-    for version in tx.profiles().await? {
-        let findings = version.profile.as_ref();
-        let findings = findings.map(|profile| judge(profile, &grounds(host)));
-        for finding in findings.unwrap_or_default() {
-            if finding.refuses {
-                tracing::warn!(profile = %version.name, %finding, "this key profile would be refused now");
+    let profiles = tx.profiles().await?;
+    drop(tx);
+    for version in profiles {
+        let Some(profile) = &version.profile else {
+            continue;
+        };
+        let findings = judge(profile, &grounds(host));
+        for finding in findings.iter().filter(|finding| finding.refuses) {
+            tracing::warn!(profile = %version.name, %finding, "this key profile would be refused now");
+        }
+        match require_derivable(host, profile, &findings).await {
+            Err(HostError::Refused { cause, .. }) => {
+                tracing::warn!(profile = %version.name, cause, "this key profile would be refused now");
             }
+            other => other?,
         }
     }
     Ok(())
@@ -336,13 +349,8 @@ async fn require_registered(tx: &mut Tx, profile: &KeyProfile) -> Result<(), Hos
         };
         let key = key.unproven();
         let kcv_len = u32::try_from(key.kcv.value().len()).unwrap_or_default();
-        let registered = (&key.header, &*key.kind, key.kcv.method(), kcv_len);
-        let said = (
-            &slot.header,
-            slot.kind.name(),
-            slot.kcv.method,
-            slot.kcv.len,
-        );
+        let registered = (&key.header, key.kind, key.kcv.method(), kcv_len);
+        let said = (&slot.header, slot.kind, slot.kcv.method, slot.kcv.len);
         if registered != said {
             faults.push(format!(
                 "slot {}: the key {name} is registered with the header {}, the kind {}, and a check value by {} of {kcv_len} \
@@ -352,6 +360,40 @@ async fn require_registered(tx: &mut Tx, profile: &KeyProfile) -> Result<(), Hos
                 key.kind,
                 method_word(key.kcv.method())
             ));
+        }
+    }
+    if faults.is_empty() {
+        return Ok(());
+    }
+    Err(refused(Reason::RequestInvalid, faults.join("\n")))
+}
+
+/// Refuses derived keys of BDKs that are not registered, or that this HSM cannot derive from or seal for terminals.
+async fn require_derivable(
+    host: &Host,
+    profile: &KeyProfile,
+    findings: &[Finding],
+) -> Result<(), HostError> {
+    let mut faults = Vec::new();
+    for slot in &profile.slots {
+        let profile::KeySource::Derived(derivation) = &slot.source else {
+            continue;
+        };
+        let refused = |finding: &Finding| finding.refuses && finding.slot == slot.slot;
+        if findings.iter().any(refused) {
+            continue;
+        }
+        let key = DerivedKey::new(slot, derivation);
+        let derivable = host.in_hsm(move |keys| keys.verify_derivable(&key));
+        match derivable.await {
+            Ok(()) => {}
+            Err(HostError::Refused { cause, .. }) => {
+                faults.push(format!("slot {}: {cause}", slot.slot));
+            }
+            Err(HostError::Hsm(error @ HsmError::Unsupported { .. })) => {
+                faults.push(format!("slot {}: {error}", slot.slot));
+            }
+            Err(other) => return Err(other),
         }
     }
     if faults.is_empty() {

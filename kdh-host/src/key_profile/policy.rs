@@ -229,7 +229,7 @@ pub(crate) const RULES: &[Rule] = &[
 /// # Errors
 /// The name of the rule that refuses it, and what it says.
 pub(crate) fn read_header(text: &str) -> Result<Kbh, (&'static str, String)> {
-    Kbh::parse(text.as_bytes()).map_err(|error| {
+    Kbh::parse_plain(text.as_bytes()).map_err(|error| {
         let applies = |rule: &&Rule| matches!(rule.finds, Finds::InHeader(finds) if finds(error));
         let rule = RULES.iter().find(applies).unwrap_or(&MALFORMED_HEADER);
         // A hostile text may be long.
@@ -240,12 +240,14 @@ pub(crate) fn read_header(text: &str) -> Result<Kbh, (&'static str, String)> {
 
 /// Says what the rules have found in a profile.
 pub(crate) fn judge(profile: &KeyProfile, grounds: &Grounds) -> Vec<Finding> {
-    let of_slot = |slot| {
-        RULES
-            .iter()
-            .filter_map(move |rule| rule.judge(slot, grounds))
-    };
-    profile.slots.iter().flat_map(of_slot).collect()
+    let slots = profile.slots.iter();
+    slots.flat_map(|slot| judge_slot(slot, grounds)).collect()
+}
+
+/// The same, of one slot.
+pub(crate) fn judge_slot(slot: &ProfileSlot, grounds: &Grounds) -> Vec<Finding> {
+    let rules = RULES.iter();
+    rules.filter_map(|rule| rule.judge(slot, grounds)).collect()
 }
 
 impl Rule {

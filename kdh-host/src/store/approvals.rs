@@ -1,11 +1,11 @@
 //! What takes two operators, as one asks for it and another one decides.
 
-use sqlx::{Row as _, query::Query};
+use sqlx::Row as _;
 
 use super::{
-    Arguments, Db, Row, StoreError, Tx,
+    Row, StoreError, Tx,
     keys::read_seal,
-    sealed::{Columns, Seal, Sealed, SealedRow},
+    sealed::{Columns, Seal, Sealed, SealedRow, bound},
 };
 use crate::state::{ApprovalState, ApprovedAct};
 
@@ -22,10 +22,18 @@ pub(crate) struct Approval {
     pub(crate) asked_by: String,
     pub(crate) why: String,
     pub(crate) decided_by: Option<String>,
+    /// How far the act has come, as text that it understands; none if it has not begun.
+    pub(crate) progress: Option<String>,
+    /// Which operator withdrew it, and why.
+    pub(crate) ended_by: Option<String>,
+    pub(crate) ended_why: Option<String>,
     pub(crate) expires_at: String,
     pub(crate) created_at: String,
     pub(crate) changed_at: String,
 }
+
+/// A row as it was read; its id alone if the host cannot have written it.
+pub(crate) type ApprovalRow = Result<Sealed<Approval>, String>;
 
 impl Approval {
     /// Where it stands: that it has expired is written down only when somebody asks anew.
@@ -47,7 +55,10 @@ impl SealedRow for Approval {
         columns.text(self.state.as_str());
         columns.text(&self.asked_by);
         columns.text(&self.why);
-        columns.optional(self.decided_by.as_ref().map(String::as_bytes));
+        columns.optional_text(self.decided_by.as_deref());
+        columns.optional_text(self.progress.as_deref());
+        columns.optional_text(self.ended_by.as_deref());
+        columns.optional_text(self.ended_why.as_deref());
         columns.text(&self.expires_at);
         columns.text(&self.created_at);
         columns.text(&self.changed_at);
@@ -65,9 +76,9 @@ impl Tx {
         approval: &Sealed<Approval>,
     ) -> Result<bool, StoreError> {
         let statement = sqlx::query(
-            "INSERT INTO approvals (id, act, subject, state, asked_by, why, decided_by, expires_at, created_at,
-                 changed_at, storage_key, mac)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) ON CONFLICT DO NOTHING",
+            "INSERT INTO approvals (id, act, subject, state, asked_by, why, decided_by, progress, ended_by,
+                 ended_why, expires_at, created_at, changed_at, storage_key, mac)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) ON CONFLICT DO NOTHING",
         );
         let inserted = bound(statement, approval)
             .execute(self.connection().await?)
@@ -83,8 +94,9 @@ impl Tx {
     ) -> Result<bool, StoreError> {
         let statement = sqlx::query(
             "UPDATE approvals SET act = $2, subject = $3, state = $4, asked_by = $5, why = $6, decided_by = $7,
-                 expires_at = $8, created_at = $9, changed_at = $10, storage_key = $11, mac = $12
-             WHERE id = $1 AND mac = $13",
+                 progress = $8, ended_by = $9, ended_why = $10, expires_at = $11, created_at = $12,
+                 changed_at = $13, storage_key = $14, mac = $15
+             WHERE id = $1 AND mac = $16",
         );
         let replaced = bound(statement, new)
             .bind(old.seal().map(Seal::mac_bytes))
@@ -111,15 +123,40 @@ impl Tx {
         &mut self,
         act: ApprovedAct,
     ) -> Result<Vec<Sealed<Approval>>, StoreError> {
-        sqlx::query(
+        let rows = self.open_approval_rows(act).await?;
+        rows.iter().map(read).collect()
+    }
+
+    /// The same, without those that the host cannot have written.
+    pub(crate) async fn readable_open_approvals(
+        &mut self,
+        act: ApprovedAct,
+    ) -> Result<Vec<Sealed<Approval>>, StoreError> {
+        let rows = self.open_approval_rows(act).await?;
+        Ok(rows.iter().filter_map(|row| read(row).ok()).collect())
+    }
+
+    async fn open_approval_rows(&mut self, act: ApprovedAct) -> Result<Vec<Row>, StoreError> {
+        Ok(sqlx::query(
             "SELECT * FROM approvals WHERE act = $1 AND state IN ('ASKED', 'APPROVED') ORDER BY sequence",
         )
         .bind(act.as_str())
         .fetch_all(self.connection().await?)
-        .await?
-        .iter()
-        .map(read)
-        .collect()
+        .await?)
+    }
+
+    /// Every one of a kind, newest first.
+    pub(crate) async fn approvals_of(
+        &mut self,
+        act: ApprovedAct,
+    ) -> Result<Vec<Sealed<Approval>>, StoreError> {
+        sqlx::query("SELECT * FROM approvals WHERE act = $1 ORDER BY sequence DESC")
+            .bind(act.as_str())
+            .fetch_all(self.connection().await?)
+            .await?
+            .iter()
+            .map(read)
+            .collect()
     }
 
     /// All, newest first, older than a given one if one is given.
@@ -127,8 +164,8 @@ impl Tx {
         &mut self,
         before: &str,
         limit: i64,
-    ) -> Result<Vec<Sealed<Approval>>, StoreError> {
-        sqlx::query(
+    ) -> Result<Vec<ApprovalRow>, StoreError> {
+        let rows = sqlx::query(
             "SELECT * FROM approvals WHERE ($1 = '' OR
                  sequence < (SELECT sequence FROM approvals WHERE id = $1))
              ORDER BY sequence DESC LIMIT $2",
@@ -136,48 +173,39 @@ impl Tx {
         .bind(before)
         .bind(limit)
         .fetch_all(self.connection().await?)
-        .await?
-        .iter()
-        .map(read)
-        .collect()
+        .await?;
+        Ok(rows
+            .iter()
+            .map(|row| read(row).map_err(|_| id(row)))
+            .collect())
     }
 
     /// Those whose seals are by an older pair of storage keys than this one.
     pub(crate) async fn approvals_under_older(
         &mut self,
         number: u32,
-    ) -> Result<Vec<Sealed<Approval>>, StoreError> {
-        sqlx::query("SELECT * FROM approvals WHERE storage_key < $1 ORDER BY sequence")
+    ) -> Result<Vec<ApprovalRow>, StoreError> {
+        let rows = sqlx::query("SELECT * FROM approvals WHERE storage_key < $1 ORDER BY sequence")
             .bind(i64::from(number))
             .fetch_all(self.connection().await?)
-            .await?
+            .await?;
+        Ok(rows
             .iter()
-            .map(read)
-            .collect()
+            .map(|row| read(row).map_err(|_| id(row)))
+            .collect())
     }
 }
 
-fn bound<'q>(
-    statement: Query<'q, Db, Arguments>,
-    approval: &Sealed<Approval>,
-) -> Query<'q, Db, Arguments> {
-    let (row, seal) = (approval.unproven(), approval.seal());
-    statement
-        .bind(row.id.clone())
-        .bind(row.act.as_str())
-        .bind(row.subject.clone())
-        .bind(row.state.as_str())
-        .bind(row.asked_by.clone())
-        .bind(row.why.clone())
-        .bind(row.decided_by.clone())
-        .bind(row.expires_at.clone())
-        .bind(row.created_at.clone())
-        .bind(row.changed_at.clone())
-        .bind(seal.map_or(0, Seal::number))
-        .bind(seal.map(Seal::mac_bytes))
+fn id(row: &Row) -> String {
+    row.try_get("id").unwrap_or_default()
 }
 
+/// A row that the host could have written.
 fn read(row: &Row) -> Result<Sealed<Approval>, StoreError> {
+    parse(row).map_err(|_| StoreError::NotSealed(format!("approval {:.64}", id(row))))
+}
+
+fn parse(row: &Row) -> Result<Sealed<Approval>, StoreError> {
     let damaged = || StoreError::Damaged(WHAT);
     let text = |column: &str| row.try_get::<String, _>(column);
     let approval = Approval {
@@ -188,6 +216,9 @@ fn read(row: &Row) -> Result<Sealed<Approval>, StoreError> {
         asked_by: text("asked_by")?,
         why: text("why")?,
         decided_by: row.try_get("decided_by")?,
+        progress: row.try_get("progress")?,
+        ended_by: row.try_get("ended_by")?,
+        ended_why: row.try_get("ended_why")?,
         expires_at: text("expires_at")?,
         created_at: text("created_at")?,
         changed_at: text("changed_at")?,

@@ -7,11 +7,17 @@ use kdh_proto::{ChainVerifier, FIRST_PREVIOUS_HASH, audit_hash, to_hex, v1::Audi
 use serde_json::Value;
 use sqlx::Row as _;
 
-use super::{Row, Sealed, StoreError, StoredKey, Tx, key_profiles::ProfileTrail};
+use super::{
+    Row, Sealed, StoreError, StoredKey, Tx, approval_trail::Known, bdks::BdkTrail,
+    key_profiles::ProfileTrail,
+};
 use crate::names::DeviceSerial;
 
 /// The action of a record that says what a key was registered as.
 pub(crate) const KEY_REGISTERED: &str = "key.registered";
+/// The action of a record that says which version of a slot's key a device got. Whatever makes a version writes one:
+/// what has none is no version.
+pub(crate) const KEY_ASSIGNED: &str = "key.assigned";
 /// How many records are read at a time when the whole trail is verified.
 const PAGE: i64 = 1000;
 
@@ -200,7 +206,7 @@ impl Tx {
 
     /// Whether a record follows on the one before, and the one behind it, if there is one, on it. Whoever
     /// slips one in for a moment finds no place for it.
-    async fn is_chained(&mut self, sequence: u64) -> Result<bool, StoreError> {
+    pub(super) async fn is_chained(&mut self, sequence: u64) -> Result<bool, StoreError> {
         let mut around = self.audit_records(sequence.saturating_sub(2), 3).await?;
         let mut chain = ChainVerifier::default();
         if sequence > 1 && !around.is_empty() {
@@ -213,11 +219,14 @@ impl Tx {
     }
 
     /// Follows the whole trail. Returns how many records hold, or what is wrong, in words: with the
-    /// chain, or with a registered key or a key profile whose row says something else than its record.
+    /// chain, or with a registered key, a BDK, a key profile or an approval in force whose row says something else
+    /// than its record.
     pub(crate) async fn verify_audit(&mut self) -> Result<Result<u64, String>, StoreError> {
         let mut chain = ChainVerifier::default();
         let mut registrations = HashSet::new();
         let mut profiles = ProfileTrail::default();
+        let mut bdks = BdkTrail::default();
+        let mut approvals = Known::default();
         loop {
             let page = self.audit_records(chain.verified(), PAGE).await?;
             if page.is_empty() {
@@ -227,9 +236,11 @@ impl Tx {
                 if let Err(broken) = chain.verify(&record) {
                     return Ok(Err(broken.to_string()));
                 }
+                approvals.note(&record);
                 if record.action == KEY_REGISTERED {
                     registrations.insert(record.detail);
                 } else {
+                    bdks.note(&record);
                     profiles.note(record);
                 }
             }
@@ -243,14 +254,20 @@ impl Tx {
                 key.name
             )));
         }
-        Ok(match self.verify_profiles(profiles).await? {
+        if let Some(fault) = self.verify_profiles(profiles).await? {
+            return Ok(Err(fault));
+        }
+        if let Some(fault) = self.verify_bdks(bdks).await? {
+            return Ok(Err(fault));
+        }
+        Ok(match self.verify_approvals(approvals).await? {
             None => Ok(chain.verified()),
             Some(fault) => Err(fault),
         })
     }
 }
 
-fn read(row: &Row) -> Result<AuditRecord, StoreError> {
+pub(super) fn read(row: &Row) -> Result<AuditRecord, StoreError> {
     Ok(AuditRecord {
         sequence: unsigned(row, "sequence")?,
         at: row.try_get("at")?,

@@ -3,7 +3,7 @@
 use pki::{Certificate, SerialNumber};
 use sqlx::Row as _;
 
-use super::{Row, StoreError, Tx};
+use super::{Row, StoreError, Tx, rollouts::tuples};
 use crate::names::DeviceSerial;
 
 /// What a terminal's certificate is for.
@@ -50,6 +50,14 @@ impl StoredCertificate {
             Certificate::from_der(&self.der).map_err(|_| StoreError::Damaged("certificate"))?;
         self.require_device_of(&certificate)?;
         Ok(certificate)
+    }
+
+    /// SHA-256 of the key in it. Of an encryption certificate: the recipient for whom keys of the device are meant.
+    ///
+    /// # Errors
+    /// It is none, or another device's.
+    pub(crate) fn key_sha256(&self) -> Result<[u8; 32], StoreError> {
+        Ok(self.certificate()?.public_key().fingerprint())
     }
 
     /// The CA's signature says whose a certificate is; the row may have been moved to another device.
@@ -143,6 +151,40 @@ impl Tx {
         .as_ref()
         .map(read)
         .transpose()
+    }
+
+    /// Another device that has, or had, a public key.
+    pub(crate) async fn other_device_with_public_key(
+        &mut self,
+        device: &DeviceSerial,
+        claim: &KeyClaim,
+    ) -> Result<Option<String>, StoreError> {
+        let other = sqlx::query_scalar(
+            "SELECT device FROM certificates WHERE key_sha256 = $1 AND device <> $2",
+        );
+        let other = other
+            .bind(&claim.key_sha256[..])
+            .bind(device.as_str())
+            .fetch_optional(self.connection().await?)
+            .await?;
+        Ok(other)
+    }
+
+    /// The current certificates of devices, for a purpose.
+    pub(crate) async fn current_certificates(
+        &mut self,
+        devices: &[DeviceSerial],
+        purpose: Purpose,
+    ) -> Result<Vec<StoredCertificate>, StoreError> {
+        if devices.is_empty() {
+            return Ok(Vec::new());
+        }
+        let sql = format!(
+            "SELECT * FROM certificates WHERE device IN {} AND purpose = '{}' AND state = 'CURRENT'",
+            tuples(1, devices.len()),
+            purpose.as_str()
+        );
+        self.about(sql, devices).await?.iter().map(read).collect()
     }
 
     /// A certificate that this host issued for a purpose, byte for byte.

@@ -202,9 +202,10 @@ impl Database {
 
 async fn prepare_sqlite(connection: &mut Connection) -> sqlx::Result<()> {
     // A commit that was acknowledged survives a loss of power. Checkpoints of a size are for when those beside
-    // the writers do not keep up.
+    // the writers do not keep up. What is deleted is overwritten: a destroyed key, wrapped, does not stay in a free page
+    // or in the free part of one.
     let pragmas = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; \
-                   PRAGMA wal_autocheckpoint = 20000";
+                   PRAGMA secure_delete = ON; PRAGMA wal_autocheckpoint = 20000";
     run(Session(connection), pragmas).await
 }
 

@@ -4,7 +4,7 @@ use sqlx::Row as _;
 use time::OffsetDateTime;
 use tr34::{Freshness, KrdNonce, SigningTime};
 
-use super::{Row, Standing, StoreError, Tried, Tx, batch::Answer, time_text};
+use super::{KeyPlace, Row, Standing, StoreError, Tried, Tx, batch::Answer, time_text};
 use crate::{
     names::{DeviceSerial, Slot},
     state::DeliveryState,
@@ -201,6 +201,24 @@ impl Tx {
         self.put_off_superseding(device, None);
         let [superseded] = self.answers().await?;
         ids(&superseded)
+    }
+
+    /// Nothing is known any more of a key that is on its way.
+    pub(crate) async fn supersede_deliveries_of_key(
+        &mut self,
+        place: &KeyPlace,
+    ) -> Result<(), StoreError> {
+        sqlx::query(
+            "UPDATE deliveries SET state = 'SUPERSEDED', changed_at = $4
+             WHERE device = $1 AND slot = $2 AND version = $3 AND state = 'ISSUED'",
+        )
+        .bind(&place.device)
+        .bind(&place.slot)
+        .bind(place.version)
+        .bind(&self.now)
+        .execute(self.connection().await?)
+        .await?;
+        Ok(())
     }
 
     /// A device has bound anew: it holds none of the keys that it confirmed before. Returns how many count

@@ -1,19 +1,73 @@
 //! What each device holds, or shall hold, in each slot: a row for each version of a key.
 
-use hsm::Kcv;
-use sqlx::{Row as _, query::Query};
+use std::fmt;
+
+use hsm::{InitialKeyId, Kcv, KcvMethod};
+use sqlx::{AssertSqlSafe, Row as _, query::Query};
 use tr34::{Kbh, KeyKind};
 
 use super::{
-    Arguments, Db, Row, StoreError, Tx,
+    Arguments, Db, KeySet, Row, StoreError, Tx,
+    bdks::read_initial_key,
     keys::{method_word, read_kcv, read_seal},
-    sealed::{Columns, Seal, Sealed, SealedRow},
+    rollouts::tuples,
+    sealed::{Columns, Seal, Sealed, SealedRow, bound},
 };
 use crate::{
-    names::{DeviceSerial, KeyAlias, Slot},
+    names::{BdkName, DeviceSerial, KeyAlias, Slot},
     state::DeviceKeyState,
-    storage::Cursor,
 };
+
+/// Rows in one statement.
+const ROWS_AT_ONCE: usize = 64;
+
+/// Where a row stands in the table, whether the host could have put it there or not.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct KeyPlace {
+    pub(crate) device: String,
+    pub(crate) slot: String,
+    pub(crate) version: i64,
+}
+
+impl fmt::Display for KeyPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            device,
+            slot,
+            version,
+        } = self;
+        // A hostile text may be long.
+        write!(
+            f,
+            "version {version} of the key of {device:.64} in slot {slot:.64}"
+        )
+    }
+}
+
+/// A row that says nothing that the host could have written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Unreadable {
+    pub(crate) place: KeyPlace,
+    /// As it stands, to be compared.
+    columns: Vec<String>,
+}
+
+impl From<Unreadable> for StoreError {
+    fn from(row: Unreadable) -> Self {
+        Self::NotSealed(row.place.to_string())
+    }
+}
+
+/// A row as it was read. Nobody has verified its seal yet.
+pub(crate) type KeyRow = Result<Sealed<DeviceKey>, Unreadable>;
+
+/// Where a row stands.
+pub(crate) fn place_of(row: &KeyRow) -> KeyPlace {
+    match row {
+        Ok(row) => row.unproven().place(),
+        Err(row) => row.place.clone(),
+    }
+}
 
 /// A version of what a device holds in a slot.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,11 +94,20 @@ pub(crate) enum KeySource {
         /// Under the storage key; none once it is destroyed.
         wrapped: Option<Vec<u8>>,
     },
+    /// The HSM derives it from a BDK, for this device, whenever it is needed.
+    Derived {
+        /// The BDK.
+        bdk: BdkName,
+        /// Whose it is. No other key of the BDK has this id.
+        id: InitialKeyId,
+    },
     /// A registered key, which other devices may hold too.
     Shared {
         /// Its name.
         name: KeyAlias,
     },
+    /// Nowhere: the row was discarded.
+    Nothing,
 }
 
 impl KeySource {
@@ -52,15 +115,25 @@ impl KeySource {
     pub(crate) const fn as_str(&self) -> &'static str {
         match self {
             Self::Unique { .. } => "UNIQUE",
+            Self::Derived { .. } => "DERIVED",
             Self::Shared { .. } => "SHARED",
+            Self::Nothing => "NONE",
         }
     }
 
     /// Of a registered key, its name.
     pub(crate) const fn key_name(&self) -> Option<&KeyAlias> {
         match self {
-            Self::Unique { .. } => None,
+            Self::Unique { .. } | Self::Derived { .. } | Self::Nothing => None,
             Self::Shared { name } => Some(name),
+        }
+    }
+
+    /// Of a derived key, the BDK and whose it is.
+    pub(crate) const fn initial_key(&self) -> Option<(&BdkName, InitialKeyId)> {
+        match self {
+            Self::Derived { bdk, id } => Some((bdk, *id)),
+            Self::Unique { .. } | Self::Shared { .. } | Self::Nothing => None,
         }
     }
 
@@ -68,12 +141,48 @@ impl KeySource {
     pub(crate) fn wrapped(&self) -> Option<&[u8]> {
         match self {
             Self::Unique { wrapped } => wrapped.as_deref(),
-            Self::Shared { .. } => None,
+            Self::Derived { .. } | Self::Shared { .. } | Self::Nothing => None,
         }
     }
 }
 
 impl DeviceKey {
+    /// The row of a version of which nothing is known any more: it says that the version was there.
+    ///
+    /// # Errors
+    /// None, in truth.
+    pub(crate) fn discarded(
+        device: DeviceSerial,
+        slot: Slot,
+        version: u32,
+        now: &str,
+    ) -> Result<Self, StoreError> {
+        let damaged = || StoreError::Damaged("device key");
+        Ok(Self {
+            device,
+            slot,
+            version,
+            state: DeviceKeyState::Discarded,
+            source: KeySource::Nothing,
+            // The columns want something. It is nobody's.
+            header: Kbh::parse(b"D0000D0AN00N0000").map_err(|_| damaged())?,
+            kind: KeyKind::Aes128,
+            kcv: Kcv::new(KcvMethod::AesCmac, &[0; 3]).map_err(|_| damaged())?,
+            recipient: None,
+            created_at: now.to_owned(),
+            changed_at: now.to_owned(),
+        })
+    }
+
+    /// Where the row stands.
+    pub(crate) fn place(&self) -> KeyPlace {
+        KeyPlace {
+            device: self.device.to_string(),
+            slot: self.slot.to_string(),
+            version: i64::from(self.version),
+        }
+    }
+
     /// The row with its key under another storage key, if it has one.
     pub(crate) fn with_wrapped(&self, new: Option<&[u8]>) -> Self {
         let mut row = self.clone();
@@ -108,22 +217,25 @@ impl SealedRow for DeviceKey {
         columns.number(self.version);
         columns.text(self.state.as_str());
         columns.text(self.source.as_str());
-        columns.optional(self.source.key_name().map(|name| name.as_str().as_bytes()));
-        columns.optional(self.source.wrapped());
+        columns.optional_text(self.source.key_name().map(KeyAlias::as_str));
+        columns.optional_bytes(self.source.wrapped());
         columns.text(&self.header.to_string());
         columns.text(self.kind.name());
         columns.text(method_word(self.kcv.method()));
         columns.text(&self.kcv.to_string());
-        columns.optional(self.recipient.as_deref());
+        columns.optional_bytes(self.recipient.as_deref());
         columns.text(&self.created_at);
         columns.text(&self.changed_at);
+        let derived = self.source.initial_key();
+        let derived = derived.map(|(bdk, id)| KeySet::of(bdk, id));
+        let key_set = derived.as_ref().map(|(key_set, _)| key_set);
+        columns.optional_text(key_set.map(|key_set| key_set.bdk.as_str()));
+        columns.optional_text(key_set.map(KeySet::digits).as_deref());
+        columns.optional_number(derived.as_ref().map(|(_, number)| *number));
     }
 
     fn title(&self) -> String {
-        format!(
-            "version {} of the key of {} in slot {}",
-            self.version, self.device, self.slot
-        )
+        self.place().to_string()
     }
 }
 
@@ -142,71 +254,116 @@ impl Tx {
             .fetch_optional(self.connection().await?)
             .await?
             .as_ref()
-            .map(read)
+            .map(read_sound)
             .transpose()
     }
 
+    /// The row that stands somewhere, whatever is in it.
+    pub(crate) async fn key_row(&mut self, place: &KeyPlace) -> Result<Option<KeyRow>, StoreError> {
+        let row = sqlx::query(
+            "SELECT * FROM device_keys WHERE device = $1 AND slot = $2 AND version = $3",
+        )
+        .bind(&place.device)
+        .bind(&place.slot)
+        .bind(place.version)
+        .fetch_optional(self.connection().await?)
+        .await?;
+        Ok(row.as_ref().map(read))
+    }
+
+    /// Some rows behind one, of all states: a device's, or any.
+    pub(crate) async fn key_rows(
+        &mut self,
+        device: Option<&DeviceSerial>,
+        after: &KeyPlace,
+        limit: u32,
+    ) -> Result<Vec<KeyRow>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT * FROM device_keys WHERE ($1 = '' OR device = $1) AND (device, slot, version) > ($2, $3, $4)
+             ORDER BY device, slot, version LIMIT $5",
+        )
+        .bind(device.map_or("", DeviceSerial::as_str))
+        .bind(&after.device)
+        .bind(&after.slot)
+        .bind(after.version)
+        .bind(i64::from(limit))
+        .fetch_all(self.connection().await?)
+        .await?;
+        Ok(rows.iter().map(read).collect())
+    }
+
     /// What a device holds and shall hold, in one slot or in all.
-    pub(crate) async fn live_device_keys(
+    pub(crate) async fn live_key_rows(
         &mut self,
         device: &DeviceSerial,
         slot: Option<&Slot>,
-    ) -> Result<Vec<Sealed<DeviceKey>>, StoreError> {
-        sqlx::query(
+    ) -> Result<Vec<KeyRow>, StoreError> {
+        let rows = sqlx::query(
             "SELECT * FROM device_keys WHERE device = $1 AND ($2 = '' OR slot = $2)
              AND state IN ('PENDING', 'ACTIVE') ORDER BY slot, version",
         )
         .bind(device.as_str())
         .bind(slot.map_or("", Slot::as_str))
         .fetch_all(self.connection().await?)
-        .await?
-        .iter()
-        .map(read)
-        .collect()
+        .await?;
+        Ok(rows.iter().map(read).collect())
+    }
+
+    /// The same.
+    ///
+    /// # Errors
+    /// [`StoreError::NotSealed`]: the host cannot have written one of them.
+    pub(crate) async fn live_device_keys(
+        &mut self,
+        device: &DeviceSerial,
+        slot: Option<&Slot>,
+    ) -> Result<Vec<Sealed<DeviceKey>>, StoreError> {
+        let rows = self.live_key_rows(device, slot).await?;
+        rows.into_iter()
+            .map(|row| row.map_err(StoreError::from))
+            .collect()
     }
 
     /// Some of those that are under an older pair of storage keys than this one, behind a row.
     pub(crate) async fn device_keys_under_older(
         &mut self,
         number: u32,
-        after: &Cursor,
+        after: &KeyPlace,
         limit: u32,
-    ) -> Result<Vec<Sealed<DeviceKey>>, StoreError> {
-        sqlx::query(
+    ) -> Result<Vec<KeyRow>, StoreError> {
+        let rows = sqlx::query(
             "SELECT * FROM device_keys WHERE storage_key < $1 AND (device, slot, version) > ($2, $3, $4)
              ORDER BY device, slot, version LIMIT $5",
         )
         .bind(i64::from(number))
         .bind(&after.device)
         .bind(&after.slot)
-        .bind(i64::from(after.version))
+        .bind(after.version)
         .bind(i64::from(limit))
         .fetch_all(self.connection().await?)
-        .await?
-        .iter()
-        .map(read)
-        .collect()
+        .await?;
+        Ok(rows.iter().map(read).collect())
     }
 
     /// How many sealed rows of all tables are under each pair of storage keys.
     pub(crate) async fn rows_by_storage_key(&mut self) -> Result<Vec<(u32, u64)>, StoreError> {
         let counted: Vec<(i64, i64)> = sqlx::query_as(
-            "SELECT storage_key, CAST(SUM(rows_of_one) AS BIGINT) FROM (
+            "SELECT CAST(storage_key AS BIGINT), CAST(SUM(rows_of_one) AS BIGINT) FROM (
                  SELECT storage_key, COUNT(*) AS rows_of_one FROM device_keys GROUP BY storage_key
                  UNION ALL SELECT storage_key, COUNT(*) FROM keys GROUP BY storage_key
+                 UNION ALL SELECT storage_key, COUNT(*) FROM bdks GROUP BY storage_key
                  UNION ALL SELECT storage_key, COUNT(*) FROM approvals GROUP BY storage_key
+                 UNION ALL SELECT storage_key, COUNT(*) FROM rollouts GROUP BY storage_key
              ) AS counted GROUP BY storage_key ORDER BY storage_key",
         )
         .fetch_all(self.connection().await?)
         .await?;
-        let counted = counted.into_iter().map(|(number, rows)| {
-            let unsigned = (u32::try_from(number).ok(), u64::try_from(rows).ok());
-            unsigned
-                .0
-                .zip(unsigned.1)
-                .ok_or(StoreError::Damaged("storage key"))
+        // What can be no number of a pair is none: such a row is refused wherever it is read.
+        let counted = counted.into_iter().filter_map(|(number, rows)| {
+            let number = u32::try_from(number).ok()?;
+            Some((number, u64::try_from(rows).ok()?))
         });
-        counted.collect()
+        Ok(counted.collect())
     }
 
     /// How many rows the HSM has never sealed.
@@ -214,15 +371,6 @@ impl Tx {
         let unsealed = "SELECT COUNT(*) FROM device_keys WHERE storage_key = 0";
         let unsealed = sqlx::query_scalar(unsealed).fetch_one(self.connection().await?);
         Ok(unsealed.await?)
-    }
-
-    /// Whether it has sealed any.
-    pub(crate) async fn sealed_device_keys(&mut self) -> Result<bool, StoreError> {
-        let sealed = "SELECT COUNT(*) FROM (SELECT 1 FROM device_keys WHERE storage_key > 0 LIMIT 1) AS any_row";
-        let sealed: i64 = sqlx::query_scalar(sealed)
-            .fetch_one(self.connection().await?)
-            .await?;
-        Ok(sealed > 0)
     }
 
     /// The rows that it has never sealed.
@@ -233,7 +381,7 @@ impl Tx {
             .fetch_all(self.connection().await?)
             .await?
             .iter()
-            .map(read)
+            .map(read_sound)
             .collect()
     }
 
@@ -244,7 +392,8 @@ impl Tx {
         slot: &Slot,
     ) -> Result<u32, StoreError> {
         let last: Option<i64> = sqlx::query_scalar(
-            "SELECT MAX(version) FROM device_keys WHERE device = $1 AND slot = $2",
+            "SELECT MAX(version) FROM device_keys WHERE device = $1 AND slot = $2
+                 AND version BETWEEN 0 AND 4294967295",
         )
         .bind(device.as_str())
         .bind(slot.as_str())
@@ -253,38 +402,135 @@ impl Tx {
         u32::try_from(last.unwrap_or_default()).map_err(|_| StoreError::Damaged("device key"))
     }
 
-    /// Adds a version; `false` if it is there already, if its slot has another one in its state, or if it is the
-    /// same key as another device's.
+    /// Adds versions; `false` if one is there already, if its slot has another one in its state, or if it is the same
+    /// key as another one. The others are not to stay then.
+    pub(crate) async fn insert_device_keys(
+        &mut self,
+        keys: &[Sealed<DeviceKey>],
+    ) -> Result<bool, StoreError> {
+        for some in keys.chunks(ROWS_AT_ONCE) {
+            let sql = format!(
+                "INSERT INTO device_keys (device, slot, version, state, source, key_name, wrapped, header, kind,
+                     kcv_method, kcv, recipient, created_at, changed_at, bdk, key_set_id, derivation_id,
+                     storage_key, mac)
+                 VALUES {} ON CONFLICT DO NOTHING",
+                tuples(some.len(), 19)
+            );
+            let statement = some
+                .iter()
+                .fold(sqlx::query(AssertSqlSafe(sql)), |statement, key| {
+                    bound(statement, key)
+                });
+            let inserted = statement.execute(self.connection().await?).await?;
+            if inserted.rows_affected() != some.len() as u64 {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// The same, of one.
+    #[cfg(test)]
     pub(crate) async fn insert_device_key(
         &mut self,
         key: &Sealed<DeviceKey>,
     ) -> Result<bool, StoreError> {
-        let statement = sqlx::query(
-            "INSERT INTO device_keys (device, slot, version, state, source, key_name, wrapped, header, kind,
-                 kcv_method, kcv, recipient, created_at, changed_at, storage_key, mac)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
-             ON CONFLICT DO NOTHING",
-        );
-        let inserted = bound(statement, key)
-            .execute(self.connection().await?)
-            .await?;
-        Ok(inserted.rows_affected() == 1)
+        self.insert_device_keys(std::slice::from_ref(key)).await
     }
 
-    /// The device whose key is the same, if there is one: AES key wrap gives the same for the same key.
-    pub(crate) async fn device_with_key(
+    /// What devices hold and shall hold, in all slots.
+    pub(crate) async fn live_keys_of(
         &mut self,
-        wrapped: &[u8],
-    ) -> Result<Option<String>, StoreError> {
-        let device = sqlx::query_scalar("SELECT device FROM device_keys WHERE wrapped = $1");
-        let device = device
-            .bind(wrapped)
-            .fetch_optional(self.connection().await?)
-            .await?;
-        Ok(device)
+        devices: &[DeviceSerial],
+    ) -> Result<Vec<KeyRow>, StoreError> {
+        if devices.is_empty() {
+            return Ok(Vec::new());
+        }
+        let sql = format!(
+            "SELECT * FROM device_keys WHERE device IN {} AND state IN ('PENDING', 'ACTIVE')",
+            tuples(1, devices.len())
+        );
+        Ok(self.about(sql, devices).await?.iter().map(read).collect())
     }
 
-    /// Puts a row in the place of what it was; `false` if it is something else by now.
+    /// Where else the same key stands, if it does: AES key wrap gives the same for the same key, and an initial key is
+    /// known by its id.
+    pub(crate) async fn equal_key(
+        &mut self,
+        key: &DeviceKey,
+    ) -> Result<Option<KeyPlace>, StoreError> {
+        let here = |statement: Query<'static, Db, Arguments>| {
+            statement
+                .bind(key.device.to_string())
+                .bind(key.slot.to_string())
+                .bind(i64::from(key.version))
+        };
+        let statement = match &key.source {
+            KeySource::Unique {
+                wrapped: Some(wrapped),
+            } => here(sqlx::query(
+                "SELECT * FROM device_keys WHERE NOT (device = $1 AND slot = $2 AND version = $3)
+                     AND wrapped = $4",
+            ))
+            .bind(wrapped.clone()),
+            KeySource::Derived { bdk, id } => {
+                let (key_set, derivation_id) = KeySet::of(bdk, *id);
+                here(sqlx::query(
+                    "SELECT * FROM device_keys WHERE NOT (device = $1 AND slot = $2 AND version = $3)
+                         AND bdk = $4 AND key_set_id = $5 AND derivation_id = $6",
+                ))
+                .bind(key_set.bdk.to_string())
+                .bind(key_set.digits())
+                .bind(i64::from(derivation_id))
+            }
+            KeySource::Unique { wrapped: None } | KeySource::Shared { .. } | KeySource::Nothing => {
+                return Ok(None);
+            }
+        };
+        let row = statement.fetch_optional(self.connection().await?).await?;
+        Ok(row.as_ref().map(place))
+    }
+
+    /// Whether another device than this one has a registered key, or has had it.
+    pub(crate) async fn is_held_elsewhere(
+        &mut self,
+        name: &KeyAlias,
+        device: &DeviceSerial,
+    ) -> Result<bool, StoreError> {
+        let other = sqlx::query_scalar::<_, String>(
+            "SELECT device FROM device_keys WHERE key_name = $1 AND device <> $2 LIMIT 1",
+        )
+        .bind(name.as_str())
+        .bind(device.as_str())
+        .fetch_optional(self.connection().await?);
+        Ok(other.await?.is_some())
+    }
+
+    /// Puts a row that says that it was discarded in the place of one, or takes that one out.
+    pub(crate) async fn discard_key_row(
+        &mut self,
+        place: &KeyPlace,
+        discarded: Option<&Sealed<DeviceKey>>,
+    ) -> Result<(), StoreError> {
+        let statement = match discarded {
+            Some(row) => bound(sqlx::query(
+                "UPDATE device_keys SET state = $4, source = $5, key_name = $6, wrapped = $7, header = $8,
+                     kind = $9, kcv_method = $10, kcv = $11, recipient = $12, created_at = $13, changed_at = $14,
+                     bdk = $15, key_set_id = $16, derivation_id = $17, storage_key = $18, mac = $19
+                 WHERE device = $1 AND slot = $2 AND version = $3",
+            ), row),
+            None => sqlx::query(
+                "DELETE FROM device_keys WHERE device = $1 AND slot = $2 AND version = $3",
+            )
+            .bind(place.device.clone())
+            .bind(place.slot.clone())
+            .bind(place.version),
+        };
+        self.exactly_one(statement, "device key").await
+    }
+
+    /// Puts a row in the place of what it was; `false` if it is something else by now, or if it would be the same key
+    /// as another row's.
     pub(crate) async fn replace_device_key(
         &mut self,
         old: &Sealed<DeviceKey>,
@@ -293,8 +539,10 @@ impl Tx {
         let statement = sqlx::query(
             "UPDATE device_keys SET state = $4, source = $5, key_name = $6, wrapped = $7, header = $8,
                  kind = $9, kcv_method = $10, kcv = $11, recipient = $12, created_at = $13, changed_at = $14,
-                 storage_key = $15, mac = $16
-             WHERE device = $1 AND slot = $2 AND version = $3 AND mac IS NOT DISTINCT FROM $17",
+                 bdk = $15, key_set_id = $16, derivation_id = $17, storage_key = $18, mac = $19
+             WHERE device = $1 AND slot = $2 AND version = $3 AND mac IS NOT DISTINCT FROM $20
+                 AND NOT EXISTS (SELECT 1 FROM device_keys o WHERE o.wrapped = $7
+                     AND (o.device, o.slot, o.version) <> ($1, $2, $3))",
         );
         let replaced = bound(statement, new)
             .bind(old.seal().map(Seal::mac_bytes))
@@ -304,43 +552,33 @@ impl Tx {
     }
 }
 
-/// All columns of a row, in the order of the table.
-fn bound<'q>(
-    statement: Query<'q, Db, Arguments>,
-    key: &Sealed<DeviceKey>,
-) -> Query<'q, Db, Arguments> {
-    let (row, seal) = (key.unproven(), key.seal());
-    statement
-        .bind(row.device.to_string())
-        .bind(row.slot.to_string())
-        .bind(i64::from(row.version))
-        .bind(row.state.as_str())
-        .bind(row.source.as_str())
-        .bind(row.source.key_name().map(ToString::to_string))
-        .bind(row.source.wrapped().map(<[u8]>::to_vec))
-        .bind(row.header.to_string())
-        .bind(row.kind.name())
-        .bind(method_word(row.kcv.method()))
-        .bind(row.kcv.to_string())
-        .bind(row.recipient.clone())
-        .bind(row.created_at.clone())
-        .bind(row.changed_at.clone())
-        .bind(seal.map_or(0, Seal::number))
-        .bind(seal.map(Seal::mac_bytes))
+/// A row of the table, whatever else is in it.
+pub(super) fn read(row: &Row) -> KeyRow {
+    read_sound(row).map_err(|_| Unreadable {
+        place: place(row),
+        columns: (0..row.len()).map(|index| as_text(row, index)).collect(),
+    })
 }
 
-/// A row of the table, whatever else is in it.
-pub(super) fn read(row: &Row) -> Result<Sealed<DeviceKey>, StoreError> {
+/// The same, of a row that the host could have written.
+fn read_sound(row: &Row) -> Result<Sealed<DeviceKey>, StoreError> {
+    parse(row).map_err(|_| StoreError::NotSealed(place(row).to_string()))
+}
+
+fn parse(row: &Row) -> Result<Sealed<DeviceKey>, StoreError> {
     let damaged = || StoreError::Damaged("device key");
     let text = |column: &str| row.try_get::<String, _>(column);
     let version: i64 = row.try_get("version")?;
     let name: Option<String> = row.try_get("key_name")?;
     let wrapped: Option<Vec<u8>> = row.try_get("wrapped")?;
-    let source = match (text("source")?.as_str(), name, wrapped) {
-        ("UNIQUE", None, wrapped) => KeySource::Unique { wrapped },
-        ("SHARED", Some(name), None) => KeySource::Shared {
+    let derived = read_initial_key(row)?;
+    let source = match (text("source")?.as_str(), name, wrapped, derived) {
+        ("UNIQUE", None, wrapped, None) => KeySource::Unique { wrapped },
+        ("DERIVED", None, None, Some((bdk, id))) => KeySource::Derived { bdk, id },
+        ("SHARED", Some(name), None, None) => KeySource::Shared {
             name: KeyAlias::parse(&name).map_err(|_| damaged())?,
         },
+        ("NONE", None, None, None) => KeySource::Nothing,
         _ => return Err(damaged()),
     };
     let key = DeviceKey {
@@ -357,4 +595,25 @@ pub(super) fn read(row: &Row) -> Result<Sealed<DeviceKey>, StoreError> {
         changed_at: text("changed_at")?,
     };
     Ok(Sealed::new(key, read_seal(row)?))
+}
+
+fn place(row: &Row) -> KeyPlace {
+    KeyPlace {
+        device: as_text(row, "device"),
+        slot: as_text(row, "slot"),
+        // SQLite has texts behind all numbers.
+        version: row.try_get("version").unwrap_or(i64::MAX),
+    }
+}
+
+/// A column in words, whatever is in it.
+fn as_text(row: &Row, column: impl sqlx::ColumnIndex<Row> + Copy) -> String {
+    if let Ok(text) = row.try_get::<Option<String>, _>(column) {
+        return text.unwrap_or_default();
+    }
+    if let Ok(number) = row.try_get::<i64, _>(column) {
+        return number.to_string();
+    }
+    row.try_get::<Vec<u8>, _>(column)
+        .map_or_else(|_| "?".to_owned(), hex::encode)
 }

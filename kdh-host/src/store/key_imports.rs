@@ -206,7 +206,7 @@ fn read(row: &Row, now: &str) -> Result<KeyImportRequest, StoreError> {
         id: row.try_get("id")?,
         name: KeyAlias::parse(&name).map_err(|_| damaged())?,
         kind: KeyKind::from_name(&kind).ok_or_else(damaged)?,
-        header: Kbh::parse(header.as_bytes()).map_err(|_| damaged())?,
+        header: Kbh::parse_plain(header.as_bytes()).map_err(|_| damaged())?,
         kcv: read_kcv(row)?.ok_or_else(damaged)?,
         wrapped: row.try_get("wrapped")?,
         signed_sha256: row.try_get("signed_sha256")?,

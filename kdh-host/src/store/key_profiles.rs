@@ -182,6 +182,21 @@ impl Tx {
         .collect()
     }
 
+    /// That a model or a group carries a profile, if it does.
+    pub(crate) async fn profile_assignment(
+        &mut self,
+        target: &Target,
+    ) -> Result<Option<ProfileAssignment>, StoreError> {
+        sqlx::query("SELECT * FROM key_profile_targets WHERE kind = $1 AND name = $2")
+            .bind(target.kind())
+            .bind(target.name())
+            .fetch_optional(self.connection().await?)
+            .await?
+            .as_ref()
+            .map(read_assignment)
+            .transpose()
+    }
+
     /// The newest version of the profile that a model or a group carries, if it carries one.
     pub(crate) async fn profile_at(
         &mut self,

@@ -3,11 +3,13 @@
 use hsm::{Kcv, KcvMethod, Mac, StorageNumber};
 use serde_json::{Value, json};
 use sqlx::Row as _;
-use tr34::Kbh;
+use tr34::{Kbh, KeyKind};
 
 use super::{
-    DeviceKey, Row, StoreError, Tx, device_keys, flag,
-    sealed::{Columns, Seal, Sealed, SealedRow},
+    DeviceKey, Row, StoreError, Tx,
+    device_keys::{self, Unreadable},
+    flag,
+    sealed::{Columns, Seal, Sealed, SealedRow, bound},
 };
 use crate::names::KeyAlias;
 
@@ -17,7 +19,7 @@ pub(crate) struct StoredKey {
     pub(crate) name: KeyAlias,
     pub(crate) hsm_label: String,
     pub(crate) header: Kbh,
-    pub(crate) kind: String,
+    pub(crate) kind: KeyKind,
     pub(crate) kcv: Kcv,
     pub(crate) created_at: String,
 }
@@ -40,7 +42,7 @@ impl SealedRow for StoredKey {
         columns.text(self.name.as_str());
         columns.text(&self.hsm_label);
         columns.text(&self.header.to_string());
-        columns.text(&self.kind);
+        columns.text(self.kind.name());
         columns.text(method_word(self.kcv.method()));
         columns.text(&self.kcv.to_string());
         columns.text(&self.created_at);
@@ -58,7 +60,7 @@ impl StoredKey {
             "key": self.name.as_str(),
             "hsm-label": self.hsm_label,
             "header": self.header.to_string(),
-            "kind": self.kind,
+            "kind": self.kind.name(),
             "kcv-method": method_word(self.kcv.method()),
             "kcv": self.kcv.to_string(),
         })
@@ -68,22 +70,13 @@ impl StoredKey {
 impl Tx {
     /// Makes a key known; `false` if its name or its label in the HSM is taken.
     pub(crate) async fn insert_key(&mut self, key: &Sealed<StoredKey>) -> Result<bool, StoreError> {
-        let (row, seal) = (key.unproven(), key.seal());
-        let inserted = sqlx::query(
+        let statement = sqlx::query(
             "INSERT INTO keys (name, hsm_label, header, kind, kcv_method, kcv, created_at, storage_key, mac)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING",
-        )
-        .bind(row.name.as_str())
-        .bind(&row.hsm_label)
-        .bind(row.header.to_string())
-        .bind(&row.kind)
-        .bind(method_word(row.kcv.method()))
-        .bind(row.kcv.to_string())
-        .bind(&row.created_at)
-        .bind(seal.map_or(0, Seal::number))
-        .bind(seal.map(Seal::mac_bytes))
-        .execute(self.connection().await?)
-        .await?;
+        );
+        let inserted = bound(statement, key)
+            .execute(self.connection().await?)
+            .await?;
         Ok(inserted.rows_affected() == 1)
     }
 
@@ -138,23 +131,38 @@ pub(crate) fn method_word(method: KcvMethod) -> &'static str {
     }
 }
 
-pub(super) fn read_assignment(row: &Row) -> Result<Assignment, StoreError> {
-    Ok(Assignment {
-        key: device_keys::read(row)?,
+/// What a device shall hold in a slot, if the row has one; whatever else is in it.
+pub(super) fn read_assignment(
+    row: &Row,
+) -> Result<Option<Result<Assignment, Unreadable>>, StoreError> {
+    if let Ok(None) = row.try_get::<Option<&str>, _>("slot") {
+        return Ok(None);
+    }
+    let key = match device_keys::read(row) {
+        Ok(key) => key,
+        Err(unreadable) => return Ok(Some(Err(unreadable))),
+    };
+    Ok(Some(Ok(Assignment {
+        key,
         confirmed: flag(row, "confirmed")?,
         meant_for_present_key: flag(row, "meant_for_present_key")?,
-    })
+    })))
 }
 
 fn read_key(row: &Row) -> Result<Sealed<StoredKey>, StoreError> {
+    let name = || row.try_get::<String, _>("name").unwrap_or_default();
+    parse_key(row).map_err(|_| StoreError::NotSealed(format!("key {:.64}", name())))
+}
+
+fn parse_key(row: &Row) -> Result<Sealed<StoredKey>, StoreError> {
     let damaged = || StoreError::Damaged("key");
     let name: String = row.try_get("name")?;
-    let header: String = row.try_get("header")?;
+    let (header, kind): (String, String) = (row.try_get("header")?, row.try_get("kind")?);
     let key = StoredKey {
         name: KeyAlias::parse(&name).map_err(|_| damaged())?,
         hsm_label: row.try_get("hsm_label")?,
-        header: Kbh::parse(header.as_bytes()).map_err(|_| damaged())?,
-        kind: row.try_get("kind")?,
+        header: Kbh::parse_plain(header.as_bytes()).map_err(|_| damaged())?,
+        kind: KeyKind::from_name(&kind).ok_or_else(damaged)?,
         kcv: read_kcv(row)?.ok_or_else(damaged)?,
         created_at: row.try_get("created_at")?,
     };

@@ -5,39 +5,53 @@
 //! and the caller is told.
 
 mod activation;
+mod approval_trail;
 mod approvals;
 mod audit;
 mod authority;
 mod batch;
+mod bdks;
 mod binding_orders;
 mod binding_tokens;
 mod certificates;
+mod check_values;
 mod crls;
 mod database;
 mod deliveries;
 mod device_keys;
 mod devices;
+mod exports;
 mod group_commit;
 mod groups;
 mod key_imports;
 mod key_profiles;
 mod keys;
+mod recorded;
+mod rollouts;
 mod sealed;
 mod standing;
 
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+};
+
 pub(crate) use activation::EnrolmentClaim;
+use approval_trail::{ApprovalTrail, Change};
 pub(crate) use approvals::Approval;
 use audit::Head;
-pub(crate) use audit::{Actor, AuditEntry, KEY_REGISTERED};
+pub(crate) use audit::{Actor, AuditEntry, KEY_ASSIGNED, KEY_REGISTERED};
 pub(crate) use authority::{AuthorityRequest, NewAuthorityRequest};
 use batch::{Answer, Batch, Parameters};
+pub(crate) use bdks::{BDK_REGISTERED, GivenOut, IDS_CLAIMED, KeySet, StoredBdk};
 pub(crate) use binding_orders::{BindingOrder, NewBindingOrder, OrderEnd};
 pub(crate) use binding_tokens::{BindingToken, MadeFor};
 pub(crate) use certificates::{KeyClaim, Purpose, StoredCertificate};
 use database::{BUSY_TIMEOUT, Database, Dialect, Session};
 pub(crate) use deliveries::{Delivery, NewDelivery};
-pub(crate) use device_keys::{DeviceKey, KeySource};
+pub(crate) use device_keys::{DeviceKey, KeyPlace, KeyRow, KeySource, place_of};
 pub(crate) use devices::Device;
+pub(crate) use exports::{ExportLine, ExportMarks, ExportRow, Made, Owner};
 use group_commit::{Turn, Writers};
 pub(crate) use groups::Group;
 pub(crate) use key_imports::{KeyImportRequest, NewKeyImport};
@@ -46,6 +60,8 @@ pub(crate) use key_profiles::{
     assignment_record,
 };
 pub(crate) use keys::{Assignment, StoredKey, method_word};
+pub(crate) use recorded::{DeviceTrail, RecordedKey};
+pub(crate) use rollouts::{Cohort, Outcome, Reach, Rollout, RolloutKey, Seen, Wave, Waves};
 pub(crate) use sealed::{Proven, Seal, Sealed, SealedRow, Verified};
 use sqlx::{
     Any, AnyConnection, Pool, Row as _, Transaction,
@@ -84,8 +100,17 @@ pub enum StoreError {
     #[error("the lock file {0}")]
     Lock(String),
     /// The HSM has never sealed this row, or not so.
-    #[error("{0} is not as the HSM has sealed it: its row was changed behind the host's back")]
+    #[error(
+        "{0} is not as the HSM has sealed it: its row was changed behind the host's back. Restore it from a backup of \
+         the database; a row of a terminal's key can also be discarded (kdhctl key discard)"
+    )]
     NotSealed(String),
+    /// No operator has made this row what it is.
+    #[error(
+        "{0} is not as the audit trail has it: its row was changed behind the host's back. Restore it from a backup of \
+         the database"
+    )]
+    NotRecorded(String),
     /// A row holds what this program did not write, or changed while it was worked on.
     #[error("the database holds a damaged {0}")]
     Damaged(&'static str),
@@ -98,6 +123,8 @@ pub(crate) struct Store {
     /// For readers.
     pool: Pool<Db>,
     writers: Writers,
+    approval_trail: Arc<ApprovalTrail>,
+    claimed: Arc<Mutex<HashMap<KeySet, u32>>>,
 }
 
 /// A transaction, and the time at which everything in it happened. Dropped without
@@ -107,6 +134,10 @@ pub(crate) struct Tx {
     /// Statements whose answers nobody needs. They go with the next one, or with the commit.
     put_off: Batch,
     now: String,
+    approval_trail: Arc<ApprovalTrail>,
+    claimed: Arc<Mutex<HashMap<KeySet, u32>>>,
+    /// Of this transaction.
+    approval_changes: Vec<Change>,
 }
 
 enum Inner {
@@ -126,6 +157,8 @@ impl Store {
             dialect: database.dialect,
             pool: database.pool().await?,
             writers: Writers::new(database, writer),
+            approval_trail: Arc::default(),
+            claimed: Arc::default(),
         })
     }
 
@@ -152,6 +185,9 @@ impl Store {
             inner,
             put_off: Batch::new(self.dialect),
             now: time_text(now)?,
+            approval_trail: Arc::clone(&self.approval_trail),
+            claimed: Arc::clone(&self.claimed),
+            approval_changes: Vec::new(),
         })
     }
 
@@ -241,6 +277,7 @@ impl Tx {
 
     /// Makes it so: returns when it is on disk.
     pub(crate) async fn commit(self) -> Result<(), StoreError> {
+        self.approval_trail.expect(&self.approval_changes);
         match self.inner {
             Inner::Asking(mut connection) => {
                 self.put_off.send(Session(&mut connection)).await?;
@@ -249,7 +286,20 @@ impl Tx {
                 self.put_off.send(Session(&mut tx)).await?;
                 tx.commit().await?;
             }
-            Inner::Writing(turn) => turn.commit(self.put_off).await?,
+            Inner::Writing(turn) if self.approval_changes.is_empty() => {
+                turn.commit(self.put_off).await?;
+            }
+            Inner::Writing(turn) => {
+                let (trail, changes) = (self.approval_trail, self.approval_changes);
+                // To the end, also when nobody awaits it any more: what is in force has to be known.
+                let commit = async move {
+                    turn.commit(self.put_off).await?;
+                    trail.settle(changes);
+                    Ok::<(), StoreError>(())
+                };
+                let committed = tokio::spawn(commit).await;
+                committed.map_err(|error| StoreError::NotCommitted(error.to_string()))??;
+            }
         }
         Ok(())
     }

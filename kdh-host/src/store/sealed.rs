@@ -4,13 +4,16 @@
 use std::ops::Deref;
 
 use hsm::{Authenticated, Mac, StorageNumber};
+use sqlx::query::Query;
+
+use super::{Arguments, Db};
 
 /// A row whose columns a MAC covers.
 pub(crate) trait SealedRow {
     /// Its table, which no other table's rows can be taken for.
     const TABLE: &'static str;
 
-    /// All columns, always in the same order, but for the MAC and the number of its key.
+    /// All columns, in the order of its statements, but for the MAC and the number of its key.
     fn columns(&self, columns: &mut Columns);
 
     /// Which row it is, for people.
@@ -18,38 +21,85 @@ pub(crate) trait SealedRow {
 
     /// What the MAC goes over.
     fn to_be_sealed(&self) -> Vec<u8> {
-        let mut columns = Columns(Vec::new());
-        columns.text(Self::TABLE);
+        let mut columns = Columns(vec![Column::Text(Some(Self::TABLE.to_owned()))]);
         self.columns(&mut columns);
-        columns.0
+        columns.encoded()
     }
 }
 
-/// Columns as bytes: each with its length before it, so that none can be taken for a part of another.
-pub(crate) struct Columns(Vec<u8>);
+/// Columns of a row.
+pub(crate) struct Columns(Vec<Column>);
+
+enum Column {
+    Text(Option<String>),
+    Bytes(Option<Vec<u8>>),
+    Number(Option<u32>),
+}
 
 impl Columns {
     pub(crate) fn text(&mut self, text: &str) {
-        self.bytes(text.as_bytes());
+        self.optional_text(Some(text));
     }
 
     pub(crate) fn number(&mut self, number: u32) {
-        self.bytes(&number.to_be_bytes());
+        self.optional_number(Some(number));
     }
 
-    pub(crate) fn bytes(&mut self, bytes: &[u8]) {
-        self.0.push(1);
-        self.0.extend((bytes.len() as u64).to_be_bytes());
-        self.0.extend(bytes);
+    pub(crate) fn optional_number(&mut self, number: Option<u32>) {
+        self.0.push(Column::Number(number));
     }
 
     /// Nothing is not the same as an empty text.
-    pub(crate) fn optional(&mut self, bytes: Option<&[u8]>) {
-        match bytes {
-            Some(bytes) => self.bytes(bytes),
-            None => self.0.push(0),
-        }
+    pub(crate) fn optional_text(&mut self, text: Option<&str>) {
+        self.0.push(Column::Text(text.map(str::to_owned)));
     }
+
+    pub(crate) fn optional_bytes(&mut self, bytes: Option<&[u8]>) {
+        self.0.push(Column::Bytes(bytes.map(<[u8]>::to_vec)));
+    }
+
+    /// Each with its length before it, so that none can be taken for a part of another.
+    fn encoded(&self) -> Vec<u8> {
+        let mut encoded = Vec::new();
+        let mut add = |bytes: Option<&[u8]>| match bytes {
+            Some(bytes) => {
+                encoded.push(1);
+                encoded.extend((bytes.len() as u64).to_be_bytes());
+                encoded.extend(bytes);
+            }
+            None => encoded.push(0),
+        };
+        for column in &self.0 {
+            match column {
+                Column::Text(text) => add(text.as_ref().map(String::as_bytes)),
+                Column::Bytes(bytes) => add(bytes.as_deref()),
+                Column::Number(number) => add(number
+                    .map(u32::to_be_bytes)
+                    .as_ref()
+                    .map(<[u8; 4]>::as_slice)),
+            }
+        }
+        encoded
+    }
+}
+
+/// Gives a statement all columns of a row, in their order, and then those of its seal.
+pub(super) fn bound<'q, R: SealedRow>(
+    mut statement: Query<'q, Db, Arguments>,
+    row: &Sealed<R>,
+) -> Query<'q, Db, Arguments> {
+    let mut columns = Columns(Vec::new());
+    row.row.columns(&mut columns);
+    for column in columns.0 {
+        statement = match column {
+            Column::Text(text) => statement.bind(text),
+            Column::Bytes(bytes) => statement.bind(bytes),
+            Column::Number(number) => statement.bind(number.map(i64::from)),
+        };
+    }
+    statement
+        .bind(row.seal().map_or(0, Seal::number))
+        .bind(row.seal().map(Seal::mac_bytes))
 }
 
 /// A row as it stands in the database, with its MAC, which nobody has verified yet.
@@ -149,7 +199,7 @@ mod tests {
 
         fn columns(&self, columns: &mut Columns) {
             for column in self.0 {
-                columns.optional(*column);
+                columns.optional_bytes(*column);
             }
         }
 

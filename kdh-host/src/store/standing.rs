@@ -5,8 +5,8 @@ use sqlx::Row as _;
 use tr34::IssuerAndSerial;
 
 use super::{
-    Assignment, Purpose, Row, StoreError, StoredCertificate, Tx, batch::Answer, flag, kdh_id,
-    keys::read_assignment,
+    Assignment, KeyPlace, Purpose, Row, StoreError, StoredCertificate, Tx, batch::Answer, flag,
+    kdh_id, keys::read_assignment,
 };
 use crate::{
     names::{DeviceSerial, Slot},
@@ -24,6 +24,8 @@ pub(crate) struct Standing {
     pub(crate) authentication: Option<Vec<u8>>,
     /// The newest of each slot that was asked for.
     pub(crate) assignments: Vec<Assignment>,
+    /// The same, where the host cannot have written it.
+    pub(crate) unreadable: Vec<KeyPlace>,
 }
 
 /// What was done in one step with the question how the device stands. Whoever finds that it should not
@@ -81,15 +83,6 @@ impl Tx {
         .bind(slot.map_or("", Slot::as_str));
     }
 
-    /// The newest assignment of each slot of a device.
-    pub(crate) async fn assignments(
-        &mut self,
-        device: &DeviceSerial,
-    ) -> Result<Vec<Assignment>, StoreError> {
-        let standing = self.standing(device, None).await?;
-        Ok(standing.map_or_else(Vec::new, |standing| standing.assignments))
-    }
-
     /// The device to which this host issued a certificate for authentication, byte for byte.
     pub(crate) async fn caller(
         &mut self,
@@ -131,15 +124,17 @@ impl Tx {
 }
 
 impl Standing {
-    /// SHA-256 of the encryption key in its certificate, if it has one.
-    pub(crate) fn recipient(&self) -> Result<Option<[u8; 32]>, StoreError> {
-        let certificate = self
-            .encryption
+    /// SHA-256 of the encryption key that this device, whose standing it is, has now, if it has one.
+    pub(crate) fn recipient(&self, device: &DeviceSerial) -> Result<Option<[u8; 32]>, StoreError> {
+        let current = self.encryption.as_ref().map(|der| StoredCertificate {
+            device: device.clone(),
+            der: der.clone(),
+            current: true,
+        });
+        current
             .as_ref()
-            .map(|der| Certificate::from_der(der));
-        let certificate = certificate.transpose();
-        let certificate = certificate.map_err(|_| StoreError::Damaged("certificate"))?;
-        Ok(certificate.map(|certificate| certificate.public_key().fingerprint()))
+            .map(StoredCertificate::key_sha256)
+            .transpose()
     }
 
     pub(super) fn read(answer: &Answer) -> Result<Option<Self>, StoreError> {
@@ -152,10 +147,15 @@ impl Standing {
             encryption: first.try_get("encryption")?,
             authentication: first.try_get("authentication")?,
             assignments: Vec::new(),
+            unreadable: Vec::new(),
         };
         for row in &answer.rows {
-            if row.try_get::<Option<&str>, _>("slot")?.is_some() {
-                standing.assignments.push(read_assignment(row)?);
+            let Some(assignment) = read_assignment(row)? else {
+                continue;
+            };
+            match assignment {
+                Ok(assignment) => standing.assignments.push(assignment),
+                Err(row) => standing.unreadable.push(row.place),
             }
         }
         Ok(Some(standing))

@@ -1,6 +1,11 @@
 //! The database on real files: what it keeps apart, what it finds out, what survives.
 
+mod approvals;
+mod bdks;
+mod exports;
 mod key_profiles;
+mod recorded;
+mod rollouts;
 
 use std::sync::Arc;
 
@@ -457,7 +462,7 @@ async fn an_assignment_is_meant_for_one_key_of_its_device(on: Dialect) {
     assign(&mut tx, &a, &early).await;
     assign(&mut tx, &b, &early).await;
     let meant = async |tx: &mut Tx, device: &DeviceSerial| -> Vec<(String, bool)> {
-        let assignments = tx.assignments(device).await.unwrap();
+        let assignments = assignments(tx, device).await;
         assignments
             .iter()
             .map(|found| {
@@ -529,6 +534,12 @@ async fn enrol(tx: &mut Tx, device: &DeviceSerial, number: u8) {
             assert!(tx.replace_device_key(&unpinned, &pinned).await.unwrap());
         }
     }
+}
+
+/// What a device shall hold.
+async fn assignments(tx: &mut Tx, device: &DeviceSerial) -> Vec<Assignment> {
+    let standing = tx.standing(device, None).await.unwrap();
+    standing.map_or_else(Vec::new, |standing| standing.assignments)
 }
 
 /// Gives a device the next version of a registered key in a slot, for the encryption key that it has.
@@ -620,9 +631,18 @@ async fn a_slot_has_one_key_in_each_state_and_no_two_devices_the_same(on: Dialec
     ] {
         assert!(!tx.insert_device_key(&refused).await.unwrap(), "{why}");
     }
-    let other = tx.device_with_key(b"one").await.unwrap();
-    assert_eq!(other.as_deref(), Some("A"));
-    assert_eq!(tx.device_with_key(b"three").await.unwrap(), None);
+    let of_b = |wrapped| unique(&b, 1, pending, wrapped).unproven().clone();
+    let other = tx.equal_key(&of_b(b"one")).await.unwrap();
+    assert_eq!(other, Some(first.unproven().place()));
+    assert_eq!(tx.equal_key(&of_b(b"three")).await.unwrap(), None);
+    assert_eq!(tx.equal_key(first.unproven()).await.unwrap(), None);
+    let equal = unique(&a, 2, pending, b"one");
+    let second = tx.key_row(&equal.unproven().place()).await.unwrap();
+    let second = second.unwrap().unwrap();
+    assert!(
+        !tx.replace_device_key(&second, &equal).await.unwrap(),
+        "it would be the key of the version before"
+    );
 
     // Replaced as it was, once; what is destroyed is no key any more.
     let destroyed = sealed(first.unproven().moved_to(DeviceKeyState::Destroyed, ""));
@@ -666,7 +686,7 @@ fn stored_key() -> StoredKey {
         name: KeyAlias::parse("tmk").unwrap(),
         hsm_label: "kn.tmk".to_owned(),
         header: "D0000K0AB00E0000".parse().unwrap(),
-        kind: "AES-128".to_owned(),
+        kind: KeyKind::Aes128,
         kcv: Kcv::parse(KcvMethod::AesCmac, "A1B2C3").unwrap(),
         created_at: String::new(),
     }
@@ -877,7 +897,7 @@ async fn versions_rise_and_a_newer_token_supersedes_the_one_before(on: Dialect) 
         ("B", &slot, 1),
     ] {
         assign(&mut tx, &device(serial), slot).await;
-        let assignments = tx.assignments(&device(serial)).await.unwrap();
+        let assignments = assignments(&mut tx, &device(serial)).await;
         let newest = assignments
             .iter()
             .find(|found| found.key.unproven().slot == *slot)
@@ -911,7 +931,7 @@ async fn versions_rise_and_a_newer_token_supersedes_the_one_before(on: Dialect) 
     tx.set_delivery_state("4", DeliveryState::Issued, DeliveryState::Confirmed)
         .await
         .unwrap();
-    let assignments = tx.assignments(&a).await.unwrap();
+    let assignments = assignments(&mut tx, &a).await;
     let confirmed: Vec<_> = assignments
         .iter()
         .map(|found| (found.key.unproven().slot.as_str(), found.confirmed))
@@ -966,7 +986,7 @@ async fn a_database_of_the_first_version_goes_on() {
 
     let store = Store::open(&settings).await.unwrap();
     let mut tx = store.write(NOW).await.unwrap();
-    assert!(tx.assignments(&device("A")).await.unwrap()[0].confirmed);
+    assert!(assignments(&mut tx, &device("A")).await[0].confirmed);
     let stored = tx.device(&device("A")).await.unwrap().unwrap();
     assert_eq!((stored.bound_kdh, stored.keys_fate), (None, None));
     assert_eq!(tx.complete_bindings(&kdh(1)).await.unwrap(), 2);

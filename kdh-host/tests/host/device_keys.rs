@@ -5,12 +5,13 @@ use kdh_host::StartError;
 use kdh_proto::{
     RECEIPT_CONTEXT, Reason, ReasonedStatus as _,
     v1::{
-        AssignKeyProfileRequest, AssignKeyRequest, Assignment, ConfirmRequest, DerivedKey,
+        AssignKeyProfileRequest, AssignKeyRequest, Assignment, ConfirmRequest, KeyCheckValue,
         KeyProfile, KeyProfileSlot, KeyProfileTarget, ListAssignmentsRequest,
-        ListDeliveriesRequest, ListKeysRequest, PutKeyProfileRequest, ReceiptStatement,
-        RequestKeyRequest, RequestKeyResponse, SharedKey, ShowDeviceRequest, UniqueKey,
-        administration_client::AdministrationClient, key_check_value::Method,
-        key_profile_slot::Source, key_profile_target::Target,
+        ListDeliveriesRequest, ListKeysRequest, ListRefusedKeysRequest, PutKeyProfileRequest,
+        ReceiptStatement, RequestKeyRequest, RequestKeyResponse, SharedKey, ShowDeviceRequest,
+        ShowDeviceResponse, UniqueKey, administration_client::AdministrationClient,
+        key_check_value::Method, key_profile_slot::Source, key_profile_target::Target,
+        refused_keys_client::RefusedKeysClient,
     },
 };
 use sha2::{Digest as _, Sha256};
@@ -18,9 +19,13 @@ use sqlx::{AssertSqlSafe, Connection as _, SqliteConnection};
 use tonic::{Code, Status, transport::Channel};
 use tr34::{KrdNonce, RandomToken};
 
-use crate::world::{self, Bound, MASTER_KEY_KCV, Running, World, assign_master_key};
+use crate::{
+    derived_keys::{bring_bdks, derive_from_now_on, register_bdks},
+    world::{self, Bound, MASTER_KEY_KCV, Running, World, assign_master_key},
+};
 
-const HEADER: &str = "D0000K0AB00N0000";
+/// The master key has it as well.
+pub(crate) const HEADER: &str = "D0000K0AB00E0000";
 
 /// A host, its operator, and two terminals.
 pub(crate) struct Stage<'w> {
@@ -29,14 +34,22 @@ pub(crate) struct Stage<'w> {
     pub(crate) operator: AdministrationClient<Channel>,
     terminals: [Bound; 2],
     nonces: u8,
+    /// With which terminals report that they have a key.
+    pub(crate) header: String,
 }
 
 const SERIALS: [&str; 2] = ["SN-1", "SN-2"];
 
 impl<'w> Stage<'w> {
     pub(crate) async fn set(world: &'w World<'w>) -> Self {
+        Self::set_with(world, "").await
+    }
+
+    /// With something more in the configuration.
+    pub(crate) async fn set_with(world: &'w World<'w>, more: &str) -> Self {
         // The terminals have RSA-2048.
-        world.configure("key-strength = \"warn\"\nkey-policy = \"lenient\"\n");
+        let lenient = "key-strength = \"warn\"\nkey-policy = \"lenient\"\n";
+        world.configure(&format!("{lenient}{more}"));
         let host = world.serve().await;
         let mut operator = world.operator(&host).await;
         let unique = slot("tmk", HEADER, Source::Unique(UniqueKey {}));
@@ -51,14 +64,37 @@ impl<'w> Stage<'w> {
             operator,
             terminals,
             nonces: 0,
+            header: HEADER.to_owned(),
+        }
+    }
+
+    /// The host is stopped, and another one goes on where it has ended.
+    pub(crate) async fn restart(self, meanwhile: impl AsyncFnOnce()) -> Self {
+        self.host.stop().await;
+        meanwhile().await;
+        let world = self.world;
+        let host = world.serve().await;
+        let [one, other] = self.terminals.map(|bound| bound.enrolled);
+        let bound = async |serial, enrolled| Bound {
+            client: world.enrolled(&host, serial, &enrolled).await,
+            enrolled,
+        };
+        let terminals = [bound(SERIALS[0], one).await, bound(SERIALS[1], other).await];
+        Self {
+            operator: world.operator(&host).await,
+            terminals,
+            host,
+            ..self
         }
     }
 
     pub(crate) async fn assign(&mut self, terminal: usize) -> Assignment {
-        let assigned = self
-            .operator
-            .assign_key(by_profile(SERIALS[terminal], "tmk"));
-        assigned.await.unwrap().into_inner()
+        self.try_to_assign(terminal).await.unwrap()
+    }
+
+    pub(crate) async fn try_to_assign(&mut self, terminal: usize) -> Result<Assignment, Status> {
+        let assign = by_profile(SERIALS[terminal], "tmk");
+        Ok(self.operator.assign_key(assign).await?.into_inner())
     }
 
     pub(crate) async fn list(&mut self, terminal: usize) -> Result<Vec<Assignment>, Status> {
@@ -83,14 +119,24 @@ impl<'w> Stage<'w> {
         terminal: usize,
         issued: &RequestKeyResponse,
     ) -> Result<(), Status> {
+        self.report(terminal, issued, issued.kcv.clone()).await
+    }
+
+    /// The terminal says that what it has loaded has this check value.
+    pub(crate) async fn report(
+        &mut self,
+        terminal: usize,
+        issued: &RequestKeyResponse,
+        kcv: Option<KeyCheckValue>,
+    ) -> Result<(), Status> {
         let statement = ReceiptStatement {
             context: RECEIPT_CONTEXT.to_owned(),
             serial_number: SERIALS[terminal].to_owned(),
             delivery_id: issued.delivery_id.clone(),
             slot: "tmk".to_owned(),
             key_version: issued.key_version,
-            header: HEADER.to_owned(),
-            kcv: issued.kcv.clone(),
+            header: self.header.clone(),
+            kcv,
             kt_kdh_sha256: Sha256::digest(&issued.kt_kdh).to_vec(),
         };
         let confirm = ConfirmRequest {
@@ -103,11 +149,23 @@ impl<'w> Stage<'w> {
             .map(drop)
     }
 
-    async fn show(&mut self, terminal: usize) -> Result<(), Status> {
+    pub(crate) async fn show(&mut self, terminal: usize) -> ShowDeviceResponse {
         let show = ShowDeviceRequest {
             serial_number: SERIALS[terminal].to_owned(),
         };
-        self.operator.show_device(show).await.map(drop)
+        self.operator.show_device(show).await.unwrap().into_inner()
+    }
+
+    /// Serial number, slot and version of the rows that the HSM refuses.
+    pub(crate) async fn refused(&self) -> Vec<(String, String, i64)> {
+        let channel = self.world.operators_channel(&self.host, 0).await;
+        let list = ListRefusedKeysRequest::default();
+        let listed = RefusedKeysClient::new(channel)
+            .list_refused_keys(list)
+            .await;
+        let rows = listed.unwrap().into_inner().refused.into_iter();
+        rows.map(|row| (row.serial_number, row.slot, row.key_version))
+            .collect()
     }
 }
 
@@ -120,7 +178,7 @@ fn by_profile(serial_number: &str, slot: &str) -> AssignKeyRequest {
     }
 }
 
-fn slot(slot: &str, header: &str, source: Source) -> KeyProfileSlot {
+pub(crate) fn slot(slot: &str, header: &str, source: Source) -> KeyProfileSlot {
     KeyProfileSlot {
         slot: slot.to_owned(),
         header: header.to_owned(),
@@ -134,7 +192,10 @@ fn slot(slot: &str, header: &str, source: Source) -> KeyProfileSlot {
 }
 
 /// The model of the terminals carries a profile with these slots.
-async fn carry(operator: &mut AdministrationClient<Channel>, slots: Vec<KeyProfileSlot>) {
+pub(crate) async fn carry(
+    operator: &mut AdministrationClient<Channel>,
+    slots: Vec<KeyProfileSlot>,
+) {
     let profile = KeyProfile {
         name: "own".to_owned(),
         slots,
@@ -296,20 +357,11 @@ fn what_no_profile_says_is_refused() {
             let shared = SharedKey {
                 key_name: "key".to_owned(),
             };
-            let derived = DerivedKey {
-                bdk: "acquirer".to_owned(),
-                key_set_id: vec![1, 2, 3, 4],
-                ksn_in_header: false,
-            };
-            let mut registered = slot("data", "D0000B1AX00N0000", Source::Derived(derived));
-            registered.kcv_length = 3;
             let mut data = slot("tmk", "D0000K0AB00E0000", Source::Shared(shared));
             data.kcv_length = 3;
-            carry(&mut operator, vec![registered, data]).await;
+            carry(&mut operator, vec![data]).await;
             let no_slot = "key profile own of SN-1 has no slot pin";
             refuses_to_assign(&mut operator, "SN-1", "pin", Reason::NotFound, no_slot).await;
-            let not_yet = "key profile own derives the key of slot data, which this host does not do yet";
-            refuses_to_assign(&mut operator, "SN-1", "data", Reason::HsmUnsupported, not_yet).await;
             let nobody = "there is no device SN-9";
             refuses_to_assign(&mut operator, "SN-9", "tmk", Reason::NotFound, nobody).await;
             let assigned = operator.assign_key(by_profile("SN-1", "tmk")).await.unwrap();
@@ -358,16 +410,31 @@ const EDITS: &[(&str, &str)] = &[
     ("mac", "x'00112233445566778899aabbccddeeff'"),
     ("mac", "x'00'"),
     ("mac", "NULL"),
+    ("bdk", "'other'"),
+    ("key_set_id", "'12345679'"),
+    ("derivation_id", "7"),
+];
+
+/// And what only a derived key has.
+const EDITS_OF_DERIVED: &[(&str, &str)] = &[
+    ("source", "'UNIQUE'"),
+    ("bdk", "NULL"),
+    ("key_set_id", "NULL"),
+    ("key_set_id", "'1234567'"),
+    ("derivation_id", "NULL"),
+    ("derivation_id", "-1"),
+    ("derivation_id", "4294967296"),
 ];
 
 #[test]
 fn a_row_that_was_edited_is_refused_whatever_was_edited() {
     world::on(&[&SOFTHSM], |place| {
-        let world = World::new(place.folder());
+        let world = World::with_kdh_token(place.folder(), bring_bdks);
         let runtime = tokio::runtime::Runtime::new().unwrap();
         runtime.block_on(async {
             let mut stage = Stage::set(&world).await;
             let mut database = database(&world).await;
+            register_bdks(&mut stage).await;
             assign_master_key(&mut stage.operator, "SN-2").await;
             world.added(&mut stage.operator, "SN-3").await;
             stage.assign(0).await;
@@ -393,7 +460,7 @@ fn a_row_that_was_edited_is_refused_whatever_was_edited() {
                          WHERE device = '{victim}' AND state IN ('PENDING', 'ACTIVE')"
                     );
                     edit(&mut database, &change).await;
-                    refuses(&mut stage, victim, column, value).await;
+                    refuses(&mut stage, victim, column, value, 1).await;
                     restore(&mut database).await;
                 }
             }
@@ -407,12 +474,60 @@ fn a_row_that_was_edited_is_refused_whatever_was_edited() {
             )
             .await;
             edit(&mut database, swapped).await;
-            refuses(&mut stage, "SN-1", "wrapped", "the other's").await;
+            refuses(&mut stage, "SN-1", "wrapped", "the other's", 2).await;
             restore(&mut database).await;
+            // Each row is on record once, whoever has seen it how often.
+            let recorded: Vec<(String, i64)> = sqlx::query_as(
+                "SELECT device || ' ' || detail, COUNT(*) FROM audit WHERE action = 'storage.row-refused'
+                 GROUP BY device, detail ORDER BY 1",
+            )
+            .fetch_all(&mut database)
+            .await
+            .unwrap();
+            let row = |device, slot, version| {
+                let row = format!(r#"{device} {{"slot":"{slot}","version":{version}}}"#);
+                (row, 1)
+            };
+            assert_eq!(
+                recorded,
+                [
+                    row("SN-1", "pin", 1),
+                    row("SN-1", "tmk", 1),
+                    row("SN-1", "tmk", 7),
+                    row("SN-2", "pin", 2),
+                    row("SN-2", "tmk", 2),
+                    row("SN-2", "tmk", 7),
+                    row("SN-3", "tmk", 1),
+                    row("SN-3", "tmk", 2),
+                ]
+            );
             for terminal in [0, 1] {
                 let issued = stage.request(terminal).await.unwrap();
                 stage.confirm(terminal, &issued).await.unwrap();
             }
+
+            derive_from_now_on(&mut stage, true).await;
+            stage.header = stage.assign(1).await.header;
+            let issued = stage.request(1).await.unwrap();
+            stage.confirm(1, &issued).await.unwrap();
+            execute(&mut database, "DROP TABLE kept").await;
+            execute(
+                &mut database,
+                "CREATE TABLE kept AS SELECT * FROM device_keys",
+            )
+            .await;
+            for (column, value) in EDITS.iter().chain(EDITS_OF_DERIVED) {
+                if (*column, *value) == ("wrapped", "NULL") {
+                    continue;
+                }
+                let change = format!(
+                    "UPDATE device_keys SET {column} = {value} WHERE device = 'SN-2' AND state = 'ACTIVE'"
+                );
+                edit(&mut database, &change).await;
+                refuses(&mut stage, "SN-2", column, value, 1).await;
+                restore(&mut database).await;
+            }
+            stage.request(1).await.unwrap();
             stage.host.stop().await;
         });
     });
@@ -429,8 +544,8 @@ async fn restore(database: &mut SqliteConnection) {
     execute(database, "INSERT INTO device_keys SELECT * FROM kept").await;
 }
 
-/// Nothing is delivered from the row, nothing is shown of it, and it is replaced by nothing.
-async fn refuses(stage: &mut Stage<'_>, victim: &str, column: &str, value: &str) {
+/// Nothing is delivered from the row, and nothing is told of it but where it stands, to operators.
+async fn refuses(stage: &mut Stage<'_>, victim: &str, column: &str, value: &str, rows: usize) {
     let terminal = usize::from(victim == "SN-2");
     let what = format!("{column} = {value} of {victim}");
     match stage.request(terminal).await {
@@ -439,19 +554,20 @@ async fn refuses(stage: &mut Stage<'_>, victim: &str, column: &str, value: &str)
             assert_eq!(status.reason(), Some(Reason::NoKeyAssigned), "{what}");
         }
         outcome => {
-            let status = outcome.unwrap_err();
+            let status = outcome.map(|_| &what).unwrap_err();
             assert_eq!(
-                (status.code(), status.reason()),
-                (Code::Internal, Some(Reason::Internal)),
+                (status.code(), status.reason(), status.message()),
+                (Code::Internal, Some(Reason::Internal), "INTERNAL"),
                 "{what}"
             );
-            stage.list(terminal).await.unwrap_err();
         }
     }
-    if column != "device" {
-        let shown = stage.show(terminal).await.unwrap_err();
-        assert_eq!(shown.reason(), Some(Reason::Internal), "{what}");
-    }
+    assert_eq!(stage.list(terminal).await.unwrap(), [], "{what}");
+    assert_eq!(stage.refused().await.len(), rows, "{what}");
+    let shown = stage.show(terminal).await;
+    assert_eq!(shown.assignments, [], "{what}");
+    let here = usize::from(column != "device");
+    assert_eq!(shown.refused.len(), here, "{what}");
 }
 
 #[test]
@@ -495,8 +611,6 @@ fn a_host_does_not_start_with_a_registered_key_whose_row_was_edited() {
                 let says = [
                     "no operator registered it as its row in the database says",
                     "is not as the HSM has sealed it",
-                    "are from before the HSM sealed their rows",
-                    "are under pair 2 of storage keys, which is not whole in every token",
                 ];
                 assert!(
                     says.iter().any(|text| fault.contains(text)),

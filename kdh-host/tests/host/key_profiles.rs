@@ -19,7 +19,7 @@ use tonic::{Status, transport::Channel};
 
 use crate::{
     bindings::reason,
-    world::{self, MASTER_KEY_KCV, Running, World},
+    world::{self, BDK_KCV, MASTER_KEY_KCV, Running, World, bring_bdk, registering_bdk},
 };
 
 type Operator = AdministrationClient<Channel>;
@@ -35,11 +35,14 @@ struct Office<'w> {
 }
 
 fn play(place: &Place, scene: impl AsyncFnOnce(Office<'_>)) {
-    let world = World::new(place.folder());
+    let world = World::with_kdh_token(place.folder(), bring_bdk);
     configure(&world, "");
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
         let mut office = Office::open(&world).await;
+        let mut bdks = world.bdks(&office.host).await;
+        let bdk = registering_bdk("acquirer", "AES-128", &BDK_KCV);
+        bdks.register_bdk(bdk).await.unwrap();
         for number in 1..=4 {
             let device = AddDeviceRequest {
                 serial_number: format!("SN-{number}"),

@@ -111,11 +111,11 @@ impl Sender {
             let key = pair(&hsm, KeyRole::KdhSigning, label, RSA);
             let mut subject = ca.subject(Role::Kdh, label, &key);
             // So that modules seal its keys that need them aligned.
-            let len = pki::aligned_serial_length(ca.certificate.subject(), &[16], 16, 16);
+            let len = pki::aligned_serial_length(ca.certificate.subject(), &[16], &[16], 16);
             subject.serial = serial(len.unwrap());
             (ca.certify(&subject), key)
         };
-        let (kdh, other_kdh) = (kdh("switch"), kdh("switch-2"));
+        let (kdh, other_kdh) = (kdh("switch-kdh"), kdh("switch-2"));
         let own = |name: &str, public_key: &PublicKey| {
             let mut subject = ca.subject(Role::Krd, name, &kdh.1);
             subject.public_key = public_key.clone();
@@ -138,7 +138,7 @@ impl Sender {
         };
         for (file, certificate) in [
             ("switch-ca.pem", &sender.ca.certificate),
-            ("switch.pem", &sender.kdh.0),
+            ("switch-kdh.pem", &sender.kdh.0),
             ("switch-2.pem", &sender.other_kdh.0),
             ("import-krd.pem", &sender.receivers[0]),
             ("other-krd.pem", &sender.receivers[1]),
@@ -223,7 +223,7 @@ pub(crate) fn world(directory: &Path) -> (World<'_>, Sender) {
 /// The lines of the sender in the host's configuration, with more fields.
 pub(crate) fn configured(more: &str) -> String {
     format!(
-        "key-strength = \"warn\"\nkey-senders = [{{ name = \"{SENDER}\", certificate = \"switch.pem\", \
+        "key-strength = \"warn\"\nkey-senders = [{{ name = \"{SENDER}\", certificate = \"switch-kdh.pem\", \
          ca = \"switch-ca.pem\", pair = \"{PAIR}\", receiver = \"import-krd.pem\"{more} }}]\n"
     )
 }

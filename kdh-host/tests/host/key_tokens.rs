@@ -396,7 +396,7 @@ fn the_configuration_is_asked_again_when_an_import_is_approved() {
             assert_eq!((&*listed.sender, &*listed.under), (SENDER, ""));
 
             // Another one has its name.
-            let other = configured(BY_TIME).replace("\"switch.pem\"", "\"switch-2.pem\"");
+            let other = configured(BY_TIME).replace("\"switch-kdh.pem\"", "\"switch-2.pem\"");
             let mut stage = stage.again(&other).await;
             let signer = "the token names another signer than the sender's certificate: ask the sender for its \
                           present one";
@@ -452,12 +452,12 @@ fn senders_that_cannot_be_trusted_or_received_stop_the_host() {
     let cases: [(&str, Break, &str); 7] = [
         (
             "the certificate of another CA",
-            |world, _| copy(world, "kdh.pem", "switch.pem"),
+            |world, _| copy(world, "kdh.pem", "switch-kdh.pem"),
             "key-senders.switch.certificate: ",
         ),
         (
             "a receiver's certificate for a sender's",
-            |world, _| copy(world, "import-krd.pem", "switch.pem"),
+            |world, _| copy(world, "import-krd.pem", "switch-kdh.pem"),
             "key-senders.switch.certificate: ",
         ),
         (
@@ -489,7 +489,7 @@ fn senders_that_cannot_be_trusted_or_received_stop_the_host() {
     ];
     world::on(&[&KRYOPTIC], |place| {
         let (world, sender) = world(place.folder());
-        let files = ["switch.pem", "import-krd.pem", "switch-ca.crl"];
+        let files = ["switch-kdh.pem", "import-krd.pem", "switch-ca.crl"];
         let kept = files.map(|name| (name, fs::read(world.path(name)).unwrap()));
         let runtime = tokio::runtime::Runtime::new().unwrap();
         for (case, break_it, expected) in cases {

@@ -4,16 +4,24 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod admission;
+mod adoption;
+mod approvals;
 mod authority;
 mod bindings;
 mod credential;
+mod derived_keys;
 mod device_keys;
+mod exports;
 mod hanging_up;
+mod in_force;
+mod keeper;
 mod key_imports;
 mod key_profiles;
 mod key_senders;
 mod key_tokens;
 mod leftovers;
+mod refused_rows;
+mod rollouts;
 mod rollover;
 mod start;
 mod storage;

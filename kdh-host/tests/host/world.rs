@@ -20,8 +20,9 @@ use hsm_modules::{Place, TestModule};
 use kdh_host::{Clock, Host, ServeError, StartError, SystemClock, config::Config, serve};
 use kdh_proto::v1::{
     AddDeviceRequest, AssignKeyRequest, BindRequest, EnrollRequest, EnrollResponse,
-    IssueActivationCodeRequest, KeyCheckValue, Receipt, RegisterKeyRequest,
-    administration_client::AdministrationClient, key_check_value::Method,
+    IssueActivationCodeRequest, KeyCheckValue, Receipt, RegisterBdkRequest, RegisterKeyRequest,
+    administration_client::AdministrationClient,
+    base_derivation_keys_client::BaseDerivationKeysClient, key_check_value::Method,
     key_distribution_client::KeyDistributionClient,
 };
 use pki::{
@@ -60,8 +61,8 @@ pub(crate) struct World<'a> {
     directory: &'a Path,
     ca_ops: Certificate,
     terminal: Token,
-    /// Ada; then, with the role recovery alone, bob and cleo.
-    operators: [TlsIdentity; 3],
+    /// Ada; then, with the role recovery, bob and cleo; then two switches.
+    operators: [TlsIdentity; 5],
     /// Another certificate by the same CA, for ada's name.
     namesake: TlsIdentity,
     /// The database's name, if it is PostgreSQL's.
@@ -163,6 +164,9 @@ impl Visitors {
     }
 }
 
+/// Whose certificates the configuration lists.
+const OPERATORS: [&str; 5] = ["ada", "bob", "cleo", "switch", "standby"];
+
 /// A host that serves.
 pub(crate) struct Running {
     pub(crate) terminals: String,
@@ -209,7 +213,7 @@ impl<'a> World<'a> {
                 .unwrap(),
         };
         Self {
-            operators: ["ada", "bob", "cleo"].map(|name| identity(name, &format!("{name}.pem"))),
+            operators: OPERATORS.map(|name| identity(name, &format!("{name}.pem"))),
             namesake: identity("ada", "namesake.pem"),
             ca_ops: certificate("ca-ops.pem"),
             terminal,
@@ -255,7 +259,8 @@ impl<'a> World<'a> {
         let signing = pair(&kdh, KeyRole::KdhSigning, "kdh-signing", RSA);
         let mut kdh_subject = ca_kdh.subject(Role::Kdh, "kdh-1", &signing);
         let serial_len =
-            pki::aligned_serial_length(ca_kdh.certificate.subject(), &[16, 32], 16, 16).unwrap();
+            pki::aligned_serial_length(ca_kdh.certificate.subject(), &[16, 32], &[16, 48], 16)
+                .unwrap();
         kdh_subject.serial = serial(serial_len);
         let next = pair(&kdh, KeyRole::KdhSigning, "kdh-signing-2", RSA);
         let mut next_subject = ca_kdh.subject(Role::Kdh, "kdh-1, next", &next);
@@ -302,7 +307,7 @@ impl<'a> World<'a> {
             let certificate = ca_ops.certify(&ca_ops.subject(Role::Operator, name, key));
             write(file, certificate.to_pem().as_bytes());
         };
-        for name in ["ada", "bob", "cleo"] {
+        for name in OPERATORS {
             let key = pair(&terminal, KeyRole::Operator, name, KeyPairKind::P256);
             operator(&format!("{name}.pem"), name, &key);
             if name == "ada" {
@@ -326,8 +331,13 @@ impl<'a> World<'a> {
         self.configure_with_kdh("kdh.pem", lines);
     }
 
-    /// The same, with another KDH certificate.
+    /// The same, with another KDH certificate. Keys that terminals may load under RSA-2048 are stronger than that, which
+    /// strict mode refuses.
     pub(crate) fn configure_with_kdh(&self, kdh: &str, lines: &str) {
+        let mut lines = lines.to_owned();
+        if lines.contains("key-strength = \"warn\"") && !lines.contains("key-policy") {
+            lines += "key-policy = \"lenient\"\n";
+        }
         let (present, other) = ("\nkdh = \"kdh.pem\"", format!("\nkdh = \"{kdh}\""));
         let text = format!("{lines}{}", configuration());
         assert!(text.contains(present));
@@ -455,15 +465,20 @@ impl<'a> World<'a> {
         self.operator_as(host, &self.operators[0]).await
     }
 
-    /// The connection of an operator, for whichever of the host's services: ada, bob, cleo.
+    /// The connection of an operator, for whichever of the host's services: ada, bob, cleo, and the switches.
     pub(crate) async fn operators_channel(&self, host: &Running, operator: usize) -> Channel {
         let identity = &self.operators[operator];
         self.channel(&host.administration, Some(identity)).await
     }
 
+    /// Ada, for BDKs.
+    pub(crate) async fn bdks(&self, host: &Running) -> BaseDerivationKeysClient<Channel> {
+        BaseDerivationKeysClient::new(self.operators_channel(host, 0).await)
+    }
+
     /// Two operators with the role recovery.
     pub(crate) async fn recoverers(&self, host: &Running) -> [AdministrationClient<Channel>; 2] {
-        let [_, bob, cleo] = &self.operators;
+        let [_, bob, cleo, ..] = &self.operators;
         [
             self.operator_as(host, bob).await,
             self.operator_as(host, cleo).await,
@@ -554,6 +569,8 @@ operators = [
     { certificate = "ada.pem", roles = ["fleet", "keys", "audit"] },
     { certificate = "bob.pem", roles = ["recovery", "keys"] },
     { certificate = "cleo.pem", roles = ["recovery"] },
+    { certificate = "switch.pem", roles = ["switch"] },
+    { certificate = "standby.pem", roles = ["switch"] },
 ]
 terminals.address = "127.0.0.1:0"
 administration.address = "127.0.0.1:0"
@@ -667,11 +684,8 @@ pub(crate) const KEY: [u8; 16] = *b"CCCCCCCC&&&&&&&&";
 /// As OpenSSL computes it of [`KEY`].
 pub(crate) const MASTER_KEY_KCV: [u8; 3] = [0xd4, 0xb1, 0xc0];
 
-/// Registers the master key, and gives it to a device in the slot `tmk`.
-pub(crate) async fn assign_master_key(
-    operator: &mut AdministrationClient<Channel>,
-    serial_number: &str,
-) {
+/// Registers the master key.
+pub(crate) async fn register_master_key(operator: &mut AdministrationClient<Channel>) {
     let key = RegisterKeyRequest {
         name: "key".to_owned(),
         hsm_label: MASTER_KEY.to_owned(),
@@ -682,6 +696,14 @@ pub(crate) async fn assign_master_key(
         }),
     };
     operator.register_key(key).await.unwrap();
+}
+
+/// Registers the master key, and gives it to a device in the slot `tmk`.
+pub(crate) async fn assign_master_key(
+    operator: &mut AdministrationClient<Channel>,
+    serial_number: &str,
+) {
+    register_master_key(operator).await;
     let assignment = AssignKeyRequest {
         serial_number: serial_number.to_owned(),
         slot: "tmk".to_owned(),
@@ -691,17 +713,52 @@ pub(crate) async fn assign_master_key(
     operator.assign_key(assignment).await.unwrap();
 }
 
+/// The BDK of the examples of ANSI X9.24-3-2017, and its check value, as OpenSSL computes it.
+pub(crate) const BDK: [u8; 16] =
+    *b"\xFE\xDC\xBA\x98\x76\x54\x32\x10\xF1\xF1\xF1\xF1\xF1\xF1\xF1\xF1";
+pub(crate) const BDK_KCV: [u8; 3] = [0xFF, 0x0B, 0xD7];
+
 /// A key of the value [`KEY`].
 pub(crate) fn bring_key(token: &Token, label: &str) {
+    bring(token, label, &KEY, &MASTER_KEY_KCV);
+}
+
+/// A key of the halves of [`KEY`], the other way round.
+pub(crate) fn bring_swapped_key(token: &Token, label: &str, kcv: &[u8]) {
+    let mut swapped = KEY;
+    swapped.rotate_left(8);
+    bring(token, label, &swapped, kcv);
+}
+
+/// The BDK under the name that operators give it.
+pub(crate) fn bring_bdk(token: &Token) {
+    bring(token, "bdk.acquirer", &BDK, &BDK_KCV);
+}
+
+/// A key of AES-128 in two components.
+pub(crate) fn bring(token: &Token, label: &str, value: &[u8; 16], kcv: &[u8]) {
+    const MASK: [u8; 16] = *b"a mask of a test";
     let mut combination = token.combine_components(KeyKind::Aes128).unwrap();
-    for halves in [[0x01, 0x02], [0x42, 0x24]] {
-        let component = halves.map(|byte| [byte; 8]);
-        let component = ClearKey::copy_from(component.as_flattened());
+    let masked = std::array::from_fn(|at| value[at] ^ MASK[at]);
+    for component in [MASK, masked] {
+        let component = ClearKey::copy_from(&component);
         combination.add(component).unwrap();
     }
-    let kcv = Kcv::new(KcvMethod::AesCmac, &MASTER_KEY_KCV).unwrap();
+    let kcv = Kcv::new(KcvMethod::AesCmac, kcv).unwrap();
     let name = KeyName::new(label).unwrap();
     combination.finish(&name, &kcv).unwrap();
+}
+
+/// Asks for the BDK to be registered, as somebody with the role keys.
+pub(crate) fn registering_bdk(name: &str, kind: &str, kcv: &[u8]) -> RegisterBdkRequest {
+    RegisterBdkRequest {
+        name: name.to_owned(),
+        kind: kind.to_owned(),
+        kcv: Some(KeyCheckValue {
+            method: Method::AesCmac.into(),
+            value: kcv.to_vec(),
+        }),
+    }
 }
 
 pub(crate) fn pair(token: &Token, role: KeyRole, label: &str, kind: KeyPairKind) -> SigningKey {

@@ -1,6 +1,6 @@
 //! Looking into a key token, for whoever has to find out what is wrong with one.
 
-use hsm::KeyName;
+use hsm::{Kcv, KeyName};
 use inspector::{HeaderWords, Party, recognise};
 use serde::Serialize;
 use tr34::Profile;
@@ -73,7 +73,7 @@ impl Terminal {
         };
         let key = self.token.decryption_key(&name)?;
         let staged = self.opener(key)?.open(&read)?;
-        let kcv = staged.kcv()?;
+        let kcv = staged.kcv(Kcv::LEN)?;
         let token = read.token();
         Ok(OpenedToken {
             token: kind,

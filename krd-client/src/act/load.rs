@@ -216,7 +216,7 @@ impl Loader<'_> {
             announced,
         } = self.receive(assigned).await?;
         let staged = self.opener.open(token.to_open()?)?;
-        let computed = staged.kcv()?;
+        let computed = staged.kcv(announced.value().len())?;
         let receipt = sign_receipt(
             &terminal.authentication_key()?,
             &terminal.config.serial,

@@ -63,7 +63,7 @@ impl Terminal {
         }
 
         let staged = opener.open(token.to_open()?)?;
-        let computed = staged.kcv()?;
+        let computed = staged.kcv(file.kcv.value().len())?;
         if computed != file.kcv {
             return Err(KrdError::Load(LoadRefusal::KcvMismatch {
                 announced: file.kcv.clone(),

@@ -2,6 +2,7 @@ use hsm::Kcv;
 use pki::{Certificate, Crl, Signer as _};
 use serde::Serialize;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use tr34::Kbh;
 
 use crate::{
     BindingState, Kdh, KrdError, Terminal,
@@ -120,6 +121,9 @@ pub struct SlotStatus {
     pub key_version: Option<u32>,
     /// Header of its key.
     pub header: Option<String>,
+    /// Of an initial key of DUKPT whose header says whose it is: initial key id or key serial number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub initial_key_id: Option<String>,
     /// Check value, computed by the token now.
     pub kcv: Option<String>,
     /// Whether the host has confirmed it.
@@ -207,11 +211,17 @@ impl Terminal {
             slot: record.slot.to_string(),
             key_version: record.held.as_ref().map(|held| held.key_version),
             header: record.held.as_ref().map(|held| held.header.clone()),
+            initial_key_id: record.held.as_ref().and_then(initial_key_id),
             kcv: kcv.map(|kcv| kcv.to_string()),
             confirmed: record.held.is_some_and(|held| held.confirmed),
             receipt_pending: record.report.is_some(),
         })
     }
+}
+
+fn initial_key_id(held: &HeldKey) -> Option<String> {
+    let header: Kbh = held.header.parse().ok()?;
+    header.initial_key().map(|block| block.data().to_owned())
 }
 
 fn state(held: Option<&HeldKey>, kcv: Option<&Kcv>) -> &'static str {

@@ -55,6 +55,7 @@ fn the_main_job() {
                 slot: "tmk".to_owned(),
                 key_version: Some(1),
                 header: Some(HEADER.to_owned()),
+                initial_key_id: None,
                 kcv: Some(kcv),
                 confirmed: true,
                 receipt_pending: false,

@@ -199,6 +199,7 @@ impl ScriptedHost {
             header: HEADER.to_owned(),
             kcv: Some(self.kcv_on_wire(0)),
             confirmed: false,
+            initial_key_id: Vec::new(),
         });
     }
 

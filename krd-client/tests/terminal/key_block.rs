@@ -9,6 +9,10 @@ use tr34::{
 
 use crate::world::{HEADER, Known, OTHER_HEADER, Sent, TDEA_HEADER, WORLD, header, id};
 
+/// With the id of an initial key, and with another one.
+const INITIAL_KEY: &str = "D0000B1AX00N0200IK140A1B2C3D00000001PB0C00000000";
+const OTHER_INITIAL_KEY: &str = "D0000B1AX00N0200IK140A1B2C3D00000002PB0C00000000";
+const NO_INITIAL_KEY: &str = "D0000B1AX00N0000";
 const HMAC_HEADER: &str = "D0000M7HG00E0000";
 
 /// A key token with this header and this cipher, announced with `announced`.
@@ -45,6 +49,8 @@ fn good_blocks_pass() {
         (TDEA_HEADER, ContentCipher::Aes256Cbc, KeyKind::Tdea3),
         (TDEA_HEADER, ContentCipher::DesEde3Cbc, KeyKind::Tdea2),
         (TDEA_HEADER, ContentCipher::DesEde3Cbc, KeyKind::Tdea3),
+        (INITIAL_KEY, ContentCipher::Aes128Cbc, KeyKind::Aes128),
+        (INITIAL_KEY, ContentCipher::Aes256Cbc, KeyKind::Aes256),
     ];
     for (header, cipher, kind) in cases {
         let token = token(header, header, cipher);
@@ -109,6 +115,33 @@ fn each_is_refused_for_its_own_reason() {
             token(OTHER_HEADER, HEADER, ContentCipher::Aes128Cbc),
             good_block(),
             inside(HEADER, OTHER_HEADER),
+        ),
+        (
+            "another initial key id inside",
+            token(INITIAL_KEY, INITIAL_KEY, ContentCipher::Aes128Cbc),
+            block(&kdh, OTHER_INITIAL_KEY, 16),
+            inside(OTHER_INITIAL_KEY, INITIAL_KEY),
+        ),
+        (
+            "no initial key id inside",
+            token(INITIAL_KEY, INITIAL_KEY, ContentCipher::Aes128Cbc),
+            block(&kdh, NO_INITIAL_KEY, 16),
+            inside(NO_INITIAL_KEY, INITIAL_KEY),
+        ),
+        (
+            "an initial key id inside alone",
+            token(NO_INITIAL_KEY, NO_INITIAL_KEY, ContentCipher::Aes128Cbc),
+            block(&kdh, INITIAL_KEY, 16),
+            inside(INITIAL_KEY, NO_INITIAL_KEY),
+        ),
+        (
+            "another initial key id announced",
+            token(INITIAL_KEY, OTHER_INITIAL_KEY, ContentCipher::Aes128Cbc),
+            block(&kdh, INITIAL_KEY, 16),
+            LoadRefusal::AnnouncedHeader {
+                announced: header(OTHER_INITIAL_KEY),
+                found: header(INITIAL_KEY),
+            },
         ),
         (
             "another algorithm inside",

@@ -14,7 +14,7 @@ use crate::{
 fn stage(token: &Token, byte: u8) -> (StagedKey, Kcv) {
     let key = ClearKey::copy_from(&[byte; 16]);
     let staged = token.load_clear_key(&key, KeyKind::Aes128).unwrap();
-    let kcv = staged.kcv().unwrap();
+    let kcv = staged.kcv(Kcv::LEN).unwrap();
     (staged, kcv)
 }
 
@@ -241,7 +241,7 @@ fn check_values_are_those_of_the_key_kind() {
             }
             let key = ClearKey::copy_from(&vec![0x31; kind.key_len()]);
             let staged = token.load_clear_key(&key, kind).unwrap();
-            assert_eq!(staged.kcv().unwrap().method(), method);
+            assert_eq!(staged.kcv(Kcv::LEN).unwrap().method(), method);
         }
     });
 }

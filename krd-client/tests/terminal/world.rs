@@ -325,7 +325,7 @@ fn serial(common_name: &str, role: Role) -> SerialNumber {
 
 /// As long as it must be for a token to seal keys of 16 bytes by splice.
 fn aligned_serial(ca: &Certificate, first: u8) -> SerialNumber {
-    let len = pki::aligned_serial_length(ca.subject(), &[16], 16, 16).unwrap();
+    let len = pki::aligned_serial_length(ca.subject(), &[16], &[16], 16).unwrap();
     let random: Vec<u8> = (first..).take(len).collect();
     SerialNumber::from_random(&random).unwrap()
 }

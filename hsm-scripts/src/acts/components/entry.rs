@@ -105,5 +105,5 @@ impl Import<'_> {
 /// The check value of a component that can be one.
 fn kcv_of(token: &Token, component: &ClearKey, kind: KeyKind) -> Result<Kcv, HsmError> {
     require_sound_component(component, kind)?;
-    token.load_clear_key(component, kind)?.kcv()
+    token.load_clear_key(component, kind)?.kcv(Kcv::LEN)
 }

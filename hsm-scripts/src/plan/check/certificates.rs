@@ -18,7 +18,8 @@ const SERIAL_LEN: usize = 16;
 /// Key blocks that a KDH certificate must fit (see the decision records, number 1): Kn of these
 /// lengths, a header of 16 characters, AES blocks.
 const KN_LENGTHS: [usize; 2] = [16, 32];
-const HEADER_LEN: usize = 16;
+/// And, where that can be had, a header that names the initial key too.
+const HEADER_LENGTHS: [usize; 2] = [16, 48];
 const BLOCK_LEN: usize = 16;
 /// The label of the CA that certifies hosts, in the naming scheme of keys.
 const CA_KDH: &str = "ca-kdh";
@@ -216,7 +217,8 @@ impl<'a> Check<'a> {
 
     /// How long a KDH certificate's serial number must be under this issuer.
     fn kdh_serial_len(&mut self, place: &str, issuer: &Name) -> Option<usize> {
-        let len = aligned_serial_length(issuer, &KN_LENGTHS, HEADER_LEN, BLOCK_LEN);
+        let aligned = |headers| aligned_serial_length(issuer, &KN_LENGTHS, headers, BLOCK_LEN);
+        let len = aligned(&HEADER_LENGTHS).or_else(|| aligned(&HEADER_LENGTHS[..1]));
         if len.is_none() {
             self.fault(
                 place,

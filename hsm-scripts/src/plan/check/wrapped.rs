@@ -120,7 +120,7 @@ impl<'a> Check<'a> {
 
     fn header(&mut self, place: &str, header: &str, kind: KeyKind, role: KeyRole) -> Option<Kbh> {
         let place = format!("{place}: header");
-        let header = self.sound(&place, Kbh::parse(header.as_bytes()))?;
+        let header = self.sound(&place, Kbh::parse_plain(header.as_bytes()))?;
         self.sound(&place, verify_announced_header(&header, kind, role))?;
         Some(header)
     }

@@ -1,7 +1,7 @@
 //! What takes two operators.
 
 use kdh_proto::v1::{
-    Approval, ApproveRequest, ListApprovalsRequest, RejectRequest,
+    Approval, ApproveRequest, ListApprovalsRequest, RejectRequest, WithdrawRequest,
     approvals_client::ApprovalsClient,
 };
 use tonic::transport::Channel;
@@ -35,6 +35,12 @@ pub(super) async fn run(command: ApprovalCommand, channel: Channel) -> Result<Re
         ApprovalCommand::Reject { id } => {
             let rejected = client.reject(request(RejectRequest { id })).await?;
             Ok(report::approval(rejected.get_ref()))
+        }
+        ApprovalCommand::Withdraw { id, why } => {
+            let withdrawn = client
+                .withdraw(request(WithdrawRequest { id, why }))
+                .await?;
+            Ok(report::approval(withdrawn.get_ref()))
         }
     }
 }

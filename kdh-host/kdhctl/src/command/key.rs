@@ -2,18 +2,21 @@
 
 use hsm::{Kcv, KcvMethod};
 use kdh_proto::v1::{
-    AssignKeyRequest, KeyCheckValue, ListKeysRequest, RegisterKeyRequest, key_check_value,
+    AskDiscardRequest, AssignKeyRequest, KeyCheckValue, ListKeysRequest, RegisterKeyRequest,
+    key_check_value,
 };
 use tr34::{Kbh, KeyAlgorithm};
 
+use super::refused;
 use crate::{
     cli::KeyCommand,
     failure::Failure,
     report::{self, Report},
-    session::{Client, request},
+    session::{Session, request},
 };
 
-pub(super) async fn run(command: KeyCommand, client: &mut Client) -> Result<Report, Failure> {
+pub(super) async fn run(command: KeyCommand, session: Session) -> Result<Report, Failure> {
+    let mut client = session.administration;
     match command {
         KeyCommand::Register {
             name,
@@ -52,6 +55,21 @@ pub(super) async fn run(command: KeyCommand, client: &mut Client) -> Result<Repo
             let assignment = client.assign_key(request(message)).await?;
             Ok(report::assignment(assignment.get_ref()))
         }
+        KeyCommand::Refused { device } => refused::list(device, session.channel).await,
+        KeyCommand::Discard {
+            device,
+            slot,
+            version,
+            why,
+        } => {
+            let message = AskDiscardRequest {
+                serial_number: device,
+                slot,
+                key_version: version,
+                why,
+            };
+            refused::discard(message, session.channel).await
+        }
     }
 }
 
@@ -72,6 +90,11 @@ pub(super) fn check_value(
              can"
         ))
     })?;
+    kcv_message(method, digits)
+}
+
+/// A check value by this method.
+pub(super) fn kcv_message(method: KcvMethod, digits: &str) -> Result<KeyCheckValue, Failure> {
     let kcv = Kcv::parse(method, digits)
         .map_err(|error| Failure::usage(format!("--kcv {digits}: {error}")))?;
     let method = match method {

@@ -33,7 +33,7 @@ async fn fetch(client: &mut KeyStorageClient<Channel>) -> Result<ShowStorageResp
     Ok(storage.into_inner())
 }
 
-/// Asks again and again until no rotation is under way, or nothing more of it can be moved.
+/// Asks again and again until no rotation is under way, or nothing more of it is or can be moved.
 async fn watch(client: &mut KeyStorageClient<Channel>, pause: Duration) -> Result<Report, Failure> {
     let mut watched = Watched::new("keys moved");
     loop {
@@ -44,7 +44,8 @@ async fn watch(client: &mut KeyStorageClient<Channel>, pause: Duration) -> Resul
             .rotation
             .as_ref()
             .is_some_and(|rotation| rotation.state == "APPROVED");
-        if !under_way || (left == storage.refused_rows && left > 0) {
+        let is_kept = !storage.destroyed_at.is_empty();
+        if !under_way || is_kept || (left == storage.refused_rows && left > 0) {
             watched.end();
             return Ok(report::storage(&storage));
         }

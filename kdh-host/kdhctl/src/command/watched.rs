@@ -14,6 +14,7 @@ pub(super) struct Watched {
     /// More may be found than there was when it began.
     most: u64,
     before: Option<u64>,
+    more: String,
 }
 
 impl Watched {
@@ -30,6 +31,28 @@ impl Watched {
             done,
             most: 0,
             before: None,
+            more: String::new(),
+        }
+    }
+
+    /// With how fast it goes, and how long it takes still.
+    pub(super) fn with_rate(done: &'static str) -> Self {
+        let watched = Self::new(done);
+        let template =
+            format!("{{bar:40}} {{pos}} of {{len}} {done}, {{per_sec}}, {{eta}} left\n{{msg}}");
+        if let Ok(style) = ProgressStyle::with_template(&template) {
+            watched.bar.set_style(style);
+        }
+        watched
+    }
+
+    /// What else there is to be said of what is shown next.
+    pub(super) fn say(&mut self, more: String) {
+        self.bar.set_message(more.clone());
+        if self.more != more {
+            self.more = more;
+            // It is shown also if nothing else has changed.
+            self.before = None;
         }
     }
 
@@ -40,7 +63,9 @@ impl Watched {
         self.bar.set_length(self.most);
         self.bar.set_position(done);
         if !self.seen && self.before != Some(left) {
-            let _ = writeln!(io::stderr(), "{done} of {} {}", self.most, self.done);
+            let more = if self.more.is_empty() { "" } else { "; " };
+            let line = format!("{done} of {} {}{more}{}", self.most, self.done, self.more);
+            let _ = writeln!(io::stderr(), "{line}");
         }
         self.before = Some(left);
     }

@@ -1,9 +1,13 @@
-//! Storage keys, and what takes two operators.
+//! Storage keys.
 
-use kdh_proto::v1::{Approval, ShowStorageResponse, StoragePair};
+use kdh_proto::v1::{ShowStorageResponse, StoragePair};
 use serde_json::{Value, json};
 
-use super::{Report, all, dash, fields, table};
+use super::{
+    Report, all,
+    approval::{approval, approval_json},
+    table,
+};
 
 pub(crate) fn storage(storage: &ShowStorageResponse) -> Report {
     let rows = storage.pairs.iter().map(|pair| {
@@ -13,15 +17,31 @@ pub(crate) fn storage(storage: &ShowStorageResponse) -> Report {
             pair.rows.to_string(),
         ]
     });
-    let mut text = table(["PAIR", "STATE", "KEYS"], rows);
+    let mut text = table(["PAIR", "STATE", "ROWS"], rows);
     if let Some(rotation) = &storage.rotation {
         text += "\n\n";
         text += &approval(rotation).text;
     }
+    if !storage.destroyed_at.is_empty() {
+        let kept = format!(
+            "\n\nThe last row has moved. The old pair is destroyed at {}; until then, backups of the database \
+             from before can be read.",
+            storage.destroyed_at
+        );
+        text += &kept;
+    }
+    if !storage.fault.is_empty() {
+        let stopped = format!(
+            "\n\nIt does not go on: {}\nNext try at {}.",
+            storage.fault, storage.next_try_at
+        );
+        text += &stopped;
+    }
     if storage.refused_rows > 0 {
         let stay = format!(
-            "\n\n{} keys are not as the HSM has sealed them and stay where they are: the audit trail names them \
-             (storage.row-refused).\nRestore those rows from a backup of the database; the old pair is destroyed when they have moved.",
+            "\n\n{} rows are not as the HSM has sealed them and stay where they are: the audit trail names them \
+             (storage.row-refused).\nRestore those rows from a backup of the database, or discard those of terminals' keys (kdhctl key \
+             refused); the old\npair is destroyed when none is left.",
             storage.refused_rows
         );
         text += &stay;
@@ -31,6 +51,9 @@ pub(crate) fn storage(storage: &ShowStorageResponse) -> Report {
             "pairs": all(&storage.pairs, pair_json),
             "rotation": storage.rotation.as_ref().map(approval_json),
             "refused_rows": storage.refused_rows,
+            "destroyed_at": storage.destroyed_at,
+            "fault": storage.fault,
+            "next_try_at": storage.next_try_at,
         }),
         text,
     }
@@ -40,79 +63,10 @@ fn pair_json(pair: &StoragePair) -> Value {
     json!({"number": pair.number, "state": pair.state, "rows": pair.rows})
 }
 
-pub(crate) fn approval(approval: &Approval) -> Report {
-    let text = fields(&[
-        ("Approval", &approval.id),
-        ("Of", &approval.act),
-        ("About", &approval.subject),
-        ("State", &approval.state),
-        ("Asked by", &approval.asked_by),
-        ("Why", &approval.why),
-        ("Decided by", &approval.decided_by),
-        ("Created", &approval.created_at),
-        ("Changed", &approval.changed_at),
-        ("Expires", &approval.expires_at),
-    ]);
-    let next = match (&*approval.state, &*approval.act) {
-        ("ASKED", _) => format!(
-            "\n\nNext, as another operator with the role keys: kdhctl approval approve {}",
-            approval.id
-        ),
-        ("APPROVED", "STORAGE_ROTATION") => "\n\nNext: kdhctl storage watch.".to_owned(),
-        _ => String::new(),
-    };
-    Report {
-        json: approval_json(approval),
-        text: text + &next,
-    }
-}
-
-pub(crate) fn approvals(approvals: &[Approval]) -> Report {
-    let rows = approvals.iter().map(|approval| {
-        [
-            approval.id.clone(),
-            approval.act.clone(),
-            approval.subject.clone(),
-            approval.state.clone(),
-            approval.asked_by.clone(),
-            approval.why.clone(),
-            dash(&approval.decided_by),
-            approval.expires_at.clone(),
-        ]
-    });
-    let header = [
-        "ID",
-        "OF",
-        "ABOUT",
-        "STATE",
-        "ASKED BY",
-        "WHY",
-        "DECIDED BY",
-        "EXPIRES",
-    ];
-    Report {
-        json: json!({"approvals": all(approvals, approval_json)}),
-        text: table(header, rows),
-    }
-}
-
-fn approval_json(approval: &Approval) -> Value {
-    json!({
-        "id": approval.id,
-        "act": approval.act,
-        "subject": approval.subject,
-        "state": approval.state,
-        "asked_by": approval.asked_by,
-        "why": approval.why,
-        "decided_by": approval.decided_by,
-        "created_at": approval.created_at,
-        "changed_at": approval.changed_at,
-        "expires_at": approval.expires_at,
-    })
-}
-
 #[cfg(test)]
 mod tests {
+    use kdh_proto::v1::Approval;
+
     use super::*;
 
     #[test]
@@ -133,16 +87,31 @@ mod tests {
             pairs: vec![pair(1, "RETIRING", 7), pair(2, "PRESENT", 35)],
             rotation: Some(rotation),
             refused_rows: 1,
+            fault: "HSM: it is gone".to_owned(),
+            next_try_at: "2026-07-01T00:00:05Z".to_owned(),
+            ..ShowStorageResponse::default()
         };
         let report = storage(&response);
         for part in [
             "ksk.1, ksm.1  RETIRING  7\n ksk.2, ksm.2  PRESENT   35",
             "kdhctl storage watch",
-            "1 keys are not as the HSM has sealed them",
+            "1 rows are not as the HSM has sealed them",
+            "It does not go on: HSM: it is gone\nNext try at 2026-07-01T00:00:05Z.",
         ] {
             assert!(report.text.contains(part), "{}", report.text);
         }
         assert_eq!(report.json["pairs"][1]["rows"], 35);
         assert_eq!(report.json["rotation"]["id"], "5f0c1a9e");
+        assert!(!report.text.contains("is destroyed at"), "{}", report.text);
+
+        let response = ShowStorageResponse {
+            pairs: vec![pair(1, "MOVED", 0), pair(2, "PRESENT", 42)],
+            destroyed_at: "2026-07-03T00:00:00Z".to_owned(),
+            ..ShowStorageResponse::default()
+        };
+        let report = storage(&response);
+        let kept = "The old pair is destroyed at 2026-07-03T00:00:00Z";
+        assert!(report.text.contains(kept), "{}", report.text);
+        assert_eq!(report.json["destroyed_at"], "2026-07-03T00:00:00Z");
     }
 }

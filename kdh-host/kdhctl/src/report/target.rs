@@ -1,0 +1,278 @@
+//! Export targets.
+
+use std::path::Path;
+
+use kdh_proto::v1::{ExportKey, ExportTarget, FileHeader, TargetStanding, export_target::Scope};
+use serde_json::{Value, json};
+
+use super::{Report, all, approval::approval_json, dash, fields, kcv_json, kcv_text, table};
+
+pub(crate) fn targets(targets: &[TargetStanding]) -> Report {
+    let rows = targets.iter().map(|standing| {
+        let target = standing.target.clone().unwrap_or_default();
+        [
+            target.name.clone(),
+            id(standing),
+            state(standing),
+            target.form.clone(),
+            scope_text(&target),
+            way_text(&target),
+            standing.made.to_string(),
+            standing.acknowledged.to_string(),
+            lag(standing).to_string(),
+        ]
+    });
+    let header = [
+        "NAME",
+        "ID",
+        "STATE",
+        "FORM",
+        "KEYS OF",
+        "GOES",
+        "MADE",
+        "ACKNOWLEDGED",
+        "LAG",
+    ];
+    Report {
+        json: json!({"targets": all(targets, standing_json)}),
+        text: table(header, rows),
+    }
+}
+
+pub(crate) fn target(standing: &TargetStanding) -> Report {
+    let target = standing.target.clone().unwrap_or_default();
+    let approval = standing.approval.clone().unwrap_or_default();
+    let numbers = [
+        standing.last,
+        standing.made,
+        standing.sent,
+        standing.acknowledged,
+        lag(standing),
+        standing.kept_from,
+    ]
+    .map(|number| number.to_string());
+    let [last, made, sent, acknowledged, lag, kept_from] = &numbers;
+    let slots = if target.slots.is_empty() {
+        "all".to_owned()
+    } else {
+        target.slots.join(", ")
+    };
+    let text = fields(&[
+        ("Target", &target.name),
+        ("Id", &approval.id),
+        ("State", &approval.state),
+        ("Form", &target.form),
+        ("Under", &key_text(target.under.as_ref())),
+        ("MACs by", &key_text(target.mac.as_ref())),
+        ("Keys of", &scope_text(&target)),
+        ("Slots", &slots),
+        ("Goes", &way_text(&target)),
+        ("Key SHA-256", &dash(&target.receiver_key_sha256)),
+        ("Asked by", &approval.asked_by),
+        ("Decided by", &dash(&approval.decided_by)),
+        ("Why", &approval.why),
+        ("In line", last),
+        ("Made", made),
+        ("Sent", sent),
+        ("Acknowledged", acknowledged),
+        ("Lag", lag),
+        ("Kept from", kept_from),
+    ]);
+    let next = match (&*approval.state, &*standing.fault) {
+        ("ASKED", _) => format!(
+            "\n\nNext, as another operator with the role keys: kdhctl approval approve {}",
+            approval.id
+        ),
+        (_, "") => String::new(),
+        (_, fault) => format!("\n\nNo record is made: {fault}"),
+    };
+    Report {
+        json: standing_json(standing),
+        text: text + &next,
+    }
+}
+
+pub(crate) fn closed_target(name: &str) -> Report {
+    Report {
+        json: json!({"name": name, "closed": true}),
+        text: format!(
+            "Export target {name} is closed: nothing goes there any more, and what was not fetched is destroyed."
+        ),
+    }
+}
+
+pub(crate) fn filled(name: &str, looked_at: u64, queued: u64) -> Report {
+    Report {
+        json: json!({"name": name, "looked_at": looked_at, "queued": queued}),
+        text: format!(
+            "{looked_at} confirmed keys looked at, {queued} put in line for {name}.\n\n\
+             Next: kdhctl target show {name} tells how many are made."
+        ),
+    }
+}
+
+pub(crate) fn exported_file(header: &FileHeader, out: &Path) -> Report {
+    let out = out.display().to_string();
+    let (name, to) = (&header.name, header.to);
+    Report {
+        json: json!({
+            "name": name,
+            "from": header.from,
+            "to": to,
+            "count": header.count,
+            "out": out,
+        }),
+        text: format!(
+            "Records {} to {to} for {name} are in {out}.\n\n\
+             Next, when the switch has them: kdhctl target ack {name} --position {to}",
+            header.from
+        ),
+    }
+}
+
+pub(crate) fn acknowledged(name: &str, acknowledged: u64) -> Report {
+    Report {
+        json: json!({"name": name, "acknowledged": acknowledged}),
+        text: format!("Records up to {acknowledged} for {name} are acknowledged."),
+    }
+}
+
+pub(crate) fn received(name: &str, records: u64, last: u64, out: &Path) -> Report {
+    let out = out.display().to_string();
+    Report {
+        json: json!({"name": name, "records": records, "last": last, "out": out}),
+        text: format!("{records} records for {name} received, the last one is {last}: {out}"),
+    }
+}
+
+/// Records that are in line or made and have not arrived.
+const fn lag(standing: &TargetStanding) -> u64 {
+    standing.last.saturating_sub(standing.acknowledged)
+}
+
+fn id(standing: &TargetStanding) -> String {
+    let approval = standing.approval.as_ref();
+    approval.map_or_else(String::new, |approval| approval.id.clone())
+}
+
+fn state(standing: &TargetStanding) -> String {
+    let approval = standing.approval.as_ref();
+    approval.map_or_else(String::new, |approval| approval.state.clone())
+}
+
+fn scope_text(target: &ExportTarget) -> String {
+    match &target.scope {
+        None => "all terminals".to_owned(),
+        Some(Scope::Model(name)) => format!("model {name}"),
+        Some(Scope::Group(name)) => format!("group {name}"),
+    }
+}
+
+fn way_text(target: &ExportTarget) -> String {
+    if target.receiver.is_empty() {
+        "in files".to_owned()
+    } else {
+        format!("to {}", target.receiver)
+    }
+}
+
+fn key_text(key: Option<&ExportKey>) -> String {
+    key.map_or_else(String::new, |key| {
+        format!(
+            "{} ({}, {})",
+            key.label,
+            key.kind,
+            kcv_text(key.kcv.as_ref())
+        )
+    })
+}
+
+fn key_json(key: &ExportKey) -> Value {
+    json!({"label": key.label, "kind": key.kind, "kcv": key.kcv.as_ref().map(kcv_json)})
+}
+
+fn standing_json(standing: &TargetStanding) -> Value {
+    let target = standing.target.clone().unwrap_or_default();
+    let (mut model, mut group) = (None, None);
+    match &target.scope {
+        None => {}
+        Some(Scope::Model(name)) => model = Some(name),
+        Some(Scope::Group(name)) => group = Some(name),
+    }
+    json!({
+        "name": target.name,
+        "form": target.form,
+        "under": target.under.as_ref().map(key_json),
+        "mac": target.mac.as_ref().map(key_json),
+        "model": model,
+        "group": group,
+        "slots": target.slots,
+        "receiver": target.receiver,
+        "receiver_key_sha256": target.receiver_key_sha256,
+        "approval": standing.approval.as_ref().map(approval_json),
+        "last": standing.last,
+        "made": standing.made,
+        "sent": standing.sent,
+        "acknowledged": standing.acknowledged,
+        "lag": lag(standing),
+        "kept_from": standing.kept_from,
+        "fault": standing.fault,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use kdh_proto::v1::Approval;
+
+    use super::*;
+
+    fn sample() -> TargetStanding {
+        TargetStanding {
+            approval: Some(Approval {
+                id: "5f0c1a9e".to_owned(),
+                act: "EXPORT_TARGET".to_owned(),
+                state: "APPROVED".to_owned(),
+                ..Approval::default()
+            }),
+            target: Some(ExportTarget {
+                name: "switch".to_owned(),
+                form: "tr31".to_owned(),
+                scope: Some(Scope::Model("Model X".to_owned())),
+                receiver: "switch-1".to_owned(),
+                ..ExportTarget::default()
+            }),
+            last: 12,
+            made: 10,
+            sent: 9,
+            acknowledged: 7,
+            kept_from: 1,
+            fault: String::new(),
+        }
+    }
+
+    #[test]
+    fn a_target_is_seen_with_how_far_it_has_come() {
+        let report = targets(&[sample()]);
+        let expected =
+            "switch  5f0c1a9e  APPROVED  tr31  model Model X  to switch-1  10    7             5";
+        assert!(report.text.contains(expected), "{}", report.text);
+        let one = &report.json["targets"][0];
+        assert_eq!(
+            (&one["lag"], &one["model"], &one["group"]),
+            (&json!(5), &json!("Model X"), &Value::Null)
+        );
+        let fault = TargetStanding {
+            fault: "the key is another one".to_owned(),
+            ..sample()
+        };
+        let shown = target(&fault);
+        assert!(
+            shown
+                .text
+                .contains("No record is made: the key is another one"),
+            "{}",
+            shown.text
+        );
+        assert!(!shown.text.contains("approval approve"), "{}", shown.text);
+    }
+}

@@ -1,0 +1,305 @@
+//! BDKs, and the initial keys that are derived from them for devices (ANSI X9.24-3).
+//!
+//! An initial key is known by its id: the key set id, which the acquirer has assigned, and the derivation id, which
+//! is given out here. No two keys of a BDK ever have the same id, whatever becomes of devices, profiles and this
+//! program: derivation ids of a key set are counted, they are given out on the record before the HSM derives
+//! anything, and what was given out and not used stays unused.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use hsm::{HsmError, InitialKey, InitialKeyId, Kcv, KeyName, KeyRole, SecretKey};
+use kdh_proto::Reason;
+use tr34::{Kbh, KbhError, KeyKind};
+
+use crate::{
+    Host, HostError,
+    administration::{Operator, fault_of_key, parse_kind},
+    alarms::Alarms,
+    error::refused,
+    key_profile::profile::{Derivation, ProfileSlot},
+    names::BdkName,
+    store::{
+        Actor, AuditEntry, BDK_REGISTERED, GivenOut, IDS_CLAIMED, KeySet, Proven, Sealed,
+        StoredBdk, time_text,
+    },
+};
+
+/// What kind of initial key devices shall get.
+#[derive(Clone, Debug)]
+pub(crate) struct DerivedKey {
+    pub(crate) key_set: KeySet,
+    pub(crate) header: Kbh,
+    /// Whether the header says whose the key is.
+    pub(crate) id_in_header: bool,
+    pub(crate) kind: KeyKind,
+    /// Bytes of its check value.
+    pub(crate) kcv_len: usize,
+}
+
+impl DerivedKey {
+    pub(crate) fn new(slot: &ProfileSlot, derivation: &Derivation) -> Self {
+        Self {
+            key_set: KeySet {
+                bdk: derivation.bdk.clone(),
+                id: derivation.key_set_id,
+            },
+            header: slot.header.clone(),
+            id_in_header: derivation.ksn_in_header,
+            kind: slot.kind,
+            kcv_len: usize::try_from(slot.kcv.len).unwrap_or_default(),
+        }
+    }
+
+    /// The header with which a device gets this one of them.
+    ///
+    /// # Errors
+    /// None: there is room for it.
+    pub(crate) fn header_of(&self, key: &InitialKey) -> Result<Kbh, KbhError> {
+        if !self.id_in_header {
+            return Ok(self.header.clone());
+        }
+        self.header.with_optional_blocks(&[key.optional_block()])
+    }
+}
+
+/// The BDKs that the HSM was seen to hold, and what was given out of them since the host runs.
+#[derive(Debug, Default)]
+pub(crate) struct Bdks {
+    held: Mutex<HashMap<BdkName, SecretKey>>,
+    given_out: Mutex<HashMap<KeySet, GivenOutNow>>,
+}
+
+/// Up to which one the derivation ids of a key set are given out.
+#[derive(Clone, Copy, Debug, Default)]
+struct GivenOutNow {
+    /// For certain.
+    last: u32,
+    /// The host has tried to, and may have.
+    tried: u32,
+}
+
+impl Bdks {
+    pub(crate) fn hold(&self, name: BdkName, key: SecretKey) {
+        lock(&self.held).insert(name, key);
+    }
+
+    pub(crate) fn holds(&self, name: &BdkName) -> bool {
+        lock(&self.held).contains_key(name)
+    }
+
+    /// An initial key of a BDK that is known.
+    pub(crate) fn initial_key(
+        &self,
+        bdk: &BdkName,
+        kind: KeyKind,
+        id: InitialKeyId,
+    ) -> Result<InitialKey, HostError> {
+        let held = lock(&self.held);
+        let key = held.get(bdk).ok_or_else(|| unknown(bdk))?;
+        InitialKey::new(key, kind, id).map_err(|error| match error {
+            HsmError::Derivation(error) => refused(Reason::RequestInvalid, error),
+            other => other.into(),
+        })
+    }
+
+    /// The database says that derivation ids are given out to `last`. They are, as far as this host remembers; or it has
+    /// tried to, and does not know what became of that.
+    fn require_as_given_out(
+        &self,
+        alarms: &Alarms,
+        key_set: &KeySet,
+        last: u32,
+    ) -> Result<(), HostError> {
+        let given_out = lock(&self.given_out)
+            .get(key_set)
+            .copied()
+            .unwrap_or_default();
+        if (given_out.last..=given_out.tried).contains(&last) {
+            return Ok(());
+        }
+        let remembered = given_out.last;
+        let alarm = format!(
+            "{key_set}: the database says that the derivation ids to {last} are given out, and they are to \
+             {remembered}: somebody has changed the counter, so that initial keys would be given out twice, or none any \
+             more. Nothing is derived from it before that is explained, and the counter is as the audit trail has it"
+        );
+        alarms.raise(&alarm);
+        Err(HostError::Internal(alarm))
+    }
+
+    /// So many are about to be given out.
+    fn expect(&self, key_set: &KeySet, last: u32) {
+        let mut given_out = lock(&self.given_out);
+        let given_out = given_out.entry(key_set.clone()).or_default();
+        given_out.tried = last.max(given_out.tried);
+    }
+
+    fn remember(&self, key_set: &KeySet, last: u32) {
+        let mut given_out = lock(&self.given_out);
+        let given_out = given_out.entry(key_set.clone()).or_default();
+        given_out.last = last.max(given_out.last);
+        given_out.tried = last.max(given_out.tried);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn unknown(bdk: &BdkName) -> HostError {
+    let cause = format!("there is no BDK {bdk}: register it first, by kdhctl bdk register");
+    refused(Reason::NotFound, cause)
+}
+
+/// The BDK's name in the HSM.
+pub(crate) fn label(bdk: &BdkName) -> Result<KeyName, HostError> {
+    let label = format!("{}{bdk}", KeyRole::Bdk.label_prefix());
+    Ok(KeyName::new(&label).map_err(HsmError::from)?)
+}
+
+/// What an operator says of a BDK in the HSM.
+#[derive(Debug)]
+pub(crate) struct Registration<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) kind: &'a str,
+    pub(crate) kcv: Option<Kcv>,
+}
+
+/// Makes a BDK known: it must be in the HSM, strong enough, and with the check value that the ceremony reported.
+pub(crate) async fn register(
+    host: &Host,
+    operator: &Operator,
+    request: Registration<'_>,
+) -> Result<StoredBdk, HostError> {
+    let name = BdkName::parse(request.name)?;
+    let kind = parse_kind(request.kind)?;
+    let missing = || {
+        let cause = "a key check value of 3 bytes is needed: the ceremony's transcript has it";
+        refused(Reason::RequestInvalid, cause)
+    };
+    let expected = request.kcv.ok_or_else(missing)?;
+    let mut tx = host.store().read(host.now()).await?;
+    let known = tx.bdks().await?;
+    drop(tx);
+    if let Some(known) = known
+        .iter()
+        .map(Sealed::unproven)
+        .find(|known| known.name == name)
+    {
+        let cause = format!(
+            "there is a BDK {name} already, with the check value {}",
+            known.kcv
+        );
+        return Err(refused(Reason::AlreadyExists, cause));
+    }
+    let bdk = StoredBdk {
+        name,
+        kind,
+        kcv: expected,
+        created_at: time_text(host.now())?,
+    };
+    let wanted = bdk.clone();
+    let found = host.in_hsm(move |keys| keys.find_bdk(&wanted).map_err(fault));
+    let found = found.await?;
+    match commit(host, operator, &bdk).await {
+        Ok(()) => host.keys().bdks().hold(bdk.name.clone(), found),
+        Err(error) => {
+            host.keys().forget_bdk(&bdk, &found);
+            return Err(error);
+        }
+    }
+    Ok(bdk)
+}
+
+async fn commit(host: &Host, operator: &Operator, bdk: &StoredBdk) -> Result<(), HostError> {
+    let sealed = host.keys().seal_one(bdk.clone()).await?;
+    let mut tx = host.store().write(host.now()).await?;
+    if !host.keys().is_under_present(&sealed) {
+        let cause = "the storage keys were changed at the same time: try again";
+        return Err(refused(Reason::WrongState, cause));
+    }
+    if !tx.insert_bdk(&sealed).await? {
+        let cause = format!(
+            "another BDK of the kind {} has the check value {}: if it is the same key, it would give out each \
+             initial key twice; use that one",
+            bdk.kind, bdk.kcv
+        );
+        return Err(refused(Reason::AlreadyExists, cause));
+    }
+    tx.record(AuditEntry {
+        actor: &operator.actor(),
+        action: BDK_REGISTERED,
+        device: None,
+        outcome: "ok",
+        detail: bdk.registration(),
+    })
+    .await?;
+    Ok(tx.commit().await?)
+}
+
+/// What an operator learns of a key that will not do.
+fn fault(error: HostError) -> HostError {
+    match error {
+        HostError::Hsm(error @ (HsmError::KeyKind { .. } | HsmError::Name(_))) => {
+            refused(Reason::RequestInvalid, error)
+        }
+        HostError::Hsm(error) => fault_of_key(error),
+        other => other,
+    }
+}
+
+/// All BDKs that are known, and what was given out of each.
+pub(crate) async fn list(
+    host: &Host,
+) -> Result<(Vec<Proven<StoredBdk>>, Vec<GivenOut>), HostError> {
+    let mut tx = host.store().read(host.now()).await?;
+    let (bdks, given_out) = (tx.bdks().await?, tx.given_out().await?);
+    drop(tx);
+    Ok((host.keys().prove(bdks).await?, given_out))
+}
+
+/// Gives out as many derivation ids of a key set, one after the other, and returns the first. They are given out
+/// when this returns, whatever becomes of them.
+///
+/// # Errors
+/// [`Reason::WrongState`]: there are not as many left. [`HostError::Internal`]: somebody has changed the counter.
+pub(crate) async fn claim(host: &Host, key_set: &KeySet, count: usize) -> Result<u32, HostError> {
+    let bdks = host.keys().bdks();
+    let mut tx = host.store().write(host.now()).await?;
+    let before = tx.last_derivation_id(key_set).await?;
+    bdks.require_as_given_out(host.alarms(), key_set, before)?;
+    let exhausted = || {
+        let left = u32::MAX - before;
+        let cause = format!(
+            "{key_set} has {left} derivation ids left, and {count} are needed: put a profile with another key set id, \
+             which the acquirer has to assign, or with another BDK"
+        );
+        refused(Reason::WrongState, cause)
+    };
+    let count = u32::try_from(count).map_err(|_| exhausted())?;
+    let last = before.checked_add(count).ok_or_else(exhausted)?;
+    let first = before.saturating_add(1);
+    bdks.expect(key_set, last);
+    tx.give_derivation_ids(key_set, last).await?;
+    tx.record(AuditEntry {
+        actor: &Actor::Host,
+        action: IDS_CLAIMED,
+        device: None,
+        outcome: "ok",
+        detail: key_set.claim(first, last),
+    })
+    .await?;
+    tx.commit().await?;
+    bdks.remember(key_set, last);
+    Ok(first)
+}
+
+/// Takes note of what was given out before the host was started, as the audit trail has it.
+pub(crate) fn remember(host: &Host) {
+    for (key_set, last) in host.store().given_out_at_start() {
+        host.keys().bdks().remember(&key_set, last);
+    }
+}

@@ -1,0 +1,97 @@
+//! A target's keys in the HSM, and what is done with them.
+
+use hsm::{
+    ExportTarget, ExportedKey, HsmError, Kcv, KeyExport, KeyRole, KnSource, Mac, SecretKey,
+    TokenGroup,
+};
+use kdh_proto::Reason;
+
+use super::{Target, target::SharedKey};
+use crate::{
+    HostError,
+    error::refused,
+    keys::HostKeys,
+    store::{DeviceKey, Sealed},
+};
+
+impl HostKeys {
+    /// Whether keys can go to a target: the HSM has its keys, with the check values that were agreed on, and can do
+    /// its form.
+    ///
+    /// # Errors
+    /// [`HsmError::KcvMismatch`]: a key is another one. [`HsmError::Unsupported`], naming what is missing.
+    pub(crate) fn verify_export(&self, target: &Target) -> Result<(), HostError> {
+        let found = self.export_target(target)?;
+        Ok(self.kdh_tokens().verify_export(found.form())?)
+    }
+
+    /// A target's keys, which are still those that were agreed on.
+    ///
+    /// # Errors
+    /// As [`Self::verify_export`].
+    pub(crate) fn export_target(&self, target: &Target) -> Result<ExportTarget, HostError> {
+        let tokens = self.kdh_tokens();
+        let (under, mac) = (find(tokens, &target.under)?, find(tokens, &target.mac)?);
+        let found = ExportTarget::new(&under, &mac)?;
+        if found.form() == target.form {
+            return Ok(found);
+        }
+        let (label, form) = (under.name().label(), target.form);
+        let cause = format!("{label} is a key for {}, not for {form}", found.form());
+        Err(refused(Reason::RequestInvalid, cause))
+    }
+
+    /// A device's key as the HSM is to export it, with the row that it has to verify before.
+    ///
+    /// # Errors
+    /// [`StoreError::NotSealed`](crate::store::StoreError::NotSealed): the row has no seal, or is not what is known
+    /// of its key.
+    pub(super) fn export_of(&self, key: &Sealed<DeviceKey>) -> Result<KeyExport, HostError> {
+        let row = key.unproven();
+        let kn = self.source(key)?;
+        Ok(KeyExport {
+            // Whose it is, whatever the device's own header says of that.
+            optional: match &kn {
+                KnSource::Derived(key) => vec![key.optional_block()],
+                KnSource::InToken(_) | KnSource::Stored(_) => Vec::new(),
+            },
+            kn,
+            record: Some(self.record_of(key)?),
+            header: row.header.clone(),
+            kcv_len: row.kcv.value().len(),
+        })
+    }
+
+    /// Has the HSM wrap keys for a target.
+    pub(super) async fn export(
+        &self,
+        target: &ExportTarget,
+        keys: Vec<KeyExport>,
+        record: impl Fn(usize, &Kcv, &[u8]) -> Vec<u8> + Send + Sync + 'static,
+    ) -> Result<Vec<ExportedKey>, HsmError> {
+        let exported = self.kdh_tokens().export(target, keys, record);
+        self.in_time(exported).await
+    }
+
+    /// The MACs by a target's key.
+    pub(super) async fn export_macs(
+        &self,
+        target: &ExportTarget,
+        records: Vec<Vec<u8>>,
+    ) -> Result<Vec<Mac>, HsmError> {
+        let macs = self.kdh_tokens().export_macs(target, records);
+        self.in_time(macs).await
+    }
+}
+
+fn find(tokens: &TokenGroup, key: &SharedKey) -> Result<SecretKey, HsmError> {
+    let found = tokens.announced_key(KeyRole::of_secret(&key.name), &key.name, key.kind)?;
+    if *found.kcv() == key.kcv {
+        return Ok(found.key().clone());
+    }
+    tokens.require_no_more(found.key());
+    Err(HsmError::KcvMismatch {
+        expected: key.kcv.clone(),
+        found: found.kcv().clone(),
+    })
+}

@@ -1,0 +1,184 @@
+//! Records leave, arrive, and may leave again for as long as they are kept.
+
+use kdh_proto::{Reason, v1};
+use serde_json::json;
+
+use super::{OpenTarget, record, require_target};
+use crate::{
+    Host, HostError,
+    administration::Operator,
+    error::refused,
+    state::ExportState,
+    store::{Actor, AuditEntry, ExportMarks, ExportRow, StoreError, Tx},
+};
+
+/// A target's records from a position on, as far as they are made: the HSM has made their MACs again.
+///
+/// # Errors
+/// [`Reason::WrongState`]: the target was closed, or the first of them is not kept any more. A record is not as it was
+/// made.
+pub(super) async fn fetch(
+    host: &Host,
+    open: &OpenTarget,
+    from: u64,
+    limit: u32,
+) -> Result<Vec<v1::ExportRecord>, HostError> {
+    let mut tx = host.store().read(host.now()).await?;
+    open.require_open(host, &mut tx).await?;
+    require_kept(open, tx.export_marks(open.id()).await?, from)?;
+    let rows = tx.export_records(open.id(), from, limit).await?;
+    drop(tx);
+    let mut whole = Vec::new();
+    for (row, position) in rows.into_iter().zip(from..) {
+        if row.position == position && row.state == ExportState::Queued {
+            break;
+        }
+        if row.position != position || !record::is_whole(&row) {
+            return Err(changed(open, position));
+        }
+        whole.push(row);
+    }
+    verify(host, open, &whole).await?;
+    let messages = whole.iter().map(|row| record::message(&open.target, row));
+    Ok(messages.collect())
+}
+
+async fn verify(host: &Host, open: &OpenTarget, rows: &[ExportRow]) -> Result<(), HostError> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let target = open.target.clone();
+    let shared = host.in_hsm(move |keys| keys.export_target(&target)).await?;
+    let records = rows
+        .iter()
+        .map(|row| record::bytes(&record::message(&open.target, row)));
+    let macs = host.keys().export_macs(&shared, records.collect()).await?;
+    let mut rows = rows.iter().zip(macs);
+    match rows.find(|(row, mac)| row.mac != Some(*mac)) {
+        Some((row, _)) => Err(changed(open, row.position)),
+        None => Ok(()),
+    }
+}
+
+fn changed(open: &OpenTarget, position: u64) -> HostError {
+    let row = format!("record {position} for export target {}", open.target.name);
+    StoreError::NotSealed(row).into()
+}
+
+/// Refuses a position whose key is not kept any more.
+pub(super) fn require_kept(
+    open: &OpenTarget,
+    marks: ExportMarks,
+    from: u64,
+) -> Result<(), HostError> {
+    if from > marks.erased {
+        return Ok(());
+    }
+    let cause = format!(
+        "records for {} up to {} are not kept any more: begin with {}",
+        open.target.name,
+        marks.erased,
+        marks.erased + 1
+    );
+    Err(refused(Reason::WrongState, cause))
+}
+
+/// Puts down that records leave, before they do.
+pub(super) async fn note_sent(
+    host: &Host,
+    open: &OpenTarget,
+    actor: &Actor,
+    from: u64,
+    to: u64,
+) -> Result<(), HostError> {
+    let mut tx = host.store().write(host.now()).await?;
+    open.require_open(host, &mut tx).await?;
+    let marks = tx.export_marks(open.id()).await?;
+    let sent = marks.sent.max(to);
+    tx.set_export_marks(open.id(), ExportMarks { sent, ..marks })
+        .await?;
+    note(&mut tx, open, actor, "export.sent", from, to).await?;
+    Ok(tx.commit().await?)
+}
+
+/// Every record up to a position has arrived. Says where the mark is now; it never goes back.
+///
+/// # Errors
+/// [`Reason::RequestInvalid`]: that one never left.
+pub(super) async fn acknowledge(
+    host: &Host,
+    open: &OpenTarget,
+    actor: &Actor,
+    position: u64,
+) -> Result<u64, HostError> {
+    let mut tx = host.store().write(host.now()).await?;
+    open.require_open(host, &mut tx).await?;
+    let marks = tx.export_marks(open.id()).await?;
+    if position > marks.sent {
+        let cause = format!(
+            "record {position} for {} has not left: the last one that has is {}",
+            open.target.name, marks.sent
+        );
+        return Err(refused(Reason::RequestInvalid, cause));
+    }
+    if position <= marks.acknowledged {
+        return Ok(marks.acknowledged);
+    }
+    let from = marks.acknowledged + 1;
+    tx.note_arrived(open.id(), from, position).await?;
+    let marks = ExportMarks {
+        acknowledged: position,
+        ..marks
+    };
+    tx.set_export_marks(open.id(), marks).await?;
+    note(&mut tx, open, actor, "export.acknowledged", from, position).await?;
+    tx.commit().await?;
+    Ok(position)
+}
+
+async fn note(
+    tx: &mut Tx,
+    open: &OpenTarget,
+    actor: &Actor,
+    action: &'static str,
+    from: u64,
+    to: u64,
+) -> Result<(), StoreError> {
+    tx.record(AuditEntry {
+        actor,
+        action,
+        device: None,
+        outcome: "ok",
+        detail: json!({
+            "target": open.id(),
+            "name": open.target.name.as_str(),
+            "from": from,
+            "to": to,
+        }),
+    })
+    .await
+}
+
+/// What is in a file has arrived.
+pub(crate) async fn acknowledge_file(
+    host: &Host,
+    operator: &Operator,
+    name: &str,
+    position: u64,
+) -> Result<u64, HostError> {
+    let open = require_target(host, name).await?;
+    require_files(&open)?;
+    acknowledge(host, &open, &operator.actor(), position).await
+}
+
+/// Refuses a target whose records a switch fetches itself.
+pub(super) fn require_files(open: &OpenTarget) -> Result<(), HostError> {
+    let Some(receiver) = &open.target.receiver else {
+        return Ok(());
+    };
+    let cause = format!(
+        "records for {} go to {}, which fetches and acknowledges them itself",
+        open.target.name, receiver.name
+    );
+    Err(refused(Reason::WrongState, cause))
+}

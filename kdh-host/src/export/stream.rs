@@ -1,0 +1,172 @@
+//! A switch that is connected: it gets records as they are made, and says which have arrived.
+
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use kdh_proto::{Reason, v1};
+use pki::Certificate;
+use tokio::sync::watch;
+
+use super::{OpenTarget, require_target, sending};
+use crate::{Host, HostError, administration::Operator, error::refused, store::Actor};
+
+/// Records that may be under way without being acknowledged.
+pub(crate) const WINDOW: u64 = 256;
+/// Records that leave at once.
+const BATCH: u64 = 64;
+/// How often it is looked for records, if nobody says that there are some.
+pub(crate) const LOOK: Duration = Duration::from_secs(5);
+
+/// A connected switch, and how far it has come.
+pub(crate) struct Receiving {
+    host: Host,
+    open: OpenTarget,
+    actor: Actor,
+    /// Of the next record.
+    next: u64,
+    /// In this call, even if the mark is farther.
+    acknowledged: u64,
+    made: watch::Receiver<()>,
+    _place: Place,
+}
+
+impl Receiving {
+    /// Begins with a record: the first behind the mark, or another one that is kept.
+    ///
+    /// # Errors
+    /// [`Reason::IdentityMismatch`]: the target is another switch's. [`Reason::AlreadyExists`]: a switch is
+    /// connected already. [`Reason::WrongState`]: the record is not kept any more. [`Reason::RequestInvalid`]: it is not there yet.
+    pub(crate) async fn begin(
+        host: &Host,
+        operator: &Operator,
+        certificate: &Certificate,
+        from: &v1::ReceiveFrom,
+    ) -> Result<Self, HostError> {
+        let open = require_target(host, &from.name).await?;
+        let key = hex::encode(certificate.public_key().fingerprint());
+        let receiver = open.target.receiver.as_ref();
+        if receiver
+            .is_none_or(|receiver| receiver.name != operator.name() || receiver.key_sha256 != key)
+        {
+            let cause = format!(
+                "export target {} is not for {} with this key",
+                open.target.name,
+                operator.name()
+            );
+            return Err(refused(Reason::IdentityMismatch, cause));
+        }
+        let made = host.exports().made.subscribe();
+        let place = Place::take(&host.exports().taken, &open)?;
+        let mut tx = host.store().read(host.now()).await?;
+        let marks = tx.export_marks(open.id()).await?;
+        let line = tx.export_line(open.id()).await?;
+        drop(tx);
+        let next = match from.position {
+            0 => marks.acknowledged + 1,
+            position => position,
+        };
+        if next > line.last + 1 {
+            let cause = format!(
+                "there is no record {next} for {} yet: the last one is {}",
+                open.target.name, line.last
+            );
+            return Err(refused(Reason::RequestInvalid, cause));
+        }
+        sending::require_kept(&open, marks, next)?;
+        Ok(Self {
+            host: host.clone(),
+            actor: operator.actor(),
+            open,
+            next,
+            acknowledged: next - 1,
+            made,
+            _place: place,
+        })
+    }
+
+    /// Whether anything may leave before something is acknowledged.
+    pub(crate) const fn has_room(&self) -> bool {
+        self.room() > 0
+    }
+
+    const fn room(&self) -> u64 {
+        WINDOW.saturating_sub(self.next - 1 - self.acknowledged)
+    }
+
+    /// The next records, which leave from here on; none if none is made, or before something is acknowledged.
+    pub(crate) async fn next(&mut self) -> Result<Vec<v1::ExportRecord>, HostError> {
+        let limit = u32::try_from(self.room().min(BATCH)).unwrap_or_default();
+        if limit == 0 {
+            return Ok(Vec::new());
+        }
+        self.made.mark_unchanged();
+        let records = sending::fetch(&self.host, &self.open, self.next, limit).await?;
+        let Some(last) = records.last() else {
+            return Ok(records);
+        };
+        let (from, to) = (self.next, last.position);
+        sending::note_sent(&self.host, &self.open, &self.actor, from, to).await?;
+        self.next = to + 1;
+        Ok(records)
+    }
+
+    /// Every record up to this position has arrived.
+    ///
+    /// # Errors
+    /// [`Reason::RequestInvalid`]: that one never left.
+    pub(crate) async fn acknowledge(&mut self, position: u64) -> Result<(), HostError> {
+        sending::acknowledge(&self.host, &self.open, &self.actor, position).await?;
+        let position = position.min(self.next - 1);
+        self.acknowledged = self.acknowledged.max(position);
+        Ok(())
+    }
+
+    /// Returns when records may have been made since the last ones left.
+    pub(crate) async fn news(&mut self) {
+        // The host holds the sender for as long as it lives.
+        if self.made.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// Returns when the host stops.
+pub(crate) async fn stopping(host: &Host) {
+    let mut stopping = host.exports().stopping.subscribe();
+    // An error means that the host is gone.
+    drop(stopping.wait_for(|stopping| *stopping).await);
+}
+
+/// The one place that a target has for a switch.
+struct Place {
+    taken: Arc<Mutex<HashSet<String>>>,
+    id: String,
+}
+
+impl Place {
+    fn take(taken: &Arc<Mutex<HashSet<String>>>, open: &OpenTarget) -> Result<Self, HostError> {
+        let id = open.id().to_owned();
+        let mut places = taken.lock().unwrap_or_else(PoisonError::into_inner);
+        if places.insert(id.clone()) {
+            return Ok(Self {
+                taken: Arc::clone(taken),
+                id,
+            });
+        }
+        let cause = format!(
+            "a switch receives the records for {} already: one that is gone is noticed within a minute",
+            open.target.name
+        );
+        Err(refused(Reason::AlreadyExists, cause))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut places = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        places.remove(&self.id);
+    }
+}

@@ -1,0 +1,178 @@
+//! What the host does by itself: keys that are due by their profiles, and keys for devices that came to a profile
+//! later.
+
+use std::time::Duration;
+
+use kdh_proto::Reason;
+use tokio::time::Instant;
+
+use super::{making, open};
+use crate::{
+    Host, HostError,
+    config::KeysForNewDevices,
+    key_profile::Target,
+    names::{DeviceSerial, Slot},
+    state::{RolloutKind, RolloutState},
+    store::{Actor, Reach, Rollout, Seen, Tx, Waves, time_text},
+};
+
+/// How often it is looked whether keys are due.
+const LOOK: Duration = Duration::from_hours(1);
+/// Devices that came to a profile, looked at together.
+const PAGE: u32 = 64;
+
+/// A slot whose keys are due when they are older than a time, of the devices that have one profile.
+#[derive(Debug)]
+pub(super) struct Due {
+    reach: Reach,
+    pub(super) slot: Slot,
+    before: String,
+    /// Behind which key the next ones are looked for.
+    after: (String, String),
+}
+
+impl Due {
+    /// Devices whose keys are due, the oldest key first.
+    pub(super) async fn next(&mut self, tx: &mut Tx, limit: u32) -> Result<Vec<Seen>, HostError> {
+        let after = (&*self.after.0, &*self.after.1);
+        let due = tx.due(&self.reach, &self.slot, &self.before, after, limit);
+        let due = due.await?;
+        if let Some((time, last)) = due.last() {
+            self.after = (time.clone(), last.serial.to_string());
+        }
+        Ok(due.into_iter().map(|(_, seen)| seen).collect())
+    }
+}
+
+/// Every slot that profiles renew, for what carries them.
+pub(super) async fn slots(host: &Host) -> Result<Vec<Due>, HostError> {
+    let now = host.now();
+    let mut due = Vec::new();
+    let mut tx = host.store().read(now).await?;
+    for assignment in tx.profile_assignments(None).await? {
+        let version = tx.profile_at(&assignment.target).await?;
+        let Some(profile) = version.and_then(|version| version.profile) else {
+            continue;
+        };
+        for slot in profile.slots {
+            let Some(days) = slot.renewal_days else {
+                continue;
+            };
+            due.push(Due {
+                reach: match assignment.target.clone() {
+                    Target::Model(name) => Reach::Model(name),
+                    Target::Group(name) => Reach::Group(name),
+                },
+                slot: slot.slot,
+                before: time_text(now - time::Duration::days(days.into()))?,
+                after: (String::new(), String::new()),
+            });
+        }
+    }
+    Ok(due)
+}
+
+/// A device has come to what may carry a profile, in this transaction.
+pub(crate) fn came(host: &Host, tx: &mut Tx, device: &DeviceSerial) {
+    if host.config().keys_for_new_devices == KeysForNewDevices::Make {
+        tx.queue_for_filling(device);
+    }
+}
+
+/// Looks for what is due.
+#[derive(Debug, Default)]
+pub(super) struct Watch {
+    looked: Option<Instant>,
+}
+
+impl Watch {
+    /// Begins rollouts for what is due, unless they are running, or an operator has paused them.
+    pub(super) async fn look(&mut self, host: &Host) -> Result<(), HostError> {
+        if host.config().keys_for_new_devices == KeysForNewDevices::Make {
+            fill(host).await?;
+        }
+        if self.looked.is_none_or(|looked| looked.elapsed() >= LOOK) {
+            renew(host).await?;
+            self.looked = Some(Instant::now());
+        }
+        Ok(())
+    }
+}
+
+async fn renew(host: &Host) -> Result<(), HostError> {
+    if is_open(host, RolloutKind::Renewal).await? {
+        return Ok(());
+    }
+    for mut due in slots(host).await? {
+        let mut tx = host.store().read(host.now()).await?;
+        let seen = due.next(&mut tx, 1).await?;
+        drop(tx);
+        if !seen.is_empty() {
+            return begin(host, RolloutKind::Renewal, "keys are due by their profiles").await;
+        }
+    }
+    Ok(())
+}
+
+async fn fill(host: &Host) -> Result<(), HostError> {
+    if is_open(host, RolloutKind::Filling).await? {
+        return Ok(());
+    }
+    let why = "devices have come to a key profile";
+    let rollout = by_host(host, 0, RolloutKind::Filling, why)?;
+    loop {
+        let mut tx = host.store().read(host.now()).await?;
+        let seen = tx.unfilled("", PAGE).await?;
+        drop(tx);
+        if seen.is_empty() {
+            return Ok(());
+        }
+        let devices: Vec<_> = seen.iter().map(|seen| seen.serial.clone()).collect();
+        if making::is_wanted(host, &rollout, seen).await? {
+            return begin(host, RolloutKind::Filling, why).await;
+        }
+        let mut tx = host.store().write(host.now()).await?;
+        tx.unqueue(&devices).await?;
+        tx.commit().await?;
+    }
+}
+
+async fn is_open(host: &Host, kind: RolloutKind) -> Result<bool, HostError> {
+    let mut tx = host.store().read(host.now()).await?;
+    let open = tx.open_rollouts().await?;
+    Ok(open.iter().any(|rollout| rollout.unproven().kind == kind))
+}
+
+async fn begin(host: &Host, kind: RolloutKind, why: &str) -> Result<(), HostError> {
+    let mut tx = host.store().read(host.now()).await?;
+    let number = tx.next_rollout_number().await?;
+    drop(tx);
+    let rollout = by_host(host, number, kind, why)?;
+    match open(host, &Actor::Host, &rollout).await {
+        // An operator was quicker with the number: the next look follows.
+        Err(error) if error.reason() == Reason::AlreadyExists => Ok(()),
+        outcome => outcome,
+    }
+}
+
+fn by_host(host: &Host, number: u32, kind: RolloutKind, why: &str) -> Result<Rollout, HostError> {
+    let now = time_text(host.now())?;
+    Ok(Rollout {
+        number,
+        kind,
+        reach: Reach::Any,
+        slots: Vec::new(),
+        waves: Waves {
+            devices: 0,
+            proceed_at: 0,
+            stop_after: None,
+            forgiven: 0,
+        },
+        state: RolloutState::Running,
+        state_why: String::new(),
+        started_by: Actor::Host.to_string(),
+        why: why.to_owned(),
+        created_at: now.clone(),
+        changed_at: now,
+    })
+}

@@ -1,0 +1,278 @@
+//! What the audit trail says of approvals: of each, how its row was when it was last changed.
+//!
+//! It is learnt from the trail at the start, which is followed whole, and kept in memory as the host writes. A row or
+//! a record that comes, goes or comes back behind the host's back changes nothing here.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use kdh_proto::v1::AuditRecord;
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+
+use super::{Actor, Approval, AuditEntry, SealedRow as _, Store, StoreError, Tx};
+use crate::state::ApprovalState;
+
+/// The action of the record that a row was not what the trail says.
+const REFUSED: &str = "approval.refused";
+
+/// The action of the record that belongs to a state.
+const fn action(state: ApprovalState) -> &'static str {
+    match state {
+        ApprovalState::Asked => "approval.asked",
+        ApprovalState::Approved => "approval.approved",
+        ApprovalState::Ended => "approval.ended",
+        ApprovalState::Withdrawn => "approval.withdrawn",
+        ApprovalState::Rejected => "approval.rejected",
+        ApprovalState::Expired => "approval.expired",
+    }
+}
+
+/// A row, as its record names it: SHA-256 of what is sealed, so that another seal changes nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Noted {
+    row_sha256: String,
+    state: ApprovalState,
+}
+
+impl Noted {
+    fn of(approval: &Approval) -> Self {
+        Self {
+            row_sha256: hex::encode(Sha256::digest(approval.to_be_sealed())),
+            state: approval.state,
+        }
+    }
+
+    /// From a record's detail.
+    fn read(detail: &Value) -> Option<(String, Self)> {
+        let text = |field: &str| detail[field].as_str().map(str::to_owned);
+        let noted = Self {
+            row_sha256: text("row-sha256")?,
+            state: ApprovalState::parse(&text("state")?)?,
+        };
+        Some((text("approval")?, noted))
+    }
+}
+
+/// What is known of all approvals.
+#[derive(Debug, Default)]
+pub(super) struct ApprovalTrail(Mutex<Known>);
+
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    /// By id. Several, the newest last, for as long as it is not known which of them the database has.
+    rows: HashMap<String, Vec<Noted>>,
+    refused: HashSet<Noted>,
+}
+
+/// What a transaction adds.
+#[derive(Debug)]
+pub(super) enum Change {
+    Row(String, Noted),
+    Refused(Noted),
+}
+
+impl Known {
+    /// Takes note of a record, which follows on those before.
+    pub(super) fn note(&mut self, record: &AuditRecord) {
+        if !record.action.starts_with("approval.") {
+            return;
+        }
+        let detail = serde_json::from_str(&record.detail).unwrap_or_default();
+        let Some((id, noted)) = Noted::read(&detail) else {
+            return;
+        };
+        if record.action == REFUSED {
+            self.refused.insert(noted);
+        } else {
+            self.rows.insert(id, vec![noted]);
+        }
+    }
+}
+
+impl ApprovalTrail {
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// These changes are about to be committed: from now on, the database may have either.
+    pub(super) fn expect(&self, changes: &[Change]) {
+        let mut known = self.known();
+        for change in changes {
+            if let Change::Row(id, noted) = change {
+                known
+                    .rows
+                    .entry(id.clone())
+                    .or_default()
+                    .push(noted.clone());
+            }
+        }
+    }
+
+    /// They are committed.
+    pub(super) fn settle(&self, changes: Vec<Change>) {
+        let mut known = self.known();
+        for change in changes {
+            match change {
+                Change::Row(id, noted) => {
+                    let rows = known.rows.entry(id).or_default();
+                    // Whoever committed later may have been told sooner.
+                    if let Some(place) = rows.iter().rposition(|row| *row == noted) {
+                        rows.drain(..place);
+                    }
+                }
+                Change::Refused(noted) => {
+                    known.refused.insert(noted);
+                }
+            }
+        }
+    }
+}
+
+impl Store {
+    /// What is wrong with a row, in words, if it is not what the trail says.
+    pub(crate) fn fault_of_approval(&self, approval: &Approval) -> Option<String> {
+        let known = self.approval_trail.known();
+        let Some(rows) = known.rows.get(&approval.id) else {
+            return Some("the audit trail has nothing of it".to_owned());
+        };
+        if rows.contains(&Noted::of(approval)) {
+            return None;
+        }
+        let newest = rows.last().map_or("nothing", |row| row.state.as_str());
+        Some(format!(
+            "it is not what the audit trail says of it ({newest}): its row was put back behind the host's back"
+        ))
+    }
+
+    /// Whether the trail says that an approval neither is nor comes in force any more.
+    pub(crate) fn is_approval_over(&self, id: &str) -> bool {
+        let known = self.approval_trail.known();
+        let rows = known.rows.get(id).map(Vec::as_slice).unwrap_or_default();
+        !rows.is_empty() && rows.iter().all(|row| row.state.is_over())
+    }
+}
+
+impl Tx {
+    /// Puts down what an approval is from now on, with whatever else is to be said.
+    pub(crate) async fn record_approval(
+        &mut self,
+        actor: &Actor,
+        approval: &Approval,
+        more: &[(&str, Value)],
+    ) -> Result<(), StoreError> {
+        let noted = Noted::of(approval);
+        let action = match &approval.progress {
+            Some(_) if approval.state == ApprovalState::Approved => "approval.progressed",
+            _ => action(approval.state),
+        };
+        let mut detail = detail(approval, &noted);
+        for (field, value) in more {
+            detail[*field] = value.clone();
+        }
+        self.record(AuditEntry {
+            actor,
+            action,
+            device: None,
+            outcome: "ok",
+            detail,
+        })
+        .await?;
+        let change = Change::Row(approval.id.clone(), noted);
+        self.approval_changes.push(change);
+        Ok(())
+    }
+
+    /// Puts down that a row is not what the trail says, unless that is known. Says whether it was not.
+    pub(crate) async fn refuse_approval(
+        &mut self,
+        approval: &Approval,
+    ) -> Result<bool, StoreError> {
+        let noted = Noted::of(approval);
+        if self.approval_trail.known().refused.contains(&noted) {
+            return Ok(false);
+        }
+        self.record(AuditEntry {
+            actor: &Actor::Host,
+            action: REFUSED,
+            device: None,
+            outcome: kdh_proto::Reason::Internal.as_str(),
+            detail: detail(approval, &noted),
+        })
+        .await?;
+        self.approval_changes.push(Change::Refused(noted));
+        Ok(true)
+    }
+
+    /// From now on, this is what is known. What is wrong with a row that is in force, in words: without the right one,
+    /// less would be in force than operators know.
+    pub(super) async fn verify_approvals(
+        &mut self,
+        known: Known,
+    ) -> Result<Option<String>, StoreError> {
+        let in_force = known.rows.iter().filter_map(|(id, rows)| {
+            let last = rows.last()?;
+            (last.state == ApprovalState::Approved).then(|| (id.clone(), last.clone()))
+        });
+        for (id, noted) in in_force.collect::<Vec<_>>() {
+            let row = self.approval(&id).await?;
+            if row.is_none_or(|row| Noted::of(row.unproven()) != noted) {
+                return Ok(Some(format!(
+                    "approval {id} is in force, and its row in the database is not what the audit trail says of it: \
+                     restore it from a backup of the database"
+                )));
+            }
+        }
+        *self.approval_trail.known() = known;
+        Ok(None)
+    }
+}
+
+fn detail(approval: &Approval, noted: &Noted) -> Value {
+    json!({
+        "approval": approval.id,
+        "act": approval.act.as_str(),
+        "subject": approval.subject,
+        "state": approval.state.as_str(),
+        "why": approval.why,
+        "asked-by": approval.asked_by,
+        "row-sha256": noted.row_sha256,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn change(row: &str) -> Change {
+        let noted = Noted {
+            row_sha256: row.to_owned(),
+            state: ApprovalState::Asked,
+        };
+        Change::Row("a".to_owned(), noted)
+    }
+
+    fn may_be(trail: &ApprovalTrail) -> Vec<String> {
+        let rows = &trail.known().rows["a"];
+        rows.iter().map(|row| row.row_sha256.clone()).collect()
+    }
+
+    #[test]
+    fn either_may_be_there_until_one_of_them_is_known_to_be() {
+        let trail = ApprovalTrail::default();
+        trail.expect(&[change("1")]);
+        trail.settle(vec![change("1")]);
+        trail.expect(&[change("2")]);
+        assert_eq!(may_be(&trail), ["1", "2"]);
+        // Nobody was told how that one ended.
+        trail.expect(&[change("3")]);
+        assert_eq!(may_be(&trail), ["1", "2", "3"]);
+        // Who committed last is told first.
+        trail.expect(&[change("4")]);
+        trail.settle(vec![change("4")]);
+        trail.settle(vec![change("3")]);
+        assert_eq!(may_be(&trail), ["4"]);
+    }
+}

@@ -1,0 +1,313 @@
+//! What the audit trail says of a device and of key profiles. Rows say it too; whoever changes them behind the host's
+//! back would have to break the chain of the trail as well.
+
+use std::collections::{HashMap, HashSet};
+
+use hsm::StorageNumber;
+use kdh_proto::v1::AuditRecord;
+use serde_json::Value;
+
+use super::{
+    Actor, Device, StoreError, Tx,
+    audit::{KEY_ASSIGNED, read},
+    key_profiles::{ProfileAssignment, ProfileVersion, assignment_record},
+    rollouts::tuples,
+};
+use crate::{
+    key_profile::Target,
+    names::{DeviceSerial, GroupName, ProfileName, Slot},
+};
+
+/// What became of a device.
+#[derive(Debug, Default)]
+pub(crate) struct DeviceTrail {
+    /// Whether it has ever had an encryption key here.
+    pub(crate) has_enrolled: bool,
+    model: Option<String>,
+    group: Option<String>,
+    /// Slots and versions of the keys that it was assigned.
+    assigned: HashSet<(String, u64)>,
+}
+
+impl DeviceTrail {
+    /// Whether it is of this model and in this group.
+    pub(crate) fn belongs_to(&self, model: &str, group: Option<&GroupName>) -> bool {
+        self.model.as_deref() == Some(model)
+            && self.group.as_deref() == group.map(GroupName::as_str)
+    }
+
+    /// Whether an operator has ever assigned it this version.
+    fn was_assigned(&self, slot: &str, version: u64) -> bool {
+        self.assigned.contains(&(slot.to_owned(), version))
+    }
+}
+
+/// What the trail says of a key that was assigned.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct RecordedKey {
+    pub(crate) name: Option<String>,
+    /// Not in records of early hosts.
+    pub(crate) kcv: Option<String>,
+    /// SHA-256 of the encryption key that it was meant for, hex.
+    pub(crate) recipient: Option<String>,
+}
+
+impl Tx {
+    /// What the trail says of a device.
+    pub(crate) async fn trail_of(
+        &mut self,
+        device: &DeviceSerial,
+    ) -> Result<DeviceTrail, StoreError> {
+        let trails = self.trails_of(std::slice::from_ref(device)).await?;
+        Ok(trails.into_values().next().unwrap_or_default())
+    }
+
+    /// What it says of each of these devices. Those of which it says nothing are left out.
+    pub(crate) async fn trails_of(
+        &mut self,
+        devices: &[DeviceSerial],
+    ) -> Result<HashMap<DeviceSerial, DeviceTrail>, StoreError> {
+        let mut trails = HashMap::<_, DeviceTrail>::new();
+        if devices.is_empty() {
+            return Ok(trails);
+        }
+        // As the index has it, word for word.
+        let sql = format!(
+            "SELECT * FROM audit
+             WHERE action IN ('device.added', 'device.admitted', 'device.enrolled', 'device.grouped', 'key.assigned')
+                 AND device IN {} ORDER BY sequence",
+            tuples(1, devices.len())
+        );
+        for record in &self.about(sql, devices).await? {
+            let record = read(record)?;
+            let detail = detail(&record)?;
+            let device = DeviceSerial::parse(&record.device)
+                .map_err(|_| StoreError::Damaged("audit record"))?;
+            let trail = trails.entry(device).or_default();
+            match &*record.action {
+                "device.added" => trail.model = text(&detail, "model"),
+                "device.admitted" => {
+                    trail.model = text(&detail, "model");
+                    trail.has_enrolled = true;
+                }
+                "device.enrolled" => trail.has_enrolled = true,
+                "device.grouped" => trail.group = text(&detail, "to"),
+                _ => trail.assigned.extend(slot_and_version(&detail)),
+            }
+        }
+        Ok(trails)
+    }
+
+    /// Whether the trail says that a device was ever given this version: by an operator, or by a rollout, whose
+    /// records are of many devices each and are looked through.
+    pub(crate) async fn was_assigned(
+        &mut self,
+        device: &DeviceSerial,
+        slot: &Slot,
+        version: u32,
+    ) -> Result<bool, StoreError> {
+        let trail = self.trail_of(device).await?;
+        if trail.was_assigned(slot.as_str(), version.into()) {
+            return Ok(true);
+        }
+        let begins = format!("{device} {version} ");
+        let records = sqlx::query(
+            "SELECT * FROM audit WHERE action = 'rollout.keys-made' AND detail LIKE $1 ORDER BY sequence",
+        )
+        .bind(format!("%\"{begins}%"))
+        .fetch_all(self.connection().await?)
+        .await?;
+        for record in &records {
+            let detail = detail(&read(record)?)?;
+            let of_slot = detail["keys"].as_array().into_iter().flatten();
+            let of_slot = of_slot.filter(|keys| keys["slot"] == slot.as_str());
+            let mut made = of_slot.flat_map(|keys| keys["made"].as_array().into_iter().flatten());
+            if made.any(|key| key.as_str().is_some_and(|key| key.starts_with(&begins))) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// The profile that says what a device holds, and what of the device carries it: its group, or else its model.
+    ///
+    /// # Errors
+    /// [`StoreError::NotRecorded`]: the profile, what carries it, or where the device belongs, is not as operators
+    /// have made it.
+    pub(crate) async fn recorded_profile_of(
+        &mut self,
+        device: &Device,
+    ) -> Result<Option<(Target, ProfileVersion)>, StoreError> {
+        let trail = self.trail_of(&device.serial).await?;
+        if !trail.belongs_to(&device.model, device.group.as_ref()) {
+            let cause = format!("the model or the group of {}", device.serial);
+            return Err(StoreError::NotRecorded(cause));
+        }
+        self.recorded_profile_at(&device.model, device.group.as_ref())
+            .await
+    }
+
+    /// The same, for devices of a model and a group.
+    pub(crate) async fn recorded_profile_at(
+        &mut self,
+        model: &str,
+        group: Option<&GroupName>,
+    ) -> Result<Option<(Target, ProfileVersion)>, StoreError> {
+        let group = group.cloned().map(Target::Group);
+        let model = Target::of_parts("MODEL", model);
+        for target in [group, model].into_iter().flatten() {
+            let Some(carried) = self.recorded_assignment(&target).await? else {
+                continue;
+            };
+            let version = self.recorded_profile(&carried.profile).await?;
+            return Ok(Some((target, version)));
+        }
+        Ok(None)
+    }
+
+    async fn recorded_assignment(
+        &mut self,
+        target: &Target,
+    ) -> Result<Option<ProfileAssignment>, StoreError> {
+        let records = sqlx::query(
+            "SELECT * FROM audit WHERE action IN ('key-profile.put', 'key-profile.removed', 'key-profile.assigned')
+                 AND action = 'key-profile.assigned' ORDER BY sequence DESC",
+        )
+        .fetch_all(self.connection().await?)
+        .await?;
+        let mut said = None;
+        for record in &records {
+            let record = read(record)?;
+            let detail = detail(&record)?;
+            if detail["kind"] == target.kind() && detail["name"] == target.name() {
+                said = (!detail["profile"].is_null()).then_some(record);
+                break;
+            }
+        }
+        let row = self.profile_assignment(target).await?;
+        let recorded = match (&row, &said) {
+            (None, None) => true,
+            (Some(row), Some(record)) => {
+                let detail = assignment_record(target, Some(&row.profile), &row.why);
+                self.is_as_recorded(record, &row.assigned_by, &detail)
+                    .await?
+            }
+            _ => false,
+        };
+        if recorded {
+            return Ok(row);
+        }
+        let cause = format!("the key profile of {target}");
+        Err(StoreError::NotRecorded(cause))
+    }
+
+    async fn recorded_profile(&mut self, name: &ProfileName) -> Result<ProfileVersion, StoreError> {
+        let record = sqlx::query(
+            "SELECT * FROM audit WHERE action IN ('key-profile.put', 'key-profile.removed', 'key-profile.assigned')
+                 AND action IN ('key-profile.put', 'key-profile.removed') AND detail LIKE $1
+             ORDER BY sequence DESC LIMIT 1",
+        )
+        // Names have no character that means something here.
+        .bind(format!("%\"profile\":\"{name}\"%"))
+        .fetch_optional(self.connection().await?)
+        .await?;
+        if let (Some(record), Some(version)) = (record, self.newest_profile(name).await?) {
+            let (record, detail) = (read(&record)?, version.record());
+            if self
+                .is_as_recorded(&record, &version.put_by, &detail)
+                .await?
+            {
+                return Ok(version);
+            }
+        }
+        Err(StoreError::NotRecorded(format!("key profile {name}")))
+    }
+
+    async fn is_as_recorded(
+        &mut self,
+        record: &AuditRecord,
+        operator: &str,
+        detail: &Value,
+    ) -> Result<bool, StoreError> {
+        let actor = Actor::Operator(operator.to_owned()).to_string();
+        let detail = detail.to_string();
+        let same = (&record.actor, &record.detail) == (&actor, &detail);
+        Ok(same && self.is_chained(record.sequence).await?)
+    }
+
+    /// The action of a record that only a host writes that has its rows sealed, if there is one.
+    pub(crate) async fn sealing_record(&mut self) -> Result<Option<String>, StoreError> {
+        Ok(sqlx::query_scalar(
+            "SELECT action FROM audit WHERE action = 'keys.adopted' OR action LIKE 'storage.%'
+                 OR action LIKE 'approval.%' OR action LIKE 'rollout.%' OR action = 'key.discarded'
+                 OR action = 'key.assigned' AND detail LIKE '%\"source\":%'
+                 OR action = 'host.started' AND detail LIKE '%\"storage-key\":%' LIMIT 1",
+        )
+        .fetch_optional(self.connection().await?)
+        .await?)
+    }
+
+    /// Whether rows were ever sealed by this pair of storage keys, and it was not destroyed since. The first is from a
+    /// ceremony; rows under one that no host has begun are somebody else's.
+    pub(crate) async fn was_storage_key(&mut self, number: u32) -> Result<bool, StoreError> {
+        let records = sqlx::query(
+            "SELECT * FROM audit WHERE action IN ('host.started', 'storage.began', 'storage.destroyed')
+             ORDER BY sequence DESC",
+        )
+        .fetch_all(self.connection().await?)
+        .await?;
+        for record in &records {
+            let record = read(record)?;
+            if detail(&record)?["storage-key"] == number {
+                return Ok(record.action != "storage.destroyed");
+            }
+        }
+        Ok(number == StorageNumber::FIRST.get())
+    }
+
+    /// Every key that the trail says was assigned, by device, slot and version. One that was assigned before its device
+    /// had an encryption key is meant for the first that it enrolled with.
+    pub(crate) async fn recorded_keys(
+        &mut self,
+    ) -> Result<HashMap<(String, String, u64), RecordedKey>, StoreError> {
+        let records = sqlx::query(
+            "SELECT * FROM audit WHERE action IN ('key.assigned', 'device.enrolled') ORDER BY sequence",
+        )
+        .fetch_all(self.connection().await?)
+        .await?;
+        let (mut keys, mut first_enrolments) = (HashMap::new(), HashMap::new());
+        for record in &records {
+            let record = read(record)?;
+            let detail = detail(&record)?;
+            let recipient = text(&detail, "encryption-key");
+            if record.action != KEY_ASSIGNED {
+                first_enrolments.entry(record.device).or_insert(recipient);
+            } else if let Some((slot, version)) = slot_and_version(&detail) {
+                let key = RecordedKey {
+                    name: text(&detail, "key"),
+                    kcv: text(&detail, "kcv"),
+                    recipient,
+                };
+                keys.insert((record.device, slot, version), key);
+            }
+        }
+        for ((device, ..), key) in &mut keys {
+            if key.recipient.is_none() {
+                key.recipient = first_enrolments.get(device).cloned().flatten();
+            }
+        }
+        Ok(keys)
+    }
+}
+
+fn detail(record: &AuditRecord) -> Result<Value, StoreError> {
+    serde_json::from_str(&record.detail).map_err(|_| StoreError::Damaged("audit record"))
+}
+
+fn text(detail: &Value, field: &str) -> Option<String> {
+    detail[field].as_str().map(ToOwned::to_owned)
+}
+
+fn slot_and_version(detail: &Value) -> Option<(String, u64)> {
+    Some((text(detail, "slot")?, detail["version"].as_u64()?))
+}

@@ -1,0 +1,177 @@
+//! What goes to payment switches: the line of a target.
+
+use super::*;
+use crate::state::ExportState::{self, Made as MADE, Queued as QUEUED, Skipped as SKIPPED};
+
+on_both!(
+"current_thread":
+    a_line_has_no_gaps_and_each_key_once,
+    marks_and_keys_go_their_way,
+    confirmed_keys_come_in_pages,
+);
+
+fn serial(number: u32) -> DeviceSerial {
+    device(&format!("SN-{number}"))
+}
+
+async fn queue(tx: &mut Tx, target: &str, device: u32, version: u32) -> bool {
+    let (device, slot) = (serial(device), slot());
+    let queued = tx.queue_export(target, &device, &slot, version);
+    queued.await.unwrap()
+}
+
+fn finished(row: &ExportRow, state: ExportState) -> ExportRow {
+    let made = (state == ExportState::Made).then(|| Made {
+        header: "D0000K0AB00N0000".to_owned(),
+        kind: "AES-128".to_owned(),
+        kcv_method: "AES_CMAC".to_owned(),
+        kcv: "A1B2C3".to_owned(),
+        exported: Some("00".to_owned()),
+    });
+    ExportRow {
+        state,
+        made,
+        mac: Some(Mac::new(&[7; 16]).unwrap()),
+        ..row.clone()
+    }
+}
+
+async fn positions(tx: &mut Tx, target: &str) -> Vec<(u64, ExportState)> {
+    let rows = tx.export_records(target, 1, 100).await.unwrap();
+    rows.iter().map(|row| (row.position, row.state)).collect()
+}
+
+async fn a_line_has_no_gaps_and_each_key_once(on: Dialect) {
+    let database = Database::new(on).await;
+    let mut tx = database.tx().await;
+    for (device, is_new) in [(1, true), (2, true), (1, false), (3, true)] {
+        assert_eq!(queue(&mut tx, "a", device, 1).await, is_new);
+    }
+    assert!(queue(&mut tx, "b", 1, 1).await, "another target's line");
+    assert!(queue(&mut tx, "a", 1, 2).await, "another version");
+    let rows = tx.queued_exports("a", 3).await.unwrap();
+    let places: Vec<_> = rows.iter().map(|row| row.position).collect();
+    assert_eq!(places, [1, 2, 3]);
+    let line = tx.export_line("a").await.unwrap();
+    assert_eq!((line.last, line.made), (4, 0));
+    // What is finished is so once, and the first that is not ends what is made.
+    let made = finished(&rows[0], ExportState::Made);
+    assert!(tx.finish_export(&made).await.unwrap());
+    assert!(!tx.finish_export(&made).await.unwrap());
+    let skipped = finished(&rows[2], ExportState::Skipped);
+    assert!(tx.finish_export(&skipped).await.unwrap());
+    let line = tx.export_line("a").await.unwrap();
+    assert_eq!((line.last, line.made), (4, 1));
+    assert_eq!(tx.export_records("a", 1, 1).await.unwrap(), [made]);
+    let macs = tx.export_macs("a", 1, 3).await.unwrap();
+    assert_eq!(macs.len(), 2);
+    // One that was skipped may be put in line again, at its end.
+    assert!(queue(&mut tx, "a", 3, 1).await);
+    assert!(!queue(&mut tx, "a", 3, 1).await);
+    let expected = [
+        (1, MADE),
+        (2, QUEUED),
+        (3, SKIPPED),
+        (4, QUEUED),
+        (5, QUEUED),
+    ];
+    assert_eq!(positions(&mut tx, "a").await, expected);
+    let empty = tx.export_line("c").await.unwrap();
+    assert_eq!((empty.last, empty.made), (0, 0));
+}
+
+async fn marks_and_keys_go_their_way(on: Dialect) {
+    let database = Database::new(on).await;
+    let mut tx = database.tx().await;
+    let none = ExportMarks::default();
+    assert_eq!(tx.export_marks("a").await.unwrap(), none);
+    assert!(
+        tx.set_export_marks("a", none).await.is_err(),
+        "it has no line"
+    );
+    for device in 1..=4 {
+        queue(&mut tx, "a", device, 1).await;
+    }
+    for row in tx.queued_exports("a", 3).await.unwrap() {
+        let state = if row.position == 2 {
+            ExportState::Skipped
+        } else {
+            ExportState::Made
+        };
+        assert!(tx.finish_export(&finished(&row, state)).await.unwrap());
+    }
+    let marks = ExportMarks {
+        sent: 3,
+        acknowledged: 2,
+        erased: 0,
+    };
+    tx.set_export_marks("a", marks).await.unwrap();
+    assert_eq!(
+        tx.export_targets().await.unwrap(),
+        [("a".to_owned(), marks)]
+    );
+    tx.note_arrived("a", 1, 2).await.unwrap();
+    // What arrived before, and what did not.
+    let later = "2027-01-01T00:00:00Z";
+    for (behind, before, limit, expected) in [
+        (0, Some(later), 10, Some(2)),
+        (0, Some(later), 1, Some(1)),
+        (2, Some(later), 10, None),
+        (0, Some("2025-01-01T00:00:00Z"), 10, None),
+        (0, None, 10, Some(4)),
+        (4, None, 10, None),
+    ] {
+        let last = tx.last_to_erase("a", behind, before, limit).await.unwrap();
+        assert_eq!(last, expected, "{behind} {before:?} {limit}");
+    }
+    tx.erase_exports("a", 1, 2).await.unwrap();
+    let rows = tx.export_records("a", 1, 2).await.unwrap();
+    let made = rows[0].made.as_ref().unwrap();
+    assert_eq!(
+        (rows[0].state, &*made.kcv, &made.exported),
+        (ExportState::Erased, "A1B2C3", &None)
+    );
+    assert_eq!(rows[1].state, ExportState::Skipped);
+    // What is in line when a target is closed.
+    tx.erase_exports("a", 3, 4).await.unwrap();
+    let states = positions(&mut tx, "a").await;
+    assert_eq!(
+        states[2..],
+        [(3, ExportState::Erased), (4, ExportState::Erased)]
+    );
+    assert!(!queue(&mut tx, "a", 1, 1).await, "it has been there");
+}
+
+async fn confirmed_keys_come_in_pages(on: Dialect) {
+    let database = Database::new(on).await;
+    let mut tx = database.tx().await;
+    assert!(tx.confirmed_keys("", "", 10).await.unwrap().is_empty());
+    assert_eq!(tx.export_owner(&serial(1)).await.unwrap(), None);
+    let model = Model::parse("M1").unwrap();
+    for number in 1..=3 {
+        tx.insert_device(&serial(number), &model).await.unwrap();
+        for (version, state) in [(1, DeviceKeyState::Active), (2, DeviceKeyState::Pending)] {
+            let key = DeviceKey {
+                state,
+                source: KeySource::Unique {
+                    wrapped: Some(vec![u8::try_from(number).unwrap(), version]),
+                },
+                ..device_key(&serial(number), &slot(), version.into(), None)
+            };
+            assert!(tx.insert_device_key(&sealed(key)).await.unwrap());
+        }
+    }
+    let page = tx.confirmed_keys("", "", 2).await.unwrap();
+    let devices: Vec<_> = page.iter().map(|key| key.device.as_str()).collect();
+    assert_eq!(devices, ["SN-1", "SN-2"]);
+    assert!(
+        page.iter()
+            .all(|key| key.version == 1 && key.owner.model == model)
+    );
+    let rest = tx.confirmed_keys("SN-2", "tmk", 2).await.unwrap();
+    assert_eq!(rest.len(), 1);
+    assert_eq!(
+        rest[0].owner,
+        tx.export_owner(&serial(3)).await.unwrap().unwrap()
+    );
+}

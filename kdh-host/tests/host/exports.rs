@@ -1,0 +1,1127 @@
+//! Keys of terminals for a payment switch: what two operators agree on, what leaves, what arrives, and what does not.
+
+use std::time::Duration;
+
+use hsm::{KeyName, Token};
+use hsm_modules::{
+    KRYOPTIC, SOFTHSM,
+    makers::{key_unwrap, openssl, tr31_opened},
+};
+use kdh_proto::{
+    Reason, ReasonedStatus as _,
+    v1::{
+        AcknowledgeFileRequest, Approval, ApproveRequest, AskTargetRequest, CloseTargetRequest,
+        ExportKey, ExportRecord, ExportTarget, FileHeader, FilePart, FillTargetRequest,
+        KeyCheckValue, ListTargetsRequest, MakeFileRequest, ReceiveFrom, ReceiveRequest,
+        RejectRequest, TargetStanding, approvals_client::ApprovalsClient, export_target::Scope,
+        file_part::Part, key_check_value::Method, key_exports_client::KeyExportsClient,
+        receive_request::Request as Said,
+    },
+};
+use sha2::{Digest as _, Sha256};
+use sqlx::{AssertSqlSafe, SqliteConnection};
+use tokio::sync::mpsc;
+use tonic::{Status, Streaming, transport::Channel};
+
+use crate::{
+    derived_keys::{bring_bdks, derive_from_now_on, initial_key, register_bdks},
+    device_keys::{HEADER, Stage, database, edit, execute},
+    keeper::{keepers, reason},
+    world::{
+        self, KEY, MASTER_KEY_KCV, Running, World, assign_master_key, bring_key, bring_swapped_key,
+        open,
+    },
+};
+
+const ZMK: &str = "zmkx.switch";
+const KBPK: &str = "kbpkx.switch";
+const MAC: &str = "zmac.switch";
+
+/// The keys that are shared with the switch, all of the value [`KEY`].
+fn share_keys(token: &Token) {
+    for label in [ZMK, KBPK, MAC] {
+        bring_key(token, label);
+    }
+}
+
+/// An operator, or a switch, who has to do with exports.
+struct Party {
+    exports: KeyExportsClient<Channel>,
+    approvals: ApprovalsClient<Channel>,
+}
+
+const SWITCH: usize = 3;
+const STANDBY: usize = 4;
+
+impl Party {
+    async fn new(world: &World<'_>, host: &Running, operator: usize) -> Self {
+        let channel = world.operators_channel(host, operator).await;
+        Self {
+            exports: KeyExportsClient::new(channel.clone()),
+            approvals: ApprovalsClient::new(channel),
+        }
+    }
+
+    async fn ask(&mut self, target: ExportTarget) -> Result<Approval, Status> {
+        let ask = AskTargetRequest {
+            target: Some(target),
+            why: "the acquirer's".to_owned(),
+        };
+        Ok(self.exports.ask_target(ask).await?.into_inner())
+    }
+
+    async fn approve(&mut self, id: &str) -> Result<Approval, Status> {
+        let id = id.to_owned();
+        let approved = self.approvals.approve(ApproveRequest { id }).await?;
+        Ok(approved.into_inner())
+    }
+
+    async fn close(&mut self) -> Result<String, Status> {
+        let close = CloseTargetRequest {
+            name: "switch".to_owned(),
+            why: "another acquirer".to_owned(),
+        };
+        Ok(self.exports.close_target(close).await?.into_inner().id)
+    }
+
+    async fn fill(&mut self) -> Result<u32, Status> {
+        let fill = FillTargetRequest {
+            name: "switch".to_owned(),
+            ..FillTargetRequest::default()
+        };
+        Ok(self.exports.fill_target(fill).await?.into_inner().queued)
+    }
+
+    async fn show(&mut self) -> TargetStanding {
+        let list = ListTargetsRequest {
+            name: "switch".to_owned(),
+        };
+        let listed = self.exports.list_targets(list).await.unwrap();
+        listed.into_inner().targets.remove(0)
+    }
+
+    /// Once so many records are made.
+    async fn until_made(&mut self, made: u64) -> TargetStanding {
+        loop {
+            let standing = self.show().await;
+            if standing.made >= made && standing.made == standing.last {
+                return standing;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    async fn file(
+        &mut self,
+        from: u64,
+        to: u64,
+    ) -> Result<(FileHeader, Vec<ExportRecord>), Status> {
+        let make = MakeFileRequest {
+            name: "switch".to_owned(),
+            from,
+            to,
+            limit: 0,
+        };
+        let mut parts = self.exports.make_file(make).await?.into_inner();
+        let (mut header, mut records) = (None, Vec::new());
+        while let Some(FilePart { part }) = parts.message().await? {
+            match part.unwrap() {
+                Part::Header(first) => header = Some(first),
+                Part::Record(record) => records.push(record),
+            }
+        }
+        Ok((header.unwrap(), records))
+    }
+
+    async fn acknowledge_file(&mut self, position: u64) -> Result<u64, Status> {
+        let acknowledge = AcknowledgeFileRequest {
+            name: "switch".to_owned(),
+            position,
+        };
+        let acknowledged = self.exports.acknowledge_file(acknowledge).await?;
+        Ok(acknowledged.into_inner().acknowledged)
+    }
+
+    async fn receive(&mut self, position: u64) -> Result<Line, Status> {
+        let (said, mut saying) = mpsc::unbounded_channel();
+        let from = ReceiveFrom {
+            name: "switch".to_owned(),
+            position,
+        };
+        let line = |request| ReceiveRequest {
+            request: Some(request),
+        };
+        said.send(line(Said::From(from))).unwrap();
+        let saying = futures_util::stream::poll_fn(move |context| saying.poll_recv(context));
+        let records = self.exports.receive(saying).await?.into_inner();
+        Ok(Line { said, records })
+    }
+}
+
+/// A switch's connection.
+struct Line {
+    said: mpsc::UnboundedSender<ReceiveRequest>,
+    records: Streaming<ExportRecord>,
+}
+
+impl Line {
+    async fn next(&mut self) -> Result<ExportRecord, Status> {
+        let record = self.records.message().await?;
+        Ok(record.unwrap())
+    }
+
+    fn acknowledge(&self, position: u64) {
+        let request = Some(Said::Acknowledged(position));
+        self.said.send(ReceiveRequest { request }).unwrap();
+    }
+}
+
+fn shared_key(label: &str) -> ExportKey {
+    ExportKey {
+        label: label.to_owned(),
+        kind: "AES-128".to_owned(),
+        kcv: Some(KeyCheckValue {
+            method: Method::AesCmac.into(),
+            value: MASTER_KEY_KCV.to_vec(),
+        }),
+    }
+}
+
+/// All keys, to the switch, by AES key wrap.
+fn to_switch() -> ExportTarget {
+    ExportTarget {
+        name: "switch".to_owned(),
+        form: "key-wrap".to_owned(),
+        under: Some(shared_key(ZMK)),
+        mac: Some(shared_key(MAC)),
+        receiver: "switch".to_owned(),
+        ..ExportTarget::default()
+    }
+}
+
+fn to_files() -> ExportTarget {
+    ExportTarget {
+        receiver: String::new(),
+        ..to_switch()
+    }
+}
+
+async fn agreed(ada: &mut Party, bob: &mut Party, target: ExportTarget) -> Approval {
+    let asked = ada.ask(target).await.unwrap();
+    bob.approve(&asked.id).await.unwrap()
+}
+
+/// A terminal loads the next key that its profile says.
+async fn load(stage: &mut Stage<'_>, terminal: usize) -> Vec<u8> {
+    stage.assign(terminal).await;
+    let issued = stage.request(terminal).await.unwrap();
+    stage.confirm(terminal, &issued).await.unwrap();
+    issued.kcv.unwrap().value
+}
+
+/// As docs/export.md has it, by OpenSSL.
+fn cmac(key: &[u8], bytes: &[u8]) -> Vec<u8> {
+    let key = format!("hexkey:{}", hex::encode(key));
+    let cipher = "cipher:AES-128-CBC";
+    openssl(
+        &["mac", "-binary", "-macopt", cipher, "-macopt", &key, "CMAC"],
+        bytes,
+    )
+}
+
+fn joined(texts: &[&str]) -> Vec<u8> {
+    let with_len = |text: &&str| {
+        let len = u32::try_from(text.len()).unwrap().to_be_bytes();
+        [&len[..], text.as_bytes()].concat()
+    };
+    texts.iter().flat_map(with_len).collect()
+}
+
+fn bytes(record: &ExportRecord) -> Vec<u8> {
+    joined(&[
+        "kdh-export-1",
+        &record.target,
+        &record.name,
+        &record.position.to_string(),
+        &record.state,
+        &record.device,
+        &record.slot,
+        &record.version.to_string(),
+        &record.header,
+        &record.kind,
+        &record.kcv_method,
+        &record.kcv,
+        &record.form,
+        &record.key,
+    ])
+}
+
+/// The switch has the key: its MAC is right, and what it unwraps has the check value that the terminal confirmed.
+fn assert_arrived(record: &ExportRecord, terminal: usize, version: u32, kcv: &[u8]) {
+    let device = ["SN-1", "SN-2"][terminal];
+    assert_eq!(
+        (
+            &*record.state,
+            &*record.device,
+            &*record.slot,
+            record.version
+        ),
+        ("KEY", device, "tmk", version)
+    );
+    assert_eq!(record.header, HEADER);
+    assert_eq!(
+        (&*record.kind, &*record.kcv_method),
+        ("AES-128", "AES_CMAC")
+    );
+    assert_eq!(record.kcv, hex::encode_upper(kcv));
+    assert_eq!(record.mac, cmac(&KEY, &bytes(record)), "{record:?}");
+    let kn = if record.form == "key-wrap" {
+        key_unwrap(&KEY, &hex::decode(&record.key).unwrap())
+    } else {
+        let said = tr31_opened(&KEY, std::slice::from_ref(&record.key)).remove(0);
+        let (fields, kn) = said.rsplit_once(' ').unwrap();
+        assert!(fields.starts_with(&record.header), "{fields}");
+        hex::decode(kn).unwrap()
+    };
+    assert_eq!(kcv, &cmac(&kn, &[0; 16])[..kcv.len()]);
+}
+
+/// Action, device and detail of what the trail has of exports.
+async fn trail(database: &mut SqliteConnection) -> Vec<(String, String)> {
+    sqlx::query_as(
+        "SELECT action, device FROM audit WHERE action LIKE 'export.%' ORDER BY sequence",
+    )
+    .fetch_all(database)
+    .await
+    .unwrap()
+}
+
+#[test]
+fn a_switch_gets_each_key_that_a_terminal_confirms() {
+    world::on(&[&SOFTHSM, &KRYOPTIC], |place| {
+        let world = World::with_kdh_token(place.folder(), share_keys);
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let tr31 = place.module().name == KRYOPTIC.name;
+        runtime.block_on(async {
+            let mut stage = Stage::set(&world).await;
+            let mut ada = Party::new(&world, &stage.host, 0).await;
+            let mut bob = Party::new(&world, &stage.host, 1).await;
+            let mut switch = Party::new(&world, &stage.host, SWITCH).await;
+            let before = load(&mut stage, 0).await;
+            let mut target = to_switch();
+            if tr31 {
+                target.form = "tr31".to_owned();
+                target.under = Some(shared_key(KBPK));
+            }
+            let approval = agreed(&mut ada, &mut bob, target).await;
+            assert_eq!(approval.state, "APPROVED");
+            let standing = ada.show().await;
+            assert_eq!(
+                (standing.last, standing.acknowledged, standing.kept_from),
+                (0, 0, 1)
+            );
+            let told = standing.target.unwrap();
+            let certificate = world.certificate("switch.pem");
+            assert_eq!(
+                (&*told.receiver, told.receiver_key_sha256),
+                (
+                    "switch",
+                    hex::encode(certificate.public_key().fingerprint())
+                )
+            );
+
+            // Confirmed from now on: it wakes the switch that waits.
+            let mut line = switch.receive(0).await.unwrap();
+            let own = load(&mut stage, 1).await;
+            let first = line.next().await.unwrap();
+            assert_eq!((first.position, &first.target), (1, &approval.id));
+            assert_arrived(&first, 1, 1, &own);
+            // Confirmed before.
+            assert_eq!(ada.fill().await.unwrap(), 1);
+            assert_eq!(ada.fill().await.unwrap(), 0, "both are in line");
+            let second = line.next().await.unwrap();
+            assert_eq!(second.position, 2);
+            assert_arrived(&second, 0, 1, &before);
+            line.acknowledge(1);
+            let next = load(&mut stage, 0).await;
+            assert_arrived(&line.next().await.unwrap(), 0, 2, &next);
+            while ada.show().await.acknowledged < 1 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            drop(line);
+
+            // From the mark on, and from before it.
+            let mut line = loop {
+                // The host notices when it writes next.
+                match switch.receive(0).await {
+                    Ok(line) => break line,
+                    Err(status) => assert_eq!(status.reason(), Some(Reason::AlreadyExists)),
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            };
+            assert_eq!(line.next().await.unwrap(), second);
+            assert_eq!(
+                reason(switch.receive(0).await.map(drop)),
+                Reason::AlreadyExists
+            );
+            // Beyond what was sent.
+            line.acknowledge(9);
+            let third = line.next().await.unwrap();
+            assert_eq!(third.position, 3);
+            let refused = line.next().await.unwrap_err();
+            assert_eq!(refused.reason(), Some(Reason::RequestInvalid));
+            assert_eq!(
+                refused.message(),
+                "record 9 for switch has not left: the last one that has is 3"
+            );
+            let mut again = switch.receive(1).await.unwrap();
+            assert_eq!(again.next().await.unwrap(), first, "the same bytes");
+            drop(again);
+
+            let mut database = database(&world).await;
+            let trail = trail(&mut database).await;
+            let made: Vec<_> = trail
+                .iter()
+                .filter(|(action, _)| action == "export.made")
+                .map(|(_, device)| &**device)
+                .collect();
+            assert_eq!(made, ["SN-2", "SN-1", "SN-1"]);
+            let expected: String = hex::encode(Sha256::digest(bytes(&first)));
+            let noted: String = sqlx::query_scalar(
+                "SELECT json_extract(detail, '$.sha256') FROM audit WHERE action = 'export.made'
+                 ORDER BY sequence LIMIT 1",
+            )
+            .fetch_one(&mut database)
+            .await
+            .unwrap();
+            assert_eq!(noted, expected);
+            stage.host.stop().await;
+        });
+    });
+}
+
+#[test]
+fn an_initial_key_goes_out_with_its_id() {
+    world::on(&[&SOFTHSM, &KRYOPTIC], |place| {
+        let world = World::with_kdh_token(place.folder(), |token| {
+            share_keys(token);
+            bring_bdks(token);
+        });
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let tr31 = place.module().name == KRYOPTIC.name;
+        runtime.block_on(async {
+            let mut stage = Stage::set(&world).await;
+            let mut ada = Party::new(&world, &stage.host, 0).await;
+            let mut bob = Party::new(&world, &stage.host, 1).await;
+            register_bdks(&mut stage).await;
+            // The terminal's own header does not say whose the key is.
+            derive_from_now_on(&mut stage, false).await;
+            let mut target = to_files();
+            if tr31 {
+                target.form = "tr31".to_owned();
+                target.under = Some(shared_key(KBPK));
+            }
+            agreed(&mut ada, &mut bob, target).await;
+            "D0000B1AX00N0000".clone_into(&mut stage.header);
+            let kcv = load(&mut stage, 0).await;
+            ada.until_made(1).await;
+            let (_, records) = ada.file(0, 0).await.unwrap();
+            let [record] = &records[..] else {
+                panic!("{records:?}")
+            };
+            assert_eq!((&*record.state, &record.header), ("KEY", &stage.header));
+            assert_eq!(record.kcv, hex::encode_upper(kcv));
+            assert_eq!(record.mac, cmac(&KEY, &bytes(record)));
+            let expected = initial_key(1);
+            if tr31 {
+                let opened = tr31_opened(&KEY, std::slice::from_ref(&record.key)).remove(0);
+                let words: Vec<_> = opened.split(' ').collect();
+                assert_eq!(words[..2], [&*stage.header, "IK=1234567800000001"]);
+                assert_eq!(words.last(), Some(&&*hex::encode(expected)));
+            } else {
+                let wrapped = hex::decode(&record.key).unwrap();
+                assert_eq!(key_unwrap(&KEY, &wrapped), expected);
+            }
+            stage.host.stop().await;
+        });
+    });
+}
+
+#[test]
+fn what_no_two_operators_have_agreed_on_leaves_nothing() {
+    world::on(&[&SOFTHSM], |place| {
+        let world = World::with_kdh_token(place.folder(), share_keys);
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(async {
+            let mut stage = Stage::set(&world).await;
+            let mut ada = Party::new(&world, &stage.host, 0).await;
+            let mut bob = Party::new(&world, &stage.host, 1).await;
+            let mut cleo = Party::new(&world, &stage.host, 2).await;
+            let mut switch = Party::new(&world, &stage.host, SWITCH).await;
+            let mut standby = Party::new(&world, &stage.host, STANDBY).await;
+
+            refuses_targets(&mut ada).await;
+            for nobody in [&mut cleo, &mut switch] {
+                assert_eq!(reason(nobody.ask(to_switch()).await), Reason::RoleMissing);
+            }
+            // One operator is not enough.
+            let asked = ada.ask(to_switch()).await.unwrap();
+            assert_eq!(reason(ada.approve(&asked.id).await), Reason::SameOperator);
+            assert_eq!(reason(cleo.approve(&asked.id).await), Reason::RoleMissing);
+            assert_eq!(reason(switch.approve(&asked.id).await), Reason::RoleMissing);
+            assert_eq!(reason(bob.ask(to_files()).await), Reason::AlreadyExists);
+            load(&mut stage, 0).await;
+            assert_eq!(reason(ada.fill().await), Reason::NotFound);
+            assert_eq!(reason(switch.receive(0).await.map(drop)), Reason::NotFound);
+            assert_eq!(ada.show().await.last, 0);
+
+            bob.approve(&asked.id).await.unwrap();
+            // Somebody else's certificate.
+            for operator in [&mut ada, &mut cleo] {
+                assert_eq!(
+                    reason(operator.receive(0).await.map(drop)),
+                    Reason::RoleMissing
+                );
+            }
+            assert_eq!(
+                reason(standby.receive(0).await.map(drop)),
+                Reason::IdentityMismatch
+            );
+            for (call, refused) in [
+                ("file", reason(ada.file(0, 0).await.map(drop))),
+                ("ack", reason(ada.acknowledge_file(0).await)),
+            ] {
+                assert_eq!(refused, Reason::WrongState, "{call}");
+            }
+            assert_eq!(ada.fill().await.unwrap(), 1);
+            ada.until_made(1).await;
+            // Where there is nothing yet.
+            assert_eq!(
+                reason(switch.receive(3).await.map(drop)),
+                Reason::RequestInvalid
+            );
+            let mut line = switch.receive(2).await.unwrap();
+            // A second one.
+            assert_eq!(
+                reason(switch.receive(0).await.map(drop)),
+                Reason::AlreadyExists
+            );
+
+            // Closed: the call ends, nothing is left, and it does not come back.
+            for nobody in [&mut cleo, &mut switch] {
+                assert_eq!(reason(nobody.close().await), Reason::RoleMissing);
+            }
+            assert_eq!(bob.close().await.unwrap(), asked.id);
+            assert_eq!(
+                line.next().await.unwrap_err().reason(),
+                Some(Reason::WrongState)
+            );
+            assert_eq!(reason(bob.close().await), Reason::NotFound);
+            assert_eq!(reason(switch.receive(1).await.map(drop)), Reason::NotFound);
+            assert_eq!(reason(bob.approve(&asked.id).await), Reason::WrongState);
+            load(&mut stage, 1).await;
+            let mut database = database(&world).await;
+            let kept = "SELECT COUNT(*) FROM export_records WHERE exported IS NOT NULL";
+            loop {
+                let kept: i64 = sqlx::query_scalar(kept)
+                    .fetch_one(&mut database)
+                    .await
+                    .unwrap();
+                if kept == 0 {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            let standing = ada.show().await;
+            assert_eq!((standing.last, standing.kept_from), (1, 2));
+            assert_eq!(standing.approval.unwrap().state, "WITHDRAWN");
+            // A new one begins anew.
+            let again = ada.ask(to_files()).await.unwrap();
+            let reject = RejectRequest { id: again.id };
+            ada.approvals.reject(reject).await.unwrap();
+            let again = agreed(&mut ada, &mut bob, to_files()).await;
+            assert_ne!(again.id, asked.id);
+            assert_eq!(ada.show().await.last, 0);
+            stage.host.stop().await;
+        });
+    });
+}
+
+type Change = fn(&mut ExportTarget);
+
+const UNSUPPORTED: &str = "exporting a key by tr31 inside is not possible with this module, which lacks \
+                           CKM_SP800_108_COUNTER_KDF and CKM_CONCATENATE_DATA_AND_BASE and \
+                           CKM_CONCATENATE_BASE_AND_DATA";
+
+/// Each differs in one thing from what is asked for.
+const BAD_TARGETS: [(Change, Reason, &str); 17] = [
+    (
+        |t| t.name = "Switch".into(),
+        Reason::RequestInvalid,
+        "\"Switch\" is no name of an export target: 1 to 64 of a-z, 0-9 and '-'",
+    ),
+    (
+        |t| t.form = "pgp".into(),
+        Reason::RequestInvalid,
+        "form: \"pgp\" is not key-wrap or tr31",
+    ),
+    (
+        |t| t.form = "tr31".into(),
+        Reason::RequestInvalid,
+        "zmkx.switch is a key for key-wrap, not for tr31",
+    ),
+    (
+        |t| {
+            t.form = "tr31".into();
+            t.under = Some(shared_key(KBPK));
+        },
+        Reason::HsmUnsupported,
+        UNSUPPORTED,
+    ),
+    (
+        |t| t.under = None,
+        Reason::RequestInvalid,
+        "under: no key is named",
+    ),
+    (
+        |t| t.under = Some(shared_key("zmkx.none")),
+        Reason::NotFound,
+        "no key is called zmkx.none",
+    ),
+    (
+        |t| t.under = Some(shared_key("kn.test")),
+        Reason::RequestInvalid,
+        "export a key is not for a key of the role transport key",
+    ),
+    (
+        |t| t.mac = Some(shared_key(ZMK)),
+        Reason::RequestInvalid,
+        "export a key is not for a key of the role ZMK for export",
+    ),
+    (
+        |t| t.under.as_mut().unwrap().kind = "TDEA-3KEY".into(),
+        Reason::RequestInvalid,
+        "under: its kind is AES-128, AES-192 or AES-256",
+    ),
+    (
+        |t| t.mac.as_mut().unwrap().kcv.as_mut().unwrap().value.push(0),
+        Reason::RequestInvalid,
+        "mac: its check value is 3 bytes by AES-CMAC, as the ceremony reported it",
+    ),
+    (
+        |t| t.mac.as_mut().unwrap().kcv.as_mut().unwrap().value[0] ^= 1,
+        Reason::KcvMismatch,
+        "the key does not have the check value D5B1C0",
+    ),
+    (
+        |t| t.under.as_mut().unwrap().kcv.as_mut().unwrap().value[2] ^= 1,
+        Reason::KcvMismatch,
+        "the key does not have the check value D4B1C1",
+    ),
+    (
+        |t| t.scope = Some(Scope::Group("Pilot".to_owned())),
+        Reason::RequestInvalid,
+        "\"Pilot\" is no name of a device group: 1 to 64 of a-z, 0-9 and '-'",
+    ),
+    (
+        |t| t.slots = vec!["TMK".to_owned()],
+        Reason::RequestInvalid,
+        "\"TMK\" is no slot: 1 to 24 of a-z, 0-9 and '-'",
+    ),
+    (
+        |t| t.receiver = "nobody".into(),
+        Reason::NotFound,
+        "\"nobody\" is not in the host's configuration with the role switch: add its certificate there",
+    ),
+    (
+        |t| t.receiver = "ada".into(),
+        Reason::NotFound,
+        "\"ada\" is not in the host's configuration with the role switch: add its certificate there",
+    ),
+    (
+        |t| t.receiver_key_sha256 = "00".repeat(32),
+        Reason::RequestInvalid,
+        "the host takes the receiver's key from its configuration: leave it out",
+    ),
+];
+
+async fn refuses_targets(ada: &mut Party) {
+    for (change, reason, cause) in BAD_TARGETS {
+        let mut target = to_switch();
+        change(&mut target);
+        let refused = ada.ask(target).await.unwrap_err();
+        assert_eq!((refused.reason(), refused.message()), (Some(reason), cause));
+    }
+    let nothing = AskTargetRequest {
+        target: None,
+        why: "x".to_owned(),
+    };
+    let refused = ada.exports.ask_target(nothing).await.unwrap_err();
+    assert_eq!(refused.message(), "no target is described");
+}
+
+#[test]
+fn a_switch_gets_no_more_than_it_acknowledges_whatever_happens_meanwhile() {
+    world::on(&[&SOFTHSM], |place| {
+        let world = World::with_kdh_token(place.folder(), share_keys);
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(async {
+            let mut stage = Stage::set(&world).await;
+            let mut ada = Party::new(&world, &stage.host, 0).await;
+            let mut bob = Party::new(&world, &stage.host, 1).await;
+            let mut switch = Party::new(&world, &stage.host, SWITCH).await;
+            let mut database = database(&world).await;
+            let approval = agreed(&mut ada, &mut bob, to_switch()).await;
+            load(&mut stage, 0).await;
+            ada.until_made(1).await;
+            // Many, of which nothing can be made.
+            let many = format!(
+                "WITH RECURSIVE counted (n) AS (SELECT 2 UNION ALL SELECT n + 1 FROM counted WHERE n < 300)
+                 INSERT INTO export_records (target, position, device, slot, version, state, created_at, changed_at)
+                 SELECT '{}', n, 'SN-9', 'tmk', n, 'QUEUED', '', '' FROM counted",
+                approval.id
+            );
+            edit(&mut database, &many).await;
+            assert_eq!(ada.fill().await.unwrap(), 0);
+            ada.until_made(300).await;
+
+            let mut line = switch.receive(0).await.unwrap();
+            for position in 1..=256 {
+                assert_eq!(line.next().await.unwrap().position, position);
+            }
+            assert_eq!(ada.show().await.sent, 256);
+            line.acknowledge(10);
+            for position in 257..=266 {
+                assert_eq!(line.next().await.unwrap().position, position);
+            }
+            assert_eq!(ada.show().await.sent, 266);
+            line.acknowledge(266);
+            for position in 267..=300 {
+                assert_eq!(line.next().await.unwrap().position, position);
+            }
+
+            // The target stays in force, and the call goes on, when the storage keys are changed.
+            let mut keepers = keepers(&world, &stage.host).await;
+            let rotation = keepers[0].ask().await.unwrap();
+            keepers[1].approve(&rotation.id).await.unwrap();
+            keepers[0]
+                .until(|shown| {
+                    let mut pairs = shown.pairs.iter();
+                    pairs.any(|pair| pair.number == 2 && pair.state == "PRESENT")
+                        && shown.pairs.iter().all(|pair| pair.number == 2 || pair.rows == 0)
+                })
+                .await;
+            let kcv = load(&mut stage, 1).await;
+            let record = line.next().await.unwrap();
+            assert_eq!(record.position, 301);
+            assert_arrived(&record, 1, 1, &kcv);
+
+            // The host stops without waiting for the switch.
+            stage.host.stop().await;
+            let ended = line.next().await.unwrap_err();
+            assert_eq!(ended.message(), "the host is stopping");
+        });
+    });
+}
+
+#[test]
+fn the_same_records_make_the_same_file() {
+    world::on(&[&SOFTHSM], |place| {
+        let world = World::with_kdh_token(place.folder(), share_keys);
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(async {
+            let mut stage = Stage::set(&world).await;
+            let mut ada = Party::new(&world, &stage.host, 0).await;
+            let mut bob = Party::new(&world, &stage.host, 1).await;
+            let mut database = database(&world).await;
+            let approval = agreed(&mut ada, &mut bob, to_files()).await;
+            assert_eq!(reason(ada.file(0, 0).await.map(drop)), Reason::NotFound);
+            let mut kcvs = Vec::new();
+            for terminal in [0, 1, 0] {
+                kcvs.push(load(&mut stage, terminal).await);
+                ada.until_made(kcvs.len() as u64).await;
+            }
+            let (header, records) = ada.file(0, 2).await.unwrap();
+            assert_eq!(records.len(), 2);
+            assert_arrived(&records[0], 0, 1, &kcvs[0]);
+            assert_arrived(&records[1], 1, 1, &kcvs[1]);
+            let digest = Sha256::new()
+                .chain_update(&records[0].mac)
+                .chain_update(&records[1].mac);
+            let digest = hex::encode(digest.finalize());
+            assert_eq!(
+                (header.from, header.to, header.count, &header.records_sha256),
+                (1, 2, 2, &digest)
+            );
+            let expected = joined(&[
+                "kdh-export-file-1",
+                &approval.id,
+                "switch",
+                "key-wrap",
+                "D4B1C0",
+                "1",
+                "2",
+                "2",
+                &digest,
+            ]);
+            assert_eq!(header.mac, cmac(&KEY, &expected));
+            let same = ada.file(1, 2).await.unwrap();
+            assert_eq!(same, (header, records));
+
+            // What has not left has not arrived, and what has arrived does not come back.
+            let early = ada.acknowledge_file(3).await.unwrap_err();
+            assert_eq!(
+                early.message(),
+                "record 3 for switch has not left: the last one that has is 2"
+            );
+            assert_eq!(ada.acknowledge_file(2).await.unwrap(), 2);
+            assert_eq!(ada.acknowledge_file(1).await.unwrap(), 2);
+            let (next, records) = ada.file(0, 0).await.unwrap();
+            assert_eq!((next.from, next.to, records.len()), (3, 3, 1));
+            for (from, to) in [(4, 0), (2, 4), (3, 2)] {
+                assert_eq!(reason(ada.file(from, to).await.map(drop)), Reason::NotFound);
+            }
+
+            // When they are kept no more.
+            stage.host.stop().await;
+            edit(
+                &mut database,
+                "UPDATE export_records SET acknowledged_at = '2020-01-01T00:00:00Z'
+                 WHERE acknowledged_at IS NOT NULL",
+            )
+            .await;
+            let host = world.serve().await;
+            let mut ada = Party::new(&world, &host, 0).await;
+            while ada.show().await.kept_from < 3 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            let gone = ada.file(2, 3).await.unwrap_err();
+            assert_eq!(gone.reason(), Some(Reason::WrongState));
+            assert_eq!(
+                gone.message(),
+                "records for switch up to 2 are not kept any more: begin with 3"
+            );
+            let kept: Vec<i64> = sqlx::query_scalar(
+                "SELECT position FROM export_records WHERE exported IS NOT NULL",
+            )
+            .fetch_all(&mut database)
+            .await
+            .unwrap();
+            assert_eq!(kept, [3]);
+            assert_eq!(ada.file(3, 3).await.unwrap().1, records);
+            host.stop().await;
+        });
+    });
+}
+
+/// Why records were skipped, in some order.
+async fn reasons(database: &mut SqliteConnection, order: &str) -> Vec<String> {
+    let reasons = format!(
+        "SELECT json_extract(detail, '$.why') FROM audit WHERE action = 'export.skipped' ORDER BY {order}"
+    );
+    let reasons = sqlx::query_scalar(AssertSqlSafe(reasons));
+    reasons.fetch_all(database).await.unwrap()
+}
+
+#[test]
+fn what_was_destroyed_or_edited_before_it_was_made_is_skipped() {
+    world::on(&[&SOFTHSM], |place| {
+        let world = World::with_kdh_token(place.folder(), share_keys);
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(async {
+            let mut stage = Stage::set(&world).await;
+            let mut ada = Party::new(&world, &stage.host, 0).await;
+            let mut bob = Party::new(&world, &stage.host, 1).await;
+            let mut database = database(&world).await;
+            let scoped = ExportTarget {
+                scope: Some(Scope::Model("M1".to_owned())),
+                slots: vec!["tmk".to_owned(), "pin".to_owned()],
+                ..to_files()
+            };
+            let approval = agreed(&mut ada, &mut bob, scoped).await;
+            load(&mut stage, 0).await;
+            ada.until_made(1).await;
+            let good = load(&mut stage, 0).await;
+            ada.until_made(2).await;
+            load(&mut stage, 1).await;
+            ada.until_made(3).await;
+
+            // Lines that somebody else puts in: nothing of them is made.
+            world.added(&mut stage.operator, "SN-3").await;
+            assign_master_key(&mut stage.operator, "SN-3").await;
+            execute(&mut database, "CREATE TABLE kept AS SELECT * FROM device_keys").await;
+            edit(
+                &mut database,
+                "UPDATE device_keys SET header = 'D0000P0AB00E0000' WHERE device = 'SN-2'",
+            )
+            .await;
+            edit(&mut database, "UPDATE export_records SET version = 9 WHERE device = 'SN-2'").await;
+            let line = |position: u32, device: &str, slot: &str, version: u32| {
+                format!(
+                    "INSERT INTO export_records (target, position, device, slot, version, state, created_at,
+                         changed_at)
+                     VALUES ('{}', {position}, '{device}', '{slot}', {version}, 'QUEUED', '', '')",
+                    approval.id
+                )
+            };
+            for (position, device, slot, version) in [
+                // Changed behind the host's back; never confirmed; not there; of a slot that it does not cover.
+                (4, "SN-2", "tmk", 1),
+                (5, "SN-3", "tmk", 1),
+                (6, "SN-1", "tmk", 7),
+                (7, "SN-1", "other", 1),
+            ] {
+                edit(&mut database, &line(position, device, slot, version)).await;
+            }
+            // What an older version was replaced by; and one that is good, made a second time.
+            edit(
+                &mut database,
+                "UPDATE export_records SET state = 'QUEUED' WHERE position IN (1, 2)",
+            )
+            .await;
+            // It wakes who makes them.
+            assert_eq!(ada.fill().await.unwrap(), 0);
+            ada.until_made(7).await;
+            edit(&mut database, "UPDATE export_records SET version = 1 WHERE position = 3").await;
+            let states: Vec<(i64, String)> = sqlx::query_as(
+                "SELECT position, state FROM export_records ORDER BY position",
+            )
+            .fetch_all(&mut database)
+            .await
+            .unwrap();
+            let states: Vec<_> = states.iter().map(|(_, state)| &**state).collect();
+            assert_eq!(
+                states,
+                ["SKIPPED", "MADE", "MADE", "SKIPPED", "SKIPPED", "SKIPPED", "SKIPPED"]
+            );
+            let why = reasons(&mut database, "json_extract(detail, '$.position')").await;
+            assert_eq!(why[0], "it is DESTROYED", "{why:?}");
+            assert!(why[1].contains("the MAC is not the one"), "{}", why[1]);
+            assert_eq!(why[2], "it is PENDING");
+            assert_eq!(why[3..], ["it is not in the database"; 2]);
+            let (_, records) = ada.file(0, 0).await.unwrap();
+            assert_eq!(records.len(), 7, "no position is missing");
+            let skipped = &records[0];
+            assert_eq!((&*skipped.state, &*skipped.key, &*skipped.kcv), ("SKIPPED", "", ""));
+            assert_eq!(skipped.mac, cmac(&KEY, &bytes(skipped)));
+            assert_arrived(&records[1], 0, 2, &good);
+
+            // What the target does not cover any more, and a device that nobody trusts any more.
+            edit(&mut database, "DELETE FROM device_keys").await;
+            edit(&mut database, "INSERT INTO device_keys SELECT * FROM kept").await;
+            edit(&mut database, "UPDATE devices SET model = 'M2' WHERE serial_number = 'SN-2'").await;
+            edit(&mut database, "UPDATE devices SET state = 'REVOKED' WHERE serial_number = 'SN-1'").await;
+            edit(
+                &mut database,
+                "UPDATE export_records SET state = 'QUEUED' WHERE position IN (2, 3)",
+            )
+            .await;
+            assert_eq!(ada.fill().await.unwrap(), 0);
+            ada.until_made(7).await;
+            let mut why = reasons(&mut database, "sequence DESC").await;
+            why.truncate(2);
+            assert_eq!(why, ["the target does not cover it", "its device was revoked"]);
+
+            // What was skipped for what was done to its row is put in line again when it is as it was.
+            edit(&mut database, "UPDATE devices SET model = 'M1'").await;
+            assert_eq!(ada.fill().await.unwrap(), 1);
+            let standing = ada.until_made(8).await;
+            assert_eq!(standing.last, 8);
+            stage.host.stop().await;
+        });
+    });
+}
+
+/// Each column of a record that is made, with another value that could stand there.
+const EDITS: &[(&str, &str)] = &[
+    ("target", "'00000000'"),
+    ("position", "7"),
+    ("device", "'SN-2'"),
+    ("slot", "'pin'"),
+    ("version", "7"),
+    ("state", "'SKIPPED'"),
+    ("state", "'ERASED'"),
+    ("header", "'D0000P0AB00E0000'"),
+    ("header", "NULL"),
+    ("kind", "'AES-256'"),
+    ("kcv_method", "'TDEA_ECB'"),
+    ("kcv", "'A1B2C3D4E5'"),
+    (
+        "exported",
+        "'00112233445566778899AABBCCDDEEFF0011223344556677'",
+    ),
+    ("exported", "NULL"),
+    ("mac", "x'00112233445566778899aabbccddeeff'"),
+    ("mac", "x'00'"),
+    ("mac", "NULL"),
+];
+
+/// These say nothing of what leaves.
+const HARMLESS: [&str; 3] = ["created_at", "changed_at", "acknowledged_at"];
+
+#[test]
+fn a_record_or_a_target_that_was_edited_is_refused_whatever_was_edited() {
+    world::on(&[&SOFTHSM], |place| {
+        let world = World::with_kdh_token(place.folder(), share_keys);
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(async {
+            let mut stage = Stage::set(&world).await;
+            let mut ada = Party::new(&world, &stage.host, 0).await;
+            let mut bob = Party::new(&world, &stage.host, 1).await;
+            let mut database = database(&world).await;
+            agreed(&mut ada, &mut bob, to_files()).await;
+            load(&mut stage, 0).await;
+            ada.until_made(1).await;
+            let whole = ada.file(1, 1).await.unwrap();
+            let columns: Vec<String> =
+                sqlx::query_scalar("SELECT name FROM pragma_table_info('export_records')")
+                    .fetch_all(&mut database)
+                    .await
+                    .unwrap();
+            for column in &columns {
+                let edited = EDITS.iter().any(|(edited, _)| edited == column);
+                assert!(edited || HARMLESS.contains(&&**column), "{column}");
+            }
+            execute(
+                &mut database,
+                "CREATE TABLE kept AS SELECT * FROM export_records",
+            )
+            .await;
+            for (column, value) in EDITS {
+                edit(
+                    &mut database,
+                    &format!("UPDATE export_records SET {column} = {value}"),
+                )
+                .await;
+                let refused = ada.file(1, 1).await.map(drop).unwrap_err();
+                let expected = match *column {
+                    // It is not in this line any more.
+                    "target" => Reason::NotFound,
+                    _ => Reason::Internal,
+                };
+                assert_eq!(refused.reason(), Some(expected), "{column} = {value}");
+                execute(&mut database, "DELETE FROM export_records").await;
+                execute(
+                    &mut database,
+                    "INSERT INTO export_records SELECT * FROM kept",
+                )
+                .await;
+            }
+            assert_eq!(ada.file(1, 1).await.unwrap(), whole);
+
+            // The target: wider, redirected, under another key, of another form, by others.
+            for (from, to) in [
+                (
+                    r#""receiver":null"#,
+                    r#""receiver":{"name":"standby","key-sha256":"00"}"#,
+                ),
+                (r#""slots":[]"#, r#""slots":["pin"]"#),
+                (r#""model":null"#, r#""model":"M2""#),
+                ("zmkx.switch", "zmkx.other"),
+                ("key-wrap", "tr31"),
+            ] {
+                let swap = |from: &str, to: &str| {
+                    format!("UPDATE approvals SET subject = REPLACE(subject, '{from}', '{to}')")
+                };
+                edit(&mut database, &swap(from, to)).await;
+                let refused = ada.file(1, 1).await.map(drop).unwrap_err();
+                assert_eq!(refused.reason(), Some(Reason::NotFound), "{to}");
+                // A terminal is not kept waiting by it, and nothing is made.
+                load(&mut stage, 1).await;
+                edit(&mut database, &swap(to, from)).await;
+            }
+            for change in [
+                "decided_by = 'cleo'",
+                "asked_by = 'cleo'",
+                "created_at = ''",
+            ] {
+                execute(
+                    &mut database,
+                    "CREATE TABLE sealed AS SELECT * FROM approvals",
+                )
+                .await;
+                edit(&mut database, &format!("UPDATE approvals SET {change}")).await;
+                let refused = ada.file(1, 1).await.map(drop).unwrap_err();
+                assert_eq!(refused.reason(), Some(Reason::NotFound), "{change}");
+                execute(&mut database, "DELETE FROM approvals").await;
+                execute(&mut database, "INSERT INTO approvals SELECT * FROM sealed").await;
+                execute(&mut database, "DROP TABLE sealed").await;
+            }
+            a_closed_target_stays_closed(&mut ada, &mut bob, &mut database).await;
+            stage.host.stop().await;
+        });
+    });
+}
+
+/// Whatever somebody who writes to the database says.
+async fn a_closed_target_stays_closed(
+    ada: &mut Party,
+    bob: &mut Party,
+    database: &mut SqliteConnection,
+) {
+    // A closed one that somebody says is in force; and its row as it was, which the HSM has sealed.
+    execute(database, "CREATE TABLE sealed AS SELECT * FROM approvals").await;
+    bob.close().await.unwrap();
+    edit(database, "UPDATE approvals SET state = 'APPROVED'").await;
+    assert_eq!(reason(ada.file(1, 1).await.map(drop)), Reason::NotFound);
+    assert_eq!(reason(ada.fill().await), Reason::NotFound);
+    execute(database, "DELETE FROM approvals").await;
+    execute(database, "INSERT INTO approvals SELECT * FROM sealed").await;
+    assert_eq!(reason(ada.file(1, 1).await.map(drop)), Reason::NotFound);
+    assert_eq!(reason(ada.fill().await), Reason::NotFound);
+    let standing = ada.show().await;
+    assert!(standing.fault.contains("audit trail"), "{}", standing.fault);
+}
+
+#[test]
+fn another_key_by_the_name_of_the_zmk_exports_nothing() {
+    world::on(&[&SOFTHSM], |place| {
+        let world = World::with_kdh_token(place.folder(), share_keys);
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(async {
+            let mut stage = Stage::set(&world).await;
+            let mut ada = Party::new(&world, &stage.host, 0).await;
+            let mut bob = Party::new(&world, &stage.host, 1).await;
+            agreed(&mut ada, &mut bob, to_files()).await;
+            let kcv = load(&mut stage, 0).await;
+            ada.until_made(1).await;
+            stage.host.stop().await;
+            let label = KeyName::new(ZMK).unwrap();
+            {
+                let token = open("kdh");
+                token.destroy_key(&label).unwrap();
+                let swapped = [&KEY[8..], &KEY[..8]].concat();
+                bring_swapped_key(&token, ZMK, &cmac(&swapped, &[0; 16])[..3]);
+            }
+            let host = world.serve().await;
+            let mut ada = Party::new(&world, &host, 0).await;
+            let mut database = database(&world).await;
+            edit(&mut database, "UPDATE export_records SET state = 'QUEUED'").await;
+            assert_eq!(ada.fill().await.unwrap(), 0);
+            let fault = loop {
+                let standing = ada.show().await;
+                if !standing.fault.is_empty() {
+                    break standing.fault;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            };
+            assert!(fault.contains("D4B1C0"), "{fault}");
+            assert_eq!(ada.show().await.made, 0);
+            assert_eq!(reason(ada.file(1, 1).await.map(drop)), Reason::NotFound);
+            host.stop().await;
+
+            // The right one is back.
+            {
+                let token = open("kdh");
+                token.destroy_key(&label).unwrap();
+                bring_key(&token, ZMK);
+            }
+            let host = world.serve().await;
+            let mut ada = Party::new(&world, &host, 0).await;
+            ada.until_made(1).await;
+            let (_, records) = ada.file(1, 1).await.unwrap();
+            assert_arrived(&records[0], 0, 1, &kcv);
+            host.stop().await;
+        });
+    });
+}

@@ -1,0 +1,288 @@
+//! What counts when a key is assigned: the profile as the trail has it, the policy of today, and the first enrolment.
+
+use hsm_modules::SOFTHSM;
+use kdh_proto::{
+    Reason, ReasonedStatus as _,
+    v1::{
+        AssignKeyRequest, Assignment, IssueActivationCodeRequest, KeyProfile, PutKeyProfileRequest,
+        SetDeviceGroupRequest, UniqueKey, key_profile_slot::Source,
+    },
+};
+use tonic::Status;
+
+use crate::{
+    device_keys::{Stage, database, edit, execute, slot},
+    world::{self, World, register_master_key},
+};
+
+impl Stage<'_> {
+    /// A registered key, or what the profile says if none is named.
+    async fn assign_named(
+        &mut self,
+        serial_number: &str,
+        slot: &str,
+        key_name: &str,
+    ) -> Result<Assignment, Status> {
+        let request = AssignKeyRequest {
+            serial_number: serial_number.to_owned(),
+            slot: slot.to_owned(),
+            key_name: key_name.to_owned(),
+            ..AssignKeyRequest::default()
+        };
+        Ok(self.operator.assign_key(request).await?.into_inner())
+    }
+
+    async fn refuses_to_assign(&mut self, key_name: &str, (reason, cause): (Reason, &str)) {
+        let refused = self
+            .assign_named("SN-1", "tmk", key_name)
+            .await
+            .unwrap_err();
+        assert_eq!((refused.reason(), refused.message()), (Some(reason), cause));
+    }
+}
+
+/// Each with what the host says is not as the audit trail has it.
+const EDITS: [(&str, &str); 11] = [
+    (
+        "UPDATE key_profiles SET document = replace(document, 'K0AB00E', 'P0AB00E')",
+        "key profile own",
+    ),
+    ("UPDATE key_profiles SET put_by = 'eve'", "key profile own"),
+    ("UPDATE key_profiles SET why = 'for me'", "key profile own"),
+    (
+        "INSERT INTO key_profiles SELECT name, 2, document, put_by, why, created_at FROM key_profiles",
+        "key profile own",
+    ),
+    ("DELETE FROM key_profiles", "key profile own"),
+    ("UPDATE key_profiles SET version = 2", "key profile own"),
+    (
+        "DELETE FROM key_profile_targets",
+        "the key profile of model M1",
+    ),
+    (
+        "UPDATE key_profile_targets SET assigned_by = 'eve'",
+        "the key profile of model M1",
+    ),
+    (
+        "UPDATE key_profile_targets SET profile = 'other'",
+        "the key profile of model M1",
+    ),
+    (
+        "UPDATE devices SET group_name = 'other' WHERE serial_number = 'SN-1'",
+        "the model or the group of SN-1",
+    ),
+    (
+        "UPDATE devices SET model = 'M2' WHERE serial_number = 'SN-1'",
+        "the model or the group of SN-1",
+    ),
+];
+
+const KEPT: [&str; 3] = ["key_profiles", "key_profile_targets", "devices"];
+
+#[test]
+fn a_key_is_assigned_from_a_profile_that_the_trail_and_the_policy_of_today_know() {
+    world::on(&[&SOFTHSM], |place| {
+        let world = World::new(place.folder());
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(async {
+            let mut stage = Stage::set(&world).await;
+            let mut database = database(&world).await;
+            execute(&mut database, "PRAGMA foreign_keys = OFF").await;
+            for table in KEPT {
+                execute(&mut database, &format!("CREATE TABLE kept_{table} AS SELECT * FROM {table}")).await;
+            }
+            for (change, what) in EDITS {
+                edit(&mut database, change).await;
+                let cause = format!(
+                    "{what} is not as the audit trail has it: its row was changed behind the host's back. Restore it from \
+                     a backup of the database"
+                );
+                stage.refuses_to_assign("", (Reason::Internal, &cause)).await;
+                for table in KEPT {
+                    execute(&mut database, &format!("DELETE FROM {table}")).await;
+                    execute(&mut database, &format!("INSERT INTO {table} SELECT * FROM kept_{table}")).await;
+                }
+            }
+            // A record that was slipped in finds no place in the chain.
+            edit(
+                &mut database,
+                "INSERT INTO audit SELECT 1000000, at, 'operator:eve', action, device, outcome, detail, previous_hash, hash
+                 FROM audit WHERE action = 'key-profile.put'",
+            )
+            .await;
+            edit(&mut database, "UPDATE key_profiles SET put_by = 'eve'").await;
+            let refused = stage.assign_named("SN-1", "tmk", "").await.unwrap_err();
+            assert!(refused.message().starts_with("key profile own is not as"), "{refused}");
+            edit(&mut database, "DELETE FROM audit WHERE sequence = 1000000").await;
+            edit(&mut database, "UPDATE key_profiles SET put_by = 'ada'").await;
+            stage.assign(0).await;
+
+            // A device that moved by an operator's word is where the trail says.
+            let group = |group: &str| SetDeviceGroupRequest {
+                serial_numbers: vec!["SN-1".to_owned()],
+                group: group.to_owned(),
+                why: "pilot".to_owned(),
+            };
+            stage.operator.set_device_group(group("pilot")).await.unwrap();
+            stage.assign(0).await;
+            stage.operator.set_device_group(group("")).await.unwrap();
+            stage.assign(0).await;
+
+            // A registered key goes through the same.
+            let fits = "key profile own says that slot tmk holds a key of the kind AES-128 with the header \
+                        D0000K0AB00N0000, and the key key is of the kind AES-128 with the header D0000K0AB00E0000: name \
+                        another one, or put another version of the profile";
+            register_master_key(&mut stage.operator).await;
+            stage.assign_named("SN-1", "data", "key").await.unwrap();
+            stage.assign_named("SN-1", "tmk", "key").await.unwrap();
+            put_again(&mut stage, "D0000K0AB00N0000").await;
+            stage.refuses_to_assign("key", (Reason::RequestInvalid, fits)).await;
+            let shared = stage.assign_named("SN-2", "data", "key").await.unwrap_err();
+            assert_eq!(shared.reason(), Some(Reason::RequestInvalid));
+            assert_eq!(
+                shared.message(),
+                "the key key:\nslot data: all devices would get one key: one opened terminal would give away the key of \
+                 all: take source = \"unique\", or set shared-keys = \"allow\" in the host's configuration \
+                 (shared-keys-not-allowed)"
+            );
+            let own = stage.assign_named("SN-1", "other", "key").await;
+            assert_eq!(own.unwrap().key_version, 1, "the terminal that has it");
+            let none = stage.assign_named("SN-1", "data", "none").await.unwrap_err();
+            assert_eq!(none.message(), "there is no key none");
+            stage.host.stop().await;
+
+            // What the configuration refuses by now assigns nothing, whoever has put it when it did not.
+            for (lines, by_profile, by_name) in [
+                ("key-strength = \"warn\"\nkey-policy = \"strict\"\n", "stronger-than-what-wraps-it", "stronger-than-what-wraps-it"),
+                ("key-strength = \"warn\"\nkey-policy = \"strict\"\nshared-keys = \"allow\"\n", "stronger-than-what-wraps-it", "shared-pin-key"),
+            ] {
+                world.configure(lines);
+                stage.host = world.serve().await;
+                stage.operator = world.operator(&stage.host).await;
+                let refused = stage.assign_named("SN-1", "tmk", "").await.unwrap_err();
+                let begins = "the configuration refuses version 2 of key profile own by now, and no key is assigned from \
+                              it: put another version:\nslot tmk: ";
+                assert!(refused.message().starts_with(begins), "{refused}");
+                assert!(refused.message().ends_with(&format!("({by_profile})")), "{refused}");
+                let refused = stage.assign_named("SN-2", "data", "key").await.unwrap_err();
+                assert!(refused.message().contains(&format!("({by_name})")), "{refused}");
+                stage.host.stop().await;
+            }
+            world.configure("key-strength = \"warn\"\nshared-keys = \"allow\"\n");
+            stage.host = world.serve().await;
+            stage.operator = world.operator(&stage.host).await;
+            stage.assign_named("SN-2", "data", "key").await.unwrap();
+            let warned: Vec<Option<String>> = sqlx::query_scalar(
+                "SELECT json_extract(detail, '$.\"warned-of\"') FROM audit WHERE action = 'key.assigned'
+                 AND device = 'SN-2' ORDER BY sequence DESC LIMIT 1",
+            )
+            .fetch_all(&mut database)
+            .await
+            .unwrap();
+            let rules = r#"["stronger-than-what-wraps-it","shared-pin-key","shared-key"]"#;
+            assert_eq!(warned, [Some(rules.to_owned())]);
+            stage.host.stop().await;
+        });
+    });
+}
+
+/// The profile with another header, as an operator wants it.
+async fn put_again(stage: &mut Stage<'_>, header: &str) {
+    let slots = vec![slot("tmk", header, Source::Unique(UniqueKey {}))];
+    let name = "own".to_owned();
+    let put = PutKeyProfileRequest {
+        profile: Some(KeyProfile { name, slots }),
+        why: "not exportable".to_owned(),
+        based_on: 1,
+        dry_run: false,
+    };
+    stage.operator.put_key_profile(put).await.unwrap();
+}
+
+#[test]
+fn only_the_first_enrolment_ever_says_for_whom_earlier_keys_are_meant() {
+    world::on(&[&SOFTHSM], |place| {
+        let world = World::new(place.folder());
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(async {
+            let mut stage = Stage::set(&world).await;
+            let mut database = database(&world).await;
+            let code = world.added(&mut stage.operator, "SN-5").await;
+            stage.assign_named("SN-5", "tmk", "").await.unwrap();
+            execute(
+                &mut database,
+                "CREATE TABLE kept AS SELECT * FROM device_keys WHERE device = 'SN-5'",
+            )
+            .await;
+            let mut stranger = world.terminal(&stage.host).await;
+            let enrolled = stranger
+                .enroll(world.enrollment("SN-5", &code))
+                .await
+                .unwrap();
+            let recipient =
+                "SELECT recipient FROM device_keys WHERE device = 'SN-5' AND version = 1";
+            let pinned: Option<Vec<u8>> = sqlx::query_scalar(recipient)
+                .fetch_one(&mut database)
+                .await
+                .unwrap();
+            assert!(pinned.is_some());
+            drop(enrolled);
+
+            // The row from before, put back; and no trace of the enrolment but in the trail.
+            for (number, change) in [
+                "UPDATE devices SET model = model",
+                "DELETE FROM certificates WHERE device = 'SN-5'",
+                "UPDATE certificates SET state = 'SUPERSEDED' WHERE device = 'SN-5'",
+            ]
+            .into_iter()
+            .enumerate()
+            {
+                edit(
+                    &mut database,
+                    "DELETE FROM device_keys WHERE device = 'SN-5'",
+                )
+                .await;
+                edit(&mut database, "INSERT INTO device_keys SELECT * FROM kept").await;
+                edit(&mut database, change).await;
+                let code = stage
+                    .operator
+                    .issue_activation_code(IssueActivationCodeRequest {
+                        serial_number: "SN-5".to_owned(),
+                    });
+                let code = code.await.unwrap().into_inner().code;
+                if number > 0 {
+                    // Nobody is given a key for whoever comes first.
+                    let refused = stage.assign_named("SN-5", "pin", "").await.unwrap_err();
+                    assert_eq!(refused.reason(), Some(Reason::NotFound), "{refused}");
+                    let refused = stage.assign_named("SN-5", "tmk", "").await.unwrap_err();
+                    let says =
+                        "the encryption certificate of SN-5 is not as the audit trail has it";
+                    assert!(refused.message().starts_with(says), "{refused}");
+                }
+                let mut enrollment = world.enrollment(&format!("SN-5-{number}"), &code);
+                "SN-5".clone_into(&mut enrollment.serial_number);
+                stranger.enroll(enrollment).await.unwrap();
+                let pinned: Option<Vec<u8>> = sqlx::query_scalar(recipient)
+                    .fetch_one(&mut database)
+                    .await
+                    .unwrap();
+                assert_eq!(pinned, None, "{change}");
+            }
+            // A row that was edited keeps nobody from enrolling, and is meant for nobody.
+            let code = world.added(&mut stage.operator, "SN-6").await;
+            stage.assign_named("SN-6", "tmk", "").await.unwrap();
+            edit(
+                &mut database,
+                "UPDATE device_keys SET kcv = 'A1B2C3D4E5' WHERE device = 'SN-6'",
+            )
+            .await;
+            stranger
+                .enroll(world.enrollment("SN-6", &code))
+                .await
+                .unwrap();
+            let rows = stage.refused().await;
+            assert_eq!(rows, [("SN-6".to_owned(), "tmk".to_owned(), 1)]);
+            stage.host.stop().await;
+        });
+    });
+}

@@ -1,0 +1,867 @@
+//! New versions of keys for many devices.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use hsm_modules::SOFTHSM;
+use kdh_proto::{
+    Reason, ReasonedStatus as _,
+    v1::{
+        AddDeviceRequest, EnrollRequest, KeyCheckValue, ListAssignmentsRequest,
+        ListRolloutKeysRequest, ListRolloutsRequest, MoveRolloutRequest, RequestKeyRequest,
+        Rollout, RolloutDevices, RolloutTarget, RolloutWaves, SetDeviceGroupRequest,
+        ShowDeviceRequest, ShowRolloutRequest, StartRolloutRequest, StartRolloutResponse,
+        SuspendDeviceRequest, UniqueKey, key_check_value::Method, key_profile_slot::Source,
+        rollout_target::Target, rollout_waves::Size, rollouts_client::RolloutsClient,
+    },
+};
+use sqlx::SqliteConnection;
+use tonic::{Status, transport::Channel};
+use tr34::{KrdNonce, RandomToken};
+
+use crate::{
+    credential::Forward,
+    derived_keys::{bring_bdks, derive_from_now_on, register_bdks},
+    device_keys::{HEADER, Stage, carry, database, edit, execute, slot},
+    keeper::keepers,
+    world::{self, Bound, Running, World},
+};
+
+/// An operator who starts rollouts.
+struct Keeper(RolloutsClient<Channel>);
+
+impl Keeper {
+    async fn new(world: &World<'_>, host: &Running, operator: usize) -> Self {
+        let channel = world.operators_channel(host, operator).await;
+        Self(RolloutsClient::new(channel))
+    }
+
+    async fn start(
+        &mut self,
+        request: StartRolloutRequest,
+    ) -> Result<StartRolloutResponse, Status> {
+        Ok(self.0.start_rollout(request).await?.into_inner())
+    }
+
+    /// Starts one that nothing speaks against. Its number.
+    async fn begin(&mut self, request: StartRolloutRequest) -> u32 {
+        self.start(request).await.unwrap().rollout.unwrap().number
+    }
+
+    async fn show(&mut self, number: u32) -> Result<Rollout, Status> {
+        let shown = self.0.show_rollout(ShowRolloutRequest { number }).await?;
+        Ok(shown.into_inner())
+    }
+
+    async fn list(&mut self) -> Result<Vec<Rollout>, Status> {
+        let listed = self.0.list_rollouts(ListRolloutsRequest::default()).await?;
+        Ok(listed.into_inner().rollouts)
+    }
+
+    /// The rollout, once it is there and is so.
+    async fn until(&mut self, number: u32, is: impl Fn(&Rollout) -> bool) -> Rollout {
+        loop {
+            match self.show(number).await {
+                Ok(shown) if is(&shown) => return shown,
+                Err(status) => assert_eq!(status.reason(), Some(Reason::NotFound)),
+                Ok(_) => {}
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Device, slot, state and why of what became of each.
+    async fn report(&mut self, number: u32, troubled: bool) -> Vec<String> {
+        let request = ListRolloutKeysRequest {
+            number,
+            troubled,
+            ..ListRolloutKeysRequest::default()
+        };
+        let keys = self.0.list_rollout_keys(request).await.unwrap();
+        let keys = keys.into_inner().keys.into_iter();
+        let words = keys.map(|key| {
+            let (serial, slot) = (key.serial_number, key.slot);
+            format!("{serial} {slot} {} {} {}", key.version, key.state, key.why)
+        });
+        words.collect()
+    }
+}
+
+fn order(number: u32) -> MoveRolloutRequest {
+    MoveRolloutRequest {
+        number,
+        why: "a question".to_owned(),
+    }
+}
+
+fn of(target: Target) -> StartRolloutRequest {
+    StartRolloutRequest {
+        target: Some(RolloutTarget {
+            target: Some(target),
+        }),
+        why: "yearly".to_owned(),
+        ..StartRolloutRequest::default()
+    }
+}
+
+fn of_model() -> StartRolloutRequest {
+    of(Target::Model("M1".to_owned()))
+}
+
+fn of_devices(serials: &[&str]) -> StartRolloutRequest {
+    of(Target::Devices(RolloutDevices {
+        serial_numbers: serials.iter().map(ToString::to_string).collect(),
+    }))
+}
+
+/// Devices that nobody has enrolled: D-00001 and so on.
+async fn add_devices(stage: &mut Stage<'_>, devices: usize) {
+    for number in 1..=devices {
+        let device = AddDeviceRequest {
+            serial_number: format!("D-{number:05}"),
+            model: "M1".to_owned(),
+        };
+        stage.operator.add_device(device).await.unwrap();
+    }
+}
+
+fn is_done(rollout: &Rollout) -> bool {
+    rollout.state == "DONE"
+}
+
+fn is_paused(rollout: &Rollout) -> bool {
+    rollout.state == "PAUSED"
+}
+
+async fn count(database: &mut SqliteConnection, what: &str) -> i64 {
+    let sql = sqlx::AssertSqlSafe(format!("SELECT COUNT(*) FROM {what}"));
+    sqlx::query_scalar(sql).fetch_one(database).await.unwrap()
+}
+
+/// Device, version and check value of each key that a rollout has made, as the trail has them.
+async fn recorded(database: &mut SqliteConnection) -> BTreeSet<String> {
+    let details: Vec<String> =
+        sqlx::query_scalar("SELECT detail FROM audit WHERE action = 'rollout.keys-made'")
+            .fetch_all(database)
+            .await
+            .unwrap();
+    let mut made = BTreeSet::new();
+    for detail in details {
+        let detail: serde_json::Value = serde_json::from_str(&detail).unwrap();
+        for slot in detail["keys"].as_array().unwrap() {
+            assert_eq!(
+                (&slot["slot"], &slot["source"]),
+                (&"tmk".into(), &"UNIQUE".into())
+            );
+            for key in slot["made"].as_array().unwrap() {
+                let new = made.insert(key.as_str().unwrap().to_owned());
+                assert!(new, "{key} is there twice");
+            }
+        }
+    }
+    made
+}
+
+#[test]
+fn every_device_of_a_model_gets_a_key_once() {
+    world::on(&[&SOFTHSM], |place| {
+        let world = World::new(place.folder());
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(async {
+            // Two batches a second, of which the host is stopped in the middle.
+            let mut stage = Stage::set_with(&world, "limits.rollout-per-second = 128\n").await;
+            let mut ada = Keeper::new(&world, &stage.host, 0).await;
+            let mut database = database(&world).await;
+            add_devices(&mut stage, 300).await;
+            // One that no operator has added.
+            let forged = "INSERT INTO devices (serial_number, model, state, created_at, changed_at) \
+                          SELECT 'D-FORGED', model, state, created_at, changed_at FROM devices WHERE serial_number = 'D-00001'";
+            edit(&mut database, forged).await;
+            stage.assign(0).await;
+            let issued = stage.request(0).await.unwrap();
+            stage.confirm(0, &issued).await.unwrap();
+            stage.assign(1).await;
+            let suspend = SuspendDeviceRequest {
+                serial_number: "D-00007".to_owned(),
+                why: "lost".to_owned(),
+            };
+            stage.operator.suspend_device(suspend).await.unwrap();
+
+            // What it would do.
+            let dry = StartRolloutRequest {
+                dry_run: true,
+                why: String::new(),
+                ..of_model()
+            };
+            let planned = ada.start(dry).await.unwrap();
+            assert_eq!(planned.rollout.unwrap().number, 0);
+            let plan = planned.plan.unwrap();
+            assert_eq!((plan.devices, plan.slots.len()), (303, 1));
+            assert_eq!((&*plan.skips[0].why, plan.skips[0].devices), ("SUSPENDED", 1));
+            let planned = &plan.slots[0];
+            assert_eq!(
+                (&*planned.slot, &*planned.profile, planned.profile_version, &*planned.source),
+                ("tmk", "own", 1, "UNIQUE")
+            );
+            assert_eq!((planned.devices, planned.confirmed, planned.pending), (302, 1, 1));
+            assert!(ada.list().await.unwrap().is_empty());
+            assert_eq!(count(&mut database, "device_keys").await, 2);
+
+            let number = ada.begin(of_model()).await;
+            let status = ada.start(of_model()).await.unwrap_err();
+            assert_eq!(status.reason(), Some(Reason::AlreadyExists));
+            let mut done = 0;
+            let mut stops = 0;
+            while done < 303 {
+                let now = ada.until(number, |shown| shown.done > done).await;
+                done = now.done;
+                stops += 1;
+                // Wherever the engine is.
+                stage.host.stop().await;
+                stage.host = world.serve().await;
+                ada = Keeper::new(&world, &stage.host, 0).await;
+            }
+            assert!(stops > 1);
+            let shown = ada.until(number, is_done).await;
+            assert_eq!((shown.devices, shown.waves.len()), (303, 1));
+            let wave = shown.waves[0];
+            assert_eq!((wave.devices, wave.made, wave.skipped), (303, 301, 2));
+            assert_eq!(
+                ada.report(number, true).await,
+                ["D-00007  0 SKIPPED SUSPENDED", "D-FORGED  0 SKIPPED NOT_RECORDED"]
+            );
+
+            let rows: Vec<(String, i64, i64)> = sqlx::query_as(
+                "SELECT state, version, COUNT(*) FROM device_keys GROUP BY state, version ORDER BY state, version",
+            )
+            .fetch_all(&mut database)
+            .await
+            .unwrap();
+            let rows: Vec<_> = rows
+                .iter()
+                .map(|(state, version, keys)| (&**state, *version, *keys))
+                .collect();
+            let expected = [("ACTIVE", 1, 1), ("PENDING", 1, 299), ("PENDING", 2, 2), ("WITHDRAWN", 1, 1)];
+            assert_eq!(rows, expected);
+            let held: Vec<String> = sqlx::query_scalar(
+                "SELECT device || ' ' || version || ' ' || kcv FROM device_keys WHERE state = 'PENDING'",
+            )
+            .fetch_all(&mut database)
+            .await
+            .unwrap();
+            assert_eq!(recorded(&mut database).await, held.into_iter().collect());
+            stage.host.stop().await;
+        });
+    });
+}
+
+#[test]
+fn derived_keys_have_ids_of_their_own_and_a_rotation_moves_rollouts() {
+    world::on(&[&SOFTHSM], |place| {
+        let world = World::with_kdh_token(place.folder(), bring_bdks);
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(async {
+            let mut stage = Stage::set(&world).await;
+            let mut ada = Keeper::new(&world, &stage.host, 0).await;
+            let mut database = database(&world).await;
+            add_devices(&mut stage, 98).await;
+            register_bdks(&mut stage).await;
+            derive_from_now_on(&mut stage, true).await;
+            let planned = ada.start(of_model()).await.unwrap();
+            assert_eq!(planned.plan.unwrap().slots[0].source, "DERIVED");
+            let number = planned.rollout.unwrap().number;
+            ada.until(number, is_done).await;
+            assert_eq!(count(&mut database, "device_keys").await, 100);
+            let ids: Vec<i64> =
+                sqlx::query_scalar("SELECT derivation_id FROM device_keys ORDER BY derivation_id")
+                    .fetch_all(&mut database)
+                    .await
+                    .unwrap();
+            assert_eq!(ids, (1..=100).collect::<Vec<_>>());
+            let claimed = "audit WHERE action = 'bdk.ids-claimed'";
+            assert_eq!(count(&mut database, claimed).await, 2, "once for each batch");
+            // The trail says which device has which one.
+            let (device, version, kcv, id): (String, i64, String, i64) = sqlx::query_as(
+                "SELECT device, version, kcv, derivation_id FROM device_keys WHERE device = 'D-00070'",
+            )
+            .fetch_one(&mut database)
+            .await
+            .unwrap();
+            let entry = format!("{device} {version} {kcv} 12345678{id:08X}");
+            let details: Vec<String> =
+                sqlx::query_scalar("SELECT detail FROM audit WHERE action = 'rollout.keys-made'")
+                    .fetch_all(&mut database)
+                    .await
+                    .unwrap();
+            let of_bdk = |detail: &String| {
+                let detail: serde_json::Value = serde_json::from_str(detail).unwrap();
+                let keys = &detail["keys"];
+                assert_eq!(keys.as_array().unwrap().len(), 1, "{detail}");
+                assert_eq!((&keys[0]["source"], &keys[0]["bdk"]), (&"DERIVED".into(), &"acquirer".into()));
+                keys[0]["made"].as_array().unwrap().contains(&entry.clone().into())
+            };
+            assert_eq!(details.iter().filter(|detail| of_bdk(detail)).count(), 1);
+
+            let [mut asking, mut approving, _] = keepers(&world, &stage.host).await;
+            let asked = asking.ask().await.unwrap();
+            approving.approve(&asked.id).await.unwrap();
+            let pairs = asking.until(|shown| shown.rotation.is_none()).await;
+            // Of devices, two BDKs, the rollout, the approval.
+            assert_eq!(pairs, [(2, "PRESENT".to_owned(), 104)]);
+            assert!(is_done(&ada.show(number).await.unwrap()));
+            stage.host.stop().await;
+        });
+    });
+}
+
+#[test]
+fn a_wave_waits_for_confirmations_and_stops_at_wrong_check_values() {
+    world::on(&[&SOFTHSM], |place| {
+        let world = World::new(place.folder());
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(async {
+            let mut stage = Stage::set(&world).await;
+            let mut ada = Keeper::new(&world, &stage.host, 0).await;
+            let mut cleo = Keeper::new(&world, &stage.host, 2).await;
+            let mut database = database(&world).await;
+            let add = AddDeviceRequest {
+                serial_number: "SN-3".to_owned(),
+                model: "M1".to_owned(),
+            };
+            stage.operator.add_device(add).await.unwrap();
+            let in_waves = StartRolloutRequest {
+                waves: Some(RolloutWaves {
+                    size: Some(Size::Percent(33)),
+                    proceed_at: 100,
+                    stop_after: Some(0),
+                }),
+                ..of_devices(&["SN-3", "SN-1", "SN-2"])
+            };
+            let status = cleo.start(in_waves.clone()).await.unwrap_err();
+            assert_eq!(status.reason(), Some(Reason::RoleMissing));
+            let number = ada.begin(in_waves).await;
+            let waiting = ada.until(number, |shown| shown.waiting).await;
+            assert_eq!(waiting.wave_devices, 1);
+            let wave = waiting.waves[0];
+            assert_eq!((wave.number, wave.made, wave.offered, wave.confirmed), (1, 1, 0, 0));
+            let issued = stage.request(0).await.unwrap();
+            assert_eq!(ada.until(number, |shown| shown.waves[0].offered == 1).await.waves.len(), 1);
+            stage.confirm(0, &issued).await.unwrap();
+            let second = ada.until(number, |shown| shown.waves.len() == 2 && shown.waiting).await;
+            assert_eq!((second.waves[1].confirmed, second.waves[0].made), (1, 1));
+
+            // The next one has loaded something else.
+            let issued = stage.request(1).await.unwrap();
+            let wrong = KeyCheckValue {
+                method: Method::AesCmac.into(),
+                value: vec![1, 2, 3, 4, 5],
+            };
+            let status = stage.report(1, &issued, Some(wrong)).await.unwrap_err();
+            assert_eq!(status.reason(), Some(Reason::KcvMismatch));
+            let paused = ada.until(number, is_paused).await;
+            assert_eq!(
+                paused.state_why,
+                "1 devices have reported a wrong check value, more than 0"
+            );
+            assert_eq!((paused.waves.len(), paused.waves[0].failed), (2, 1));
+            assert_eq!(ada.report(number, true).await, ["SN-2 tmk 1 FAILED "]);
+            assert_eq!(count(&mut database, "device_keys").await, 2);
+
+            // Whoever has looked at it lets it go on; the wave waits for the one that failed until that is revoked.
+            let status = cleo.0.resume_rollout(order(number)).await.unwrap_err();
+            assert_eq!(status.reason(), Some(Reason::RoleMissing));
+            ada.0.resume_rollout(order(number)).await.unwrap();
+            let status = ada.0.resume_rollout(order(number)).await.unwrap_err();
+            assert_eq!(status.message(), format!("rollout {number} is RUNNING: this is not possible now"));
+            ada.until(number, |shown| shown.waiting).await;
+            let revoke = kdh_proto::v1::RevokeDeviceRequest {
+                serial_number: "SN-2".to_owned(),
+                why: "opened".to_owned(),
+            };
+            stage.operator.revoke_device(revoke).await.unwrap();
+            let done = ada.until(number, is_done).await;
+            assert_eq!((done.waves.len(), done.waves[1].void, done.waves[0].made), (3, 1, 1));
+            assert_eq!(
+                ada.report(number, false).await,
+                ["SN-1 tmk 1 CONFIRMED ", "SN-2 tmk 1 VOID ", "SN-3 tmk 1 MADE "]
+            );
+            for moved in [
+                ada.0.pause_rollout(order(number)).await,
+                ada.0.resume_rollout(order(number)).await,
+                ada.0.stop_rollout(order(number)).await,
+            ] {
+                let status = moved.unwrap_err();
+                let cause = format!("rollout {number} is DONE: this is not possible now");
+                assert_eq!((status.reason(), status.message()), (Some(Reason::WrongState), &*cause));
+            }
+            let actions: Vec<String> = sqlx::query_scalar(
+                "SELECT actor || ' ' || action FROM audit WHERE action LIKE 'rollout.%' ORDER BY sequence",
+            )
+            .fetch_all(&mut database)
+            .await
+            .unwrap();
+            let expected = [
+                "operator:ada rollout.started",
+                "host rollout.keys-made",
+                "host rollout.keys-made",
+                "host rollout.paused",
+                "operator:ada rollout.resumed",
+                "host rollout.keys-made",
+                "host rollout.done",
+            ];
+            assert_eq!(actions, expected);
+            stage.host.stop().await;
+        });
+    });
+}
+
+#[test]
+fn what_somebody_writes_into_the_database_makes_no_key() {
+    world::on(&[&SOFTHSM], |place| {
+        let world = World::new(place.folder());
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(async {
+            let mut stage = Stage::set(&world).await;
+            let mut ada = Keeper::new(&world, &stage.host, 0).await;
+            let mut database = database(&world).await;
+            let add = AddDeviceRequest {
+                serial_number: "SN-3".to_owned(),
+                model: "M1".to_owned(),
+            };
+            stage.operator.add_device(add).await.unwrap();
+            refuses_bad_requests(&mut ada).await;
+
+            // A key whose row was edited is not replaced by another, and nobody else waits for it.
+            stage.assign(1).await;
+            edit(
+                &mut database,
+                "UPDATE device_keys SET header = 'D0000P0AE00N0000' WHERE device = 'SN-2'",
+            )
+            .await;
+            let number = ada.begin(of_model()).await;
+            ada.until(number, is_done).await;
+            assert_eq!(
+                ada.report(number, false).await,
+                ["SN-1 tmk 1 MADE ", "SN-2 tmk 0 SKIPPED ROW_CHANGED", "SN-3 tmk 1 MADE "]
+            );
+
+            // One that is paused is not made to run, nor to reach others, by who can write to its row.
+            let paused = StartRolloutRequest {
+                waves: Some(RolloutWaves {
+                    size: Some(Size::Devices(1)),
+                    proceed_at: 100,
+                    stop_after: None,
+                }),
+                ..of_devices(&["SN-1", "SN-3"])
+            };
+            let number = ada.begin(paused).await;
+            ada.until(number, |shown| shown.waiting).await;
+            ada.0.pause_rollout(order(number)).await.unwrap();
+            execute(&mut database, "CREATE TABLE kept AS SELECT * FROM rollouts").await;
+            for change in [
+                "state = 'RUNNING'",
+                "state = 'RUNNING', wave_devices = 0, proceed_at = 0",
+                "state = 'RUNNING', kind = 'RENEWAL', target_kind = 'ANY', target = '', devices = ''",
+                "state = 'RUNNING', slots = 'tmk'",
+                "state = 'RUNNING', started_by = 'bob'",
+                "why = 'another one'",
+            ] {
+                let kept = count(&mut database, "device_keys").await;
+                edit(
+                    &mut database,
+                    &format!("UPDATE rollouts SET {change} WHERE number = {number}"),
+                )
+                .await;
+                let status = ada.list().await.unwrap_err();
+                assert_eq!(status.reason(), Some(Reason::Internal), "{change}");
+                let status = ada.0.resume_rollout(order(number)).await.unwrap_err();
+                assert_eq!(status.reason(), Some(Reason::Internal), "{change}");
+                // Another one is done meanwhile: the engine has been at all of them.
+                let other = ada.begin(of_devices(&["SN-1"])).await;
+                ada.until(other, is_done).await;
+                assert_eq!(count(&mut database, "device_keys").await, kept + 1, "{change}");
+                edit(
+                    &mut database,
+                    &format!(
+                        "UPDATE rollouts SET (kind, target_kind, target, devices, slots, wave_devices, proceed_at,
+                             state, started_by, why) = (SELECT kind, target_kind, target, devices, slots,
+                             wave_devices, proceed_at, state, started_by, why FROM kept k
+                             WHERE k.number = rollouts.number) WHERE number = {number}"
+                    ),
+                )
+                .await;
+            }
+
+            // Put back to its beginning it does not give anybody a second key.
+            let kept = count(&mut database, "device_keys").await;
+            edit(
+                &mut database,
+                &format!("UPDATE rollout_waves SET last_device = '', devices = 0 WHERE rollout = {number}"),
+            )
+            .await;
+            ada.0.resume_rollout(order(number)).await.unwrap();
+            let stopped = ada.until(number, is_paused).await;
+            let cause = format!(
+                "internal: rollout {number} has come to one of SN-1 to SN-1 before, and its rows do not say so: \
+                 somebody else has changed them"
+            );
+            assert_eq!(stopped.state_why, cause);
+            assert_eq!(count(&mut database, "device_keys").await, kept);
+            ada.0.stop_rollout(order(number)).await.unwrap();
+
+            raises_the_alarm_for_twins(&mut stage, &mut ada, &mut database).await;
+            stage.host.stop().await;
+        });
+    });
+}
+
+/// Two devices with one public key.
+async fn raises_the_alarm_for_twins(
+    stage: &mut Stage<'_>,
+    ada: &mut Keeper,
+    database: &mut SqliteConnection,
+) {
+    let code = stage.world.added(&mut stage.operator, "SN-4").await;
+    let enrollment = stage.world.enrollment("SN-4", &code);
+    let mut stranger = stage.world.terminal(&stage.host).await;
+    stranger.enroll(enrollment.clone()).await.unwrap();
+    let twin = EnrollRequest {
+        serial_number: "SN-5".to_owned(),
+        activation_code: stage.world.added(&mut stage.operator, "SN-5").await,
+        ..enrollment
+    };
+    stranger.enroll(twin).await.unwrap_err();
+    let alarms: Vec<(String, String)> =
+        sqlx::query_as("SELECT device, detail FROM audit WHERE action = 'alarm.public-key-in-use'")
+            .fetch_all(database)
+            .await
+            .unwrap();
+    let detail = r#"{"alarm":"SN-5 came to enrol with a public key of SN-4"}"#;
+    assert_eq!(alarms, [("SN-5".to_owned(), detail.to_owned())]);
+    let listed = ada.0.list_rollouts(ListRolloutsRequest::default()).await;
+    assert_eq!(listed.unwrap().into_inner().alarms, 1);
+}
+
+type Refusal = (StartRolloutRequest, Reason, &'static str);
+
+fn bad_waves() -> Vec<Refusal> {
+    let invalid = Reason::RequestInvalid;
+    let waves = |size, proceed_at| StartRolloutRequest {
+        waves: Some(RolloutWaves {
+            size,
+            proceed_at,
+            stop_after: None,
+        }),
+        ..of_model()
+    };
+    vec![
+        (
+            waves(None, 1),
+            invalid,
+            "there is one wave, and none behind it to proceed to",
+        ),
+        (
+            waves(Some(Size::Devices(0)), 95),
+            invalid,
+            "a wave has 1 to 10000000 devices, not 0",
+        ),
+        (
+            waves(Some(Size::Percent(0)), 95),
+            invalid,
+            "a wave is 1 to 100 percent, not 0",
+        ),
+        (
+            waves(Some(Size::Percent(101)), 95),
+            invalid,
+            "a wave is 1 to 100 percent, not 101",
+        ),
+        (
+            waves(Some(Size::Devices(1)), 0),
+            invalid,
+            "the next wave begins when 1 to 100 percent have confirmed, not 0",
+        ),
+        (
+            waves(Some(Size::Devices(1)), 101),
+            invalid,
+            "the next wave begins when 1 to 100 percent have confirmed, not 101",
+        ),
+    ]
+}
+
+fn bad_targets() -> Vec<Refusal> {
+    let invalid = Reason::RequestInvalid;
+    let many: Vec<String> = (0..=1000).map(|number| format!("N-{number}")).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    let slots = |slots: &[&str]| StartRolloutRequest {
+        slots: slots.iter().map(ToString::to_string).collect(),
+        ..of_model()
+    };
+    vec![
+        (
+            StartRolloutRequest::default(),
+            invalid,
+            "nothing is named that shall get keys: name a model, a group or devices",
+        ),
+        (
+            of_devices(&[]),
+            invalid,
+            "a rollout names 1 to 1000 devices, not 0: put more of them into a group",
+        ),
+        (
+            of_devices(&many),
+            invalid,
+            "a rollout names 1 to 1000 devices, not 1001: put more of them into a group",
+        ),
+        (
+            of_devices(&["SN-1", "SN-2", "SN-1"]),
+            invalid,
+            "SN-1 is named twice",
+        ),
+        (
+            of_devices(&["sn-1"]),
+            invalid,
+            "\"sn-1\" is no serial number: 1 to 32 of A-Z, 0-9 and '-', not beginning with '-'",
+        ),
+        (
+            of_devices(&["SN-9"]),
+            Reason::NotFound,
+            "there is no such device",
+        ),
+        (
+            of(Target::Model("M9".to_owned())),
+            Reason::NotFound,
+            "there is no such device",
+        ),
+        (
+            of(Target::Group("pilot".to_owned())),
+            Reason::NotFound,
+            "there is no such device",
+        ),
+        (
+            of(Target::Group("Pilot".to_owned())),
+            invalid,
+            "\"Pilot\" is no name of a device group: 1 to 64 of a-z, 0-9 and '-'",
+        ),
+        (slots(&["tmk", "tmk"]), invalid, "slot tmk is named twice"),
+        (
+            slots(&["TMK"]),
+            invalid,
+            "\"TMK\" is no slot: 1 to 24 of a-z, 0-9 and '-'",
+        ),
+        (
+            slots(&["pin"]),
+            Reason::NotFound,
+            "nobody would get a key: of 3 devices 3 NO_SLOT",
+        ),
+        (
+            StartRolloutRequest {
+                why: String::new(),
+                ..of_model()
+            },
+            invalid,
+            "\"\" is no reason: 1 to 200 printable characters",
+        ),
+    ]
+}
+
+async fn refuses_bad_requests(ada: &mut Keeper) {
+    for (request, reason, message) in bad_targets().into_iter().chain(bad_waves()) {
+        let status = ada.start(request).await.unwrap_err();
+        assert_eq!((status.reason(), status.message()), (Some(reason), message));
+    }
+    let status = ada.0.stop_rollout(order(7)).await.unwrap_err();
+    assert_eq!(
+        (status.reason(), status.message()),
+        (Some(Reason::NotFound), "there is no rollout 7")
+    );
+    let no_why = MoveRolloutRequest {
+        number: 1,
+        why: String::new(),
+    };
+    let status = ada.0.pause_rollout(no_why).await.unwrap_err();
+    assert_eq!(status.reason(), Some(Reason::RequestInvalid));
+    assert!(ada.list().await.unwrap().is_empty());
+}
+
+/// A device by itself: enrolled by now, bound, and asked for the key in a slot.
+async fn request(
+    client: &mut kdh_proto::v1::key_distribution_client::KeyDistributionClient<Channel>,
+    slot: &str,
+    nonce: u8,
+) -> Result<u32, Status> {
+    let request = RequestKeyRequest {
+        slot: slot.to_owned(),
+        rt_krd: RandomToken::new(KrdNonce::from_bytes([nonce; 16])).to_der(),
+    };
+    Ok(client.request_key(request).await?.into_inner().key_version)
+}
+
+#[test]
+fn the_host_makes_by_itself_what_is_missing_and_what_is_due() {
+    world::on(&[&SOFTHSM], |place| {
+        let world = World::new(place.folder());
+        world.configure(
+            "key-strength = \"warn\"\nkey-policy = \"lenient\"\nkeys-for-new-devices = \"make\"\n",
+        );
+        // Terminals come back after days.
+        let configuration = std::fs::read_to_string(world.path("kdh-host.toml")).unwrap();
+        let longer = configuration.replace("validity-days = 1\n", "validity-days = 9\n");
+        std::fs::write(world.path("kdh-host.toml"), longer).unwrap();
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(async {
+            let clock = Forward::default();
+            let host = world.serve_by(clock.clone()).await;
+            let mut operator = world.operator(&host).await;
+            let mut ada = Keeper::new(&world, &host, 0).await;
+            let mut renewed = slot("tmk", HEADER, Source::Unique(UniqueKey {}));
+            (renewed.renewal_days, renewed.validity_days) = (1, 2);
+            let mut short = slot("data", "D0000D0AB00N0000", Source::Unique(UniqueKey {}));
+            short.validity_days = 1;
+            carry(&mut operator, vec![short, renewed]).await;
+
+            // One that enrols, one that comes into a group, and one that is only registered.
+            let Bound {
+                mut client,
+                enrolled,
+            } = world.bound(&host, &mut operator, "SN-2").await;
+            let first = loop {
+                let rollouts = ada.list().await.unwrap();
+                if let Some(first) = rollouts.into_iter().find(is_done) {
+                    break first;
+                }
+                tokio::task::yield_now().await;
+            };
+            assert_eq!(
+                (&*first.kind, &*first.started_by, &first.target),
+                ("FILLING", "host", &None)
+            );
+            assert_eq!(
+                ada.report(first.number, false).await,
+                ["SN-2 data 1 MADE ", "SN-2 tmk 1 MADE "]
+            );
+            let listed = client
+                .list_assignments(ListAssignmentsRequest {})
+                .await
+                .unwrap();
+            assert_eq!(listed.into_inner().assignments.len(), 2);
+            assert_eq!(request(&mut client, "tmk", 1).await.unwrap(), 1);
+            for serial_number in ["SN-1", "SN-3"] {
+                world.added(&mut operator, serial_number).await;
+            }
+            let group = SetDeviceGroupRequest {
+                serial_numbers: vec!["SN-2".to_owned(), "SN-3".to_owned()],
+                group: "pilot".to_owned(),
+                why: "first".to_owned(),
+            };
+            operator.set_device_group(group).await.unwrap();
+            let second = ada.until(first.number + 1, is_done).await;
+            assert_eq!(
+                ada.report(second.number, false).await,
+                ["SN-3 data 1 MADE ", "SN-3 tmk 1 MADE "],
+                "SN-2 has its keys, and nobody has given SN-1 any"
+            );
+            host.stop().await;
+
+            // Two days later what is renewed daily is due, and what is valid for a day is delivered no more.
+            clock.put_to(49);
+            let host = world.serve_by(clock.clone()).await;
+            let mut operator = world.operator(&host).await;
+            let mut ada = Keeper::new(&world, &host, 0).await;
+            let renewal = ada.until(second.number + 1, is_done).await;
+            assert_eq!((&*renewal.kind, &*renewal.started_by), ("RENEWAL", "host"));
+            assert_eq!(
+                ada.report(renewal.number, false).await,
+                ["SN-2 tmk 2 MADE ", "SN-3 tmk 2 MADE "]
+            );
+            let show = ShowDeviceRequest {
+                serial_number: "SN-2".to_owned(),
+            };
+            let shown = operator.show_device(show.clone()).await.unwrap();
+            assert_eq!(shown.into_inner().expired_slots, ["data"]);
+            let mut client = world.enrolled(&host, "SN-2", &enrolled).await;
+            let status = request(&mut client, "data", 2).await.unwrap_err();
+            assert_eq!(status.reason(), Some(Reason::KeyExpired));
+            let listed = client
+                .list_assignments(ListAssignmentsRequest {})
+                .await
+                .unwrap();
+            let listed = listed.into_inner().assignments;
+            let listed: Vec<_> = listed
+                .iter()
+                .map(|one| (&*one.slot, one.key_version))
+                .collect();
+            assert_eq!(listed, [("tmk", 2)]);
+            let named = StartRolloutRequest {
+                slots: vec!["data".to_owned()],
+                ..of_devices(&["SN-2"])
+            };
+            let number = ada.begin(named).await;
+            ada.until(number, is_done).await;
+            assert_eq!(request(&mut client, "data", 3).await.unwrap(), 2);
+            let shown = operator.show_device(show).await.unwrap().into_inner();
+            assert!(shown.expired_slots.is_empty());
+            host.stop().await;
+        });
+    });
+}
+
+#[test]
+fn the_same_on_a_server() {
+    world::on(&[&SOFTHSM], |place| {
+        let world = World::new(place.folder());
+        world.configure(
+            "key-strength = \"warn\"\nkey-policy = \"lenient\"\nkeys-for-new-devices = \"make\"\n",
+        );
+        world.use_postgres();
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(async {
+            let host = world.serve().await;
+            let mut operator = world.operator(&host).await;
+            let mut ada = Keeper::new(&world, &host, 0).await;
+            let mut renewed = slot("tmk", HEADER, Source::Unique(UniqueKey {}));
+            renewed.renewal_days = 1;
+            carry(&mut operator, vec![renewed]).await;
+            for number in 1..=5 {
+                let add = AddDeviceRequest {
+                    serial_number: format!("D-{number}"),
+                    model: "M1".to_owned(),
+                };
+                operator.add_device(add).await.unwrap();
+            }
+            let in_waves = StartRolloutRequest {
+                waves: Some(RolloutWaves {
+                    size: Some(Size::Devices(3)),
+                    proceed_at: 1,
+                    stop_after: Some(1),
+                }),
+                ..of_model()
+            };
+            let number = ada.begin(in_waves).await;
+            let waiting = ada.until(number, |shown| shown.waiting).await;
+            assert_eq!((waiting.devices, waiting.done), (5, 3));
+            ada.0.stop_rollout(order(number)).await.unwrap();
+            let group = SetDeviceGroupRequest {
+                serial_numbers: vec!["D-4".to_owned()],
+                group: "pilot".to_owned(),
+                why: "first".to_owned(),
+            };
+            operator.set_device_group(group).await.unwrap();
+            let filled = ada.until(number + 1, is_done).await;
+            assert_eq!(ada.report(filled.number, false).await, ["D-4 tmk 1 MADE "]);
+            host.stop().await;
+            let clock = Forward::default();
+            clock.put_to(25);
+            let host = world.serve_by(clock).await;
+            let mut ada = Keeper::new(&world, &host, 0).await;
+            let renewal = ada.until(number + 2, is_done).await;
+            assert_eq!(renewal.waves[0].made, 4);
+            let all = ada.begin(of_model()).await;
+            ada.until(all, is_done).await;
+            let report = ada.report(all, false).await;
+            let versions: BTreeMap<&str, &str> =
+                report.iter().map(|line| line.split_at(3)).collect();
+            assert_eq!(versions["D-1"], " tmk 3 MADE ");
+            assert_eq!(versions["D-5"], " tmk 1 MADE ");
+            host.stop().await;
+        });
+    });
+}

@@ -1,6 +1,12 @@
 //! That no key crossed between a program and its PKCS#11 module.
 
-use std::{collections::HashSet, fmt};
+use std::{
+    collections::{BTreeSet, HashSet},
+    fmt, fs,
+    path::PathBuf,
+};
+
+use anyhow::Result;
 
 use crate::spy::{Call, Direction, FOUND};
 
@@ -27,13 +33,54 @@ impl Secret {
         }
     }
 
-    /// Each 8 bytes of it, forwards and backwards.
+    /// Each 8 bytes of it, forwards and backwards, and with every bit turned round.
     fn pieces(&self) -> impl Iterator<Item = Vec<u8>> {
         self.bytes.chunks_exact(PIECE_LEN).flat_map(|piece| {
-            let backwards = piece.iter().rev().copied().collect();
-            [piece.to_vec(), backwards]
+            let backwards: Vec<u8> = piece.iter().rev().copied().collect();
+            let forms = [piece.to_vec(), backwards];
+            let turned = forms
+                .each_ref()
+                .map(|form| form.iter().map(|byte| !byte).collect());
+            forms.into_iter().chain(turned)
         })
     }
+}
+
+/// Finds secrets in much.
+struct Search<'s> {
+    /// Pieces by their first two bytes, and of which secret each is.
+    pieces: Vec<Vec<(Vec<u8>, usize)>>,
+    secrets: &'s [Secret],
+}
+
+impl<'s> Search<'s> {
+    /// For the secrets in this form.
+    fn new(secrets: &'s [Secret], form: impl Fn(Vec<u8>) -> Vec<u8>) -> Self {
+        let mut pieces = vec![Vec::new(); 1 << 16];
+        for (index, secret) in secrets.iter().enumerate() {
+            for piece in secret.pieces().map(&form) {
+                pieces[beginning(&piece)].push((piece, index));
+            }
+        }
+        Self { pieces, secrets }
+    }
+
+    /// Those of which 8 or more bytes stand there.
+    fn in_bytes(&self, bytes: &[u8]) -> Vec<&'s Secret> {
+        let mut found = BTreeSet::new();
+        for (at, two) in bytes.windows(2).enumerate() {
+            let pieces = &self.pieces[beginning(two)];
+            let here = pieces
+                .iter()
+                .filter(|(piece, _)| bytes[at..].starts_with(piece));
+            found.extend(here.map(|(_, index)| *index));
+        }
+        found.iter().map(|index| &self.secrets[*index]).collect()
+    }
+}
+
+fn beginning(bytes: &[u8]) -> usize {
+    usize::from(bytes[0]) << 8 | usize::from(bytes[1])
 }
 
 /// Something that must not have happened, and where in the log it did.
@@ -85,14 +132,11 @@ impl fmt::Display for Breach {
 
 /// Every value in which 8 or more bytes of one of the secrets stand.
 pub fn crossings(calls: &[Call], secrets: &[Secret]) -> Vec<Breach> {
+    let search = Search::new(secrets, |piece| piece);
     let mut found = Vec::new();
     for call in calls {
         for (field, bytes) in call.byte_strings() {
-            let held = |piece: &Vec<u8>| bytes.windows(PIECE_LEN).any(|window| window == *piece);
-            for secret in secrets
-                .iter()
-                .filter(|secret| secret.pieces().any(|p| held(&p)))
-            {
+            for secret in search.in_bytes(bytes) {
                 found.push(Breach {
                     line: call.line,
                     kind: BreachKind::Crossed {
@@ -144,8 +188,79 @@ pub fn value_reads(calls: &[Call]) -> Vec<Breach> {
     found
 }
 
+/// Each file in these folders in which 8 or more bytes of one of the secrets stand, as they are or in hexadecimal
+/// digits, and of which one. The spy's logs are for [`crossings`].
+///
+/// # Errors
+/// A folder or file cannot be read.
+pub fn files_with(folders: &[PathBuf], secrets: &[Secret]) -> Result<Vec<(PathBuf, String)>> {
+    let plain = Search::new(secrets, |piece| piece);
+    let digits = Search::new(secrets, |piece| hex::encode(piece).into_bytes());
+    let mut found = Vec::new();
+    for folder in folders {
+        for entry in fs::read_dir(folder)? {
+            let entry = entry?;
+            let is_spys = entry.file_name().to_string_lossy().starts_with("spy-");
+            if is_spys || !entry.file_type()?.is_file() {
+                continue;
+            }
+            let mut bytes = fs::read(entry.path())?;
+            let mut held = plain.in_bytes(&bytes);
+            bytes.make_ascii_lowercase();
+            held.extend(digits.in_bytes(&bytes));
+            found.extend(
+                held.iter()
+                    .map(|secret| (entry.path(), secret.name.clone())),
+            );
+        }
+    }
+    Ok(found)
+}
+
+/// The functions that storage keys were used in, which are known by their labels.
+pub fn uses_of_storage_keys(calls: &[Call]) -> BTreeSet<&str> {
+    let mut looking_for = HashSet::new();
+    let mut storage = HashSet::new();
+    let mut uses = BTreeSet::new();
+    for call in calls {
+        let session = call.text(Direction::In, "hSession");
+        match &*call.function {
+            "C_GenerateKey" if is_about_storage_key(call) => {
+                storage.extend(call.text(Direction::Out, "hKey"));
+            }
+            "C_FindObjectsInit" => {
+                looking_for.retain(|looking| Some(*looking) != session);
+                if is_about_storage_key(call) {
+                    looking_for.extend(session);
+                }
+            }
+            "C_FindObjects" if session.is_some_and(|it| looking_for.contains(it)) => {
+                storage.extend(call.texts(FOUND));
+            }
+            // A module may give the handle to another key now.
+            "C_DestroyObject" if call.returned == "CKR_OK" => {
+                storage.retain(|key| Some(*key) != call.text(Direction::In, "hObject"));
+            }
+            function => {
+                let keys = ["hKey", "hBaseKey", "hWrappingKey", "hUnwrappingKey"];
+                let mut keys = keys.map(|name| call.text(Direction::In, name)).into_iter();
+                if keys.any(|key| key.is_some_and(|key| storage.contains(key))) {
+                    uses.insert(function);
+                }
+            }
+        }
+    }
+    uses
+}
+
+/// Whether one is made or looked for.
+fn is_about_storage_key(call: &Call) -> bool {
+    let mut fields = call.byte_strings();
+    fields.any(|(name, label)| name == "CKA_LABEL" && label.starts_with(b"ksk."))
+}
+
 /// Every use of a key from `C_GenerateKey` to decrypt or to unwrap. On a host that is Ke, which only
-/// the terminal may open.
+/// the terminal may open. Storage keys unwrap too: by AES key wrap, and what comes out can be read no more than before.
 pub fn generated_keys_that_open(calls: &[Call]) -> Vec<Breach> {
     let mut generated = HashSet::new();
     let mut found = Vec::new();
@@ -163,6 +278,7 @@ pub fn generated_keys_that_open(calls: &[Call]) -> Vec<Breach> {
                 continue;
             }
             "C_DecryptInit" => call.text(Direction::In, "hKey"),
+            "C_UnwrapKey" if is_of_storage(call) => continue,
             "C_UnwrapKey" => call.text(Direction::In, "hUnwrappingKey"),
             _ => continue,
         };
@@ -176,6 +292,11 @@ pub fn generated_keys_that_open(calls: &[Call]) -> Vec<Breach> {
         }
     }
     found
+}
+
+fn is_of_storage(unwrap: &Call) -> bool {
+    let said = |name, what| unwrap.text(Direction::In, name) == Some(what);
+    said("pMechanism->type", "CKM_AES_KEY_WRAP") && said("CKA_SENSITIVE", "True")
 }
 
 #[cfg(test)]
@@ -220,7 +341,9 @@ mod tests {
         let swapped = [&KN[8..], &KN[..8]].concat();
         let backwards: Vec<u8> = KN.iter().rev().copied().collect();
         let inside = [b"prefix".as_slice(), &KN, b"suffix"].concat();
-        let cases: [(&str, &[u8]); 6] = [
+        let turned = KN.map(|byte| !byte);
+        let cases: [(&str, &[u8]); 7] = [
+            ("every bit turned round", &turned),
             ("whole", &KN),
             ("inside of something else", &inside),
             ("its first half", &KN[..8]),
@@ -361,12 +484,36 @@ mod tests {
         let unwraps = key("C_UnwrapKey", Direction::In, "hUnwrappingKey", "0x5");
         let other = key("C_DecryptInit", Direction::In, "hKey", "0x6");
         let encrypts = key("C_EncryptInit", Direction::In, "hKey", "0x5");
+        let stored = |mechanism: &str, sensitive: &str| {
+            let text = |name, text: &str| (Direction::In, name, Value::Text(text.to_owned()));
+            let unwrapping = text("hUnwrappingKey", "0x5");
+            let mechanism = text("pMechanism->type", mechanism);
+            call(
+                "C_UnwrapKey",
+                &[unwrapping, mechanism, text("CKA_SENSITIVE", sensitive)],
+            )
+        };
         let destroyed = key("C_DestroyObject", Direction::In, "hObject", "0x5");
         let nameless = call("C_DecryptInit", &[]);
         let cases = [
             ("decrypts", vec![made.clone(), decrypts.clone()], 1),
             ("unwraps", vec![made.clone(), unwraps], 1),
             ("no handle in the log", vec![nameless], 1),
+            (
+                "unwraps a stored key",
+                vec![made.clone(), stored("CKM_AES_KEY_WRAP", "True")],
+                0,
+            ),
+            (
+                "for everybody to read",
+                vec![made.clone(), stored("CKM_AES_KEY_WRAP", "False")],
+                1,
+            ),
+            (
+                "by another mechanism",
+                vec![made.clone(), stored("CKM_AES_CBC_PAD", "True")],
+                1,
+            ),
             ("another key", vec![made.clone(), other], 0),
             ("only encrypts", vec![made.clone(), encrypts], 0),
             (
@@ -377,6 +524,82 @@ mod tests {
         ];
         for (case, calls, breaches) in cases {
             assert_eq!(generated_keys_that_open(&calls).len(), breaches, "{case}");
+        }
+    }
+
+    #[test]
+    fn what_a_storage_key_is_used_for_is_found() {
+        let text = |name, text: &str| (Direction::In, name, Value::Text(text.to_owned()));
+        let label = |label: &str| {
+            let label = Value::Bytes(label.as_bytes().to_vec());
+            (Direction::In, "CKA_LABEL", label)
+        };
+        let out = |name, handle: &str| (Direction::Out, name, Value::Text(handle.to_owned()));
+        let made = |name: &str| call("C_GenerateKey", &[label(name), out("hKey", "0x5")]);
+        let session = || text("hSession", "0x1");
+        let search = |name: &str| call("C_FindObjectsInit", &[session(), label(name)]);
+        let finds = || call("C_FindObjects", &[session(), out(FOUND, "0x5")]);
+        let decrypts = || key("C_DecryptInit", Direction::In, "hKey", "0x5");
+        let derives = key("C_DeriveKey", Direction::In, "hBaseKey", "0x5");
+        let wraps = key("C_WrapKey", Direction::In, "hWrappingKey", "0x5");
+        let wrapped = key("C_WrapKey", Direction::In, "hKey", "0x5");
+        let unwraps = key("C_UnwrapKey", Direction::In, "hUnwrappingKey", "0x5");
+        let destroyed = key("C_DestroyObject", Direction::In, "hObject", "0x5");
+        let (decrypt, wrap) = (Some("C_DecryptInit"), Some("C_WrapKey"));
+        let cases = [
+            ("decrypts", vec![made("ksk.1"), decrypts()], decrypt),
+            ("derives", vec![made("ksk.1"), derives], Some("C_DeriveKey")),
+            ("wraps", vec![made("ksk.1"), wraps], wrap),
+            ("is wrapped", vec![made("ksk.1"), wrapped], wrap),
+            ("unwraps", vec![made("ksk.1"), unwraps], Some("C_UnwrapKey")),
+            (
+                "was found",
+                vec![search("ksk.1"), finds(), decrypts()],
+                decrypt,
+            ),
+            ("another key", vec![made("ksm.1"), decrypts()], None),
+            (
+                "another was found",
+                vec![search("ksm.1"), finds(), decrypts()],
+                None,
+            ),
+            (
+                "looked for before",
+                vec![search("ksk.1"), search("kn.1"), finds(), decrypts()],
+                None,
+            ),
+            (
+                "its handle went to another key",
+                vec![made("ksk.1"), destroyed, decrypts()],
+                None,
+            ),
+        ];
+        for (case, calls, used) in cases {
+            let uses: Vec<_> = uses_of_storage_keys(&calls).into_iter().collect();
+            assert_eq!(uses, used.into_iter().collect::<Vec<_>>(), "{case}");
+        }
+    }
+
+    #[test]
+    fn a_key_is_found_in_a_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        let secrets = [Secret::new("Kn", &KN)];
+        let in_digits = hex::encode_upper(&KN[8..]);
+        let cases: [(&str, &[u8], usize); 4] = [
+            ("as it is", &KN, 1),
+            ("in digits", in_digits.as_bytes(), 1),
+            ("too little of it", &KN[..7], 0),
+            ("nothing", b"", 0),
+        ];
+        for (case, content, found) in cases {
+            fs::write(&file, [b"before ", content, b" after"].concat()).unwrap();
+            let folders = [folder.path().to_owned()];
+            assert_eq!(
+                files_with(&folders, &secrets).unwrap().len(),
+                found,
+                "{case}"
+            );
         }
     }
 }

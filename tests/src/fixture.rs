@@ -112,6 +112,16 @@ impl Fixture {
         Self::hold_ceremonies(module, topology, true).expect("the ceremonies")
     }
 
+    /// As [`Self::new`], but what crosses between the host and its module is written down.
+    ///
+    /// # Panics
+    /// It cannot be made.
+    pub fn with_spied_host(module: &'static TestModule, topology: Topology) -> Self {
+        let mut fixture = Self::new(module, topology);
+        fixture.site.spy();
+        fixture
+    }
+
     fn hold_ceremonies(
         module: &'static TestModule,
         topology: Topology,

@@ -49,6 +49,9 @@ pub const NEXT_KDH: Kdh = Kdh {
 pub struct HostOptions {
     /// `require` or `warn`.
     pub key_strength: &'static str,
+    /// Of what terminals may hold: `lenient`, by which those with RSA-2048 may have AES keys, and several the same, or
+    /// `strict`.
+    pub key_policy: &'static str,
     /// The program; the real one if there is none.
     pub program: Option<PathBuf>,
     /// Port of the terminals' listener and of the administration; any that are free by default.
@@ -86,6 +89,11 @@ pub struct HostOptions {
     pub key_sender: Option<&'static str>,
     /// Where its database is; a SQLite file if nothing is said.
     pub postgres: Option<PostgresDatabase>,
+    /// That file, in the folder `host`.
+    pub sqlite: &'static str,
+    /// How many keys rollouts make in a second at most, and how many a rotation of storage keys moves; the host's own
+    /// limits if nothing is said.
+    pub keys_per_second: Option<u32>,
     /// Whether a file that may not grow is an error to the host, and not its end.
     pub survives_full_files: bool,
 }
@@ -114,10 +122,26 @@ impl HostOptions {
         })
     }
 
+    /// Those with its limits.
+    fn limits(&self) -> String {
+        let mut lines = format!(
+            "\n[limits]\nconnections = {}\nconnections-per-address = {}\ndevice-calls-per-minute = {}\n",
+            self.connections, self.connections_per_address, self.device_calls_per_minute
+        );
+        if let Some(limit) = self.keys_per_second {
+            // Writing to a String cannot fail.
+            let _ = writeln!(
+                lines,
+                "rollout-per-second = {limit}\nrewrap-per-second = {limit}"
+            );
+        }
+        lines
+    }
+
     /// The lines of the configuration that say where the database is.
     fn store(&self) -> String {
         match &self.postgres {
-            None => "store = \"kdh.sqlite\"\n".to_owned(),
+            None => format!("store = \"{}\"\n", self.sqlite),
             Some(PostgresDatabase { socket, name }) => format!(
                 "store = {{ socket = {}, database = \"{name}\", user = \"{}\" }}\n",
                 toml_text(socket),
@@ -131,6 +155,7 @@ impl Default for HostOptions {
     fn default() -> Self {
         Self {
             key_strength: "warn",
+            key_policy: "lenient",
             program: None,
             ports: [0, 0],
             faulty: false,
@@ -149,6 +174,8 @@ impl Default for HostOptions {
             oaep_hash: None,
             key_sender: None,
             postgres: None,
+            sqlite: "kdh.sqlite",
+            keys_per_second: None,
             survives_full_files: false,
         }
     }
@@ -253,7 +280,8 @@ impl Site {
         let [terminals, administration] = options.ports;
         let mut text = format!(
             "{}addresses-file = \"addresses.json\"\n\
-             oaep-hash = \"{}\"\nke-for-tdea = \"{}\"\nkey-strength = \"{}\"\nkdh-key = \"{}\"\n",
+             oaep-hash = \"{}\"\nke-for-tdea = \"{}\"\nkey-strength = \"{}\"\n\
+             key-policy = \"{}\"\nshared-keys = \"allow\"\nkdh-key = \"{}\"\n",
             options.store(),
             options.oaep_hash.unwrap_or_else(|| self.oaep_hash()),
             if self.hsm_module().can.tdea_ke() {
@@ -262,6 +290,7 @@ impl Site {
                 "aes"
             },
             options.key_strength,
+            options.key_policy,
             options.kdh.key
         );
         for kdh in options.retiring {
@@ -322,12 +351,7 @@ probe-after-seconds = {probe_after}
             options.kdh.certificate,
             self.topology().crl_ca_kdh()
         )?;
-        write!(
-            text,
-            "\n[limits]\nconnections = {}\nconnections-per-address = {}\n\
-             device-calls-per-minute = {}\n",
-            options.connections, options.connections_per_address, options.device_calls_per_minute
-        )?;
+        text += &options.limits();
         for operator in OPERATORS {
             write!(
                 text,

@@ -9,6 +9,7 @@
 //! site            all places of a bank in one folder, and its ceremonies
 //! host            kdh-host of a site
 //! operator        kdhctl of a site
+//! own_keys        keys of terminals' own, and storage keys
 //! terminal        krd of a site
 //! fixture         a site for each test
 //! faults          an HSM that fails at a test's command, from the crate hsm-modules
@@ -32,6 +33,7 @@ pub mod hostile;
 pub mod master_key;
 pub mod openssl;
 pub mod operator;
+pub mod own_keys;
 pub mod place;
 pub mod process;
 pub mod programs;

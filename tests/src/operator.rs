@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::{
     master_key::MasterKey,
     process::{Ended, Program},
-    site::{OPERATOR, Operator, Site},
+    site::{MODEL, OPERATOR, Operator, Site},
 };
 
 impl Site {
@@ -73,7 +73,7 @@ impl Site {
     /// # Errors
     /// `kdhctl` fails.
     pub fn add_device(&self, serial: &str) -> Result<String> {
-        self.operate(&["device", "add", serial, "--model", "Model X"])?;
+        self.operate(&["device", "add", serial, "--model", MODEL])?;
         self.activation_code(serial)
     }
 

@@ -5,10 +5,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use hsm_modules::TestModule;
 
-use crate::{process::Program, programs::Programs};
+use crate::{
+    process::{Ended, Program},
+    programs::Programs,
+};
 
 /// A folder with tokens and the files with their PINs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,6 +66,34 @@ impl Place {
     pub fn program(&self, path: impl AsRef<Path>, log: &Path) -> Program {
         let (name, configuration) = self.0.variable();
         Program::new(path, log).env(name, configuration)
+    }
+
+    /// `pkcs11-tool` of `OpenSC`, logged in to the token called `label`, run to its end.
+    ///
+    /// # Errors
+    /// It cannot be run.
+    pub fn pkcs11_tool(&self, label: &str, arguments: &[&str], log: &Path) -> Result<Ended> {
+        let pin = fs::read_to_string(self.pin_file(label))?;
+        self.program("pkcs11-tool", log)
+            .arg("--module")
+            .arg(self.module().library()?)
+            .args(["--token-label", label, "--login", "--pin", pin.trim()])
+            .args(arguments)
+            .run()
+    }
+
+    /// The labels of the secret keys in the token called `label`.
+    ///
+    /// # Errors
+    /// It cannot be opened.
+    pub fn secret_keys(&self, label: &str, log: &Path) -> Result<Vec<String>> {
+        let listed = self.pkcs11_tool(label, &["--list-objects", "--type", "secrkey"], log)?;
+        ensure!(listed.status.success(), "{}", listed.last_words());
+        let labels = listed.stdout.lines().filter_map(|line| {
+            let label = line.trim().strip_prefix("label:")?;
+            Some(label.trim().to_owned())
+        });
+        Ok(labels.collect())
     }
 
     /// Carries the token called `label` with its PINs to another place.

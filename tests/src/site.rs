@@ -67,7 +67,7 @@ impl Topology {
 pub struct Operator {
     /// The common name in the certificate, which is also the key's label.
     pub name: &'static str,
-    /// `fleet`, `keys`, `audit`, `recovery`.
+    /// `fleet`, `keys`, `audit`, `recovery`, `switch`.
     pub roles: &'static [&'static str],
 }
 
@@ -96,6 +96,11 @@ pub const NOBODY: Operator = Operator {
     name: "nobody",
     roles: &[],
 };
+/// A payment switch.
+pub const SWITCH: Operator = Operator {
+    name: "switch",
+    roles: &["switch"],
+};
 /// Together they may have tokens signed by the terminals' CA.
 pub const RECOVERERS: [Operator; 2] = [
     Operator {
@@ -108,15 +113,19 @@ pub const RECOVERERS: [Operator; 2] = [
     },
 ];
 /// Everyone who has a certificate.
-pub const OPERATORS: [Operator; 7] = [
+pub const OPERATORS: [Operator; 8] = [
     OPERATOR,
     FLEET_OPERATOR,
     KEY_OFFICER,
     AUDITOR,
     NOBODY,
+    SWITCH,
     RECOVERERS[0],
     RECOVERERS[1],
 ];
+
+/// Of every terminal, if nothing else is said.
+pub const MODEL: &str = "Model X";
 
 /// Who brings a component.
 const CUSTODIANS: [&str; 2] = ["alice", "bob"];
@@ -152,8 +161,21 @@ impl Site {
         for part in ["pki", "host", "logs", "ceremony"] {
             fs::create_dir(folder.join(part))?;
         }
+        Self::open(&folder, programs, topology, module)
+    }
+
+    /// One that was made before, with the same CAs and the same module.
+    ///
+    /// # Errors
+    /// There is no such folder.
+    pub fn open(
+        folder: &Path,
+        programs: &Programs,
+        topology: Topology,
+        module: &'static TestModule,
+    ) -> Result<Self> {
         Ok(Self {
-            folder,
+            folder: folder.canonicalize()?,
             programs: programs.clone(),
             topology,
             module,

@@ -239,14 +239,7 @@ impl Terminal {
     /// # Errors
     /// It cannot be run.
     pub fn pkcs11_tool(&self, arguments: &[&str]) -> Result<Ended> {
-        let pin = fs::read_to_string(self.place.pin_file(LABEL))?;
-        self.place
-            .program("pkcs11-tool", &self.log)
-            .arg("--module")
-            .arg(self.place.module().library()?)
-            .args(["--token-label", LABEL, "--login", "--pin", pin.trim()])
-            .args(arguments)
-            .run()
+        self.place.pkcs11_tool(LABEL, arguments, &self.log)
     }
 
     /// Writes an activation code where `krd enroll` reads it.

@@ -101,24 +101,38 @@ fn the_commands_that_up_prints_work_on(module: &TestModule) {
     assert!(commands.len() >= 20, "{}", up.stdout);
     let log = folder.with_extension("log");
     let sh = |command: &str| Program::new("sh", &log).args(["-c", command]);
-    let mut loaded = None;
+    let (mut loaded, mut own, mut storage) = (None, None, None);
+    let mut approved = 0;
     for command in commands {
         // One alone cannot do what the second operator does.
-        let second = "/kdhctl-key-officer import approve ";
+        let second = "/kdhctl-key-officer ";
         if command.contains(second) {
-            let alone = command.replace(second, "/kdhctl import approve ");
+            let alone = command.replace(second, "/kdhctl ");
             let refused = sh(&alone).run().unwrap();
             assert!(
                 refused.stderr.contains("another operator"),
                 "{}",
                 refused.stderr
             );
+            approved += 1;
         }
         let ended = sh(command).succeed().unwrap();
         if command.ends_with("/krd load arrived") {
             loaded = Some(ended.stdout);
+        } else if command.ends_with("/krd load pin") {
+            own = Some(ended.stdout);
+        } else if command.ends_with("/kdhctl storage status") {
+            storage = Some(ended.stdout);
         }
     }
+    assert_eq!(approved, 2, "a key that arrived, and new storage keys");
+    let own = own.unwrap();
+    assert!(own.contains("slot pin: version 2 loaded"), "{own}");
+    let storage = storage.unwrap();
+    assert!(
+        storage.contains("ksk.2") && !storage.contains("ksk.1"),
+        "{storage}"
+    );
     // What arrived encrypted is what the terminal has.
     let kcv = fs::read_to_string(folder.join("site/sender/kcv")).unwrap();
     let loaded = loaded.unwrap();

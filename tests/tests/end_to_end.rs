@@ -4,17 +4,22 @@
 
 use std::{fs, thread};
 
+use aes::{
+    Aes128,
+    cipher::{Block, BlockCipherEncrypt as _, KeyInit as _},
+};
 use hsm_modules::TestModule;
 use serde_json::{Value, json};
 use system_tests::{
     fixture::Fixture,
     host::HostOptions,
-    master_key::MasterKey,
+    master_key::{MasterKey, kcv},
     on_every_module,
     operator::text,
     site::{OPERATOR, Site, Topology},
     terminal::{Terminal, TerminalOptions},
 };
+use tr34::KeyKind;
 
 const SLOT: &str = "tmk";
 
@@ -231,7 +236,99 @@ fn operators_plan_the_next_keys(site: &Site) {
     assert_eq!(shown["profile_target"], json!({"group": "pilot"}));
 }
 
+/// The initial key of AES DUKPT, as ANSI X9.24-3 6.3.3 has it.
+fn initial_key(bdk: &MasterKey, id: &str) -> Vec<u8> {
+    let data = hex::decode(format!("0101800100020080{id}")).unwrap();
+    let cipher = Aes128::new_from_slice(&bdk.value()).unwrap();
+    let mut block = Block::<Aes128>::try_from(&data[..]).unwrap();
+    cipher.encrypt_block(&mut block);
+    block.to_vec()
+}
+
+/// From a BDK of a ceremony to the terminal, whose token computes the check value.
+fn an_initial_key_arrives_with_its_id(module: &'static TestModule) {
+    let site = Fixture::new(module, Topology::TwoSubCas);
+    let bdk = MasterKey::generate("acquirer", KeyKind::Aes128).unwrap();
+    site.bring_in(&[("bdk.acquirer", &bdk)]).unwrap();
+    let strict = HostOptions {
+        key_strength: "require",
+        ..HostOptions::default()
+    };
+    let host = site.start_host(&strict).unwrap();
+    let register = ["bdk", "register", "acquirer", "--kind", "AES-128", "--kcv"];
+    let bdk_kcv = bdk.kcv().unwrap();
+    site.operate(&[&register[..], &[&bdk_kcv]].concat())
+        .unwrap();
+    let file = site.folder().join("dukpt.toml");
+    let profile = "name = \"dukpt\"\n[[slots]]\nslot = \"dukpt\"\nheader = \"D0000B1AX00N0000\"\n\
+                   kind = \"AES-128\"\nsource = \"derived\"\nbdk = \"acquirer\"\nkey-set-id = \"0A1B2C3D\"\n\
+                   ksn-in-header = true\nkcv-length = 3\nvalidity-days = 365\n";
+    fs::write(&file, profile).unwrap();
+    let why = ["--why", "DUKPT", "--yes"];
+    let put = ["profile", "put", file.to_str().unwrap()];
+    site.operate(&[&put[..], &why].concat()).unwrap();
+    let assign = ["profile", "assign", "dukpt", "--model", "Model X"];
+    site.operate(&[&assign[..], &why].concat()).unwrap();
+
+    let code = site.add_device("SN-1").unwrap();
+    let strong = TerminalOptions {
+        rsa_bits: 3072,
+        ..TerminalOptions::default()
+    };
+    let terminal = site.make_terminal("SN-1", strong).unwrap();
+    let next = [
+        "key",
+        "assign",
+        "--device",
+        "SN-1",
+        "--slot",
+        "dukpt",
+        "--by-profile",
+    ];
+    for version in [1, 2] {
+        let id = format!("0A1B2C3D{version:08X}");
+        assert_eq!(site.operate(&next).unwrap()["initial_key_id"], json!(id));
+        if version == 1 {
+            terminal.run_all(&code).unwrap();
+        } else {
+            terminal.act(&["load"]).unwrap();
+        }
+        let held = terminal.slot("dukpt").unwrap().unwrap();
+        let expected = json!({
+            "slot": "dukpt",
+            "key-version": version,
+            "header": format!("D0000B1AX00N0200IK14{id}PB0C00000000"),
+            "initial-key-id": id,
+            "kcv": kcv(KeyKind::Aes128, &initial_key(&bdk, &id)).unwrap(),
+            "confirmed": true,
+            "receipt-pending": false,
+            "state": "held",
+        });
+        assert_eq!(held, expected);
+    }
+    let listed = site.operate(&["bdk", "list"]).unwrap();
+    let sets = json!([{"id": "0A1B2C3D", "last_derivation_id": 2, "keys": 2}]);
+    assert_eq!(listed["bdks"][0]["key_sets"], sets);
+    let brought = site.folder().join("dukpt.pem");
+    let brought = brought.to_str().unwrap();
+    let one_pass = [
+        "token", "one-pass", "--device", "SN-1", "--slot", "dukpt", "--out", brought,
+    ];
+    site.operate(&one_pass).unwrap();
+    let inspected = site.operate(&["token", "inspect", brought]).unwrap();
+    assert_eq!(
+        inspected["header"]["optional_blocks"],
+        json!([
+            "IK: 0A1B2C3D00000002, initial key id of AES DUKPT",
+            "PB: 00000000, padding",
+        ])
+    );
+    site.verify_audit().unwrap();
+    host.stop().unwrap();
+}
+
 on_every_module!(
+    an_initial_key_arrives_with_its_id,
     every_kind_of_key_arrives_under_two_sub_cas,
     every_kind_of_key_arrives_under_a_single_sub_ca,
     a_key_that_this_hsm_cannot_seal_is_refused_when_it_is_registered,

@@ -6,11 +6,19 @@
 //! setup        a site, its ceremonies, and terminals that are bound
 //! fleet        these terminals, as the parts read them
 //! part         what is measured in a process of its own, and how that is started
+//!   raw          the token by its module alone
+//!   raw_keys     keys made and wrapped by it
 //!   raw_sign     signatures by the module with nothing before it
 //!   tokens       key tokens by the crates `hsm` and `tr34`
 //!   load         terminals at work: deliveries as fast as possible, on a schedule, whole runs, mere
 //!                connections
 //!   count        what one delivery takes: calls of PKCS#11, bytes on the wire
+//! keys         `bench keys`: a million devices with keys of their own
+//!   measured     what is known already, on file
+//!   database     devices written straight into it, and its size
+//!   lab          its site and its terminal
+//!   bar          how far something long has come
+//!   report       the figures
 //! race         callers on threads, as fast as they can
 //! relay        between a terminal and the host: counts bytes
 //! process      what the system says of a process and of the machine
@@ -24,6 +32,7 @@
 mod chart;
 mod fleet;
 mod interrupt;
+mod keys;
 mod pace;
 mod part;
 mod percentiles;
@@ -79,6 +88,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    Keys(keys::Arguments),
     /// One measure, told on standard input as JSON: how this program starts itself.
     #[command(hide = true)]
     Part,
@@ -88,6 +98,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let outcome = match arguments.command {
         None => run::run(&pace::Pace::new(arguments.quick), arguments.disk),
+        Some(Command::Keys(arguments)) => keys::run(&arguments),
         Some(Command::Part) => part::run_this(),
     };
     match outcome {

@@ -77,7 +77,13 @@ pub(crate) fn cpu_seconds_of_all() -> Result<f64> {
 /// Memory that a process holds, in KiB.
 pub(crate) fn resident_kib(id: u32) -> Result<u64> {
     let text = fs::read_to_string(format!("/proc/{id}/status"))?;
-    vm_rss(&text).with_context(|| format!("/proc/{id}/status has no VmRSS"))
+    kib(&text, "VmRSS:").with_context(|| format!("/proc/{id}/status has no VmRSS"))
+}
+
+/// The most memory that a process has held since it began, in KiB.
+pub(crate) fn peak_kib(id: u32) -> Result<u64> {
+    let text = fs::read_to_string(format!("/proc/{id}/status"))?;
+    kib(&text, "VmHWM:").with_context(|| format!("/proc/{id}/status has no VmHWM"))
 }
 
 /// How many files this process, and those that it starts, may have open.
@@ -138,8 +144,8 @@ fn busy_ticks(stat: &str) -> Option<f64> {
     Some(ticks.get(..3)?.iter().sum::<f64>() + ticks.get(5..8)?.iter().sum::<f64>())
 }
 
-fn vm_rss(status: &str) -> Option<u64> {
-    let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
+fn kib(status: &str, name: &str) -> Option<u64> {
+    let line = status.lines().find(|line| line.starts_with(name))?;
     line.split_whitespace().nth(1)?.parse().ok()
 }
 
@@ -193,8 +199,9 @@ mod tests {
     #[test]
     fn memory_and_limits_are_read() {
         let status = "Name:\tkdh-host\nVmPeak:\t  900 kB\nVmRSS:\t   12345 kB\n";
-        assert_eq!(vm_rss(status), Some(12345));
-        assert_eq!(vm_rss("Name:\tkthreadd\n"), None);
+        assert_eq!(kib(status, "VmRSS:"), Some(12345));
+        assert_eq!(kib(status, "VmPeak:"), Some(900));
+        assert_eq!(kib("Name:\tkthreadd\n", "VmRSS:"), None);
         let limits = |soft| format!("Limit  Soft  Hard\nMax open files   {soft}   4096   files\n");
         assert_eq!(soft_open_files(&limits("1024")), Some(1024));
         assert_eq!(soft_open_files(&limits("unlimited")), Some(u64::MAX));
@@ -215,6 +222,7 @@ mod tests {
         assert!(!cpu_seconds_by_thread(this).unwrap().is_empty());
         assert!(cpu_seconds_of_all().unwrap() > 0.0);
         assert!(resident_kib(this).unwrap() > 0);
+        assert!(peak_kib(this).unwrap() > 0);
         assert!(open_files_limit().unwrap() > 0);
     }
 }

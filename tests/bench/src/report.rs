@@ -284,20 +284,20 @@ pub(crate) fn count(number: usize, what: &str) -> String {
 
 /// Lines in two columns.
 #[derive(Default)]
-struct Table(String);
+pub(crate) struct Table(pub(crate) String);
 
 impl Table {
-    fn title(&mut self, title: &str) {
+    pub(crate) fn title(&mut self, title: &str) {
         let blank = if self.0.is_empty() { "" } else { "\n" };
         // Writing to a String cannot fail, here and below.
         let _ = writeln!(self.0, "{blank}{title}");
     }
 
-    fn text(&mut self, name: &str, value: &str) {
+    pub(crate) fn text(&mut self, name: &str, value: &str) {
         let _ = writeln!(self.0, "  {name:<32}{value}");
     }
 
-    fn line(&mut self, name: &str, value: f64, unit: &str) {
+    pub(crate) fn line(&mut self, name: &str, value: f64, unit: &str) {
         let value = if value.fract() == 0.0 {
             format!("{value:.0}   ")
         } else {

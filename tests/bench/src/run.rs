@@ -18,6 +18,7 @@ use crate::{
         apart,
         count::{Count, Counted},
         load::{Closed, Connections, Delay, Latencies, Runs, Scheduled, Target},
+        raw::RawToken,
         raw_sign::RawSign,
         tokens::Tokens,
     },
@@ -31,7 +32,7 @@ use crate::{
 };
 
 /// Labels in the token `kdh`.
-const TOKEN: &str = "kdh";
+pub(crate) const TOKEN: &str = "kdh";
 const KDH_KEY: &str = "kdh-signing";
 
 /// The site's folder, which is made anew in each run: a name that nobody else has.
@@ -70,7 +71,7 @@ pub(crate) fn run(pace: &Pace, disk: Option<PathBuf>) -> Result<()> {
 }
 
 /// `target/bench`.
-fn folder() -> Result<PathBuf> {
+pub(crate) fn folder() -> Result<PathBuf> {
     let this = env::current_exe()?;
     let target = this.parent().and_then(Path::parent);
     Ok(target
@@ -220,9 +221,11 @@ impl<'a> Run<'a> {
                 count(threads, "thread")
             ));
             let measure = RawSign {
-                module: self.lab.site.module()?,
-                token: TOKEN.to_owned(),
-                pin_file: hsm.pin_file(TOKEN),
+                token: RawToken {
+                    module: self.lab.site.module()?,
+                    label: TOKEN.to_owned(),
+                    pin_file: hsm.pin_file(TOKEN),
+                },
                 key: KDH_KEY.to_owned(),
                 message_len,
                 threads,

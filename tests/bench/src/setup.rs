@@ -120,7 +120,8 @@ impl Lab {
     }
 }
 
-async fn enrol(
+/// Enrols a terminal with the host at `address`, and binds it.
+pub(crate) async fn enrol(
     address: &str,
     ca_ops: &Certificate,
     terminal: SoftTerminal,

@@ -65,6 +65,24 @@ pub fn tr31_opened(kbpk: &[u8], blocks: &[String]) -> Vec<String> {
     said.lines().map(str::to_owned).collect()
 }
 
+/// What psec and Python's cryptography say of exported keys in a file, one line each: position, device, slot, version,
+/// header and check value, or `refused:` and why.
+///
+/// # Panics
+/// They say nothing, or are not there.
+#[expect(clippy::expect_used, reason = "a test fails by panicking")]
+pub fn exported_keys(under: &[u8], mac: &[u8], file: &Path) -> Vec<String> {
+    let output = Command::new(psec().expect("psec is there"))
+        .arg(workspace().join("tests/makers/psec/export_reader.py"))
+        .args([hex::encode_upper(under), hex::encode_upper(mac)])
+        .arg(file)
+        .output()
+        .expect("Python runs");
+    assert!(output.status.success(), "{output:?}");
+    let said = String::from_utf8_lossy(&output.stdout);
+    said.lines().map(str::to_owned).collect()
+}
+
 /// What `openssl` makes of `input`.
 ///
 /// # Panics

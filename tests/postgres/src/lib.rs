@@ -7,6 +7,7 @@ mod server;
 
 use std::{
     env,
+    ffi::OsStr,
     io::{BufRead as _, BufReader, Write as _},
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
@@ -64,10 +65,19 @@ impl Postgres {
     /// # Errors
     /// As [`Self::start`].
     pub fn start_with_tls() -> Result<Self> {
-        Self::start_with(&["--tls"])
+        Self::start_with(&[OsStr::new("--tls")])
     }
 
-    fn start_with(arguments: &[&str]) -> Result<Self> {
+    /// Starts one whose databases lie in this folder and stay there. It has the settings of a fresh installation, and is
+    /// ended in good order.
+    ///
+    /// # Errors
+    /// As [`Self::start`]; somebody else may not get to the folder.
+    pub fn start_in(folder: &Path) -> Result<Self> {
+        Self::start_with(&[OsStr::new("--keep"), folder.as_os_str()])
+    }
+
+    fn start_with(arguments: &[&OsStr]) -> Result<Self> {
         let program = build_folder()?.join("private-postgres");
         if env::var_os(BUILT).is_none() {
             cargo_build(&["--package", "private-postgres"])?;

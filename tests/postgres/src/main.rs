@@ -1,5 +1,6 @@
-//! Keeps a PostgreSQL server for as long as its input lasts, with `--tls` one that listens on loopback, too. Prints the
-//! folder of its socket, the port, and `done` for each order that it obeyed: `crash`, `start`, `freeze`, `thaw`.
+//! Keeps a PostgreSQL server for as long as its input lasts, with `--tls` one that listens on loopback, too, and with
+//! `--keep DIR` one whose files stay there. Prints the folder of its socket, the port, and `done` for each order that it
+//! obeyed: `crash`, `start`, `freeze`, `thaw`.
 
 use std::io::{Write as _, stdin, stdout};
 
@@ -7,8 +8,11 @@ use anyhow::{Result, bail};
 use private_postgres::Server;
 
 fn main() -> Result<()> {
-    let with_tls = std::env::args().any(|argument| argument == "--tls");
-    let mut server = Server::new(with_tls)?;
+    let arguments: Vec<_> = std::env::args_os().skip(1).collect();
+    let mut server = match &arguments[..] {
+        [keep, folder] if keep == "--keep" => Server::kept(folder.as_ref())?,
+        _ => Server::new(arguments.iter().any(|argument| argument == "--tls"))?,
+    };
     say(&server.socket().display().to_string())?;
     say(&server.port().unwrap_or_default().to_string())?;
     for order in stdin().lines() {

@@ -45,6 +45,8 @@ pub fn programs() -> Result<PathBuf> {
 #[derive(Debug)]
 pub struct Server {
     folder: TempDir,
+    /// Where its databases stay, if they do.
+    kept: Option<PathBuf>,
     /// Where it also listens for TLS, on loopback.
     port: Option<u16>,
     postgres: Option<Child>,
@@ -57,19 +59,40 @@ impl Server {
     /// # Errors
     /// It is not installed, or does not start.
     pub fn new(with_tls: bool) -> Result<Self> {
-        // Short, since the path of a socket has 107 bytes.
-        let folder = tempfile::Builder::new().prefix("kdh-pg-").tempdir()?;
-        give_away(folder.path())?;
-        let port = with_tls.then(free_port).transpose()?;
-        let mut server = Self {
-            folder,
-            port,
-            postgres: None,
-            frozen: Vec::new(),
-        };
+        let mut server = Self::without_files()?;
+        server.port = with_tls.then(free_port).transpose()?;
         server.make_files()?;
         server.start()?;
         Ok(server)
+    }
+
+    /// Starts one whose databases lie in this folder, where they stay; makes them, if there are none.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn kept(data: &Path) -> Result<Self> {
+        let mut server = Self::without_files()?;
+        server.kept = Some(data.to_owned());
+        if !data.join("pg_hba.conf").exists() {
+            fs::create_dir_all(data)?;
+            give_away(data)?;
+            server.make_files()?;
+        }
+        server.start()?;
+        Ok(server)
+    }
+
+    fn without_files() -> Result<Self> {
+        // Short, since the path of a socket has 107 bytes.
+        let folder = tempfile::Builder::new().prefix("kdh-pg-").tempdir()?;
+        give_away(folder.path())?;
+        Ok(Self {
+            folder,
+            kept: None,
+            port: None,
+            postgres: None,
+            frozen: Vec::new(),
+        })
     }
 
     /// Where it listens for TLS.
@@ -83,7 +106,8 @@ impl Server {
     }
 
     fn data(&self) -> PathBuf {
-        self.folder.path().join("data")
+        let own = || self.folder.path().join("data");
+        self.kept.clone().unwrap_or_else(own)
     }
 
     fn make_files(&self) -> Result<()> {
@@ -169,8 +193,8 @@ impl Server {
             .arg(self.data())
             .arg("-k")
             .arg(self.folder.path())
-            .args(["-c", "lc_messages=C"])
-            .args(["-c", "shared_buffers=32MB", "-c", "max_connections=200"])
+            .args(["-c", "lc_messages=C", "-c", "max_connections=200"])
+            .args(self.kept.is_none().then_some("--shared_buffers=32MB"))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -200,8 +224,12 @@ impl Server {
     /// It does not run.
     pub fn crash(&mut self) -> Result<()> {
         self.thaw()?;
+        self.end("-QUIT")
+    }
+
+    fn end(&mut self, how: &str) -> Result<()> {
         let mut postgres = self.postgres.take().context("it does not run")?;
-        signal("-QUIT", &[postgres.id()])?;
+        signal(how, &[postgres.id()])?;
         postgres.wait()?;
         Ok(())
     }
@@ -239,7 +267,9 @@ impl Drop for Server {
     fn drop(&mut self) {
         let _ = self.thaw();
         if self.postgres.is_some() {
-            let _ = self.crash();
+            // Files that are thrown away need no order. Those that stay are not left to the next start.
+            let how = if self.kept.is_some() { "-INT" } else { "-QUIT" };
+            let _ = self.end(how);
         }
     }
 }

@@ -89,6 +89,7 @@ fn run(narrator: &mut Narrator, folder: &Path, module: &'static TestModule) -> R
     let (site, key) = show::prepare(narrator, folder, &Programs::beside_this_one()?, module)?;
     let host = show::start_host(narrator, &site, &key)?;
     let delivered = show::deliver(narrator, &site, &key)?;
+    show::replace_own_key(narrator, &site, &delivered.terminal)?;
     narrator.step("The host stops");
     host.stop()?;
     narrator.say("It finished what was under way, and wrote the end to its audit trail.");

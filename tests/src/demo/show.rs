@@ -8,15 +8,17 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use hsm_modules::TestModule;
+use serde_json::Value;
 use system_tests::{
     host::{Host, HostOptions},
     master_key::MasterKey,
     operator::text,
+    own_keys::ProfileSlot,
     place::Place,
     programs::Programs,
     secret_file,
     site::{KEY_OFFICER, OPERATOR, Site, Topology},
-    terminal::TerminalOptions,
+    terminal::{Terminal, TerminalOptions},
 };
 use tr34::KeyKind;
 
@@ -26,6 +28,8 @@ const DEVICE: &str = "SN-1001";
 const TRIAL_DEVICE: &str = "SN-2002";
 const KEY: &str = "demo-tmk";
 const SLOT: &str = "tmk";
+/// For a key of the terminal's own.
+const OWN_SLOT: &str = "pin";
 /// A key that arrives encrypted, and the one over it.
 const ARRIVED_KEY: &str = "arrived-tmk";
 const ZMK: &str = "zmk.sender";
@@ -43,6 +47,7 @@ const TERMINAL: TerminalOptions = TerminalOptions {
 /// What arrived where.
 #[derive(Debug)]
 pub(crate) struct Delivered {
+    pub(crate) terminal: Terminal,
     pub(crate) device: &'static str,
     pub(crate) key: String,
     pub(crate) kcv: String,
@@ -223,10 +228,64 @@ pub(crate) fn deliver(narrator: &mut Narrator, site: &Site, key: &MasterKey) -> 
          Auditor:  {records} records, each chained to the one before; none was altered."
     ));
     Ok(Delivered {
+        terminal,
         device: DEVICE,
         key: key.name.clone(),
         kcv,
     })
+}
+
+/// A key that no other terminal has, the next one in its place, and new keys under which such keys lie.
+pub(crate) fn replace_own_key(
+    narrator: &mut Narrator,
+    site: &Site,
+    terminal: &Terminal,
+) -> Result<()> {
+    narrator.step("A key of the terminal's own, and the next one");
+    carry_own_profile(site)?;
+    let load = || -> Result<String> {
+        site.assign_by_profile(DEVICE, OWN_SLOT)?;
+        terminal.act(&["load", OWN_SLOT])?;
+        let held = terminal.slot(OWN_SLOT)?.context("the slot is empty")?;
+        Ok(text(&held, "/kcv")?.to_owned())
+    };
+    let [first, second] = [load()?, load()?];
+    ensure!(first != second, "the HSM made the same key twice");
+    narrator.say(&format!(
+        "kdhctl profile put, profile assign: the terminal's model carries a key profile. It says that\n\
+         slot {OWN_SLOT} has an AES-128 key for PINs, which the HSM makes for each terminal alone.\n\
+         kdhctl key assign --by-profile, krd load: version 1 has the check value {first}. Then once more:\n\
+         version 2 has {second}. When the terminal confirmed it, the host destroyed version 1."
+    ));
+
+    narrator.step("New storage keys, for which it takes two operators");
+    let before = present_pair(&site.operate(&["storage", "status"])?["pairs"])?;
+    site.approve_rotation()?;
+    let pair = present_pair(&site.watch_rotation()?)?;
+    ensure!(pair > before, "pair {before} is still the present one");
+    narrator.say(&format!(
+        "The database holds terminals' keys encrypted under ksk.{before}, and their rows sealed by ksm.{before}.\n\
+         kdhctl storage rotate, and approval approve by another operator: the HSM made pair {pair} and\n\
+         brought each key under it, inside. Pair {before} is destroyed. This took {}.",
+        narrator.took()
+    ));
+    Ok(())
+}
+
+fn carry_own_profile(site: &Site) -> Result<()> {
+    site.carry_profile(&[ProfileSlot {
+        name: OWN_SLOT.to_owned(),
+        header: "D0000P0AE00N0000",
+        kind: KeyKind::Aes128.to_string(),
+        more: "renewal-days = 180",
+    }])
+}
+
+fn present_pair(pairs: &Value) -> Result<u64> {
+    let mut pairs = pairs.as_array().into_iter().flatten();
+    let present = pairs.find(|pair| pair["state"] == "PRESENT");
+    let number = present.and_then(|pair| pair["number"].as_u64());
+    number.context("there are no storage keys")
 }
 
 /// Copies what was made and sent to where everybody can look at it.
@@ -282,6 +341,8 @@ pub(crate) fn prepare_trial(
     narrator.step("A terminal to try");
     let code = site.add_device(TRIAL_DEVICE)?;
     site.assign_key(TRIAL_DEVICE, SLOT, key)?;
+    carry_own_profile(site)?;
+    site.assign_by_profile(TRIAL_DEVICE, OWN_SLOT)?;
     let terminal = site.make_terminal(TRIAL_DEVICE, TERMINAL)?;
     terminal.take_code(&code)?;
     for (name, operator) in [("kdhctl", OPERATOR), (KEY_OFFICERS_KDHCTL, KEY_OFFICER)] {
@@ -295,8 +356,9 @@ pub(crate) fn prepare_trial(
     write_command(&folder.join("krd"), &krd, terminal.place(), &configuration)?;
     let shown = folder.display();
     narrator.say(&format!(
-        "{TRIAL_DEVICE} is registered, has the key {} assigned, an empty token and an\n\
-         activation code in a file. {shown}/kdhctl and {shown}/krd are the real commands\n\
+        "{TRIAL_DEVICE} is registered, has an empty token and an activation code in a file. For its\n\
+         slot {SLOT} the key {} is assigned, and for {OWN_SLOT} a key that the HSM has made for it alone,\n\
+         as the key profile of its model says. {shown}/kdhctl and {shown}/krd are the real commands\n\
          with their configuration and token filled in. {shown}/{KEY_OFFICERS_KDHCTL} is\n\
          kdhctl as another operator, with the role keys: what two have to do, none does alone.",
         key.name
@@ -322,6 +384,23 @@ pub(crate) fn commands(folder: &Path) -> String {
         format!("{demo}/kdhctl device list"),
         format!("{demo}/kdhctl device show {TRIAL_DEVICE}"),
         format!("{demo}/kdhctl delivery list"),
+    ];
+    let changed = folder.join("site").join("changed.toml");
+    let changed = changed.display();
+    let own = [
+        format!("{demo}/kdhctl profile show own --out {changed}"),
+        format!("sed -i 's/^renewal-days.*/renewal-days = 90/' {changed}"),
+        format!("{demo}/kdhctl profile put {changed} --dry-run"),
+        format!("{demo}/kdhctl key assign --device {TRIAL_DEVICE} --slot {OWN_SLOT} --by-profile"),
+        format!("{demo}/krd load {OWN_SLOT}"),
+        format!("{demo}/kdhctl device show {TRIAL_DEVICE}"),
+        format!("{demo}/kdhctl storage rotate --why \"to try it\""),
+        format!(
+            "{demo}/{KEY_OFFICERS_KDHCTL} approval approve \
+             $({demo}/kdhctl approval list | awk '/ROTATION.* ASKED / {{ print $1 }}')"
+        ),
+        format!("{demo}/kdhctl storage watch"),
+        format!("{demo}/kdhctl storage status"),
     ];
     let arrival = [
         format!("openssl rand -out {sender}/key.clear 16"),
@@ -360,12 +439,15 @@ pub(crate) fn commands(folder: &Path) -> String {
     ];
     format!(
         "Try, in this folder:\n\n{}\n\
+         Slot {OWN_SLOT} has a key that no other terminal has: what its profile says, the next version of it,\n\
+         and new storage keys for all that the database holds, which another operator approves:\n\n{}\n\
          A key arrives encrypted. One operator asks for it, and another one approves, who compares\n\
          its check value with the sender's ({sender}/kcv); approved by the first one, it is refused:\n\n\
          {}\n\
          A key by file, and the end:\n\n{}\n\
          The host's log is {demo}/site/logs/kdh-host.log. To stop it: ./dev down",
         indented(&terminal),
+        indented(&own),
         indented(&arrival),
         indented(&by_file)
     )

@@ -6,4 +6,5 @@ mod hsm;
 mod imports;
 mod lab;
 mod replicas;
+mod rotation;
 mod store;

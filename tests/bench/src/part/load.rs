@@ -397,6 +397,36 @@ impl Measure for Scheduled {
     }
 }
 
+/// Deliveries to one terminal, each after the one before.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Single {
+    pub(crate) target: Target,
+    /// That do not count yet.
+    pub(crate) warm_up: u32,
+    pub(crate) deliveries: u32,
+}
+
+impl Measure for Single {
+    /// What each of them took.
+    type Found = Vec<Duration>;
+
+    fn measure(self) -> Result<Vec<Duration>> {
+        one_by_one(&self.target, async |opened| {
+            let mut client = opened.connect(0, None).await?;
+            for _ in 0..self.warm_up {
+                opened.deliver(&mut client).await?;
+            }
+            let mut found = Vec::new();
+            for _ in 0..self.deliveries {
+                let start = Instant::now();
+                opened.deliver(&mut client).await?;
+                found.push(start.elapsed());
+            }
+            Ok(found)
+        })
+    }
+}
+
 /// Connections that are kept open, after one cheap call on each.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Connections {

@@ -3,6 +3,8 @@
 
 pub(crate) mod count;
 pub(crate) mod load;
+pub(crate) mod raw;
+pub(crate) mod raw_keys;
 pub(crate) mod raw_sign;
 pub(crate) mod tokens;
 
@@ -26,10 +28,12 @@ pub(crate) trait Measure: Into<Part> {
 /// Any of them.
 #[derive(Serialize, Deserialize)]
 pub(crate) enum Part {
+    RawKeys(raw_keys::RawKeys),
     RawSign(raw_sign::RawSign),
     Tokens(tokens::Tokens),
     Closed(load::Closed),
     Scheduled(load::Scheduled),
+    Single(load::Single),
     Runs(load::Runs),
     Connections(load::Connections),
     Count(count::Count),
@@ -55,10 +59,12 @@ macro_rules! parts {
 }
 
 parts! {
+    RawKeys: raw_keys::RawKeys,
     RawSign: raw_sign::RawSign,
     Tokens: tokens::Tokens,
     Closed: load::Closed,
     Scheduled: load::Scheduled,
+    Single: load::Single,
     Runs: load::Runs,
     Connections: load::Connections,
     Count: count::Count,

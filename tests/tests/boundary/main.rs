@@ -6,6 +6,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod stored;
+
 use std::{fs, path::PathBuf};
 
 use hsm_modules::TestModule;

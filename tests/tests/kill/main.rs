@@ -3,6 +3,11 @@
 //! holds.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod database;
+mod rotation;
+mod step;
+mod update;
+
 use std::time::Duration;
 
 use hsm_modules::{SOFTHSM, TestModule};
@@ -41,19 +46,23 @@ impl Fragile {
     }
 
     fn with(module: &'static TestModule, topology: Topology, options: HostOptions) -> Self {
-        let site = Fixture::new(module, topology);
-        let mut fragile = Self {
-            site,
-            options,
-            host: None,
-            kills: 0,
-        };
+        let mut fragile = Self::of(Fixture::new(module, topology), options);
         fragile.start();
         fragile
             .site
             .register_key(&fragile.site.keys.aes_128)
             .unwrap();
         fragile
+    }
+
+    /// Without a host yet.
+    const fn of(site: Fixture, options: HostOptions) -> Self {
+        Self {
+            site,
+            options,
+            host: None,
+            kills: 0,
+        }
     }
 
     fn start(&mut self) {

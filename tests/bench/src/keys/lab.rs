@@ -1,0 +1,184 @@
+//! A site with SoftHSM, its ceremonies, one terminal that is bound, and a model that carries a key profile.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result};
+use hsm_modules::SOFTHSM;
+use serde_json::Value;
+use system_tests::{
+    host::HostOptions,
+    hostile::{SoftTerminal, load_certificate},
+    operator::{answer, text},
+    programs::Programs,
+    site::{KEY_OFFICER, OPERATOR, Operator, Site, Topology},
+};
+
+use super::MODEL;
+use crate::{
+    fleet,
+    interrupt::Watched,
+    part::{load::Target, raw::RawToken},
+    run::TOKEN,
+    setup::{SLOT, enrol},
+};
+
+/// Sessions of the host with each token, and threads that use the module alone.
+pub(super) const SESSIONS: usize = 4;
+/// The first pair's key.
+pub(super) const STORAGE_KEY: &str = "ksk.1";
+/// What the slots of the model hold.
+const PROFILE: &str = "bench";
+const TERMINAL: &str = "BENCH-1";
+
+pub(super) struct Lab {
+    pub(super) site: Site,
+    fleet: PathBuf,
+}
+
+/// A host that refuses nobody for coming too often, and makes keys as fast as it can.
+pub(super) fn options() -> HostOptions {
+    HostOptions {
+        sessions: Some(SESSIONS),
+        keys_per_second: Some(100_000),
+        // The terminal's key is RSA-2048.
+        key_policy: "lenient",
+        ..crate::setup::options()
+    }
+}
+
+impl Lab {
+    /// A new one in this folder.
+    pub(super) fn make(folder: &Path) -> Result<Self> {
+        let programs = Programs::beside_this_one()?;
+        let site = Site::create(folder, &programs, Topology::TwoSubCas, &SOFTHSM)?;
+        site.make_tokens()?;
+        site.hold_pki_ceremony()?;
+        site.carry_tokens_away()?;
+        Ok(Self::of(site))
+    }
+
+    /// The one that was made there before.
+    pub(super) fn open(folder: &Path) -> Result<Self> {
+        let programs = Programs::beside_this_one()?;
+        let site = Site::open(folder, &programs, Topology::TwoSubCas, &SOFTHSM)?;
+        Ok(Self::of(site))
+    }
+
+    fn of(site: Site) -> Self {
+        Self {
+            fleet: site.folder().join("fleet.json"),
+            site,
+        }
+    }
+
+    pub(super) fn start_host(&self, options: &HostOptions) -> Result<Watched> {
+        Ok(Watched::new(self.site.start_host(options)?))
+    }
+
+    /// Has the model carry a profile with one slot, whose key the HSM makes for each device.
+    pub(super) fn put_profile(&self) -> Result<()> {
+        let file = self.site.folder().join("profile.toml");
+        fs::write(
+            &file,
+            format!(
+                "name = \"{PROFILE}\"\n\n[[slots]]\nslot = \"{SLOT}\"\nheader = \"D0000K0AD00N0000\"\n\
+                 kind = \"AES-128\"\nvalidity-days = 3660\n"
+            ),
+        )?;
+        let file = file.to_str().context("a folder's name")?;
+        let put = ["profile", "put", file, "--why", "bench", "--yes"];
+        self.site.operate(&put)?;
+        let assign = ["profile", "assign", PROFILE, "--model", MODEL];
+        self.site
+            .operate(&[&assign[..], &["--why", "bench", "--yes"]].concat())?;
+        Ok(())
+    }
+
+    /// Enrols a terminal with the running host, binds it, writes it down, and gives it a key of its own.
+    pub(super) fn enrol(&self) -> Result<()> {
+        self.site
+            .operate(&["device", "add", TERMINAL, "--model", MODEL])?;
+        let code = self.site.activation_code(TERMINAL)?;
+        let ca_ops = load_certificate(&self.site.pki("ca-ops.pem"))?;
+        let address = self.site.addresses()?.terminals;
+        let terminal = SoftTerminal::new(TERMINAL)?;
+        let member =
+            tokio::runtime::Runtime::new()?.block_on(enrol(&address, &ca_ops, terminal, &code))?;
+        fleet::write(&self.fleet, &[member])?;
+        let start = ["rollout", "start", "--device", TERMINAL];
+        self.site
+            .operate(&[&start[..], &["--why", "bench", "--yes"]].concat())?;
+        while self.newest_rollout()?["state"] != "DONE" {
+            thread::sleep(Duration::from_millis(100));
+        }
+        Ok(())
+    }
+
+    /// The terminal, for deliveries by this host.
+    pub(super) fn target(&self, host: &Watched) -> Result<Target> {
+        Ok(Target {
+            address: self.site.addresses()?.terminals,
+            host: host.id(),
+            ca_ops: self.site.pki("ca-ops.pem"),
+            fleet: self.fleet.clone(),
+            slot: SLOT.to_owned(),
+        })
+    }
+
+    /// The token with the storage keys.
+    pub(super) fn token(&self) -> Result<RawToken> {
+        Ok(RawToken {
+            module: self.site.module()?,
+            label: TOKEN.to_owned(),
+            pin_file: self.site.hsm()?.pin_file(TOKEN),
+        })
+    }
+
+    /// The one for all devices, if it was started.
+    pub(super) fn rollout(&self) -> Result<Option<Value>> {
+        let newest = self.newest_rollout()?;
+        Ok((newest["target"]["model"] == MODEL).then_some(newest))
+    }
+
+    fn newest_rollout(&self) -> Result<Value> {
+        let listed = self.site.operate(&["rollout", "list", "--limit", "1"])?;
+        let newest = listed.pointer("/rollouts/0").cloned();
+        newest.context("no rollout")
+    }
+
+    pub(super) fn start_rollout(&self) -> Result<()> {
+        let start = ["rollout", "start", "--model", MODEL];
+        self.site
+            .operate(&[&start[..], &["--why", "bench", "--yes"]].concat())?;
+        Ok(())
+    }
+
+    pub(super) fn show_rollout(&self, number: u64) -> Result<Value> {
+        self.site.operate(&["rollout", "show", &number.to_string()])
+    }
+
+    pub(super) fn storage(&self) -> Result<Value> {
+        self.site.operate(&["storage", "status"])
+    }
+
+    /// Two operators want a new pair of storage keys.
+    pub(super) fn rotate(&self) -> Result<()> {
+        let asked = self.by(OPERATOR, &["storage", "rotate", "--why", "bench"])?;
+        self.approve(&asked)
+    }
+
+    /// The other one approves it.
+    pub(super) fn approve(&self, asked: &Value) -> Result<()> {
+        self.by(KEY_OFFICER, &["approval", "approve", text(asked, "/id")?])?;
+        Ok(())
+    }
+
+    fn by(&self, operator: Operator, arguments: &[&str]) -> Result<Value> {
+        answer(&self.site.kdhctl(operator, arguments)?.succeed()?)
+    }
+}

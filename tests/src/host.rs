@@ -303,7 +303,7 @@ impl Site {
         if let Some(more) = options.key_sender {
             write!(
                 text,
-                "\n[[key-senders]]\nname = \"switch\"\ncertificate = \"../pki/switch.pem\"\n\
+                "\n[[key-senders]]\nname = \"switch\"\ncertificate = \"../pki/switch-kdh.pem\"\n\
                  ca = \"../pki/switch-ca.pem\"\npair = \"import-krd\"\n\
                  receiver = \"../pki/import-krd.pem\"\n{more}\n"
             )?;

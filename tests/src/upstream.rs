@@ -66,12 +66,12 @@ impl Upstream {
         })
     }
 
-    /// Writes the certificates that the receiver trusts, `switch.pem` and `switch-ca.pem`.
+    /// Writes the certificates that the receiver trusts, `switch-kdh.pem` and `switch-ca.pem`.
     ///
     /// # Errors
     /// They cannot be written.
     pub fn publish(&self, folder: &Path) -> Result<()> {
-        fs::write(folder.join("switch.pem"), self.kdh.0.to_pem())?;
+        fs::write(folder.join("switch-kdh.pem"), self.kdh.0.to_pem())?;
         Ok(fs::write(folder.join("switch-ca.pem"), self.ca.0.to_pem())?)
     }
 
@@ -118,16 +118,19 @@ impl Upstream {
             folder.join("switch-ca.crl"),
             self.list(OffsetDateTime::now_utc())?,
         )?;
-        for (name, key) in [("switch.key", &self.kdh.1), ("switch-ca.key", &self.ca.1)] {
+        for (name, key) in [
+            ("switch-kdh.key", &self.kdh.1),
+            ("switch-ca.key", &self.ca.1),
+        ] {
             fs::write(folder.join(name), pkcs8_pem(&key.to_pkcs8()?))?;
         }
         let file = |name: &str| folder.join(name).to_string_lossy().into_owned();
         let options = [
             ("--out", file("")),
             ("--krd-cert", sent.receiver.to_string_lossy().into_owned()),
-            ("--kdh-cert", file("switch.pem")),
-            ("--kdh-key", file("switch.key")),
-            ("--new-kdh-cert", file("switch.pem")),
+            ("--kdh-cert", file("switch-kdh.pem")),
+            ("--kdh-key", file("switch-kdh.key")),
+            ("--new-kdh-cert", file("switch-kdh.pem")),
             ("--ca-krd-cert", file("switch-ca.pem")),
             ("--ca-krd-key", file("switch-ca.key")),
             ("--crl", file("switch-ca.crl")),

@@ -67,8 +67,10 @@ struct Pairs {
     numbers: Vec<StorageNumber>,
     /// Under which what is new comes.
     present: Option<StorageNumber>,
-    /// Rows that were found not to be as they were sealed.
+    /// Rows that were found not to be as they were sealed, and not to be mended since.
     refused: HashSet<String>,
+    /// All that ever were, each of which is on record once.
+    named: HashSet<String>,
 }
 
 impl Pairs {
@@ -78,6 +80,7 @@ impl Pairs {
             present: numbers.first().copied(),
             numbers,
             refused: HashSet::new(),
+            named: HashSet::new(),
         }
     }
 }
@@ -519,14 +522,16 @@ impl HostKeys {
         self.pairs().numbers.clone()
     }
 
-    /// Rows that were found not to be as the HSM has sealed them, and are not mended.
+    /// Rows that were found not to be as the HSM has sealed them, and not to be mended since.
     pub(crate) fn refused_rows(&self) -> usize {
         self.pairs().refused.len()
     }
 
-    /// Takes note of one; `false` if it is known.
+    /// Takes note of one; `false` if it was named before.
     pub(crate) fn note_refused(&self, row: String) -> bool {
-        self.pairs().refused.insert(row)
+        let mut pairs = self.pairs();
+        pairs.refused.insert(row.clone());
+        pairs.named.insert(row)
     }
 
     /// Whether it is known.

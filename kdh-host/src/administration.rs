@@ -27,7 +27,7 @@ use crate::{
         profile::{self, ProfileSlot},
     },
     mirror,
-    names::{DeviceSerial, GroupName, KeyAlias, Model, Slot, Why},
+    names::{DeviceSerial, GroupName, KeyAlias, Model, Slot, Why, beginning},
     refused_rows,
     state::{DeviceEvent, DeviceState},
     store::{
@@ -691,8 +691,7 @@ async fn shared_key(host: &Host, tx: &mut Tx, name: &KeyAlias) -> Result<StoredK
 /// A kind of key by its name.
 pub(crate) fn parse_kind(kind: &str) -> Result<KeyKind, HostError> {
     KeyKind::from_name(kind).ok_or_else(|| {
-        // A hostile text may be long.
-        let kind: String = kind.chars().take(64).collect();
+        let kind = beginning(kind);
         let kinds = KeyKind::ALL.map(KeyKind::name).join(", ");
         let cause = format!("{kind:?} is no kind of key: name one of {kinds}");
         refused(Reason::RequestInvalid, cause)

@@ -14,7 +14,7 @@ use crate::{
     dual_control,
     error::refused,
     export,
-    names::Why,
+    names::{Why, beginning},
     refused_rows,
     state::{ApprovalState, ApprovedAct},
     storage,
@@ -302,9 +302,11 @@ async fn require(host: &Host, id: &str) -> Result<Proven<Approval>, HostError> {
     let mut tx = host.store().read(host.now()).await?;
     let row = tx.approval(id).await?;
     drop(tx);
-    // A hostile text may be long.
-    let id: String = id.chars().take(64).collect();
-    let row = row.ok_or_else(|| refused(Reason::NotFound, format!("there is no approval {id}")))?;
+    let missing = || {
+        let cause = format!("there is no approval {}", beginning(id));
+        refused(Reason::NotFound, cause)
+    };
+    let row = row.ok_or_else(missing)?;
     host.keys().prove_one(row).await
 }
 

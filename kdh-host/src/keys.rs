@@ -449,17 +449,30 @@ impl HostKeys {
     /// before it holds it, and no other key by its name is derived from.
     pub(crate) fn find_bdk(&self, bdk: &StoredBdk) -> Result<SecretKey, HostError> {
         let name = bdks::label(&bdk.name)?;
-        let found = self
-            .kdh_tokens
-            .announced_key(KeyRole::Bdk, &name, bdk.kind)?;
-        if *found.kcv() != bdk.kcv {
-            self.kdh_tokens.require_no_more(found.key());
-            return Err(HostError::Hsm(HsmError::KcvMismatch {
-                expected: bdk.kcv.clone(),
-                found: found.kcv().clone(),
-            }));
+        Ok(self.agreed_key(KeyRole::Bdk, &name, bdk.kind, &bdk.kcv)?)
+    }
+
+    /// Finds a key in the HSM that others know by its check value. From now on a token that was lost is not back
+    /// before it holds it.
+    ///
+    /// # Errors
+    /// It is not there, or is another one, of which nothing is demanded any more.
+    pub(crate) fn agreed_key(
+        &self,
+        role: KeyRole,
+        name: &KeyName,
+        kind: KeyKind,
+        kcv: &Kcv,
+    ) -> Result<SecretKey, HsmError> {
+        let found = self.kdh_tokens.announced_key(role, name, kind)?;
+        if found.kcv() == kcv {
+            return Ok(found.key().clone());
         }
-        Ok(found.key().clone())
+        self.kdh_tokens.require_no_more(found.key());
+        Err(HsmError::KcvMismatch {
+            expected: kcv.clone(),
+            found: found.kcv().clone(),
+        })
     }
 
     /// Takes note that a BDK was not registered after all, unless it was meanwhile.

@@ -11,6 +11,11 @@ pub struct BadName {
     text: String,
 }
 
+/// The beginning of a text from outside, which may be long; an error need not be.
+pub(crate) fn beginning(text: &str) -> String {
+    text.chars().take(64).collect()
+}
+
 macro_rules! checked_names {
     ($($(#[$doc:meta])* $name:ident: $what:literal, $rule:literal, $accepts:expr;)+) => {$(
         $(#[$doc])*
@@ -27,9 +32,7 @@ macro_rules! checked_names {
                 if accepts(text) {
                     Ok(Self(text.to_owned()))
                 } else {
-                    // A hostile text may be long; the error need not be.
-                    let text = text.chars().take(64).collect();
-                    Err(BadName { what: $what, rule: $rule, text })
+                    Err(BadName { what: $what, rule: $rule, text: beginning(text) })
                 }
             }
 

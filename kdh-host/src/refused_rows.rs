@@ -9,7 +9,7 @@ use crate::{
     administration::{Operator, require_device},
     approvals,
     error::refused,
-    names::{DeviceSerial, Slot},
+    names::{DeviceSerial, Slot, beginning},
     state::{ApprovalState, ApprovedAct},
     store::{
         Actor, Approval, AuditEntry, DeviceKey, KeyPlace, KeyRow, Proven, SealedRow as _,
@@ -54,7 +54,7 @@ pub(crate) async fn sift(
 pub(crate) async fn report(host: &Host, place: &KeyPlace) -> Result<(), HostError> {
     let device = DeviceSerial::parse(&place.device).ok();
     let title = place.to_string();
-    let detail = json!({"slot": bounded(&place.slot), "version": place.version});
+    let detail = json!({"slot": beginning(&place.slot), "version": place.version});
     report_row(host, &title, device.as_ref(), detail).await
 }
 
@@ -98,11 +98,6 @@ pub(crate) async fn report_cause(host: &Host, device: &DeviceSerial, error: &Hos
 /// Whether a title is that of a row of a device's key.
 fn is_of_device_key(title: &str) -> bool {
     title.starts_with("version ")
-}
-
-/// A hostile text may be long.
-fn bounded(text: &str) -> String {
-    text.chars().take(64).collect()
 }
 
 /// Where the rows of a device stand that are not as the HSM has sealed them.

@@ -1,9 +1,6 @@
 //! A target's keys in the HSM, and what is done with them.
 
-use hsm::{
-    ExportTarget, ExportedKey, HsmError, Kcv, KeyExport, KeyRole, KnSource, Mac, SecretKey,
-    TokenGroup,
-};
+use hsm::{ExportTarget, ExportedKey, HsmError, Kcv, KeyExport, KeyRole, KnSource, Mac};
 use kdh_proto::Reason;
 
 use super::{Target, target::SharedKey};
@@ -30,8 +27,10 @@ impl HostKeys {
     /// # Errors
     /// As [`Self::verify_export`].
     pub(crate) fn export_target(&self, target: &Target) -> Result<ExportTarget, HostError> {
-        let tokens = self.kdh_tokens();
-        let (under, mac) = (find(tokens, &target.under)?, find(tokens, &target.mac)?);
+        let find = |key: &SharedKey| {
+            self.agreed_key(KeyRole::of_secret(&key.name), &key.name, key.kind, &key.kcv)
+        };
+        let (under, mac) = (find(&target.under)?, find(&target.mac)?);
         let found = ExportTarget::new(&under, &mac)?;
         if found.form() == target.form {
             return Ok(found);
@@ -82,16 +81,4 @@ impl HostKeys {
         let macs = self.kdh_tokens().export_macs(target, records);
         self.in_time(macs).await
     }
-}
-
-fn find(tokens: &TokenGroup, key: &SharedKey) -> Result<SecretKey, HsmError> {
-    let found = tokens.announced_key(KeyRole::of_secret(&key.name), &key.name, key.kind)?;
-    if *found.kcv() == key.kcv {
-        return Ok(found.key().clone());
-    }
-    tokens.require_no_more(found.key());
-    Err(HsmError::KcvMismatch {
-        expected: key.kcv.clone(),
-        found: found.kcv().clone(),
-    })
 }

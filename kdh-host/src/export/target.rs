@@ -15,7 +15,7 @@ use crate::{
     delivery::{kcv_message, parse_kcv},
     error::refused,
     key_profile::Target as Devices,
-    names::{GroupName, Model, Slot, TargetName},
+    names::{GroupName, Model, Slot, TargetName, beginning},
     store::{Approval, StoreError},
 };
 
@@ -91,7 +91,10 @@ impl Target {
     ) -> Result<Self, HostError> {
         let message = message.ok_or_else(|| invalid("no target is described"))?;
         let form = form_of(&message.form).ok_or_else(|| {
-            let cause = format!("form: {:?} is not key-wrap or tr31", short(&message.form));
+            let cause = format!(
+                "form: {:?} is not key-wrap or tr31",
+                beginning(&message.form)
+            );
             invalid(&cause)
         })?;
         let devices = match &message.scope {
@@ -256,7 +259,7 @@ impl Receiver {
         let found = found.ok_or_else(|| {
             let cause = format!(
                 "{:?} is not in the host's configuration with the role switch: add its certificate there",
-                short(name)
+                beginning(name)
             );
             refused(Reason::NotFound, cause)
         })?;
@@ -277,11 +280,6 @@ const fn is_aes(kind: KeyKind) -> bool {
 
 fn invalid(cause: &str) -> HostError {
     refused(Reason::RequestInvalid, cause)
-}
-
-/// A hostile text may be long.
-fn short(text: &str) -> String {
-    text.chars().take(64).collect()
 }
 
 #[cfg(test)]

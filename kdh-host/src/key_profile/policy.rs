@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     config::{Config, KeyPolicy, KeyStrength, RSA_BITS_FOR_AES_128, SharedKeys},
-    names::Slot,
+    names::{Slot, beginning},
 };
 
 /// When a rule refuses. What it does not refuse, it warns of.
@@ -232,8 +232,7 @@ pub(crate) fn read_header(text: &str) -> Result<Kbh, (&'static str, String)> {
     Kbh::parse_plain(text.as_bytes()).map_err(|error| {
         let applies = |rule: &&Rule| matches!(rule.finds, Finds::InHeader(finds) if finds(error));
         let rule = RULES.iter().find(applies).unwrap_or(&MALFORMED_HEADER);
-        // A hostile text may be long.
-        let text: String = text.chars().take(64).collect();
+        let text = beginning(text);
         (rule.name, format!("{text:?}: {error}: {}", rule.why))
     })
 }

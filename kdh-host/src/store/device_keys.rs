@@ -21,6 +21,12 @@ use crate::{
 /// Rows in one statement.
 const ROWS_AT_ONCE: usize = 64;
 
+/// Puts a row in the place of the one that stands there.
+const PUT: &str = "UPDATE device_keys SET state = $4, source = $5, key_name = $6, wrapped = $7, header = $8,
+         kind = $9, kcv_method = $10, kcv = $11, recipient = $12, created_at = $13, changed_at = $14,
+         bdk = $15, key_set_id = $16, derivation_id = $17, storage_key = $18, mac = $19
+     WHERE device = $1 AND slot = $2 AND version = $3";
+
 /// Where a row stands in the table, whether the host could have put it there or not.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct KeyPlace {
@@ -513,12 +519,7 @@ impl Tx {
         discarded: Option<&Sealed<DeviceKey>>,
     ) -> Result<(), StoreError> {
         let statement = match discarded {
-            Some(row) => bound(sqlx::query(
-                "UPDATE device_keys SET state = $4, source = $5, key_name = $6, wrapped = $7, header = $8,
-                     kind = $9, kcv_method = $10, kcv = $11, recipient = $12, created_at = $13, changed_at = $14,
-                     bdk = $15, key_set_id = $16, derivation_id = $17, storage_key = $18, mac = $19
-                 WHERE device = $1 AND slot = $2 AND version = $3",
-            ), row),
+            Some(row) => bound(sqlx::query(PUT), row),
             None => sqlx::query(
                 "DELETE FROM device_keys WHERE device = $1 AND slot = $2 AND version = $3",
             )
@@ -536,15 +537,12 @@ impl Tx {
         old: &Sealed<DeviceKey>,
         new: &Sealed<DeviceKey>,
     ) -> Result<bool, StoreError> {
-        let statement = sqlx::query(
-            "UPDATE device_keys SET state = $4, source = $5, key_name = $6, wrapped = $7, header = $8,
-                 kind = $9, kcv_method = $10, kcv = $11, recipient = $12, created_at = $13, changed_at = $14,
-                 bdk = $15, key_set_id = $16, derivation_id = $17, storage_key = $18, mac = $19
-             WHERE device = $1 AND slot = $2 AND version = $3 AND mac IS NOT DISTINCT FROM $20
+        let statement = format!(
+            "{PUT} AND mac IS NOT DISTINCT FROM $20
                  AND NOT EXISTS (SELECT 1 FROM device_keys o WHERE o.wrapped = $7
-                     AND (o.device, o.slot, o.version) <> ($1, $2, $3))",
+                     AND (o.device, o.slot, o.version) <> ($1, $2, $3))"
         );
-        let replaced = bound(statement, new)
+        let replaced = bound(sqlx::query(AssertSqlSafe(statement)), new)
             .bind(old.seal().map(Seal::mac_bytes))
             .execute(self.connection().await?)
             .await?;

@@ -196,6 +196,9 @@ pub(crate) struct Cohort {
     pub(crate) devices: u64,
 }
 
+/// The states in which devices get no keys.
+const LEFT_ALONE: &str = "('SUSPENDED', 'QUARANTINED', 'REBOUND', 'REVOKED')";
+
 const SEEN: &str = "SELECT d.serial_number, d.model, d.group_name, d.state, c.serial AS certificate
      FROM devices d LEFT JOIN certificates c ON c.device = d.serial_number AND c.purpose = 'ENCRYPTION'
          AND c.state = 'CURRENT'";
@@ -469,7 +472,7 @@ impl Tx {
     ) -> Result<Vec<Seen>, StoreError> {
         let sql = format!(
             "{SEEN} JOIN devices_to_fill q ON q.device = d.serial_number
-             WHERE q.device > $1 AND d.state NOT IN ('SUSPENDED', 'QUARANTINED', 'REBOUND', 'REVOKED')
+             WHERE q.device > $1 AND d.state NOT IN {LEFT_ALONE}
              ORDER BY q.device LIMIT $2"
         );
         sqlx::query(AssertSqlSafe(sql))
@@ -520,7 +523,7 @@ impl Tx {
                      AND c.state = 'CURRENT'
              WHERE {condition} AND k.slot = {of_slot} AND k.state IN ('PENDING', 'ACTIVE')
                  AND k.created_at <= {until} AND (k.created_at, k.device) > ({time_of}, {device_of})
-                 AND d.state NOT IN ('SUSPENDED', 'QUARANTINED', 'REBOUND', 'REVOKED')
+                 AND d.state NOT IN {LEFT_ALONE}
                  AND NOT EXISTS (SELECT 1 FROM device_keys n WHERE n.device = k.device AND n.slot = k.slot
                      AND n.version > k.version AND n.state IN ('PENDING', 'ACTIVE'))
              ORDER BY k.created_at, k.device LIMIT {at_most}"

@@ -188,9 +188,13 @@ impl Ended {
         } else {
             &self.stderr
         };
-        let lines: Vec<_> = text.trim().lines().collect();
-        lines[lines.len().saturating_sub(5)..].join("\n")
+        last_lines(text)
     }
+}
+
+fn last_lines(text: &str) -> String {
+    let lines: Vec<_> = text.trim().lines().collect();
+    lines[lines.len().saturating_sub(5)..].join("\n")
 }
 
 /// A program that did not succeed.
@@ -239,13 +243,10 @@ impl Background {
             if let Some(found) = ready() {
                 return Ok(Some(found));
             }
-            if let Some(status) = child.try_wait()? {
-                let words = std::fs::read_to_string(&log).unwrap_or_default();
-                let lines: Vec<_> = words.trim().lines().collect();
-                let last = lines[lines.len().saturating_sub(5)..].join("\n");
-                bail!("{name} ended ({status}): {last}");
+            match child.try_wait()? {
+                Some(status) => bail!("{}", end(&name, status, &log)),
+                None => Ok(None),
             }
-            Ok(None)
         })
         .with_context(|| format!("{} did not get ready", self.name))
     }
@@ -287,6 +288,17 @@ impl Background {
         Ok(status)
     }
 
+    /// Waits until it has ended by itself, with success.
+    ///
+    /// # Errors
+    /// It is still running after some minutes, or failed: with its last words.
+    pub fn succeed(self) -> Result<()> {
+        let (name, log) = (self.name.clone(), self.log.clone());
+        let status = self.ended()?;
+        ensure!(status.success(), "{}", end(&name, status, &log));
+        Ok(())
+    }
+
     /// Lets it go on without us.
     pub fn let_go(mut self) {
         self.child = None;
@@ -305,6 +317,12 @@ impl Drop for Background {
     fn drop(&mut self) {
         let _ = self.kill_now();
     }
+}
+
+/// How a program in the background ended, with its last words.
+fn end(name: &str, status: ExitStatus, log: &Path) -> String {
+    let words = std::fs::read_to_string(log).unwrap_or_default();
+    format!("{name} ended ({status}): {}", last_lines(&words))
 }
 
 /// Sends SIGTERM.

@@ -192,8 +192,13 @@ fn a_switch_finds_what_terminals_confirm(module: &'static TestModule) {
     let form = if blocks { "tr31" } else { "key-wrap" };
     scene.agree("switch", form, &["--receiver", "switch"]);
     let out = scene.out("stream.jsonl");
-    // The switch waits for what comes, where two programs can have the operators' token open at once.
-    let receiving = (!blocks).then(|| scene.receive("switch", 2, &out));
+    // The switch waits for what comes, where two programs can have the operators' token open at once: if not while
+    // they open it. Once the file is there, it has.
+    let receiving = (!blocks).then(|| {
+        let mut receiving = scene.receive("switch", 2, &out);
+        receiving.wait_for(|| out.exists().then_some(())).unwrap();
+        receiving
+    });
     let filled = scene.run(OPERATOR, &["target", "fill", "switch"]).unwrap();
     assert_eq!(
         (&filled["looked_at"], &filled["queued"]),
@@ -201,7 +206,7 @@ fn a_switch_finds_what_terminals_confirm(module: &'static TestModule) {
     );
     let live = scene.terminal("SN-2");
     let receiving = receiving.unwrap_or_else(|| scene.receive("switch", 2, &out));
-    assert!(receiving.ended().unwrap().success());
+    receiving.succeed().unwrap();
     assert_eq!(scene.read(&out), [held(&before, 1), held(&live, 2)]);
     let shown = scene.show("switch");
     assert_eq!(
@@ -212,7 +217,7 @@ fn a_switch_finds_what_terminals_confirm(module: &'static TestModule) {
     // The same file at its end, from the mark on.
     scene.assign_next("SN-1");
     before.act(&["load"]).unwrap();
-    assert!(scene.receive("switch", 1, &out).ended().unwrap().success());
+    scene.receive("switch", 1, &out).succeed().unwrap();
     assert_eq!(scene.read(&out)[2], held(&before, 3));
     // Nothing can be changed on the way.
     let whole = fs::read_to_string(&out).unwrap();

@@ -199,10 +199,10 @@ async fn open(
             Ok((_, Some(_))) => {}
             // Without it nobody knows which pair of storage keys is the present one.
             Err(id) if act == ApprovedAct::StorageRotation => {
-                return Err(StoreError::NotSealed(format!("approval {id:.64}")).into());
+                return Err(StoreError::NotSealed(Approval::title_of(&id)).into());
             }
             Err(id) => {
-                let title = format!("approval {id:.64}");
+                let title = Approval::title_of(&id);
                 refused_rows::report_row(host, &title, None, json!({"row": title})).await?;
             }
         }

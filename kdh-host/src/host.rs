@@ -22,6 +22,7 @@ use crate::{
     key_sender::{self, Senders},
     keys::{HostKeys, off_the_async_threads},
     limits::Limits,
+    refused_rows::RefusedRows,
     rollout::Rollouts,
     stages::Stages,
     state::ApprovedAct,
@@ -39,6 +40,7 @@ struct Inner {
     store: Store,
     keys: HostKeys,
     rotation: Rotation,
+    refused_rows: RefusedRows,
     /// Terminals'.
     credentials: Credentials,
     /// The host's own.
@@ -107,6 +109,7 @@ impl Host {
             store,
             keys,
             rotation: Rotation::default(),
+            refused_rows: RefusedRows::default(),
             crl_ca_krd,
             crl_ca_kdh,
             under_way: UnderWay::default(),
@@ -282,6 +285,10 @@ impl Host {
 
     pub(crate) fn rotation(&self) -> &Rotation {
         &self.0.rotation
+    }
+
+    pub(crate) fn refused_rows(&self) -> &RefusedRows {
+        &self.0.refused_rows
     }
 
     pub(crate) fn senders(&self) -> &Senders {

@@ -16,6 +16,7 @@ use crate::{
     administration::{Operator, fault_of_key},
     config::{Config, KeySender},
     error::refused,
+    names::beginning,
     store::AuditEntry,
     trust::CrlFile,
 };
@@ -56,8 +57,7 @@ impl Senders {
 
     fn require(&self, name: &str) -> Result<&Sender, HostError> {
         self.find(name).ok_or_else(|| {
-            // A hostile name may be long.
-            let name: String = name.chars().take(64).collect();
+            let name = beginning(name);
             let cause = format!(
                 "the host knows no sender {name:?}: correct the name, or have it entered as one of \
                  [[key-senders]] in the host's configuration"

@@ -32,7 +32,7 @@
 //! limits           how much one caller, and all of them, may ask for
 //! state            which state follows on which
 //! store/           the database, and the audit trail that is written with every change
-//! keys             the host's keys in its tokens
+//! keys/            the host's keys in its tokens
 //! credentials      terminals' certificates that were verified before
 //! trust            CA certificates and their revocation lists
 //! validity         how long a key may be delivered

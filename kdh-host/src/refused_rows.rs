@@ -1,6 +1,11 @@
 //! Rows of devices' keys for which the HSM does not vouch: each is named once to operators and in the audit trail, and
 //! hides no other. No terminal learns of them. Two operators can have one discarded.
 
+use std::{
+    collections::HashSet,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
 use kdh_proto::Reason;
 use serde_json::json;
 
@@ -20,6 +25,45 @@ use crate::{
 /// Rows that are looked at in one call.
 const PAGE: u32 = 256;
 
+/// The titles of rows that were refused, of whichever table.
+#[derive(Debug, Default)]
+pub(crate) struct RefusedRows(Mutex<Titles>);
+
+#[derive(Debug, Default)]
+struct Titles {
+    /// Found not to be as the HSM has sealed them, and not to be mended since.
+    refused: HashSet<String>,
+    /// All that ever were, each of which is on record once.
+    named: HashSet<String>,
+}
+
+impl RefusedRows {
+    pub(crate) fn count(&self) -> usize {
+        self.titles().refused.len()
+    }
+
+    /// Whether this one was found, and not to be mended since.
+    pub(crate) fn has(&self, row: &str) -> bool {
+        self.titles().refused.contains(row)
+    }
+
+    /// It is mended, or gone.
+    pub(crate) fn forget(&self, row: &str) {
+        self.titles().refused.remove(row);
+    }
+
+    /// Takes note of one; `false` if it was named before.
+    fn note(&self, row: &str) -> bool {
+        let mut titles = self.titles();
+        titles.refused.insert(row.to_owned());
+        titles.named.insert(row.to_owned())
+    }
+
+    fn titles(&self) -> MutexGuard<'_, Titles> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// Has the HSM verify rows: gives those that are as it sealed them, and where the others stand, which are reported.
 pub(crate) async fn sift(
     host: &Host,
@@ -38,7 +82,7 @@ pub(crate) async fn sift(
         match outcome {
             Ok(row) => {
                 // It may have been restored.
-                host.keys().forget_refused(&row.title());
+                host.refused_rows().forget(&row.title());
                 proven.push(row);
             }
             Err(row) => refused.push(row.unproven().place()),
@@ -65,7 +109,7 @@ pub(crate) async fn report_row(
     device: Option<&DeviceSerial>,
     detail: serde_json::Value,
 ) -> Result<(), HostError> {
-    if !host.keys().note_refused(title.to_owned()) {
+    if !host.refused_rows().note(title) {
         return Ok(());
     }
     tracing::error!(row = title, "it is not as the HSM has sealed it");
@@ -87,7 +131,7 @@ pub(crate) async fn report_cause(host: &Host, device: &DeviceSerial, error: &Hos
         return;
     };
     // Of rows of other tables there is nothing to be found among the device's.
-    if !is_of_device_key(title) || host.keys().is_refused(title) {
+    if !is_of_device_key(title) || host.refused_rows().has(title) {
         return;
     }
     if let Err(error) = of_device(host, device).await {
@@ -204,7 +248,7 @@ pub(crate) async fn approve(
     })
     .await?;
     tx.commit().await?;
-    host.keys().forget_refused(&place.to_string());
+    host.refused_rows().forget(&place.to_string());
     // It may have been what keeps an old pair of storage keys.
     host.rotation().look_again();
     Ok(decision.into_new())

@@ -175,7 +175,7 @@ pub(crate) async fn show(host: &Host) -> Result<Standing, HostError> {
     // Before the rows are counted: what is said of a pass is never said of the rows as they were before it.
     let (refused_rows, trouble) = {
         let noted = host.rotation().noted();
-        (host.keys().refused_rows(), noted.trouble.clone())
+        (host.refused_rows().count(), noted.trouble.clone())
     };
     let mut tx = host.store().read(host.now()).await?;
     let rows = tx.rows_by_storage_key().await?;
@@ -275,7 +275,7 @@ async fn rotate(host: &Host) -> Result<Left, HostError> {
     let pass = Mover::new(host, to).run().await?;
     let refused = pass.refused.len();
     for mended in host.rotation().looked(&pass.refused) {
-        host.keys().forget_refused(&mended);
+        host.refused_rows().forget(&mended);
     }
     if refused > 0 {
         return Ok(Left::Refused(refused));

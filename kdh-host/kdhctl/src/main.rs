@@ -8,7 +8,6 @@ mod export_file;
 mod failure;
 mod pages;
 mod profile_file;
-mod profile_report;
 mod report;
 mod session;
 mod token_file;

@@ -19,7 +19,7 @@ use super::{
 use crate::{
     HostError,
     error::refused,
-    names::{BdkName, KeyAlias, ProfileName, Slot},
+    names::{BdkName, KeyAlias, ProfileName, Slot, beginning},
     store::method_word,
 };
 
@@ -182,7 +182,7 @@ impl Faults {
 
 /// Text from outside, which may be long.
 fn quoted(text: &str) -> String {
-    format!("{:?}", text.chars().take(64).collect::<String>())
+    format!("{:?}", beginning(text))
 }
 
 /// As operators get it.

@@ -8,7 +8,10 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::{
     Host, HostError, device_keys, refused_rows,
-    store::{DeviceKey, KeyPlace, Proven, Sealed, SealedRow, StoreError, place_of},
+    store::{
+        DeviceKey, FewRows, KeyPlace, Proven, Sealed, SealedRow, StoreError, for_each_kind_of_few,
+        place_of,
+    },
 };
 
 /// Rows in one job of the HSM and one transaction.
@@ -66,7 +69,7 @@ impl<'h> Mover<'h> {
             cursor = last;
             sleep_until(begun + self.time_for(tried)).await;
         }
-        self.reseal_others().await?;
+        for_each_kind_of_few!(Kind => self.reseal_few::<Kind>().await?);
         Ok(Pass {
             moved: self.moved,
             refused: self.refused,
@@ -94,24 +97,13 @@ impl<'h> Mover<'h> {
             let Some(last) = last else { break };
             after = last;
         }
-        let mut tx = self.host.store().read(self.host.now()).await?;
-        let (registered, bdks) = (tx.keys().await?, tx.bdks().await?);
-        let approvals = tx.approvals_under_older(u32::MAX).await?;
-        let rollouts = tx.rollouts_under_older(u32::MAX).await?;
-        drop(tx);
-        for id in approvals.iter().filter_map(|row| row.as_ref().err()) {
-            self.refuse_row(format!("approval {id:.64}")).await?;
-        }
-        self.verify_rows(registered).await?;
-        self.verify_rows(bdks).await?;
-        self.verify_rows(approvals.into_iter().flatten().collect())
-            .await?;
-        self.verify_rows(rollouts).await?;
+        for_each_kind_of_few!(Kind => self.verify_few::<Kind>().await?);
         Ok(self.refused)
     }
 
-    async fn verify_rows<R: SealedRow>(&mut self, rows: Vec<Sealed<R>>) -> Result<(), HostError> {
-        for row in self.proven(rows).await? {
+    async fn verify_few<R: FewRows>(&mut self) -> Result<(), HostError> {
+        let rows = self.few().await?;
+        for row in self.proven::<R>(rows).await? {
             if !self.is_under_new(row.sealed()) {
                 self.refused.insert(row.title());
             }
@@ -172,7 +164,7 @@ impl<'h> Mover<'h> {
             }
             // One that was changed meanwhile is under the new pair already. An alarm is raised once.
             let row = new.unproven();
-            let is_equal = if self.host.keys().is_refused(&row.title()) {
+            let is_equal = if self.host.refused_rows().has(&row.title()) {
                 tx.equal_key(row).await?.is_some()
             } else {
                 let equal = device_keys::require_no_equal(self.host, &mut tx, row).await;
@@ -185,7 +177,7 @@ impl<'h> Mover<'h> {
         tx.commit().await?;
         self.moved += u64::try_from(moved.len()).unwrap_or(u64::MAX);
         for row in moved {
-            self.host.keys().forget_refused(&row);
+            self.host.refused_rows().forget(&row);
         }
         for place in equal {
             self.refuse(&place).await?;
@@ -206,43 +198,35 @@ impl<'h> Mover<'h> {
         Ok(())
     }
 
-    /// Registered keys, BDKs, approvals and rollouts are few.
-    async fn reseal_others(&mut self) -> Result<(), HostError> {
-        let mut tx = self.host.store().read(self.host.now()).await?;
-        let mut registered = tx.keys().await?;
-        let mut bdks = tx.bdks().await?;
-        let approvals = tx.approvals_under_older(self.to.get()).await?;
-        let rollouts = tx.rollouts_under_older(self.to.get()).await?;
-        drop(tx);
-        bdks.retain(|bdk| bdk.seal().is_none_or(|seal| seal.number < self.to));
-        registered.retain(|key| key.seal().is_none_or(|seal| seal.number < self.to));
-        for id in approvals.iter().filter_map(|row| row.as_ref().err()) {
-            self.refuse_row(format!("approval {id:.64}")).await?;
-        }
-        let registered = self.resealed(registered).await?;
-        let bdks = self.resealed(bdks).await?;
-        let approvals = self
-            .resealed(approvals.into_iter().flatten().collect())
-            .await?;
-        let rollouts = self.resealed(rollouts).await?;
-        if registered.is_empty() && bdks.is_empty() && approvals.is_empty() && rollouts.is_empty() {
+    /// Puts another seal on rows of which there are few.
+    async fn reseal_few<R: FewRows>(&mut self) -> Result<(), HostError> {
+        let mut rows = self.few::<R>().await?;
+        rows.retain(|row| row.seal().is_none_or(|seal| seal.number < self.to));
+        let resealed = self.resealed(rows).await?;
+        if resealed.is_empty() {
             return Ok(());
         }
         let mut tx = self.host.store().write(self.host.now()).await?;
-        for (old, new) in &registered {
-            tx.reseal_key(old.sealed(), new).await?;
-        }
-        for (old, new) in &bdks {
-            tx.reseal_bdk(old.sealed(), new).await?;
-        }
-        // Of these, one that was changed meanwhile is under the new pair already.
-        for (old, new) in &approvals {
-            tx.replace_approval(old.sealed(), new).await?;
-        }
-        for (old, new) in &rollouts {
-            tx.replace_rollout(old.sealed(), new).await?;
+        for (old, new) in &resealed {
+            R::reseal(&mut tx, old.sealed(), new).await?;
         }
         Ok(tx.commit().await?)
+    }
+
+    /// Those that the host can have written. The others are refused.
+    async fn few<R: FewRows>(&mut self) -> Result<Vec<Sealed<R>>, HostError> {
+        let mut tx = self.host.store().read(self.host.now()).await?;
+        let rows = tx.few_rows::<R>().await?;
+        drop(tx);
+        let mut sound = Vec::with_capacity(rows.len());
+        for row in rows {
+            match row {
+                Ok(row) => sound.push(row),
+                Err(StoreError::NotSealed(title)) => self.refuse_row(title).await?,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(sound)
     }
 
     /// Those that are as the HSM has sealed them, and as it seals them now. The others stay where they are.

@@ -4,10 +4,14 @@ use sqlx::Row as _;
 
 use super::{
     Row, StoreError, Tx,
+    few_rows::FewRows,
     keys::read_seal,
     sealed::{Columns, Seal, Sealed, SealedRow, bound},
 };
-use crate::state::{ApprovalState, ApprovedAct};
+use crate::{
+    names::beginning,
+    state::{ApprovalState, ApprovedAct},
+};
 
 const WHAT: &str = "approval";
 
@@ -43,6 +47,11 @@ impl Approval {
             state => state,
         }
     }
+
+    /// Which row it is, by its id, for people.
+    pub(crate) fn title_of(id: &str) -> String {
+        format!("approval {}", beginning(id))
+    }
 }
 
 impl SealedRow for Approval {
@@ -65,7 +74,7 @@ impl SealedRow for Approval {
     }
 
     fn title(&self) -> String {
-        format!("approval {}", self.id)
+        Self::title_of(&self.id)
     }
 }
 
@@ -179,20 +188,15 @@ impl Tx {
             .map(|row| read(row).map_err(|_| id(row)))
             .collect())
     }
+}
 
-    /// Those whose seals are by an older pair of storage keys than this one.
-    pub(crate) async fn approvals_under_older(
-        &mut self,
-        number: u32,
-    ) -> Result<Vec<ApprovalRow>, StoreError> {
-        let rows = sqlx::query("SELECT * FROM approvals WHERE storage_key < $1 ORDER BY sequence")
-            .bind(i64::from(number))
-            .fetch_all(self.connection().await?)
-            .await?;
-        Ok(rows
-            .iter()
-            .map(|row| read(row).map_err(|_| id(row)))
-            .collect())
+impl FewRows for Approval {
+    fn read(row: &Row) -> Result<Sealed<Self>, StoreError> {
+        read(row)
+    }
+
+    async fn reseal(tx: &mut Tx, old: &Sealed<Self>, new: &Sealed<Self>) -> Result<(), StoreError> {
+        tx.replace_approval(old, new).await.map(drop)
     }
 }
 
@@ -202,7 +206,7 @@ fn id(row: &Row) -> String {
 
 /// A row that the host could have written.
 fn read(row: &Row) -> Result<Sealed<Approval>, StoreError> {
-    parse(row).map_err(|_| StoreError::NotSealed(format!("approval {:.64}", id(row))))
+    parse(row).map_err(|_| StoreError::NotSealed(Approval::title_of(&id(row))))
 }
 
 fn parse(row: &Row) -> Result<Sealed<Approval>, StoreError> {

@@ -13,10 +13,11 @@ use tr34::KeyKind;
 
 use super::{
     Row, Store, StoreError, Tx,
+    few_rows::FewRows,
     keys::{method_word, read_kcv, read_seal},
     sealed::{Columns, Seal, Sealed, SealedRow, bound},
 };
-use crate::names::BdkName;
+use crate::names::{BdkName, beginning};
 
 /// The actions of the records that say what a BDK was registered as, and which derivation ids were given out.
 pub(crate) const BDK_REGISTERED: &str = "bdk.registered";
@@ -372,6 +373,17 @@ pub(super) fn read_initial_key(row: &Row) -> Result<Option<(BdkName, InitialKeyI
             Ok(Some((key_set.bdk, id)))
         }
         _ => Err(damaged()),
+    }
+}
+
+impl FewRows for StoredBdk {
+    fn read(row: &Row) -> Result<Sealed<Self>, StoreError> {
+        let name = || row.try_get::<String, _>("name").unwrap_or_default();
+        read(row).map_err(|_| StoreError::NotSealed(format!("BDK {}", beginning(&name()))))
+    }
+
+    async fn reseal(tx: &mut Tx, old: &Sealed<Self>, new: &Sealed<Self>) -> Result<(), StoreError> {
+        tx.reseal_bdk(old, new).await
     }
 }
 

@@ -14,7 +14,7 @@ use super::{
     sealed::{Columns, Seal, Sealed, SealedRow, bound},
 };
 use crate::{
-    names::{BdkName, DeviceSerial, KeyAlias, Slot},
+    names::{BdkName, DeviceSerial, KeyAlias, Slot, beginning},
     state::DeviceKeyState,
 };
 
@@ -37,15 +37,11 @@ pub(crate) struct KeyPlace {
 
 impl fmt::Display for KeyPlace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            device,
-            slot,
-            version,
-        } = self;
-        // A hostile text may be long.
+        let (device, slot) = (beginning(&self.device), beginning(&self.slot));
         write!(
             f,
-            "version {version} of the key of {device:.64} in slot {slot:.64}"
+            "version {} of the key of {device} in slot {slot}",
+            self.version
         )
     }
 }
@@ -349,27 +345,6 @@ impl Tx {
         .fetch_all(self.connection().await?)
         .await?;
         Ok(rows.iter().map(read).collect())
-    }
-
-    /// How many sealed rows of all tables are under each pair of storage keys.
-    pub(crate) async fn rows_by_storage_key(&mut self) -> Result<Vec<(u32, u64)>, StoreError> {
-        let counted: Vec<(i64, i64)> = sqlx::query_as(
-            "SELECT CAST(storage_key AS BIGINT), CAST(SUM(rows_of_one) AS BIGINT) FROM (
-                 SELECT storage_key, COUNT(*) AS rows_of_one FROM device_keys GROUP BY storage_key
-                 UNION ALL SELECT storage_key, COUNT(*) FROM keys GROUP BY storage_key
-                 UNION ALL SELECT storage_key, COUNT(*) FROM bdks GROUP BY storage_key
-                 UNION ALL SELECT storage_key, COUNT(*) FROM approvals GROUP BY storage_key
-                 UNION ALL SELECT storage_key, COUNT(*) FROM rollouts GROUP BY storage_key
-             ) AS counted GROUP BY storage_key ORDER BY storage_key",
-        )
-        .fetch_all(self.connection().await?)
-        .await?;
-        // What can be no number of a pair is none: such a row is refused wherever it is read.
-        let counted = counted.into_iter().filter_map(|(number, rows)| {
-            let number = u32::try_from(number).ok()?;
-            Some((number, u64::try_from(rows).ok()?))
-        });
-        Ok(counted.collect())
     }
 
     /// How many rows the HSM has never sealed.

@@ -8,10 +8,11 @@ use tr34::{Kbh, KeyKind};
 use super::{
     DeviceKey, Row, StoreError, Tx,
     device_keys::{self, Unreadable},
+    few_rows::FewRows,
     flag,
     sealed::{Columns, Seal, Sealed, SealedRow, bound},
 };
-use crate::names::KeyAlias;
+use crate::names::{KeyAlias, beginning};
 
 /// A key that is known to the host. The key itself is in the HSM.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -149,9 +150,19 @@ pub(super) fn read_assignment(
     })))
 }
 
+impl FewRows for StoredKey {
+    fn read(row: &Row) -> Result<Sealed<Self>, StoreError> {
+        read_key(row)
+    }
+
+    async fn reseal(tx: &mut Tx, old: &Sealed<Self>, new: &Sealed<Self>) -> Result<(), StoreError> {
+        tx.reseal_key(old, new).await
+    }
+}
+
 fn read_key(row: &Row) -> Result<Sealed<StoredKey>, StoreError> {
     let name = || row.try_get::<String, _>("name").unwrap_or_default();
-    parse_key(row).map_err(|_| StoreError::NotSealed(format!("key {:.64}", name())))
+    parse_key(row).map_err(|_| StoreError::NotSealed(format!("key {}", beginning(&name()))))
 }
 
 fn parse_key(row: &Row) -> Result<Sealed<StoredKey>, StoreError> {

@@ -7,6 +7,7 @@ use sqlx::{AssertSqlSafe, Row as _, query::Query};
 
 use super::{
     Row, StoreError, Tx,
+    few_rows::FewRows,
     keys::read_seal,
     sealed::{Columns, Seal, Sealed, SealedRow, bound},
 };
@@ -293,20 +294,6 @@ impl Tx {
         .iter()
         .map(read)
         .collect()
-    }
-
-    /// Those whose seals are by an older pair of storage keys than this one.
-    pub(crate) async fn rollouts_under_older(
-        &mut self,
-        number: u32,
-    ) -> Result<Vec<Sealed<Rollout>>, StoreError> {
-        sqlx::query("SELECT * FROM rollouts WHERE storage_key < $1 ORDER BY number")
-            .bind(i64::from(number))
-            .fetch_all(self.connection().await?)
-            .await?
-            .iter()
-            .map(read)
-            .collect()
     }
 
     /// The number of the next rollout.
@@ -766,6 +753,17 @@ pub(super) fn tuples(rows: usize, columns: usize) -> String {
         format!("({})", parameters.collect::<Vec<_>>().join(","))
     };
     (0..rows).map(row).collect::<Vec<_>>().join(",")
+}
+
+impl FewRows for Rollout {
+    fn read(row: &Row) -> Result<Sealed<Self>, StoreError> {
+        let number = || row.try_get::<i64, _>("number").unwrap_or_default();
+        read(row).map_err(|_| StoreError::NotSealed(format!("rollout {}", number())))
+    }
+
+    async fn reseal(tx: &mut Tx, old: &Sealed<Self>, new: &Sealed<Self>) -> Result<(), StoreError> {
+        tx.replace_rollout(old, new).await.map(drop)
+    }
 }
 
 fn read(row: &Row) -> Result<Sealed<Rollout>, StoreError> {

@@ -65,6 +65,14 @@ impl Fragile {
         }
     }
 
+    /// A device that shall have a key. Returns its activation code.
+    fn add_device(&self, serial: &str) -> String {
+        let code = self.site.add_device(serial).unwrap();
+        let key = &self.site.keys.aes_128;
+        self.site.assign_key(serial, SLOT, key).unwrap();
+        code
+    }
+
     fn start(&mut self) {
         self.host = Some(self.site.start_host(&self.options).unwrap());
     }
@@ -112,11 +120,7 @@ fn runtime() -> Runtime {
 /// The real terminal, the host killed after each of its steps.
 fn killed_after_each_step(mut fragile: Fragile) {
     let serial = "KILL-1";
-    let code = fragile.site.add_device(serial).unwrap();
-    fragile
-        .site
-        .assign_key(serial, SLOT, &fragile.site.keys.aes_128)
-        .unwrap();
+    let code = fragile.add_device(serial);
     let terminal = fragile
         .site
         .make_terminal(serial, TerminalOptions::default())
@@ -177,11 +181,7 @@ fn every_answer_is_lost(module: &'static TestModule, topology: Topology) {
     let mut fragile = Fragile::new(module, topology);
     let runtime = runtime();
     let serial = "LOST-1";
-    let code = fragile.site.add_device(serial).unwrap();
-    fragile
-        .site
-        .assign_key(serial, SLOT, &fragile.site.keys.aes_128)
-        .unwrap();
+    let code = fragile.add_device(serial);
     let terminal = SoftTerminal::new(serial).unwrap();
 
     let request = terminal.enroll_request(&code).unwrap();
@@ -301,11 +301,7 @@ fn an_enrolment_that_was_cut_off_can_be_repeated(module: &'static TestModule) {
 fn deliveries_are_cut_off(mut fragile: Fragile) {
     let runtime = runtime();
     let serial = "CUT-KEY";
-    let code = fragile.site.add_device(serial).unwrap();
-    fragile
-        .site
-        .assign_key(serial, SLOT, &fragile.site.keys.aes_128)
-        .unwrap();
+    let code = fragile.add_device(serial);
     let terminal = SoftTerminal::new(serial).unwrap();
     let identity = runtime.block_on(async {
         let mut client = fragile.connect(None).await;

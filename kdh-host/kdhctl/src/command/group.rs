@@ -8,8 +8,7 @@ use kdh_proto::v1::{ListDeviceGroupsRequest, SetDeviceGroupRequest, SetDeviceGro
 use crate::{
     cli::GroupOrNone,
     failure::Failure,
-    profile_report as report,
-    report::Report,
+    report::{self, Report},
     session::{Client, request},
 };
 

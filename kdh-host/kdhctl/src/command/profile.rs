@@ -12,8 +12,8 @@ use super::confirm;
 use crate::{
     cli::{Change, ProfileCommand, ProfileTarget},
     failure::Failure,
-    profile_file, profile_report as report,
-    report::Report,
+    profile_file,
+    report::{self, Report},
     session::{Client, request},
     token_file,
 };
@@ -71,14 +71,14 @@ pub(super) async fn run(command: ProfileCommand, client: &mut Client) -> Result<
             };
             let planned = client.put_key_profile(request(message.clone())).await?;
             if !goes_on(planned.get_ref(), &change)? {
-                return Ok(report::planned(planned.get_ref()));
+                return Ok(report::planned_profile(planned.get_ref()));
             }
             let message = PutKeyProfileRequest {
                 dry_run: false,
                 ..message
             };
             let done = client.put_key_profile(request(message)).await?;
-            Ok(report::put(done.get_ref()))
+            Ok(report::profile_put(done.get_ref()))
         }
         ProfileCommand::Assign {
             name,
@@ -94,7 +94,7 @@ pub(super) async fn run(command: ProfileCommand, client: &mut Client) -> Result<
                 why,
             };
             let removed = client.remove_key_profile(request(message)).await?;
-            Ok(report::removed(removed.get_ref()))
+            Ok(report::profile_removed(removed.get_ref()))
         }
     }
 }
@@ -119,14 +119,14 @@ async fn assign(
     };
     let planned = client.assign_key_profile(request(message.clone())).await?;
     if !goes_on(planned.get_ref(), change)? {
-        return Ok(report::planned(planned.get_ref()));
+        return Ok(report::planned_profile(planned.get_ref()));
     }
     let message = AssignKeyProfileRequest {
         dry_run: false,
         ..message
     };
     let done = client.assign_key_profile(request(message)).await?;
-    Ok(report::assigned(done.get_ref()))
+    Ok(report::profile_assigned(done.get_ref()))
 }
 
 /// Whether what was planned shall be done: there is something to do, and whoever is asked agrees. What the policy
@@ -137,7 +137,7 @@ fn goes_on(planned: &KeyProfileChange, change: &Change) -> Result<bool, Failure>
     }
     let refused = planned.plan.iter().flat_map(|plan| &plan.findings);
     if !change.yes && !refused.clone().any(|finding| finding.refuses) {
-        confirm::by_yes(&report::planned(planned).text)?;
+        confirm::by_yes(&report::planned_profile(planned).text)?;
     }
     Ok(true)
 }

@@ -10,7 +10,7 @@ on_both!(
     the_start_misses_what_is_in_force,
 );
 
-fn asked(id: &str, subject: &str) -> Approval {
+pub(super) fn asked(id: &str, subject: &str) -> Approval {
     Approval {
         id: id.to_owned(),
         act: ApprovedAct::StorageRotation,

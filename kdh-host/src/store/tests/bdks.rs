@@ -12,7 +12,7 @@ on_both!(
     what_the_trail_does_not_say_of_derivation_ids_is_found,
 );
 
-fn bdk(name: &str, kcv: [u8; 3]) -> StoredBdk {
+pub(super) fn bdk(name: &str, kcv: [u8; 3]) -> StoredBdk {
     StoredBdk {
         name: BdkName::parse(name).unwrap(),
         kind: KeyKind::Aes128,

@@ -12,7 +12,7 @@ on_both!(
     keys_that_share_a_check_value_are_counted,
 );
 
-fn rollout(number: u32, reach: Reach) -> Rollout {
+pub(super) fn rollout(number: u32, reach: Reach) -> Rollout {
     Rollout {
         number,
         kind: RolloutKind::Command,
@@ -33,7 +33,7 @@ fn rollout(number: u32, reach: Reach) -> Rollout {
     }
 }
 
-fn devices(serials: &[&str]) -> Reach {
+pub(super) fn devices(serials: &[&str]) -> Reach {
     Reach::Devices(serials.iter().map(|serial| device(serial)).collect())
 }
 

@@ -1,20 +1,18 @@
-//! Answers about key profiles and groups of terminals, as people and programs read them.
+//! Key profiles, and what a change of them does.
 
 use kdh_proto::v1::{
-    DeviceGroup, KeyProfileAssignment, KeyProfileChange, KeyProfileFinding, KeyProfilePlan,
-    KeyProfileReach, KeyProfileSlot, KeyProfileSlotPlan, KeyProfileTarget, KeyProfileVersion,
-    ListKeyProfilesResponse, SetDeviceGroupResponse, ShowKeyProfileResponse,
-    key_profile_slot::Source, key_profile_target::Target,
+    KeyProfileAssignment, KeyProfileChange, KeyProfileFinding, KeyProfilePlan, KeyProfileReach,
+    KeyProfileSlot, KeyProfileSlotPlan, KeyProfileTarget, KeyProfileVersion,
+    ListKeyProfilesResponse, ShowKeyProfileResponse, key_profile_slot::Source,
+    key_profile_target::Target,
 };
 use serde_json::{Value, json};
 
-use crate::{
-    profile_file::method_word,
-    report::{Report, all, dash, fields, table},
-};
+use super::{Report, all, dash, fields, table};
+use crate::profile_file::method_word;
 
 /// What a change would do, or why nothing is to be done.
-pub(crate) fn planned(change: &KeyProfileChange) -> Report {
+pub(crate) fn planned_profile(change: &KeyProfileChange) -> Report {
     let first = if change.unchanged {
         "Nothing is to be changed: it is so already."
     } else {
@@ -24,7 +22,7 @@ pub(crate) fn planned(change: &KeyProfileChange) -> Report {
 }
 
 /// A profile that was put.
-pub(crate) fn put(change: &KeyProfileChange) -> Report {
+pub(crate) fn profile_put(change: &KeyProfileChange) -> Report {
     let version = change.current.clone().unwrap_or_default();
     let name = name_of(&version);
     let first = format!("Version {} of {name} is the current one.", version.version);
@@ -37,7 +35,7 @@ pub(crate) fn put(change: &KeyProfileChange) -> Report {
 }
 
 /// A profile that a model or a group carries from now on, or does not carry any more.
-pub(crate) fn assigned(change: &KeyProfileChange) -> Report {
+pub(crate) fn profile_assigned(change: &KeyProfileChange) -> Report {
     let reach = change.plan.as_ref().and_then(|plan| plan.reach.first());
     let target = target_text(reach.and_then(|reach| reach.target.as_ref()));
     let first = match &change.current {
@@ -64,7 +62,7 @@ fn changed(change: &KeyProfileChange, first: &str, next: &str) -> Report {
     }
 }
 
-pub(crate) fn removed(version: &KeyProfileVersion) -> Report {
+pub(crate) fn profile_removed(version: &KeyProfileVersion) -> Report {
     let name = name_of(version);
     Report {
         json: version_json(version),
@@ -135,57 +133,6 @@ pub(crate) fn profile(shown: &ShowKeyProfileResponse) -> Report {
             "findings": all(&shown.findings, finding_json),
         }),
         text: parts.join("\n\n"),
-    }
-}
-
-/// Terminals that were put into a group, or taken out of theirs.
-pub(crate) fn grouped(group: &str, done: &SetDeviceGroupResponse) -> Report {
-    let (moved, stayed) = (done.moved, done.stayed);
-    let text = match (group, &*done.profile_name) {
-        ("", _) => {
-            format!("{moved} terminals were taken out of their groups; {stayed} were in none.")
-        }
-        (group, profile) => {
-            let profile = match profile {
-                "" => "The group carries no key profile: that of a terminal's model says what it holds.".to_owned(),
-                name => format!("What they hold is said by key profile {name}, which the group carries."),
-            };
-            format!(
-                "{moved} terminals were put into group {group}; {stayed} were there already. It has {} now.\n{profile}",
-                done.devices
-            )
-        }
-    };
-    Report {
-        json: json!({
-            "group": group,
-            "moved": moved,
-            "stayed": stayed,
-            "devices": done.devices,
-            "profile_name": done.profile_name,
-        }),
-        text,
-    }
-}
-
-pub(crate) fn groups(groups: &[DeviceGroup]) -> Report {
-    let rows = groups.iter().map(|group| {
-        [
-            group.name.clone(),
-            group.devices.to_string(),
-            dash(&group.profile_name),
-        ]
-    });
-    let json = |group: &DeviceGroup| {
-        json!({
-            "name": group.name,
-            "devices": group.devices,
-            "profile_name": group.profile_name,
-        })
-    };
-    Report {
-        json: json!({"groups": all(groups, json)}),
-        text: table(["GROUP", "TERMINALS", "KEY PROFILE"], rows),
     }
 }
 
@@ -322,7 +269,7 @@ fn findings_text(findings: &[KeyProfileFinding]) -> impl Iterator<Item = String>
     findings.iter().map(line).collect::<Vec<_>>().into_iter()
 }
 
-pub(crate) fn target_text(target: Option<&KeyProfileTarget>) -> String {
+pub(super) fn target_text(target: Option<&KeyProfileTarget>) -> String {
     match target.and_then(|target| target.target.as_ref()) {
         Some(Target::Model(name)) => format!("model {name}"),
         Some(Target::Group(name)) => format!("group {name}"),
@@ -330,7 +277,7 @@ pub(crate) fn target_text(target: Option<&KeyProfileTarget>) -> String {
     }
 }
 
-pub(crate) fn target_json(target: Option<&KeyProfileTarget>) -> Value {
+pub(super) fn target_json(target: Option<&KeyProfileTarget>) -> Value {
     match target.and_then(|target| target.target.as_ref()) {
         Some(Target::Model(name)) => json!({"model": name}),
         Some(Target::Group(name)) => json!({"group": name}),
@@ -514,7 +461,7 @@ mod tests {
 
     #[test]
     fn what_a_change_does() {
-        let report = planned(&change());
+        let report = planned_profile(&change());
         assert_eq!(
             report.json,
             json!({
@@ -554,13 +501,13 @@ mod tests {
 
 Warning: slot tmk: all devices get one key (shared-key)";
         assert_eq!(report.text, text);
-        let done = put(&change()).text;
+        let done = profile_put(&change()).text;
         assert!(
             done.starts_with("Version 3 of standard is the current one.\n"),
             "{done}"
         );
         assert!(!done.contains("Next: "), "{done}");
-        let done = assigned(&change()).text;
+        let done = profile_assigned(&change()).text;
         assert!(
             done.starts_with("model Model X carries standard from now on.\n"),
             "{done}"
@@ -574,21 +521,21 @@ Warning: slot tmk: all devices get one key (shared-key)";
         plan.into_iter()
             .flat_map(|plan| &mut plan.findings)
             .for_each(|finding| finding.refuses = true);
-        let text = planned(&refused).text;
+        let text = planned_profile(&refused).text;
         assert!(text.contains("\nREFUSED: slot tmk: "), "{text}");
 
         let unchanged = KeyProfileChange {
             unchanged: true,
             ..change()
         };
-        let text = planned(&unchanged).text;
+        let text = planned_profile(&unchanged).text;
         assert!(text.starts_with("Nothing is to be changed: "), "{text}");
 
         let nowhere = KeyProfileChange {
             plan: None,
             ..change()
         };
-        let text = put(&nowhere).text;
+        let text = profile_put(&nowhere).text;
         assert!(text.contains("No model and no group carries it."), "{text}");
         let next = "Next: kdhctl profile assign standard --model MODEL, or --group NAME.";
         assert!(text.ends_with(next), "{text}");
@@ -598,7 +545,7 @@ Warning: slot tmk: all devices get one key (shared-key)";
         if let Some(plan) = &mut none.plan {
             plan.reach = vec![reach(Target::Group("pilot".to_owned()), 2)];
         }
-        let report = assigned(&none);
+        let report = profile_assigned(&none);
         assert_eq!(report.json["current"], Value::Null);
         let first = "group pilot carries no key profile any more.\n";
         assert!(report.text.starts_with(first), "{}", report.text);
@@ -692,42 +639,7 @@ Warning: slot tmk: all devices get one key (shared-key)";
         ] {
             assert!(report.text.contains(part), "{part}: {}", report.text);
         }
-        assert_eq!(removed(&gone).json["version"], json!(4));
+        assert_eq!(profile_removed(&gone).json["version"], json!(4));
         assert!(version_text(&gone).contains("4 (removed)"));
-    }
-
-    #[test]
-    fn groups_of_terminals() {
-        let group = DeviceGroup {
-            name: "pilot".to_owned(),
-            devices: 2,
-            profile_name: String::new(),
-        };
-        let report = groups(&[group]);
-        let json = json!({"name": "pilot", "devices": 2, "profile_name": ""});
-        assert_eq!(report.json, json!({"groups": [json]}));
-
-        let mut done = SetDeviceGroupResponse {
-            moved: 2,
-            stayed: 1,
-            devices: 3,
-            profile_name: String::new(),
-        };
-        let report = grouped("pilot", &done);
-        let json =
-            json!({"group": "pilot", "moved": 2, "stayed": 1, "devices": 3, "profile_name": ""});
-        assert_eq!(report.json, json);
-        assert_eq!(
-            report.text,
-            "2 terminals were put into group pilot; 1 were there already. It has 3 now.\n\
-             The group carries no key profile: that of a terminal's model says what it holds."
-        );
-        done.profile_name = "standard".to_owned();
-        let carried = "\nWhat they hold is said by key profile standard, which the group carries.";
-        assert!(grouped("pilot", &done).text.ends_with(carried));
-        assert_eq!(
-            grouped("", &done).text,
-            "2 terminals were taken out of their groups; 1 were in none."
-        );
     }
 }

@@ -1,0 +1,31 @@
+//! `kdhctl bdk`.
+
+use clap::Subcommand;
+use tr34::KeyKind;
+
+/// A ceremony brings a BDK into the HSM, as bdk.NAME. The host derives initial keys of AES DUKPT from it, one for
+/// each terminal and version, and gives no derivation id out twice.
+#[derive(Debug, Subcommand)]
+pub(crate) enum BdkCommand {
+    /// Make a BDK known that is in the HSM
+    #[command(
+        after_help = "Example: kdhctl bdk register acquirer-2026 --kind AES-128 --kcv 3F1A9C"
+    )]
+    Register {
+        /// Its label in the HSM is bdk.NAME
+        name: String,
+        /// AES-128, AES-192, AES-256, or TDEA-2KEY, as the ceremony's plan has it
+        #[arg(long, value_parser = key_kind)]
+        kind: KeyKind,
+        /// Key check value, 6 hexadecimal digits, as the ceremony's transcript has it
+        #[arg(long)]
+        kcv: String,
+    },
+    /// List BDKs, and how many initial keys of each key set were given out
+    List,
+}
+
+fn key_kind(name: &str) -> Result<KeyKind, String> {
+    let kinds = || KeyKind::ALL.map(KeyKind::name).join(", ");
+    KeyKind::from_name(name).ok_or_else(|| format!("name one of {}", kinds()))
+}

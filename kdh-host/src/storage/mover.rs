@@ -1,10 +1,11 @@
 //! Brings rows under another pair of storage keys.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, slice, time::Duration};
 
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use hsm::{HsmError, StorageError, StorageNumber};
 use serde_json::json;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::{
     Host, HostError, device_keys, refused_rows,
@@ -16,6 +17,8 @@ use crate::{
 
 /// Rows in one job of the HSM and one transaction.
 const BATCH: u32 = 64;
+/// Batches that the HSM has while one is written.
+const JOBS: usize = 3;
 
 /// Moves all rows once.
 pub(super) struct Mover<'h> {
@@ -47,28 +50,32 @@ impl<'h> Mover<'h> {
     /// # Errors
     /// The HSM, or the database, could not. What was moved before stays moved.
     pub(super) async fn run(mut self) -> Result<Pass, HostError> {
-        let mut cursor = KeyPlace::default();
-        loop {
-            let begun = Instant::now();
-            let mut tx = self.host.store().ask(self.host.now()).await?;
-            let rows = tx
-                .device_keys_under_older(self.to.get(), &cursor, BATCH)
-                .await?;
-            drop(tx);
-            // Where no host puts a row it may be found again and again.
-            let last = rows.last().map(place_of).filter(|last| *last != cursor);
-            let mut sound = Vec::with_capacity(rows.len());
-            for row in rows {
-                match row {
-                    Ok(row) => sound.push(row),
-                    Err(row) => self.refuse(&row.place).await?,
-                }
+        let (host, to) = (self.host, self.to);
+        let pages = stream::try_unfold(Some(KeyPlace::default()), |after| async {
+            match after {
+                Some(after) => page(host, to, after).await.map(Some),
+                None => Ok(None),
             }
-            let tried = self.move_batch(sound).await?;
-            let Some(last) = last else { break };
-            cursor = last;
-            sleep_until(begun + self.time_for(tried)).await;
+        });
+        let mut batches = pages
+            .map_ok(|page| async {
+                let (rows, unreadable) = page;
+                let new = host.keys().rewrap(&rows, to).await;
+                Ok((rows, new, unreadable))
+            })
+            .try_buffered(JOBS)
+            .boxed();
+        while let Some((rows, new, unreadable)) = batches.try_next().await? {
+            for place in unreadable {
+                self.refuse(&place).await?;
+            }
+            match new {
+                Ok(new) => self.replace(&rows, &new).await?,
+                Err(error) if is_of_a_row(&error) => self.move_each(&rows).await?,
+                Err(error) => return Err(error),
+            }
         }
+        drop(batches);
         for_each_kind_of_few!(Kind => self.reseal_few::<Kind>().await?);
         Ok(Pass {
             moved: self.moved,
@@ -115,74 +122,73 @@ impl<'h> Mover<'h> {
         row.seal().map(|seal| seal.number) == Some(self.to)
     }
 
-    /// How long rows may take that the HSM is given.
-    fn time_for(&self, rows: u32) -> Duration {
-        Duration::from_secs(1) * rows / self.host.config().rewrap_per_second.get()
-    }
-
-    /// Says how many rows the HSM was given, those that it was given again included.
-    async fn move_batch(&mut self, rows: Vec<Sealed<DeviceKey>>) -> Result<u32, HostError> {
-        let mut tried = u32::try_from(rows.len()).unwrap_or(BATCH);
-        match self.host.keys().rewrap(&rows, self.to).await {
-            Ok(new) => self.replace(rows.iter().zip(&new)).await?,
-            Err(error) if is_of_a_row(&error) => {
-                // Each by itself: there may be more.
-                for row in &rows {
-                    tried += 1;
-                    self.move_one(row).await?;
+    /// One by one: the HSM stops at the first that is not as it has sealed it, and there may be more.
+    async fn move_each(&mut self, rows: &[Sealed<DeviceKey>]) -> Result<(), HostError> {
+        for row in rows {
+            let row = slice::from_ref(row);
+            match self.host.keys().rewrap(row, self.to).await {
+                Ok(new) => self.replace(row, &new).await?,
+                Err(error) if is_of_a_row(&error) => {
+                    self.refuse(&row[0].unproven().place()).await?;
                 }
+                Err(error) => return Err(error),
             }
-            Err(error) => return Err(error),
         }
-        Ok(tried)
+        // The HSM was given them twice.
+        sleep(time_for(self.host, rows.len())).await;
+        Ok(())
     }
 
-    async fn move_one(&mut self, row: &Sealed<DeviceKey>) -> Result<(), HostError> {
-        match self
-            .host
-            .keys()
-            .rewrap(std::slice::from_ref(row), self.to)
-            .await
-        {
-            Ok(new) => self.replace([row].into_iter().zip(&new)).await,
-            Err(error) if is_of_a_row(&error) => self.refuse(&row.unproven().place()).await,
-            Err(error) => Err(error),
-        }
-    }
-
-    async fn replace<'r>(
+    async fn replace(
         &mut self,
-        rows: impl Iterator<Item = (&'r Sealed<DeviceKey>, &'r Sealed<DeviceKey>)>,
+        old: &[Sealed<DeviceKey>],
+        new: &[Sealed<DeviceKey>],
     ) -> Result<(), HostError> {
-        let mut moved = Vec::new();
-        let mut equal = Vec::new();
         let mut tx = self.host.store().write(self.host.now()).await?;
-        for (old, new) in rows {
-            if tx.replace_device_key(old, new).await? {
-                moved.push(new.unproven().title());
-                continue;
-            }
-            // One that was changed meanwhile is under the new pair already. An alarm is raised once.
-            let row = new.unproven();
-            let is_equal = if self.host.refused_rows().has(&row.title()) {
-                tx.equal_key(row).await?.is_some()
-            } else {
-                let equal = device_keys::require_no_equal(self.host, &mut tx, row).await;
-                equal.is_err()
-            };
-            if is_equal {
-                equal.push(row.place());
-            }
+        if tx.rewrap_device_keys(old, new).await? {
+            tx.commit().await?;
+            self.note_moved(new.iter());
+            return Ok(());
         }
-        tx.commit().await?;
-        self.moved += u64::try_from(moved.len()).unwrap_or(u64::MAX);
-        for row in moved {
-            self.host.refused_rows().forget(&row);
-        }
-        for place in equal {
-            self.refuse(&place).await?;
+        drop(tx);
+        for (old, new) in old.iter().zip(new) {
+            self.replace_one(old, new).await?;
         }
         Ok(())
+    }
+
+    /// The same, of one: another one was changed meanwhile, or is the same key as another row's.
+    async fn replace_one(
+        &mut self,
+        old: &Sealed<DeviceKey>,
+        new: &Sealed<DeviceKey>,
+    ) -> Result<(), HostError> {
+        let mut tx = self.host.store().write(self.host.now()).await?;
+        if tx.replace_device_key(old, new).await? {
+            tx.commit().await?;
+            self.note_moved([new].into_iter());
+            return Ok(());
+        }
+        // One that was changed meanwhile is under the new pair already. An alarm is raised once.
+        let row = new.unproven();
+        let is_equal = if self.host.refused_rows().has(&row.title()) {
+            tx.equal_key(row).await?.is_some()
+        } else {
+            let equal = device_keys::require_no_equal(self.host, &mut tx, row).await;
+            equal.is_err()
+        };
+        tx.commit().await?;
+        if is_equal {
+            self.refuse(&row.place()).await?;
+        }
+        Ok(())
+    }
+
+    fn note_moved<'r>(&mut self, rows: impl Iterator<Item = &'r Sealed<DeviceKey>>) {
+        for row in rows {
+            self.moved += 1;
+            self.host.refused_rows().forget(&row.unproven().title());
+        }
     }
 
     /// A row that nobody can vouch for stays where it is, and the old pair with it.
@@ -253,6 +259,39 @@ impl<'h> Mover<'h> {
         }
         Ok(proven)
     }
+}
+
+/// Rows that are as a host writes them, and the places of those that are not.
+type Page = (Vec<Sealed<DeviceKey>>, Vec<KeyPlace>);
+
+/// The next rows behind a place, and behind which one those come that follow, if any do. Takes as long as so many rows
+/// may take.
+async fn page(
+    host: &Host,
+    to: StorageNumber,
+    after: KeyPlace,
+) -> Result<(Page, Option<KeyPlace>), HostError> {
+    let begun = Instant::now();
+    let mut tx = host.store().ask(host.now()).await?;
+    let rows = tx.device_keys_under_older(to.get(), &after, BATCH).await?;
+    drop(tx);
+    // Where no host puts a row it may be found again and again.
+    let last = rows.last().map(place_of).filter(|last| *last != after);
+    let (mut sound, mut unreadable) = Page::default();
+    for row in rows {
+        match row {
+            Ok(row) => sound.push(row),
+            Err(row) => unreadable.push(row.place),
+        }
+    }
+    sleep_until(begun + time_for(host, sound.len())).await;
+    Ok(((sound, unreadable), last))
+}
+
+/// How long rows may take that the HSM is given.
+fn time_for(host: &Host, rows: usize) -> Duration {
+    let rows = u32::try_from(rows).unwrap_or(u32::MAX);
+    Duration::from_secs(1) * rows / host.config().rewrap_per_second.get()
 }
 
 /// Whether a row is what is wrong, and not the HSM.

@@ -1,6 +1,6 @@
 //! What each device holds, or shall hold, in each slot: a row for each version of a key.
 
-use std::fmt;
+use std::{collections::HashSet, fmt};
 
 use hsm::{InitialKeyId, Kcv, KcvMethod};
 use sqlx::{AssertSqlSafe, Row as _, query::Query};
@@ -503,6 +503,51 @@ impl Tx {
             .bind(place.version),
         };
         self.exactly_one(statement, "device key").await
+    }
+
+    /// Brings rows under another pair of storage keys: nothing else in them has changed. `false` if one of them is
+    /// something else by now, or would be the same key as another row's. The others are not to stay then.
+    pub(crate) async fn rewrap_device_keys(
+        &mut self,
+        old: &[Sealed<DeviceKey>],
+        new: &[Sealed<DeviceKey>],
+    ) -> Result<bool, StoreError> {
+        let wrapped = || new.iter().filter_map(|row| row.unproven().source.wrapped());
+        if wrapped().collect::<HashSet<_>>().len() < wrapped().count() {
+            return Ok(false);
+        }
+        for (old, new) in old.chunks(ROWS_AT_ONCE).zip(new.chunks(ROWS_AT_ONCE)) {
+            let sql = format!(
+                "UPDATE device_keys SET wrapped = n.column5, storage_key = n.column6, mac = n.column7
+                 FROM (VALUES {}) AS n
+                 WHERE device_keys.device = n.column1 AND device_keys.slot = n.column2
+                     AND device_keys.version = n.column3 AND device_keys.mac = n.column4
+                     AND NOT EXISTS (SELECT 1 FROM device_keys o WHERE o.wrapped = n.column5
+                         AND (o.device, o.slot, o.version) <> (n.column1, n.column2, n.column3))",
+                tuples(old.len(), 7)
+            );
+            let mut statement = sqlx::query(AssertSqlSafe(sql));
+            for (old, new) in old.iter().zip(new) {
+                let KeyPlace {
+                    device,
+                    slot,
+                    version,
+                } = new.unproven().place();
+                statement = statement
+                    .bind(device)
+                    .bind(slot)
+                    .bind(version)
+                    .bind(old.seal().map(Seal::mac_bytes))
+                    .bind(new.unproven().source.wrapped().map(<[u8]>::to_vec))
+                    .bind(new.seal().map_or(0, Seal::number))
+                    .bind(new.seal().map(Seal::mac_bytes));
+            }
+            let moved = statement.execute(self.connection().await?).await?;
+            if moved.rows_affected() != new.len() as u64 {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Puts a row in the place of what it was; `false` if it is something else by now, or if it would be the same key

@@ -13,7 +13,7 @@ use private_postgres::Postgres;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use sqlx::{
-    AnyConnection, AssertSqlSafe, Connection as _,
+    AnyConnection, AssertSqlSafe, Connection as _, Row as _,
     any::{AnyRow, install_default_drivers},
 };
 use system_tests::host::{HostOptions, PostgresDatabase};
@@ -153,6 +153,50 @@ impl Databases {
         })
     }
 
+    /// Confirms the keys of these devices, as far as they are not yet. `macs` has the HSM make MACs of messages, all of
+    /// them hex.
+    pub(super) fn confirm(
+        &self,
+        devices: u32,
+        macs: impl Fn(Vec<String>) -> Result<Vec<String>>,
+    ) -> Result<()> {
+        self.connected(async |connection| {
+            let mut bar = Bar::new("keys confirmed", devices.into(), 0)?;
+            let (mut after, mut done) = (String::new(), 0);
+            loop {
+                let rows: Vec<AnyRow> = sqlx::query(
+                    "SELECT * FROM device_keys WHERE device > $1 AND device LIKE $2 ORDER BY device LIMIT $3",
+                )
+                .bind(after)
+                .bind(format!("{SERIALS}%"))
+                .bind(i64::from(AT_ONCE))
+                .fetch_all(&mut *connection)
+                .await?;
+                let Some(last) = rows.last() else {
+                    return Ok(());
+                };
+                after = last.try_get("device")?;
+                done += rows.len() as u64;
+                let mut places = Vec::with_capacity(rows.len());
+                let mut messages = Vec::with_capacity(rows.len());
+                for row in &rows {
+                    if row.try_get::<String, _>("state")? == "PENDING" {
+                        places.push((row.try_get("device")?, row.try_get("slot")?));
+                        messages.push(hex::encode(confirmed(row)?));
+                    }
+                }
+                let macs = macs(messages)?;
+                let mut transaction = connection.begin().await?;
+                let rows: Vec<_> = places.iter().zip(&macs).collect();
+                for rows in rows.chunks(ROWS_AT_ONCE) {
+                    put_confirmed(&mut transaction, rows).await?;
+                }
+                transaction.commit().await?;
+                bar.at(done);
+            }
+        })
+    }
+
     /// How large the full one is, with nothing left in a log of changes.
     pub(super) fn size(&self) -> Result<Size> {
         self.on_disk()?;
@@ -230,6 +274,91 @@ fn serial(number: u64) -> String {
     format!("{SERIALS}{}", 1_000_000_000 + number)
 }
 
+/// When they were confirmed.
+const CONFIRMED_AT: &str = "2026-01-02T00:00:00Z";
+
+/// What the MAC of a key's row goes over once its device has confirmed it: the table and all columns but those of the
+/// seal, each with its length before it.
+fn confirmed(row: &AnyRow) -> Result<Vec<u8>> {
+    let mut message = Vec::new();
+    let mut add = |bytes: Option<&[u8]>| match bytes {
+        None => message.push(0),
+        Some(bytes) => {
+            message.push(1);
+            message.extend((bytes.len() as u64).to_be_bytes());
+            message.extend(bytes);
+        }
+    };
+    add(Some(b"device_keys"));
+    for column in COLUMNS {
+        match column {
+            "state" => add(Some(b"ACTIVE")),
+            "changed_at" => add(Some(CONFIRMED_AT.as_bytes())),
+            "wrapped" | "recipient" => add(row.try_get::<Option<Vec<u8>>, _>(column)?.as_deref()),
+            "version" | "derivation_id" => {
+                let number: Option<i64> = row.try_get(column)?;
+                let number = number.map(u32::try_from).transpose()?.map(u32::to_be_bytes);
+                add(number.as_ref().map(<[u8; 4]>::as_slice));
+            }
+            _ => add(row
+                .try_get::<Option<String>, _>(column)?
+                .as_deref()
+                .map(str::as_bytes)),
+        }
+    }
+    Ok(message)
+}
+
+/// Of a key's row, but for those of the seal.
+const COLUMNS: [&str; 17] = [
+    "device",
+    "slot",
+    "version",
+    "state",
+    "source",
+    "key_name",
+    "wrapped",
+    "header",
+    "kind",
+    "kcv_method",
+    "kcv",
+    "recipient",
+    "created_at",
+    "changed_at",
+    "bdk",
+    "key_set_id",
+    "derivation_id",
+];
+
+async fn put_confirmed(
+    connection: &mut AnyConnection,
+    rows: &[(&(String, String), &String)],
+) -> Result<()> {
+    let values = parameters(rows.len(), 3);
+    let statement = format!(
+        "UPDATE device_keys SET state = 'ACTIVE', changed_at = '{CONFIRMED_AT}', mac = n.column3
+         FROM (VALUES {values}) AS n WHERE device_keys.device = n.column1 AND device_keys.slot = n.column2"
+    );
+    let mut statement = sqlx::query(AssertSqlSafe(statement));
+    for ((device, slot), mac) in rows {
+        statement = statement
+            .bind(device.clone())
+            .bind(slot.clone())
+            .bind(hex::decode(mac)?);
+    }
+    statement.execute(connection).await?;
+    Ok(())
+}
+
+/// `($1, …), …`.
+fn parameters(rows: usize, columns: usize) -> String {
+    let rows = (0..rows).map(|row| {
+        let row = (1..=columns).map(|column| format!("${}", row * columns + column));
+        format!("({})", row.collect::<Vec<_>>().join(", "))
+    });
+    rows.collect::<Vec<_>>().join(", ")
+}
+
 /// The end of the audit trail, to which records are chained as the host does it.
 struct Trail {
     sequence: u64,
@@ -252,12 +381,7 @@ impl Trail {
 
     /// That an operator has registered these devices.
     async fn add(&mut self, connection: &mut AnyConnection, serials: &[String]) -> Result<()> {
-        let rows = (0..serials.len()).map(|row| {
-            let columns = (1..=9).map(|column| format!("${}", row * 9 + column));
-            format!("({})", columns.collect::<Vec<_>>().join(", "))
-        });
-        let rows: Vec<_> = rows.collect();
-        let statement = format!("INSERT INTO audit VALUES {}", rows.join(", "));
+        let statement = format!("INSERT INTO audit VALUES {}", parameters(serials.len(), 9));
         let mut statement = sqlx::query(AssertSqlSafe(statement));
         for serial in serials {
             let mut record = AuditRecord {

@@ -13,10 +13,12 @@ use serde_json::Value;
 use system_tests::{
     host::HostOptions,
     hostile::{SoftTerminal, load_certificate},
+    master_key::MasterKey,
     operator::{answer, text},
     programs::Programs,
-    site::{KEY_OFFICER, OPERATOR, Operator, Site, Topology},
+    site::{KEY_OFFICER, OPERATOR, Operator, SWITCH, Site, Topology},
 };
+use tr34::KeyKind;
 
 use super::MODEL;
 use crate::{
@@ -31,13 +33,22 @@ use crate::{
 pub(super) const SESSIONS: usize = 4;
 /// The first pair's key.
 pub(super) const STORAGE_KEY: &str = "ksk.1";
+/// The one that seals rows.
+pub(super) const SEALING_KEY: &str = "ksm.1";
 /// What the slots of the model hold.
 const PROFILE: &str = "bench";
 const TERMINAL: &str = "BENCH-1";
 
+/// Keys that are shared with the payment switch, which has the same name as its target.
+const ZMK: &str = "zmkx.switch";
+const ZMAC: &str = "zmac.switch";
+const TARGET: &str = "switch";
+
 pub(super) struct Lab {
     pub(super) site: Site,
     fleet: PathBuf,
+    /// The check values of the keys that are shared with the switch.
+    shared: PathBuf,
 }
 
 /// A host that refuses nobody for coming too often, and makes keys as fast as it can.
@@ -59,7 +70,14 @@ impl Lab {
         site.make_tokens()?;
         site.hold_pki_ceremony()?;
         site.carry_tokens_away()?;
-        Ok(Self::of(site))
+        let (zmk, zmac) = (shared_key("zmk")?, shared_key("zmac")?);
+        site.bring_in(&[(ZMK, &zmk), (ZMAC, &zmac)])?;
+        let lab = Self::of(site);
+        fs::write(
+            &lab.shared,
+            serde_json::to_string(&[zmk.kcv()?, zmac.kcv()?])?,
+        )?;
+        Ok(lab)
     }
 
     /// The one that was made there before.
@@ -72,6 +90,7 @@ impl Lab {
     fn of(site: Site) -> Self {
         Self {
             fleet: site.folder().join("fleet.json"),
+            shared: site.folder().join("shared.json"),
             site,
         }
     }
@@ -178,7 +197,47 @@ impl Lab {
         Ok(())
     }
 
+    /// How far keys have gone to the payment switch: how many records there are, and how many it has acknowledged.
+    pub(super) fn exported(&self) -> Result<Option<(u64, u64)>> {
+        let shown = self.site.operate(&["target", "list"])?;
+        let Some(target) = shown.pointer("/targets/0") else {
+            return Ok(None);
+        };
+        let number = |field: &str| target[field].as_u64().with_context(|| field.to_owned());
+        Ok(Some((number("last")?, number("acknowledged")?)))
+    }
+
+    /// Two operators want keys to go to the payment switch.
+    pub(super) fn agree_on_target(&self) -> Result<()> {
+        let shared = fs::read_to_string(&self.shared)?;
+        let [zmk, zmac]: [String; 2] = serde_json::from_str(&shared)?;
+        let what = ["target", "ask", TARGET, "--form", "key-wrap", "--receiver"];
+        let keys = ["--under", ZMK, "--under-kcv", &zmk, "--mac", ZMAC];
+        let rest = ["--mac-kcv", &zmac, "--why", "bench"];
+        let ask = [&what[..], &[SWITCH.name], &keys, &rest].concat();
+        let asked = self.by(OPERATOR, &ask)?;
+        self.approve(&asked)
+    }
+
+    /// Puts all confirmed keys in line.
+    pub(super) fn fill(&self) -> Result<()> {
+        self.by(OPERATOR, &["target", "fill", TARGET]).map(drop)
+    }
+
+    /// The switch fetches so many of them.
+    pub(super) fn receive(&self, records: u64) -> Result<()> {
+        let out = self.site.folder().join("switch.jsonl");
+        let out = out.to_str().context("a folder's name")?;
+        let count = records.to_string();
+        let receive = ["target", "receive", TARGET, "--count", &count, "--out", out];
+        self.by(SWITCH, &receive).map(drop)
+    }
+
     fn by(&self, operator: Operator, arguments: &[&str]) -> Result<Value> {
         answer(&self.site.kdhctl(operator, arguments)?.succeed()?)
     }
+}
+
+fn shared_key(name: &str) -> Result<MasterKey> {
+    MasterKey::generate(name, KeyKind::Aes256)
 }

@@ -25,6 +25,8 @@ pub(super) struct Measured {
     pub(super) starts: Vec<Start>,
     /// Of a rollout with all keys made, as `kdhctl rollout show` counts them.
     pub(super) show_seconds: Option<f64>,
+    /// Put in line for a payment switch, made, sent and acknowledged.
+    pub(super) exported: Done,
     pub(super) rewrapped: Done,
 }
 

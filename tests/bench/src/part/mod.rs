@@ -3,6 +3,7 @@
 
 pub(crate) mod count;
 pub(crate) mod load;
+pub(crate) mod macs;
 pub(crate) mod raw;
 pub(crate) mod raw_keys;
 pub(crate) mod raw_sign;
@@ -28,6 +29,7 @@ pub(crate) trait Measure: Into<Part> {
 /// Any of them.
 #[derive(Serialize, Deserialize)]
 pub(crate) enum Part {
+    Macs(macs::Macs),
     RawKeys(raw_keys::RawKeys),
     RawSign(raw_sign::RawSign),
     Tokens(tokens::Tokens),
@@ -59,6 +61,7 @@ macro_rules! parts {
 }
 
 parts! {
+    Macs: macs::Macs,
     RawKeys: raw_keys::RawKeys,
     RawSign: raw_sign::RawSign,
     Tokens: tokens::Tokens,

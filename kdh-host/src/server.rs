@@ -43,8 +43,8 @@ const LAST_WORDS: Duration = Duration::from_secs(30);
 const CALL: Duration = Duration::from_mins(1);
 /// How often what was claimed and is nobody's is looked for.
 const SWEEP: Duration = Duration::from_secs(5);
-/// How often changes are brought into the database file.
-const CHECKPOINT: Duration = Duration::from_secs(1);
+/// How often the database is kept quick.
+const UPKEEP: Duration = Duration::from_secs(1);
 
 /// Where the listeners are.
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -209,13 +209,13 @@ async fn follow_hsm(host: &Host, health: &HealthReporter) -> Failure {
 /// Gives back what calls could not give back themselves, for as long as it is awaited.
 async fn keep_tidy(host: &Host) {
     let mut sweeps = tokio::time::interval(SWEEP);
-    let mut checkpoints = tokio::time::interval(CHECKPOINT);
+    let mut upkeep = tokio::time::interval(UPKEEP);
     loop {
         tokio::select! {
             _ = sweeps.tick() => {}
-            _ = checkpoints.tick() => {
-                if let Err(error) = host.store().checkpoint().await {
-                    tracing::warn!(%error, "no checkpoint of the database; the next one follows");
+            _ = upkeep.tick() => {
+                if let Err(error) = host.store().keep_quick().await {
+                    tracing::warn!(%error, "the database may get slow; the next try to keep it quick follows");
                 }
                 continue;
             }

@@ -66,7 +66,7 @@ pub(crate) use recorded::{DeviceTrail, RecordedKey};
 pub(crate) use rollouts::{Cohort, Outcome, Reach, Rollout, RolloutKey, Seen, Wave, Waves};
 pub(crate) use sealed::{Proven, Seal, Sealed, SealedRow, Verified};
 use sqlx::{
-    Any, AnyConnection, Pool, Row as _, Transaction,
+    Any, AnyConnection, AssertSqlSafe, Pool, Row as _, Transaction,
     any::{AnyArguments, AnyRow},
     pool::PoolConnection,
     query::Query,
@@ -193,11 +193,31 @@ impl Store {
         })
     }
 
-    /// Brings what SQLite's log of changes holds into the database file, while others read and write. Done often,
-    /// it spares writers from doing it. A server does so by itself.
-    pub(crate) async fn checkpoint(&self) -> Result<(), StoreError> {
-        if self.dialect == Dialect::Sqlite {
-            sqlx::query("PRAGMA wal_checkpoint(PASSIVE)")
+    /// Does what keeps the database quick, while others read and write. Done often, it takes little each time.
+    pub(crate) async fn keep_quick(&self) -> Result<(), StoreError> {
+        match self.dialect {
+            // Writers are spared from bringing what the log of changes holds into the database file.
+            Dialect::Sqlite => {
+                sqlx::query("PRAGMA wal_checkpoint(PASSIVE)")
+                    .execute(&self.pool)
+                    .await?;
+            }
+            Dialect::Postgres => self.know_what_has_grown().await?,
+        }
+        Ok(())
+    }
+
+    /// A server plans by what it last knew of a table. A rollout makes a table from nothing long before the server looks
+    /// by itself, and would be read from end to end for a few devices.
+    async fn know_what_has_grown(&self) -> Result<(), StoreError> {
+        let grown: Vec<String> = sqlx::query_scalar(
+            "SELECT CAST(quote_ident(relname) AS TEXT) FROM pg_stat_user_tables
+             WHERE schemaname = current_schema() AND n_mod_since_analyze > 500 + n_live_tup / 2",
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        for table in grown {
+            sqlx::query(AssertSqlSafe(format!("ANALYZE {table}")))
                 .execute(&self.pool)
                 .await?;
         }

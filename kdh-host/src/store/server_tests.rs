@@ -295,3 +295,34 @@ async fn text_is_compared_byte_by_byte_and_numbers_are_wide() {
          WHERE table_schema = 'public' AND data_type = 'text'";
     assert_eq!(sql(&settings, texts), "t");
 }
+
+#[tokio::test]
+async fn it_is_told_at_once_of_a_table_that_has_grown() {
+    let settings = database();
+    let store = open(&settings).await.unwrap();
+    let known = || {
+        let rows = "SELECT reltuples FROM pg_class WHERE relname = 'devices'";
+        sql(&settings, rows).trim().to_owned()
+    };
+    let grow = |from: u32, to: u32| {
+        // What was changed is known to others at once, and not in ten seconds.
+        sql(
+            &settings,
+            &format!(
+                "INSERT INTO devices (serial_number, model, state, created_at, changed_at)
+                 SELECT n, 'M', 'REGISTERED', '', '' FROM generate_series({from}, {to}) AS n;
+                 SELECT pg_stat_force_next_flush()"
+            ),
+        );
+    };
+    for (from, to, expected) in [
+        (1, 400, "-1"),
+        (401, 1200, "1200"),
+        (1201, 1800, "1200"),
+        (1801, 4000, "4000"),
+    ] {
+        grow(from, to);
+        store.keep_quick().await.unwrap();
+        assert_eq!(known(), expected, "{to}");
+    }
+}

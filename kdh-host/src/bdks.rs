@@ -6,7 +6,7 @@
 //! anything, and what was given out and not used stays unused.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
@@ -21,9 +21,10 @@ use crate::{
     error::refused,
     key_profile::profile::{Derivation, ProfileSlot},
     names::BdkName,
+    refused_rows,
     store::{
         Actor, AuditEntry, BDK_REGISTERED, GivenOut, IDS_CLAIMED, KeySet, Proven, Sealed,
-        StoredBdk, time_text,
+        StoreError, StoredBdk, bdk_title, time_text,
     },
 };
 
@@ -84,6 +85,11 @@ struct GivenOutNow {
 impl Bdks {
     pub(crate) fn hold(&self, name: BdkName, key: SecretKey) {
         lock(&self.held).insert(name, key);
+    }
+
+    /// Those that are known.
+    pub(crate) fn names(&self) -> BTreeSet<BdkName> {
+        lock(&self.held).keys().cloned().collect()
     }
 
     pub(crate) fn holds(&self, name: &BdkName) -> bool {
@@ -184,11 +190,16 @@ pub(crate) async fn register(
     let mut tx = host.store().read(host.now()).await?;
     let known = tx.bdks().await?;
     drop(tx);
-    if let Some(known) = known
-        .iter()
-        .map(Sealed::unproven)
-        .find(|known| known.name == name)
-    {
+    if known.iter().any(|known| {
+        known
+            .as_ref()
+            .err()
+            .is_some_and(|known| known == name.as_str())
+    }) {
+        return Err(StoreError::NotSealed(bdk_title(name.as_str())).into());
+    }
+    let mut known = known.iter().flatten().map(Sealed::unproven);
+    if let Some(known) = known.find(|known| known.name == name) {
         let cause = format!(
             "there is a BDK {name} already, with the check value {}",
             known.kcv
@@ -251,14 +262,22 @@ fn fault(error: HostError) -> HostError {
     }
 }
 
+/// What is known of BDKs.
+#[derive(Debug)]
+pub(crate) struct Known {
+    /// By their names; of each that is not as the HSM has sealed it, the name alone.
+    pub(crate) bdks: Vec<Result<Proven<StoredBdk>, String>>,
+    pub(crate) given_out: Vec<GivenOut>,
+}
+
 /// All BDKs that are known, and what was given out of each.
-pub(crate) async fn list(
-    host: &Host,
-) -> Result<(Vec<Proven<StoredBdk>>, Vec<GivenOut>), HostError> {
+pub(crate) async fn list(host: &Host) -> Result<Known, HostError> {
     let mut tx = host.store().read(host.now()).await?;
-    let (bdks, given_out) = (tx.bdks().await?, tx.given_out().await?);
+    let (rows, given_out) = (tx.bdks().await?, tx.given_out().await?);
     drop(tx);
-    Ok((host.keys().prove(bdks).await?, given_out))
+    let name = |bdk: &StoredBdk| bdk.name.to_string();
+    let bdks = refused_rows::sift_others(host, rows, name, |name| bdk_title(name)).await?;
+    Ok(Known { bdks, given_out })
 }
 
 /// Gives out as many derivation ids of a key set, one after the other, and returns the first. They are given out

@@ -119,7 +119,10 @@ impl DevicesNow {
         }
         Ok(Self {
             recipients,
-            trails: tx.trails_of(devices).await?,
+            trails: devices
+                .iter()
+                .map(|device| (device.clone(), tx.trail_of(device)))
+                .collect(),
             live,
             last_versions: tx.last_versions(devices).await?,
         })
@@ -172,7 +175,7 @@ pub(crate) async fn recipient(
     if let Some(current) = current {
         return Ok(Some(current.key_sha256()?.to_vec()));
     }
-    if tx.trail_of(device).await?.has_enrolled {
+    if tx.trail_of(device).has_enrolled {
         let cause = format!("the encryption certificate of {device}");
         return Err(StoreError::NotRecorded(cause).into());
     }
@@ -416,7 +419,7 @@ pub(crate) async fn prepare_pinning(
     let now = time_text(host.now())?;
     let mut tx = host.store().read(host.now()).await?;
     let live = tx.live_key_rows(device, None).await?;
-    let has_enrolled = tx.trail_of(device).await?.has_enrolled;
+    let has_enrolled = tx.trail_of(device).has_enrolled;
     drop(tx);
     let (live, mut left) = refused_rows::sift(host, live).await?;
     let unpinned = live.into_iter().filter(|key| key.recipient.is_none());

@@ -27,7 +27,7 @@ use crate::{
     stages::Stages,
     state::ApprovedAct,
     storage::{self, Rotation},
-    store::{Actor, AuditEntry, Store, StoreError},
+    store::{Actor, AuditEntry, Store, StoreError, bdk_title},
     trust::CrlFile,
 };
 
@@ -184,6 +184,8 @@ impl Host {
             Err(error) => return Err(error),
         }
         let keys = self.keys().prove(rows).await?;
+        let bdks = bdks.into_iter().collect::<Result<_, _>>();
+        let bdks = bdks.map_err(|name: String| StoreError::NotSealed(bdk_title(&name)))?;
         let bdks = self.keys().prove(bdks).await?;
         bdks::remember(self);
         self.in_hsm(move |hsm| {

@@ -13,6 +13,8 @@ use crate::{HostError, error::refused};
 const ENROLMENTS: u16 = 32;
 /// Deliveries under way.
 const DELIVERIES: u16 = 256;
+/// Calls of operators under way.
+const OPERATORS: u16 = 256;
 /// Imports of keys under way: one after the other, so that a nonce is spent before the next token is looked at.
 const IMPORTS: u16 = 1;
 
@@ -23,6 +25,8 @@ pub(crate) struct Limits {
     pub(crate) enrolments: Places,
     /// For such calls of terminals.
     pub(crate) deliveries: Places,
+    /// For all calls of operators.
+    pub(crate) operators: Places,
     /// For approvals of operators that bring keys in.
     pub(crate) imports: Places,
     calls: DefaultKeyedRateLimiter<String>,
@@ -34,6 +38,7 @@ impl Limits {
         Self {
             enrolments: Places::new(ENROLMENTS),
             deliveries: Places::new(DELIVERIES),
+            operators: Places::new(OPERATORS),
             imports: Places::new(IMPORTS),
             calls: RateLimiter::keyed(Quota::per_minute(device_calls_per_minute)),
         }
@@ -58,6 +63,7 @@ impl Limits {
     pub(crate) async fn close(&self) {
         self.enrolments.close().await;
         self.deliveries.close().await;
+        self.operators.close().await;
         self.imports.close().await;
     }
 

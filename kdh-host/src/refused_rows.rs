@@ -17,7 +17,7 @@ use crate::{
     names::{DeviceSerial, Slot, beginning},
     state::{ApprovalState, ApprovedAct},
     store::{
-        Actor, Approval, AuditEntry, DeviceKey, KeyPlace, KeyRow, Proven, SealedRow as _,
+        Actor, Approval, AuditEntry, DeviceKey, KeyPlace, KeyRow, Proven, Sealed, SealedRow,
         StoreError, time_text,
     },
 };
@@ -92,6 +92,33 @@ pub(crate) async fn sift(
         report(host, place).await?;
     }
     Ok((proven, refused))
+}
+
+/// The same, of rows of another table: each that is not as the HSM has sealed it is given as what it is called there.
+pub(crate) async fn sift_others<R: SealedRow + Clone, I>(
+    host: &Host,
+    rows: Vec<Result<Sealed<R>, I>>,
+    name: fn(&R) -> I,
+    title: fn(&I) -> String,
+) -> Result<Vec<Result<Proven<R>, I>>, HostError> {
+    let sealed = rows.iter().filter_map(|row| row.as_ref().ok()).cloned();
+    let mut proven = host.keys().prove_each(sealed.collect()).await?.into_iter();
+    let mut sifted = Vec::with_capacity(rows.len());
+    for row in rows {
+        let row = row.and_then(|row| match proven.next() {
+            Some(Ok(row)) => Ok(row),
+            _ => Err(name(row.unproven())),
+        });
+        match &row {
+            Ok(row) => host.refused_rows().forget(&row.title()),
+            Err(name) => {
+                let title = title(name);
+                report_row(host, &title, None, json!({"row": title})).await?;
+            }
+        }
+        sifted.push(row);
+    }
+    Ok(sifted)
 }
 
 /// Puts down that a row is not as the HSM has sealed it, once as long as this process lives.

@@ -27,6 +27,7 @@ use crate::{
     grpc::{
         AdministrationService, ApprovalsService, BaseDerivationKeysService, KeyDistributionService,
         KeyExportsService, KeyStorageService, MAX_MESSAGE_LEN, RefusedKeysService, RolloutsService,
+        ToTheEnd,
     },
     rollout, storage,
 };
@@ -227,7 +228,7 @@ async fn keep_tidy(host: &Host) {
     }
 }
 
-/// The services that operators have.
+/// The services that operators have. What they begin is run to its end.
 fn for_operators(host: &Host) -> Router {
     let administration = AdministrationServer::new(AdministrationService(host.clone()));
     let approvals = ApprovalsServer::new(ApprovalsService(host.clone()));
@@ -236,14 +237,34 @@ fn for_operators(host: &Host) -> Router {
     let rollouts = RolloutsServer::new(RolloutsService(host.clone()));
     let storage = KeyStorageServer::new(KeyStorageService(host.clone()));
     let refused = RefusedKeysServer::new(RefusedKeysService(host.clone()));
+    let places = &host.limits().operators;
+    let limit = MAX_MESSAGE_LEN;
     server()
-        .add_service(administration.max_decoding_message_size(MAX_MESSAGE_LEN))
-        .add_service(approvals.max_decoding_message_size(MAX_MESSAGE_LEN))
-        .add_service(bdks.max_decoding_message_size(MAX_MESSAGE_LEN))
-        .add_service(exports.max_decoding_message_size(MAX_MESSAGE_LEN))
-        .add_service(rollouts.max_decoding_message_size(MAX_MESSAGE_LEN))
-        .add_service(storage.max_decoding_message_size(MAX_MESSAGE_LEN))
-        .add_service(refused.max_decoding_message_size(MAX_MESSAGE_LEN))
+        .add_service(ToTheEnd::new(
+            administration.max_decoding_message_size(limit),
+            places,
+        ))
+        .add_service(ToTheEnd::new(
+            approvals.max_decoding_message_size(limit),
+            places,
+        ))
+        .add_service(ToTheEnd::new(bdks.max_decoding_message_size(limit), places))
+        .add_service(ToTheEnd::new(
+            exports.max_decoding_message_size(limit),
+            places,
+        ))
+        .add_service(ToTheEnd::new(
+            rollouts.max_decoding_message_size(limit),
+            places,
+        ))
+        .add_service(ToTheEnd::new(
+            storage.max_decoding_message_size(limit),
+            places,
+        ))
+        .add_service(ToTheEnd::new(
+            refused.max_decoding_message_size(limit),
+            places,
+        ))
 }
 
 /// What both servers have in common: nobody keeps a place for nothing. Before HTTP/2 has begun, the

@@ -297,6 +297,14 @@ pub(crate) enum DeviceEvent {
 }
 
 impl DeviceState {
+    /// Whether it gets no new keys as it stands. One that is rebound is another host's.
+    pub(crate) const fn is_left_alone(self) -> bool {
+        match self {
+            Self::Registered | Self::Enrolled | Self::Bound | Self::Unbound => false,
+            Self::Rebound | Self::Quarantined | Self::Suspended | Self::Revoked => true,
+        }
+    }
+
     /// The state after an event; `None` if the event is not possible here. `before` is where a
     /// suspended device came from.
     pub(crate) fn after(self, event: DeviceEvent, before: Option<Self>) -> Option<Self> {

@@ -41,6 +41,7 @@ pub mod readers;
 pub mod secret_file;
 pub mod site;
 pub mod spy;
+pub mod targets;
 pub mod terminal;
 pub mod upstream;
 

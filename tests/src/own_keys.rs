@@ -37,6 +37,14 @@ impl Site {
     /// # Errors
     /// `kdhctl` fails, for example because they carry one.
     pub fn carry_profile(&self, slots: &[ProfileSlot]) -> Result<()> {
+        self.carry_profile_at(["--model", MODEL], slots)
+    }
+
+    /// The same, of another model or of a group.
+    ///
+    /// # Errors
+    /// `kdhctl` fails, for example because there is such a profile.
+    pub fn carry_profile_at(&self, target: [&str; 2], slots: &[ProfileSlot]) -> Result<()> {
         let mut profile = "name = \"own\"\n".to_owned();
         for slot in slots {
             write!(
@@ -49,16 +57,15 @@ impl Site {
         fs::write(&file, profile)?;
         let file = file.to_str().context("the folder's name")?;
         self.operate(&["profile", "put", file, "--yes", "--why", "a key for each"])?;
-        self.operate(&[
+        let assign = [
             "profile",
             "assign",
             "own",
-            "--model",
-            MODEL,
             "--yes",
             "--why",
             "a key for each",
-        ])?;
+        ];
+        self.operate(&[&assign[..], &target].concat())?;
         Ok(())
     }
 
@@ -78,7 +85,15 @@ impl Site {
     /// `kdhctl` fails.
     pub fn approve_rotation(&self) -> Result<()> {
         let asked = self.operate_as(OPERATOR, &["storage", "rotate", "--why", "yearly"])?;
-        let approve = ["approval", "approve", text(&asked, "/id")?];
+        self.approve(&asked)
+    }
+
+    /// Another operator than the one who has asked for something approves it.
+    ///
+    /// # Errors
+    /// `kdhctl` fails.
+    pub fn approve(&self, asked: &Value) -> Result<()> {
+        let approve = ["approval", "approve", text(asked, "/id")?];
         self.operate_as(KEY_OFFICER, &approve).map(drop)
     }
 

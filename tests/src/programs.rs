@@ -9,8 +9,21 @@ use hsm_modules::{build_folder, cargo_build};
 /// Says that the programs are up to date, so that no test has to build them.
 const BUILT: &str = "KDH_PROGRAMS_ARE_BUILT";
 
-/// What of the workspace's default members is run.
-const ALL: [&str; 2] = ["--bins", "--examples"];
+/// What is run. All of the workspace is chosen, as by `./dev test`: what packages have in common depends on which are
+/// chosen, and would be built again.
+const ALL: [&str; 3] = ["--workspace", "--bins", "--examples"];
+
+/// The host that leaks, and an example for its needs: they are among those of [`ALL`], and what does not leak is built
+/// once.
+const LEAKY: [&str; 7] = [
+    "--workspace",
+    "--bin",
+    "kdh-host",
+    "--example",
+    "import-rsa-key",
+    "--features",
+    "kdh-host/leak-kn-for-boundary-test",
+];
 
 /// The programs of the product.
 #[derive(Clone, Debug)]
@@ -70,13 +83,7 @@ impl Programs {
 /// As `./dev test` does it: the leaky host has the name of the real one, so it is built first and
 /// moved away.
 fn build_leaky_host() -> Result<()> {
-    cargo_build(
-        &[
-            &ALL[..],
-            &["--features", "kdh-host/leak-kn-for-boundary-test"],
-        ]
-        .concat(),
-    )?;
+    cargo_build(&LEAKY)?;
     let folder = build_folder()?;
     fs::create_dir_all(folder.join("leaky"))?;
     fs::rename(

@@ -13,14 +13,13 @@ use serde_json::{Value, json};
 use system_tests::{
     fixture::Fixture,
     host::HostOptions,
-    master_key::MasterKey,
     on_every_module,
     operator::text,
-    process::{Background, poll},
+    process::{Background, Ended, poll},
     site::{AUDITOR, KEY_OFFICER, OPERATOR, Operator, SWITCH, Topology},
+    targets::SharedKeys,
     terminal::{Terminal, TerminalOptions},
 };
-use tr34::KeyKind;
 
 const HEADER: &str = "D0000K0AD00N0000";
 /// What a module without TR-31 is told of.
@@ -37,23 +36,16 @@ fn options() -> HostOptions {
 
 struct Scene {
     site: Fixture,
-    under: MasterKey,
-    mac: MasterKey,
+    keys: SharedKeys,
 }
 
 impl Scene {
     /// With the keys that are shared with the switch, by a ceremony.
     fn new(module: &'static TestModule) -> Self {
         let site = Fixture::new(module, Topology::TwoSubCas);
-        let key = |name| MasterKey::generate(name, KeyKind::Aes256).unwrap();
-        let (under, mac) = (key("under"), key("mac"));
-        let keys = [
-            ("zmkx.switch", &under),
-            ("kbpkx.switch", &under),
-            ("zmac.switch", &mac),
-        ];
-        site.bring_in(&keys).unwrap();
-        Self { site, under, mac }
+        let keys = SharedKeys::generate().unwrap();
+        site.bring_in(&keys.labelled()).unwrap();
+        Self { site, keys }
     }
 
     /// Each terminal of the model gets a key of its own.
@@ -100,39 +92,13 @@ impl Scene {
 
     /// What an operator asks for, and what comes of it.
     fn ask(&self, name: &str, form: &str, way: &[&str]) -> Result<Value, Value> {
-        let under = if form == "tr31" {
-            "kbpkx.switch"
-        } else {
-            "zmkx.switch"
-        };
-        let (under_kcv, mac_kcv) = (self.under.kcv().unwrap(), self.mac.kcv().unwrap());
-        let keys = [
-            "--under",
-            under,
-            "--under-kcv",
-            &under_kcv,
-            "--mac",
-            "zmac.switch",
-            "--mac-kcv",
-            &mac_kcv,
-        ];
-        let what = ["target", "ask", name, "--form", form, "--why", "acquirer A"];
-        self.run(OPERATOR, &[&what[..], &keys[..], way].concat())
+        let asked = self.site.ask_target(&self.keys, name, form, way).unwrap();
+        outcome(&asked.run().unwrap())
     }
 
     fn run(&self, operator: Operator, arguments: &[&str]) -> Result<Value, Value> {
-        let ended = self
-            .site
-            .kdhctl(operator, arguments)
-            .unwrap()
-            .run()
-            .unwrap();
-        let parse = |text: &str| serde_json::from_str(text).unwrap();
-        if ended.status.success() {
-            Ok(parse(&ended.stdout))
-        } else {
-            Err(parse(&ended.stderr))
-        }
+        let kdhctl = self.site.kdhctl(operator, arguments).unwrap();
+        outcome(&kdhctl.run().unwrap())
     }
 
     fn agree(&self, name: &str, form: &str, way: &[&str]) {
@@ -160,11 +126,21 @@ impl Scene {
 
     /// What an independent reader finds of each key in a file.
     fn read(&self, file: &Path) -> Vec<String> {
-        exported_keys(&self.under.value(), &self.mac.value(), file)
+        exported_keys(&self.keys.under.value(), &self.keys.mac.value(), file)
     }
 
     fn out(&self, name: &str) -> PathBuf {
         self.site.folder().join(name)
+    }
+}
+
+/// What `kdhctl` says, or of what it complains.
+fn outcome(ended: &Ended) -> Result<Value, Value> {
+    let parse = |text: &str| serde_json::from_str(text).unwrap();
+    if ended.status.success() {
+        Ok(parse(&ended.stdout))
+    } else {
+        Err(parse(&ended.stderr))
     }
 }
 
@@ -271,50 +247,6 @@ fn a_switch_finds_what_terminals_confirm(module: &'static TestModule) {
     scene.run(KEY_OFFICER, &close).unwrap();
     let closed = scene.run(OPERATOR, &["target", "show", "batch"]).unwrap();
     assert_eq!(closed["approval"]["state"], "WITHDRAWN");
-    scene.site.verify_audit().unwrap();
-    host.stop().unwrap();
-    if !blocks {
-        a_host_that_dies_makes_a_record_once(&scene, &before);
-    }
-}
-
-/// Killed while the HSM makes a record, of which nothing has left.
-fn a_host_that_dies_makes_a_record_once(scene: &Scene, terminal: &Terminal) {
-    let faulty = HostOptions {
-        faulty: true,
-        ..options()
-    };
-    let host = scene.site.start_host(&faulty).unwrap();
-    scene.agree("late", "key-wrap", &["--files"]);
-    scene
-        .site
-        .faults()
-        .unwrap()
-        .tell("die C_WrapKey 1")
-        .unwrap();
-    // Its answer may be lost with the host.
-    scene.run(OPERATOR, &["target", "fill", "late"]).ok();
-    drop(host.ended());
-    let host = scene.site.start_host(&options()).unwrap();
-    poll(std::time::Duration::from_mins(1), || {
-        Ok((scene.show("late")["made"] == 2).then_some(()))
-    })
-    .unwrap();
-    let file = scene.out("late.jsonl");
-    let to_file = ["target", "file", "late", "--limit", "1", "--out"];
-    let to_file = [&to_file[..], &[file.to_str().unwrap()]].concat();
-    scene.run(OPERATOR, &to_file).unwrap();
-    assert_eq!(
-        scene.read(&file),
-        ["file 1 1 1".to_owned(), held(terminal, 1)]
-    );
-    let records = scene.run(AUDITOR, &["audit", "list"]).unwrap();
-    let records = records["records"].as_array().unwrap().clone();
-    let made = records.iter().filter(|record| {
-        let detail = record["detail"].to_string();
-        record["action"] == "export.made" && detail.contains("late")
-    });
-    assert_eq!(made.count(), 2);
     scene.site.verify_audit().unwrap();
     host.stop().unwrap();
 }

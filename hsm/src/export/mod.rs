@@ -196,6 +196,8 @@ impl ExportTarget {
         kn: ObjectHandle,
         export: &KeyExport,
     ) -> Result<Vec<u8>, HsmError> {
+        #[cfg(feature = "leak-kn-for-boundary-test")]
+        crate::seal::leak::kn(session, kn)?;
         let kind = export.kn.kind();
         match self.form {
             ExportForm::KeyWrap => key_wrap::wrap(session, under, kn, kind),

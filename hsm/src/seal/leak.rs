@@ -10,7 +10,7 @@ use crate::{HsmError, error::CallResult, session::Session, worker::Ephemeral};
 
 const OPERATION: &str = "leak Kn";
 
-pub(super) fn kn(session: &Session, kn: ObjectHandle) -> Result<(), HsmError> {
+pub(crate) fn kn(session: &Session, kn: ObjectHandle) -> Result<(), HsmError> {
     let key = session
         .generate_key(
             &Mechanism::AesKeyGen,

@@ -6,7 +6,7 @@
 
 mod concatenate;
 #[cfg(feature = "leak-kn-for-boundary-test")]
-mod leak;
+pub(crate) mod leak;
 mod splice;
 
 pub(crate) use self::concatenate::put_together;

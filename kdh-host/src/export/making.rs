@@ -1,19 +1,23 @@
 //! Records are made of what is in line: the HSM verifies the device's row, wraps its key for the target, and makes
 //! the record's MAC, in one job. Until that is put down, with its record in the trail, nothing has left.
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::atomic::Ordering,
+    time::Duration,
+};
 
 use hsm::{ExportTarget, HsmError, KnSource, StorageError};
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
-use super::{OpenTarget, in_force, record};
+use super::{OpenTarget, in_force, record, sending::put_back};
 use crate::{
     Host, HostError,
     state::{DeviceKeyState, DeviceState, ExportState},
     store::{
         Actor, AuditEntry, DeviceKey, ExportMarks, ExportRow, KeyPlace, KeyRow, Owner, StoreError,
-        Tx, time_text,
+        place_of, time_text,
     },
 };
 
@@ -45,6 +49,7 @@ pub(crate) async fn keep_exporting(host: &Host) {
             }
             Err(error) => {
                 tracing::warn!(%error, "keys are not exported; the next try follows");
+                host.exports().closed.fetch_or(closed, Ordering::Relaxed);
             }
         }
         tokio::select! {
@@ -85,10 +90,20 @@ async fn pass(host: &Host, tidy: bool) -> Result<bool, HostError> {
 async fn make_round(host: &Host, target: &OpenTarget) -> Result<bool, HostError> {
     for _ in 0..ROUND {
         if !make_some(host, target).await? {
-            return Ok(false);
+            return require_none_put_back(host, target).await.map(|()| false);
         }
     }
     Ok(true)
+}
+
+/// Names what was made before and stands in line again, which is never made anew: the switch may have it already,
+/// with another key.
+async fn require_none_put_back(host: &Host, target: &OpenTarget) -> Result<(), HostError> {
+    let mut tx = host.store().read(host.now()).await?;
+    match tx.export_put_back(target.id()).await? {
+        None => Ok(()),
+        Some(position) => Err(put_back(target, position)),
+    }
 }
 
 /// What is in line, as the database has it.
@@ -96,6 +111,8 @@ struct Candidate {
     row: ExportRow,
     key: Option<KeyRow>,
     owner: Option<Owner>,
+    /// Whether its device is of its model and in its group by the audit trail, too.
+    is_owner_recorded: bool,
 }
 
 /// What came of it.
@@ -130,23 +147,39 @@ async fn make_some(host: &Host, open: &OpenTarget) -> Result<bool, HostError> {
 async fn candidates(host: &Host, open: &OpenTarget) -> Result<Vec<Candidate>, HostError> {
     let mut tx = host.store().read(host.now()).await?;
     let mut candidates = Vec::new();
-    for row in tx.queued_exports(open.id(), BATCH).await? {
-        let place = KeyPlace {
-            device: row.device.to_string(),
-            slot: row.slot.to_string(),
-            version: row.version.into(),
+    let rows = tx.queued_exports(open.id(), BATCH).await?;
+    let places: Vec<_> = rows.iter().map(place).collect();
+    let keys = tx.key_rows_at(&places).await?;
+    let mut keys: HashMap<_, _> = keys.into_iter().map(|key| (place_of(&key), key)).collect();
+    let devices: HashSet<_> = rows.iter().map(|row| row.device.clone()).collect();
+    let owners = tx.export_owners(&Vec::from_iter(devices)).await?;
+    for (row, place) in rows.into_iter().zip(places) {
+        // One that no host has written is none.
+        let owner = owners.get(row.device.as_str());
+        let owner = owner.and_then(|owner| owner.as_ref().ok()).cloned();
+        let is_recorded = |owner: &Owner| {
+            let trail = tx.trail_of(&row.device);
+            trail.belongs_to(owner.model.as_str(), owner.group.as_ref())
         };
         candidates.push(Candidate {
-            key: tx.key_row(&place).await?,
-            owner: match tx.export_owner(&row.device).await {
-                // The database has something that no host has written.
-                Err(StoreError::Damaged(_)) => None,
-                owner => owner?,
-            },
+            key: keys.remove(&place),
+            // A target of all devices does not ask what they are.
+            is_owner_recorded: open.target.devices.is_none()
+                || owner.as_ref().is_some_and(is_recorded),
+            owner,
             row,
         });
     }
     Ok(candidates)
+}
+
+/// Where the row of the device's key stands.
+fn place(row: &ExportRow) -> KeyPlace {
+    KeyPlace {
+        device: row.device.to_string(),
+        slot: row.slot.to_string(),
+        version: row.version.into(),
+    }
 }
 
 fn skipped(row: ExportRow, why: impl Into<String>) -> Outcome {
@@ -185,6 +218,10 @@ fn exportable(
     let scope = &open.target;
     if !scope.covers(&row.slot, &owner.model, owner.group.as_ref()) {
         return Ok(Err("the target does not cover it".to_owned()));
+    }
+    if !candidate.is_owner_recorded {
+        let cause = format!("the model or the group of {}", row.device);
+        return Ok(Err(StoreError::NotRecorded(cause).to_string()));
     }
     let export = match host.keys().export_of(key) {
         Ok(export) => export,
@@ -318,45 +355,18 @@ async fn put_down(host: &Host, open: &OpenTarget, outcomes: &[Outcome]) -> Resul
     if !open.is_open(host, &mut tx).await? {
         return Ok(false);
     }
+    let rows: Vec<_> = outcomes.iter().map(|outcome| &outcome.row).collect();
+    let finished = tx.finish_exports(&rows).await?;
     for Outcome { row, why } in outcomes {
-        if tx.finish_export(row).await? {
-            write_to_trail(&mut tx, open, row, why).await?;
+        if finished.contains(&row.position) {
+            let sha256 = record::digest(&record::message(&open.target, row));
+            tx.record_export(open.target.name.as_str(), row, &sha256, why)
+                .await?;
         }
     }
     tx.commit().await?;
     host.exports().made.send_replace(());
     Ok(true)
-}
-
-async fn write_to_trail(
-    tx: &mut Tx,
-    open: &OpenTarget,
-    row: &ExportRow,
-    why: &str,
-) -> Result<(), StoreError> {
-    let mut detail = json!({
-        "target": open.id(),
-        "name": open.target.name.as_str(),
-        "position": row.position,
-        "slot": row.slot.as_str(),
-        "version": row.version,
-        "sha256": record::digest(&record::message(&open.target, row)),
-    });
-    let action = if let Some(made) = &row.made {
-        detail["kcv"] = json!(made.kcv);
-        "export.made"
-    } else {
-        detail["why"] = json!(why);
-        "export.skipped"
-    };
-    tx.record(AuditEntry {
-        actor: &Actor::Host,
-        action,
-        device: Some(&row.device),
-        outcome: "ok",
-        detail,
-    })
-    .await
 }
 
 /// Takes away the keys in records that arrived long ago, and all of those for targets that were closed.

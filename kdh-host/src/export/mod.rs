@@ -34,7 +34,7 @@ use std::{
 
 use kdh_proto::{
     Reason,
-    v1::{AskTargetRequest, FillTargetRequest},
+    v1::{AskTargetRequest, FillTargetRequest, ListTargetsRequest},
 };
 use serde_json::json;
 use tokio::sync::{Notify, watch};
@@ -234,22 +234,27 @@ async fn require_target(host: &Host, name: &str) -> Result<OpenTarget, HostError
     }
 }
 
-/// Every target of this name, or every one; newest first.
-pub(crate) async fn list(host: &Host, name: &str) -> Result<Vec<Standing>, HostError> {
-    let name = Some(name).filter(|name| !name.is_empty());
-    let name = name.map(TargetName::parse).transpose()?;
+/// Targets of one name, or all; newest first, page by page.
+pub(crate) async fn list(
+    host: &Host,
+    request: &ListTargetsRequest,
+) -> Result<Vec<Standing>, HostError> {
+    let begins = match &*request.name {
+        "" => String::new(),
+        name => Target::subject_begins(&TargetName::parse(name)?),
+    };
+    let (before, limit) = (&request.before, page_size(request.limit));
     let mut tx = host.store().read(host.now()).await?;
     let now = tx.now().to_owned();
-    let approvals = tx.approvals_of(ApprovedAct::ExportTarget).await?;
+    let approvals = tx
+        .approvals_of(ApprovedAct::ExportTarget, &begins, before, limit)
+        .await?;
     drop(tx);
     let approvals = host.keys().prove(approvals).await?;
     let mut tx = host.store().read(host.now()).await?;
     let mut standings = Vec::new();
     for approval in approvals {
         let target = Target::of(&approval)?;
-        if name.as_ref().is_some_and(|name| *name != target.name) {
-            continue;
-        }
         let forged = host.store().fault_of_approval(&approval);
         let fault = forged.or_else(|| host.exports().faults().get(&approval.id).cloned());
         standings.push(Standing {
@@ -343,9 +348,23 @@ pub(crate) async fn fill(
         ..Filled::default()
     };
     if filled.looked_at == limit {
-        let last = keys.last();
-        filled.last = last.map(|key| (key.device.to_string(), key.slot.to_string()));
+        let last = keys.last().map(|key| match key {
+            Ok(key) => (key.device.to_string(), key.slot.to_string()),
+            Err(place) => place.clone(),
+        });
+        filled.last = last;
     }
+    let keys = keys.into_iter().filter_map(|key| {
+        let spoilt = |(device, slot): &(String, String)| {
+            tracing::error!(
+                device,
+                slot,
+                "no host has written it so: its key is left out"
+            );
+        };
+        key.inspect_err(spoilt).ok()
+    });
+    let keys: Vec<_> = keys.collect();
     let mut tx = host.store().write(host.now()).await?;
     open.require_open(host, &mut tx).await?;
     for key in &keys {

@@ -12,11 +12,12 @@ use crate::{
     store::{Actor, AuditEntry, ExportMarks, ExportRow, StoreError, Tx},
 };
 
-/// A target's records from a position on, as far as they are made: the HSM has made their MACs again.
+/// A target's records from a position on, as far as they are made, and as they were made: the HSM has made their MACs
+/// again.
 ///
 /// # Errors
-/// [`Reason::WrongState`]: the target was closed, or the first of them is not kept any more. A record is not as it was
-/// made.
+/// [`Reason::WrongState`]: the target was closed, or the first of them is not kept any more. The first one is not as it
+/// was made.
 pub(super) async fn fetch(
     host: &Host,
     open: &OpenTarget,
@@ -27,25 +28,44 @@ pub(super) async fn fetch(
     open.require_open(host, &mut tx).await?;
     require_kept(open, tx.export_marks(open.id()).await?, from)?;
     let rows = tx.export_records(open.id(), from, limit).await?;
+    let made = tx.known_exported_up_to(open.id());
     drop(tx);
-    let mut whole = Vec::new();
+    let (mut whole, mut fault) = (Vec::new(), None);
     for (row, position) in rows.into_iter().zip(from..) {
-        if row.position == position && row.state == ExportState::Queued {
+        fault = match row.state {
+            _ if row.position != position => Some(changed(open, position)),
+            ExportState::Queued if position > made => break,
+            ExportState::Queued => Some(put_back(open, position)),
+            _ if record::is_whole(&row) => None,
+            _ => Some(changed(open, position)),
+        };
+        if fault.is_some() {
             break;
-        }
-        if row.position != position || !record::is_whole(&row) {
-            return Err(changed(open, position));
         }
         whole.push(row);
     }
-    verify(host, open, &whole).await?;
-    let messages = whole.iter().map(|row| record::message(&open.target, row));
-    Ok(messages.collect())
+    if let Some(index) = first_changed(host, open, &whole).await? {
+        fault = Some(changed(open, whole[index].position));
+        whole.truncate(index);
+    }
+    match fault {
+        Some(fault) if whole.is_empty() => Err(fault),
+        // What is before it leaves.
+        _ => {
+            let messages = whole.iter().map(|row| record::message(&open.target, row));
+            Ok(messages.collect())
+        }
+    }
 }
 
-async fn verify(host: &Host, open: &OpenTarget, rows: &[ExportRow]) -> Result<(), HostError> {
+/// Which one does not have its MAC.
+async fn first_changed(
+    host: &Host,
+    open: &OpenTarget,
+    rows: &[ExportRow],
+) -> Result<Option<usize>, HostError> {
     if rows.is_empty() {
-        return Ok(());
+        return Ok(None);
     }
     let target = open.target.clone();
     let shared = host.in_hsm(move |keys| keys.export_target(&target)).await?;
@@ -54,15 +74,18 @@ async fn verify(host: &Host, open: &OpenTarget, rows: &[ExportRow]) -> Result<()
         .map(|row| record::bytes(&record::message(&open.target, row)));
     let macs = host.keys().export_macs(&shared, records.collect()).await?;
     let mut rows = rows.iter().zip(macs);
-    match rows.find(|(row, mac)| row.mac != Some(*mac)) {
-        Some((row, _)) => Err(changed(open, row.position)),
-        None => Ok(()),
-    }
+    Ok(rows.position(|(row, mac)| row.mac != Some(mac)))
 }
 
 fn changed(open: &OpenTarget, position: u64) -> HostError {
     let row = format!("record {position} for export target {}", open.target.name);
     StoreError::NotSealed(row).into()
+}
+
+/// A record that was made, of which its row says that it is still to be made.
+pub(super) fn put_back(open: &OpenTarget, position: u64) -> HostError {
+    let row = format!("record {position} for export target {}", open.target.name);
+    StoreError::NotRecorded(row).into()
 }
 
 /// Refuses a position whose key is not kept any more.
@@ -114,13 +137,7 @@ pub(super) async fn acknowledge(
     let mut tx = host.store().write(host.now()).await?;
     open.require_open(host, &mut tx).await?;
     let marks = tx.export_marks(open.id()).await?;
-    if position > marks.sent {
-        let cause = format!(
-            "record {position} for {} has not left: the last one that has is {}",
-            open.target.name, marks.sent
-        );
-        return Err(refused(Reason::RequestInvalid, cause));
-    }
+    require_sent(open, marks, position)?;
     if position <= marks.acknowledged {
         return Ok(marks.acknowledged);
     }
@@ -134,6 +151,22 @@ pub(super) async fn acknowledge(
     note(&mut tx, open, actor, "export.acknowledged", from, position).await?;
     tx.commit().await?;
     Ok(position)
+}
+
+/// Refuses a position that never left.
+pub(super) fn require_sent(
+    open: &OpenTarget,
+    marks: ExportMarks,
+    position: u64,
+) -> Result<(), HostError> {
+    if position <= marks.sent {
+        return Ok(());
+    }
+    let cause = format!(
+        "record {position} for {} has not left: the last one that has is {}",
+        open.target.name, marks.sent
+    );
+    Err(refused(Reason::RequestInvalid, cause))
 }
 
 async fn note(

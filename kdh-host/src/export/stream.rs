@@ -11,7 +11,12 @@ use pki::Certificate;
 use tokio::sync::watch;
 
 use super::{OpenTarget, require_target, sending};
-use crate::{Host, HostError, administration::Operator, error::refused, store::Actor};
+use crate::{
+    Host, HostError,
+    administration::Operator,
+    error::refused,
+    store::{Actor, ExportMarks},
+};
 
 /// Records that may be under way without being acknowledged.
 pub(crate) const WINDOW: u64 = 256;
@@ -29,6 +34,8 @@ pub(crate) struct Receiving {
     next: u64,
     /// In this call, even if the mark is farther.
     acknowledged: u64,
+    /// As far as it is known here, which spares the database what is not new to it.
+    marks: ExportMarks,
     made: watch::Receiver<()>,
     _place: Place,
 }
@@ -82,6 +89,7 @@ impl Receiving {
             open,
             next,
             acknowledged: next - 1,
+            marks,
             made,
             _place: place,
         })
@@ -109,16 +117,21 @@ impl Receiving {
         };
         let (from, to) = (self.next, last.position);
         sending::note_sent(&self.host, &self.open, &self.actor, from, to).await?;
+        self.marks.sent = self.marks.sent.max(to);
         self.next = to + 1;
         Ok(records)
     }
 
-    /// Every record up to this position has arrived.
+    /// Every record up to this position has arrived. Only what brings the mark forward is written.
     ///
     /// # Errors
     /// [`Reason::RequestInvalid`]: that one never left.
     pub(crate) async fn acknowledge(&mut self, position: u64) -> Result<(), HostError> {
-        sending::acknowledge(&self.host, &self.open, &self.actor, position).await?;
+        sending::require_sent(&self.open, self.marks, position)?;
+        if position > self.marks.acknowledged {
+            let mark = sending::acknowledge(&self.host, &self.open, &self.actor, position);
+            self.marks.acknowledged = mark.await?;
+        }
         let position = position.min(self.next - 1);
         self.acknowledged = self.acknowledged.max(position);
         Ok(())

@@ -32,7 +32,7 @@ pub(crate) struct Target {
     /// Makes MACs.
     pub(crate) mac: SharedKey,
     /// Whose keys; all devices', if none are named.
-    devices: Option<Devices>,
+    pub(super) devices: Option<Devices>,
     /// From which slots; all, if none is named.
     slots: Vec<Slot>,
     /// None: they go in files.
@@ -148,6 +148,11 @@ impl Target {
             receiver: self.receiver.clone(),
         };
         serde_json::to_string(&document).map_err(|error| HostError::Internal(error.to_string()))
+    }
+
+    /// How every target of this name begins in its approval.
+    pub(super) fn subject_begins(name: &TargetName) -> String {
+        format!("{{\"name\":\"{name}\",")
     }
 
     /// From an approval.
@@ -293,6 +298,7 @@ mod tests {
     fn an_approval_says_all_of_a_target() {
         let target = Target::of_subject(SUBJECT).unwrap();
         assert_eq!(target.to_subject().unwrap(), SUBJECT);
+        assert!(SUBJECT.starts_with(&Target::subject_begins(&target.name)));
         let slot = |slot| Slot::parse(slot).unwrap();
         let (x, y) = (Model::parse("Model X").unwrap(), Model::parse("Y").unwrap());
         let group = GroupName::parse("pilot").unwrap();

@@ -30,7 +30,6 @@ use super::{
         version_message,
     },
     refused_keys::row_message,
-    to_the_end,
 };
 use crate::{
     Host, HostError,
@@ -439,14 +438,16 @@ impl Administration for AdministrationService {
         request: Request<ApproveKeyImportRequest>,
     ) -> Result<Response<KeyImport>, Status> {
         const CALL: &str = "ApproveKeyImport";
-        let operator = self.operator(&request, CALL, &[Keys]).await;
-        let (host, request) = (self.0.clone(), request.into_inner());
-        let call = async move {
-            let operator = operator?;
-            let act = key_import::approve(&host, &operator, &request.id);
-            import_message(&host, domain::on_record(&host, &operator, CALL, act).await?)
+        let call = async {
+            let operator = self.operator(&request, CALL, &[Keys]).await?;
+            let _place = self.0.limits().imports.take()?;
+            let act = key_import::approve(&self.0, &operator, &request.get_ref().id);
+            import_message(
+                &self.0,
+                domain::on_record(&self.0, &operator, CALL, act).await?,
+            )
         };
-        end(CALL, to_the_end(&self.0.limits().imports, call).await)
+        end(CALL, call.await)
     }
 
     async fn reject_key_import(

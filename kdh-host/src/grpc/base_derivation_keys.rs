@@ -47,11 +47,15 @@ impl BaseDerivationKeys for BaseDerivationKeysService {
         const CALL: &str = "ListBdks";
         let call = async {
             operator(&self.0, &request, CALL, &[Keys, Audit]).await?;
-            let (bdks, given_out) = bdks::list(&self.0).await?;
-            let bdks = bdks.iter().map(|bdk| message(bdk, &given_out));
-            Ok(ListBdksResponse {
-                bdks: bdks.collect(),
-            })
+            let known = bdks::list(&self.0).await?;
+            let mut listed = ListBdksResponse::default();
+            for bdk in known.bdks {
+                match bdk {
+                    Ok(bdk) => listed.bdks.push(message(&bdk, &known.given_out)),
+                    Err(name) => listed.refused.push(name),
+                }
+            }
+            Ok(listed)
         };
         end(CALL, call.await)
     }

@@ -1,8 +1,12 @@
 //! The service for exports: operators open and close targets and take files; a switch receives its stream.
 
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 
-use futures_util::{Stream, stream};
+use futures_util::{
+    Stream,
+    future::{Either, select},
+    stream,
+};
 use kdh_proto::{
     Reason,
     v1::{
@@ -14,7 +18,10 @@ use kdh_proto::{
     },
 };
 use pki::Certificate;
-use tokio::sync::mpsc;
+use tokio::{
+    sync::{mpsc, watch},
+    task::coop::consume_budget,
+};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{Audience, approvals::message, end, operator, peer, status};
@@ -61,7 +68,7 @@ impl KeyExports for KeyExportsService {
         const CALL: &str = "ListTargets";
         let call = async {
             operator(&self.0, &request, CALL, &[Keys, Audit]).await?;
-            let standings = export::list(&self.0, &request.get_ref().name).await?;
+            let standings = export::list(&self.0, request.get_ref()).await?;
             Ok(ListTargetsResponse {
                 targets: standings.into_iter().map(standing).collect(),
             })
@@ -231,11 +238,49 @@ async fn next(asked: &mut Streaming<ReceiveRequest>) -> Result<Option<Asked>, Ho
 
 /// Until the switch hangs up, or something goes wrong.
 async fn serve(
-    mut receiving: Receiving,
+    receiving: Receiving,
+    asked: Streaming<ReceiveRequest>,
+    sender: &mpsc::Sender<Result<ExportRecord, Status>>,
+) -> Result<(), HostError> {
+    let (newest, acknowledged) = watch::channel(0);
+    let sending = pin!(send_records(receiving, acknowledged, sender));
+    match select(pin!(listen(asked, newest)), sending).await {
+        // What it has acknowledged by then is put down first.
+        Either::Left((heard, sending)) => sending.await.and(heard),
+        Either::Right((sent, _)) => sent,
+    }
+}
+
+/// Hears what the switch says, whatever is being done meanwhile: of its acknowledgements, the newest counts. Whoever
+/// sends many has one written at a time, with all before it.
+async fn listen(
     mut asked: Streaming<ReceiveRequest>,
+    newest: watch::Sender<u64>,
+) -> Result<(), HostError> {
+    while let Some(said) = next(&mut asked).await? {
+        match said {
+            Asked::Acknowledged(position) => {
+                newest.send_modify(|newest| *newest = position.max(*newest));
+            }
+            Asked::From(_) => {
+                return Err(refused(Reason::RequestInvalid, "it has begun already"));
+            }
+        }
+        // Whoever never stops talking does not keep the rest from being done.
+        consume_budget().await;
+    }
+    Ok(())
+}
+
+/// Sends records until nobody can acknowledge any more.
+async fn send_records(
+    mut receiving: Receiving,
+    mut acknowledged: watch::Receiver<u64>,
     sender: &mpsc::Sender<Result<ExportRecord, Status>>,
 ) -> Result<(), HostError> {
     loop {
+        let position = *acknowledged.borrow_and_update();
+        receiving.acknowledge(position).await?;
         let records = receiving.next().await?;
         let some = !records.is_empty();
         for record in records {
@@ -247,12 +292,8 @@ async fn serve(
             continue;
         }
         tokio::select! {
-            said = next(&mut asked) => match said? {
-                None => return Ok(()),
-                Some(Asked::Acknowledged(position)) => receiving.acknowledge(position).await?,
-                Some(Asked::From(_)) => {
-                    return Err(refused(Reason::RequestInvalid, "it has begun already"));
-                }
+            heard = acknowledged.changed() => if heard.is_err() {
+                return Ok(());
             },
             () = receiving.news() => {}
             () = tokio::time::sleep(LOOK) => {}

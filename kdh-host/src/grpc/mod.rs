@@ -8,6 +8,7 @@ mod key_distribution;
 mod key_exports;
 mod key_profiles;
 mod key_storage;
+mod operators;
 mod refused_keys;
 mod rollouts;
 
@@ -24,6 +25,7 @@ pub(crate) use base_derivation_keys::BaseDerivationKeysService;
 pub(crate) use key_distribution::KeyDistributionService;
 pub(crate) use key_exports::KeyExportsService;
 pub(crate) use key_storage::KeyStorageService;
+pub(crate) use operators::ToTheEnd;
 pub(crate) use refused_keys::RefusedKeysService;
 pub(crate) use rollouts::RolloutsService;
 

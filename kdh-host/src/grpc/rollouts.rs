@@ -54,7 +54,10 @@ impl Rollouts for RolloutsService {
             let request = request.get_ref();
             let rollouts = rollout::list(&self.0, request.before, request.limit).await?;
             Ok(ListRolloutsResponse {
-                rollouts: rollouts.into_iter().map(message).collect(),
+                rollouts: rollouts
+                    .into_iter()
+                    .map(|row| row.map_or_else(refused, message))
+                    .collect(),
                 alarms: self.0.alarms().raised(),
             })
         };
@@ -125,6 +128,15 @@ impl RolloutsService {
             Ok::<_, HostError>(message(standing))
         };
         end(call, outcome.await)
+    }
+}
+
+/// One that is not as the HSM has sealed it: what it says may be anybody's.
+fn refused(number: i64) -> Rollout {
+    Rollout {
+        number: u32::try_from(number).unwrap_or_default(),
+        state: "REFUSED".to_owned(),
+        ..Rollout::default()
     }
 }
 

@@ -1,19 +1,20 @@
 //! What the host does by itself: keys that are due by their profiles, and keys for devices that came to a profile
 //! later.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use kdh_proto::Reason;
+use serde_json::json;
 use tokio::time::Instant;
 
 use super::{making, open};
 use crate::{
     Host, HostError,
     config::KeysForNewDevices,
-    key_profile::Target,
+    key_profile::{Target, in_force},
     names::{DeviceSerial, Slot},
     state::{RolloutKind, RolloutState},
-    store::{Actor, Reach, Rollout, Seen, Tx, Waves, time_text},
+    store::{Actor, AuditEntry, Reach, Rollout, Seen, Tx, Waves, time_text},
 };
 
 /// How often it is looked whether keys are due.
@@ -44,22 +45,33 @@ impl Due {
     }
 }
 
-/// Every slot that profiles renew, for what carries them.
+/// Every slot that profiles renew, for what carries them. A profile that is not as operators have made it, or that the
+/// configuration refuses by now, renews nothing, is named, and keeps no other from it.
 pub(super) async fn slots(host: &Host) -> Result<Vec<Due>, HostError> {
     let now = host.now();
     let mut due = Vec::new();
+    let mut refused = BTreeMap::new();
     let mut tx = host.store().read(now).await?;
-    for assignment in tx.profile_assignments(None).await? {
-        let version = tx.profile_at(&assignment.target).await?;
-        let Some(profile) = version.and_then(|version| version.profile) else {
-            continue;
+    for target in tx.profile_targets().await? {
+        let (model, group) = match &target {
+            Target::Model(name) => (name.as_str(), None),
+            Target::Group(name) => ("", Some(name)),
+        };
+        let profile = match in_force::profile_at(host, &mut tx, model, group).await {
+            Ok(Some((_, profile))) => profile,
+            Ok(None) => continue,
+            Err(error) if making::is_of_profile(&error) => {
+                refused.insert(target.to_string(), error.to_string());
+                continue;
+            }
+            Err(error) => return Err(error),
         };
         for slot in profile.slots {
             let Some(days) = slot.renewal_days else {
                 continue;
             };
             due.push(Due {
-                reach: match assignment.target.clone() {
+                reach: match target.clone() {
                     Target::Model(name) => Reach::Model(name),
                     Target::Group(name) => Reach::Group(name),
                 },
@@ -69,7 +81,31 @@ pub(super) async fn slots(host: &Host) -> Result<Vec<Due>, HostError> {
             });
         }
     }
+    drop(tx);
+    report(host, refused).await?;
     Ok(due)
+}
+
+/// Puts down why nothing is renewed for what carries a profile, once until that changes.
+async fn report(host: &Host, refused: BTreeMap<String, String>) -> Result<(), HostError> {
+    let before = host.rollouts().refused_profiles(refused.clone());
+    for (target, cause) in refused {
+        if before.get(&target) == Some(&cause) {
+            continue;
+        }
+        tracing::error!(target, cause, "no keys are renewed by its profile");
+        let mut tx = host.store().write(host.now()).await?;
+        tx.record(AuditEntry {
+            actor: &Actor::Host,
+            action: "rollout.profile-refused",
+            device: None,
+            outcome: Reason::RequestInvalid.as_str(),
+            detail: json!({"of": target, "cause": cause}),
+        })
+        .await?;
+        tx.commit().await?;
+    }
+    Ok(())
 }
 
 /// A device has come to what may carry a profile, in this transaction.
@@ -140,7 +176,8 @@ async fn fill(host: &Host) -> Result<(), HostError> {
 async fn is_open(host: &Host, kind: RolloutKind) -> Result<bool, HostError> {
     let mut tx = host.store().read(host.now()).await?;
     let open = tx.open_rollouts().await?;
-    Ok(open.iter().any(|rollout| rollout.unproven().kind == kind))
+    let mut open = open.iter().flatten();
+    Ok(open.any(|rollout| rollout.unproven().kind == kind))
 }
 
 async fn begin(host: &Host, kind: RolloutKind, why: &str) -> Result<(), HostError> {

@@ -3,15 +3,14 @@
 use std::time::Duration;
 
 use hsm::HsmError;
-use serde_json::json;
 use tokio::time::{Instant, sleep};
 
 use super::{
     due::{Due, Watch},
-    making, moved, progress, record, replace, replaced,
+    making, moved, progress, record, replace, replaced, sift,
 };
 use crate::{
-    Host, HostError, refused_rows,
+    Host, HostError,
     state::RolloutState,
     store::{Actor, Proven, Rollout, SealedRow as _, StoreError, Wave},
 };
@@ -71,20 +70,15 @@ impl Engine {
             tracing::warn!(%error, "it was not seen whether keys are due; the next try follows");
         }
         let mut tx = host.store().read(host.now()).await?;
-        let mut open = tx.open_rollouts().await?;
+        let open = tx.open_rollouts().await?;
         drop(tx);
-        open.retain(|rollout| rollout.unproven().state == RolloutState::Running);
         let mut more = false;
-        for rollout in open {
-            let title = rollout.unproven().title();
-            let rollout = match host.keys().prove_one(rollout).await {
-                Ok(rollout) => rollout,
-                Err(HostError::Store(StoreError::NotSealed(_))) => {
-                    refused_rows::report_row(host, &title, None, json!({"row": title})).await?;
-                    continue;
-                }
-                Err(error) => return Err(error),
-            };
+        for rollout in sift(host, open).await? {
+            let Ok(rollout) = rollout else { continue };
+            if rollout.state != RolloutState::Running {
+                continue;
+            }
+            let title = rollout.title();
             match self.step(host, &rollout).await {
                 Ok(step) => more |= step == Step::Forward,
                 Err(error) if passes(&error) => {

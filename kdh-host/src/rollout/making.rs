@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use super::{
     due::{self, Due},
     engine::{Pace, Step},
-    plan::{NO_PROFILE, NO_SLOT, skipped_state},
+    skip,
 };
 use crate::{
     Host, HostError,
@@ -34,11 +34,6 @@ const JOBS: usize = 3;
 const TOGETHER: usize = 4;
 /// Batches in one step: then other rollouts have theirs.
 const STEP: usize = 64;
-/// Why a slot is skipped whose row is not as the HSM has sealed it.
-const ROW_CHANGED: &str = "ROW_CHANGED";
-/// Why a device is skipped of which the database says something else than the audit trail: its model, its group or its
-/// certificate.
-const NOT_RECORDED: &str = "NOT_RECORDED";
 
 /// Why a step ends before its time.
 enum Halt {
@@ -116,7 +111,7 @@ pub(super) async fn run(
 }
 
 /// Whether a profile is what is wrong.
-fn is_of_profile(error: &HostError) -> bool {
+pub(super) fn is_of_profile(error: &HostError) -> bool {
     matches!(error, HostError::Store(StoreError::NotRecorded(_)))
         || matches!(error.reason(), Reason::RequestInvalid | Reason::NotFound)
 }
@@ -268,7 +263,7 @@ impl<'h> Reader<'h> {
         let mut skipped = Vec::new();
         let mut wanted = Vec::new();
         for device in &seen {
-            let planned = match skipped_state(device.state) {
+            let planned = match skip::by_state(device.state) {
                 Some(why) => Planned::Nothing(why),
                 None => self.planned(tx, device).await?,
             };
@@ -292,7 +287,7 @@ impl<'h> Reader<'h> {
                 skipped.push(RolloutKey {
                     device: device.serial.clone(),
                     slot: None,
-                    outcome: Outcome::Skipped(NOT_RECORDED.to_owned()),
+                    outcome: Outcome::Skipped(skip::NOT_RECORDED.to_owned()),
                 });
             }
             recorded
@@ -348,7 +343,7 @@ impl<'h> Reader<'h> {
             profile => profile?,
         };
         let planned = match profile {
-            None => Planned::Nothing(NO_PROFILE),
+            None => Planned::Nothing(skip::NO_PROFILE),
             Some((version, profile)) => {
                 let slots = &self.rollout.slots;
                 let mut keys = Vec::new();
@@ -359,7 +354,7 @@ impl<'h> Reader<'h> {
                     }
                 }
                 if keys.is_empty() {
-                    Planned::Nothing(NO_SLOT)
+                    Planned::Nothing(skip::NO_SLOT)
                 } else {
                     Planned::Keys(keys)
                 }
@@ -461,7 +456,7 @@ async fn prepare(
                 skipped.push(RolloutKey {
                     device: slot.device,
                     slot: Some(slot.slot),
-                    outcome: Outcome::Skipped(ROW_CHANGED.to_owned()),
+                    outcome: Outcome::Skipped(skip::ROW_CHANGED.to_owned()),
                 });
             }
             Err(error) => return Err(error),

@@ -7,6 +7,7 @@
 //! engine   takes every rollout that runs a step forward, again and again
 //! making   a step: devices are read, the HSM makes keys for them, and the database gets them
 //! progress how far the waves have come
+//! skip     why a device or a slot gets no key
 //! ```
 //!
 //! What is to be done stands in a row that the HSM seals; how far it has come, beside the keys, in the transaction
@@ -17,8 +18,15 @@ mod engine;
 mod making;
 mod plan;
 mod progress;
+mod skip;
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use kdh_proto::{
     Reason,
@@ -41,10 +49,11 @@ use crate::{
     administration::{Operator, page_size},
     error::refused,
     names::{DeviceSerial, GroupName, Model, Slot, Why},
+    refused_rows,
     state::{RolloutKind, RolloutState},
     store::{
-        Actor, AuditEntry, Proven, Reach, Rollout, Sealed, SealedRow as _, Tx, Wave, Waves,
-        time_text,
+        Actor, AuditEntry, Proven, Reach, Rollout, RolloutRow, Sealed, SealedRow as _, Tx, Wave,
+        Waves, rollout_title, time_text,
     },
 };
 
@@ -61,12 +70,20 @@ pub(crate) struct Rollouts {
     /// A wave waits for confirmations.
     waits: AtomicBool,
     counts: progress::Cache,
+    /// What carries profiles by which nothing is renewed, and why.
+    refused: Mutex<BTreeMap<String, String>>,
 }
 
 impl Rollouts {
     /// A wave waits: what devices confirm is news from now on.
     fn await_news(&self) {
         self.waits.store(true, Ordering::Relaxed);
+    }
+
+    /// By these nothing is renewed. Gives those of the time before.
+    fn refused_profiles(&self, refused: BTreeMap<String, String>) -> BTreeMap<String, String> {
+        let mut known = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut known, refused)
     }
 }
 
@@ -180,28 +197,45 @@ async fn record(
         .await?)
 }
 
-/// Rollouts, newest first, without counts of confirmations.
-pub(crate) async fn list(host: &Host, before: u32, limit: u32) -> Result<Vec<Standing>, HostError> {
+/// Rollouts, newest first, without counts of confirmations; of each that is not as the HSM has sealed it, the number
+/// alone.
+pub(crate) async fn list(
+    host: &Host,
+    before: u32,
+    limit: u32,
+) -> Result<Vec<Result<Standing, i64>>, HostError> {
     let mut tx = host.store().read(host.now()).await?;
     let rows = tx.rollouts(before, page_size(limit)).await?;
-    let mut waves = Vec::with_capacity(rows.len());
-    for row in &rows {
+    let mut waves = HashMap::with_capacity(rows.len());
+    for row in rows.iter().flatten() {
         let number = row.unproven().number;
-        waves.push(tx.waves(number).await?);
+        waves.insert(number, tx.waves(number).await?);
     }
     drop(tx);
-    let rows = host.keys().prove(rows).await?;
-    let standings = rows.iter().zip(waves).map(|(rollout, waves)| Standing {
-        rollout: Rollout::clone(rollout),
+    let standing = |rollout: Proven<Rollout>| Standing {
         devices: 0,
         waves: waves
+            .remove(&rollout.number)
             .into_iter()
+            .flatten()
             .rev()
             .map(|wave| (wave, Counts::default()))
             .collect(),
         waiting: false,
-    });
-    Ok(standings.collect())
+        rollout: Rollout::clone(&rollout),
+    };
+    let rows = sift(host, rows).await?.into_iter();
+    let mut standing = standing;
+    Ok(rows.map(|row| row.map(&mut standing)).collect())
+}
+
+/// Has the HSM verify rows. Those that are not as it has sealed them are reported, and hide no other.
+async fn sift(
+    host: &Host,
+    rows: Vec<RolloutRow>,
+) -> Result<Vec<Result<Proven<Rollout>, i64>>, HostError> {
+    let number = |rollout: &Rollout| rollout.number.into();
+    refused_rows::sift_others(host, rows, number, |number| rollout_title(number)).await
 }
 
 /// A rollout with the counts of its waves.

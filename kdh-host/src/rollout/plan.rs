@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 use kdh_proto::Reason;
 
+use super::skip;
 use crate::{
     Host, HostError,
     administration::key_by_profile,
     error::refused,
     key_profile::in_force,
     names::Slot,
-    state::DeviceState,
     store::{Cohort, Reach, Tx},
 };
 
@@ -40,26 +40,6 @@ pub(crate) struct SlotPlan {
     pub(crate) pending: u64,
 }
 
-/// Why a device gets nothing as it stands now.
-pub(crate) const fn skipped_state(state: DeviceState) -> Option<&'static str> {
-    match state {
-        DeviceState::Registered
-        | DeviceState::Enrolled
-        | DeviceState::Bound
-        | DeviceState::Unbound => None,
-        // It is another host's.
-        DeviceState::Rebound
-        | DeviceState::Quarantined
-        | DeviceState::Suspended
-        | DeviceState::Revoked => Some(state.as_str()),
-    }
-}
-
-/// Neither its group nor its model carries a profile.
-pub(crate) const NO_PROFILE: &str = "NO_PROFILE";
-/// The profile has none of the slots.
-pub(crate) const NO_SLOT: &str = "NO_SLOT";
-
 /// How many devices a rollout reaches.
 pub(crate) async fn reached(tx: &mut Tx, reach: &Reach) -> Result<u64, HostError> {
     let cohorts = tx.cohorts(reach).await?;
@@ -81,14 +61,14 @@ impl Plan {
         for cohort in tx.cohorts(reach).await? {
             let devices = cohort.devices;
             plan.devices += devices;
-            if let Some(why) = skipped_state(cohort.state) {
+            if let Some(why) = skip::by_state(cohort.state) {
                 *plan.skips.entry(why).or_default() += devices;
                 continue;
             }
             let profile =
                 in_force::profile_at(host, tx, &cohort.model, cohort.group.as_ref()).await?;
             let Some((version, profile)) = profile else {
-                *plan.skips.entry(NO_PROFILE).or_default() += devices;
+                *plan.skips.entry(skip::NO_PROFILE).or_default() += devices;
                 continue;
             };
             let wanted = profile
@@ -122,7 +102,7 @@ impl Plan {
                 entry.pending += pending;
             }
             if !any {
-                *plan.skips.entry(NO_SLOT).or_default() += devices;
+                *plan.skips.entry(skip::NO_SLOT).or_default() += devices;
             }
         }
         plan.slots = planned.into_values().collect();

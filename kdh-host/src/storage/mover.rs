@@ -10,8 +10,8 @@ use tokio::time::{Instant, sleep, sleep_until};
 use crate::{
     Host, HostError, device_keys, refused_rows,
     store::{
-        DeviceKey, FewRows, KeyPlace, Proven, Sealed, SealedRow, StoreError, for_each_kind_of_few,
-        place_of,
+        DeviceKey, FewRows, KeyPlace, Proven, Sealed, SealedRow, StoreError, bdk_title,
+        for_each_kind_of_few, place_of,
     },
 };
 
@@ -50,6 +50,9 @@ impl<'h> Mover<'h> {
     /// # Errors
     /// The HSM, or the database, could not. What was moved before stays moved.
     pub(super) async fn run(mut self) -> Result<Pass, HostError> {
+        if !self.has_all_bdks().await? {
+            return Ok(self.pass());
+        }
         let (host, to) = (self.host, self.to);
         let pages = stream::try_unfold(Some(KeyPlace::default()), |after| async {
             match after {
@@ -77,10 +80,14 @@ impl<'h> Mover<'h> {
         }
         drop(batches);
         for_each_kind_of_few!(Kind => self.reseal_few::<Kind>().await?);
-        Ok(Pass {
+        Ok(self.pass())
+    }
+
+    fn pass(self) -> Pass {
+        Pass {
             moved: self.moved,
             refused: self.refused,
-        })
+        }
     }
 
     /// Has the HSM verify every row as it is: the number of a pair in a row is anybody's word until then.
@@ -104,6 +111,7 @@ impl<'h> Mover<'h> {
             let Some(last) = last else { break };
             after = last;
         }
+        self.has_all_bdks().await?;
         for_each_kind_of_few!(Kind => self.verify_few::<Kind>().await?);
         Ok(self.refused)
     }
@@ -202,6 +210,24 @@ impl<'h> Mover<'h> {
         refused_rows::report_row(self.host, &title, None, json!({"row": title})).await?;
         self.refused.insert(title);
         Ok(())
+    }
+
+    /// Whether every BDK has its row, of which a backup has the seal by the old pair: destroyed, nobody could read it any
+    /// more. One whose row is gone is refused, and terminals' keys that are derived from it cannot be moved.
+    async fn has_all_bdks(&mut self) -> Result<bool, HostError> {
+        // Before the rows are read: each of these has one by then.
+        let mut gone = self.host.keys().bdks().names();
+        let mut tx = self.host.store().read(self.host.now()).await?;
+        let rows = tx.bdks().await?;
+        drop(tx);
+        for row in rows {
+            let name = row.map_or_else(|name| name, |row| row.unproven().name.to_string());
+            gone.retain(|known| known.as_str() != name);
+        }
+        for name in &gone {
+            self.refuse_row(bdk_title(name.as_str())).await?;
+        }
+        Ok(gone.is_empty())
     }
 
     /// Puts another seal on rows of which there are few.

@@ -154,18 +154,29 @@ impl Tx {
         .await?)
     }
 
-    /// Every one of a kind, newest first.
+    /// Those of a kind whose subjects begin so, newest first, older than a given one if one is given. No character of
+    /// the beginning means something to LIKE.
     pub(crate) async fn approvals_of(
         &mut self,
         act: ApprovedAct,
+        begins: &str,
+        before: &str,
+        limit: i64,
     ) -> Result<Vec<Sealed<Approval>>, StoreError> {
-        sqlx::query("SELECT * FROM approvals WHERE act = $1 ORDER BY sequence DESC")
-            .bind(act.as_str())
-            .fetch_all(self.connection().await?)
-            .await?
-            .iter()
-            .map(read)
-            .collect()
+        sqlx::query(
+            "SELECT * FROM approvals WHERE act = $1 AND subject LIKE $2 AND ($3 = '' OR
+                 sequence < (SELECT sequence FROM approvals WHERE id = $3))
+             ORDER BY sequence DESC LIMIT $4",
+        )
+        .bind(act.as_str())
+        .bind(format!("{begins}%"))
+        .bind(before)
+        .bind(limit)
+        .fetch_all(self.connection().await?)
+        .await?
+        .iter()
+        .map(read)
+        .collect()
     }
 
     /// All, newest first, older than a given one if one is given.

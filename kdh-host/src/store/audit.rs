@@ -8,8 +8,8 @@ use serde_json::Value;
 use sqlx::Row as _;
 
 use super::{
-    Row, Sealed, StoreError, StoredKey, Tx, approval_trail::Known, bdks::BdkTrail,
-    key_profiles::ProfileTrail,
+    Row, Sealed, StoreError, StoredKey, Tx, approval_trail, bdks::BdkTrail, device_trail,
+    export_trail, key_profiles::ProfileTrail,
 };
 use crate::names::DeviceSerial;
 
@@ -82,6 +82,8 @@ impl Tx {
             previous_hash: to_hex(&head.hash),
             hash: String::new(),
         };
+        self.device_changes
+            .extend(self.device_trails.change(&record));
         let hash = audit_hash(&head.hash, &record);
         record.hash = to_hex(&hash);
         self.later("INSERT INTO audit VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)")
@@ -226,7 +228,9 @@ impl Tx {
         let mut registrations = HashSet::new();
         let mut profiles = ProfileTrail::default();
         let mut bdks = BdkTrail::default();
-        let mut approvals = Known::default();
+        let mut approvals = approval_trail::Known::default();
+        let mut devices = device_trail::Known::default();
+        let mut exports = export_trail::Known::default();
         loop {
             let page = self.audit_records(chain.verified(), PAGE).await?;
             if page.is_empty() {
@@ -237,6 +241,8 @@ impl Tx {
                     return Ok(Err(broken.to_string()));
                 }
                 approvals.note(&record);
+                devices.note(&record);
+                exports.note(&record);
                 if record.action == KEY_REGISTERED {
                     registrations.insert(record.detail);
                 } else {
@@ -260,10 +266,12 @@ impl Tx {
         if let Some(fault) = self.verify_bdks(bdks).await? {
             return Ok(Err(fault));
         }
-        Ok(match self.verify_approvals(approvals).await? {
-            None => Ok(chain.verified()),
-            Some(fault) => Err(fault),
-        })
+        if let Some(fault) = self.verify_approvals(approvals).await? {
+            return Ok(Err(fault));
+        }
+        *self.device_trails.known() = devices;
+        self.export_trail.learn(exports);
+        Ok(Ok(chain.verified()))
     }
 }
 

@@ -100,6 +100,14 @@ pub(crate) struct GivenOut {
     pub(crate) keys: u64,
 }
 
+/// A row as it was read; its name alone if the host cannot have written it.
+pub(crate) type BdkRow = Result<Sealed<StoredBdk>, String>;
+
+/// What a row is called, for people.
+pub(crate) fn title(name: &str) -> String {
+    format!("BDK {}", beginning(name))
+}
+
 impl StoredBdk {
     /// What the audit trail says of its registration.
     pub(crate) fn registration(&self) -> Value {
@@ -124,7 +132,7 @@ impl SealedRow for StoredBdk {
     }
 
     fn title(&self) -> String {
-        format!("BDK {}", self.name)
+        title(self.name.as_str())
     }
 }
 
@@ -161,13 +169,11 @@ impl Tx {
         self.exactly_one(statement, "BDK").await
     }
 
-    pub(crate) async fn bdks(&mut self) -> Result<Vec<Sealed<StoredBdk>>, StoreError> {
-        sqlx::query("SELECT * FROM bdks ORDER BY name")
+    pub(crate) async fn bdks(&mut self) -> Result<Vec<BdkRow>, StoreError> {
+        let rows = sqlx::query("SELECT * FROM bdks ORDER BY name")
             .fetch_all(self.connection().await?)
-            .await?
-            .iter()
-            .map(read)
-            .collect()
+            .await?;
+        Ok(rows.iter().map(read).collect())
     }
 
     /// The last derivation id that was given out of a key set; 0 for none.
@@ -221,15 +227,16 @@ impl Tx {
         )
         .fetch_all(self.connection().await?)
         .await?;
-        let rows = rows.iter().map(|row| {
+        let given_out = |row: &Row| {
             let keys: i64 = row.try_get("keys_of_devices")?;
-            Ok(GivenOut {
+            Ok::<_, StoreError>(GivenOut {
                 key_set: read_key_set(row)?,
                 last: derivation_id(row.try_get("last")?)?,
                 keys: u64::try_from(keys).unwrap_or_default(),
             })
-        });
-        rows.collect()
+        };
+        // One that no host has written hides no other: nothing is derived by it.
+        Ok(rows.iter().filter_map(|row| given_out(row).ok()).collect())
     }
 
     /// The last derivation id of a key set that a row of a device's key has; 0 for none.
@@ -254,17 +261,25 @@ impl Tx {
             return Ok(Some(fault));
         }
         for bdk in self.bdks().await? {
-            let bdk = bdk.unproven();
-            if trail.registered.remove(bdk.name.as_str()) != Some(bdk.registration().to_string()) {
+            let mut said = |name: &str| trail.registered.remove(name);
+            let is_registered = match &bdk {
+                Ok(bdk) => {
+                    let bdk = bdk.unproven();
+                    said(bdk.name.as_str()) == Some(bdk.registration().to_string())
+                }
+                Err(_) => false,
+            };
+            if !is_registered {
+                let name = bdk.map_or_else(|name| name, |bdk| bdk.unproven().name.to_string());
                 return Ok(Some(format!(
-                    "BDK {}: no operator registered it as its row in the database says",
-                    bdk.name
+                    "{}: no operator registered it as its row in the database says",
+                    title(&name)
                 )));
             }
         }
         if let Some(name) = trail.registered.keys().next() {
             return Ok(Some(format!(
-                "BDK {name}: an operator registered it, and it is gone from the database"
+                "BDK {name}: an operator registered it, and it is gone from the database: restore its row from a backup"
             )));
         }
         let given = self.derivation_ids().await?;
@@ -378,8 +393,7 @@ pub(super) fn read_initial_key(row: &Row) -> Result<Option<(BdkName, InitialKeyI
 
 impl FewRows for StoredBdk {
     fn read(row: &Row) -> Result<Sealed<Self>, StoreError> {
-        let name = || row.try_get::<String, _>("name").unwrap_or_default();
-        read(row).map_err(|_| StoreError::NotSealed(format!("BDK {}", beginning(&name()))))
+        read(row).map_err(|name| StoreError::NotSealed(title(&name)))
     }
 
     async fn reseal(tx: &mut Tx, old: &Sealed<Self>, new: &Sealed<Self>) -> Result<(), StoreError> {
@@ -387,7 +401,11 @@ impl FewRows for StoredBdk {
     }
 }
 
-fn read(row: &Row) -> Result<Sealed<StoredBdk>, StoreError> {
+fn read(row: &Row) -> BdkRow {
+    parse(row).map_err(|_| row.try_get("name").unwrap_or_default())
+}
+
+fn parse(row: &Row) -> Result<Sealed<StoredBdk>, StoreError> {
     let damaged = || StoreError::Damaged("BDK");
     let (name, kind): (String, String) = (row.try_get("name")?, row.try_get("kind")?);
     let bdk = StoredBdk {

@@ -3,7 +3,7 @@
 use pki::{Certificate, SerialNumber};
 use sqlx::Row as _;
 
-use super::{Row, StoreError, Tx, rollouts::tuples};
+use super::{Row, StoreError, Tx, many::tuples};
 use crate::names::DeviceSerial;
 
 /// What a terminal's certificate is for.

@@ -3,7 +3,7 @@
 use hsm::{Kcv, KcvMethod};
 use sqlx::{AssertSqlSafe, Row as _};
 
-use super::{StoreError, Tx, keys::method_word, rollouts::tuples};
+use super::{StoreError, Tx, keys::method_word, many::tuples};
 
 /// In the index over live check values.
 const LIVE: &str = "source = 'UNIQUE' AND state IN ('PENDING', 'ACTIVE')";

@@ -10,7 +10,7 @@ use super::{
     Arguments, Db, KeySet, Row, StoreError, Tx,
     bdks::read_initial_key,
     keys::{method_word, read_kcv, read_seal},
-    rollouts::tuples,
+    many::tuples,
     sealed::{Columns, Seal, Sealed, SealedRow, bound},
 };
 use crate::{
@@ -28,7 +28,7 @@ const PUT: &str = "UPDATE device_keys SET state = $4, source = $5, key_name = $6
      WHERE device = $1 AND slot = $2 AND version = $3";
 
 /// Where a row stands in the table, whether the host could have put it there or not.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct KeyPlace {
     pub(crate) device: String,
     pub(crate) slot: String,
@@ -271,6 +271,31 @@ impl Tx {
         .fetch_optional(self.connection().await?)
         .await?;
         Ok(row.as_ref().map(read))
+    }
+
+    /// The rows that stand at some places, whatever is in them, in any order.
+    pub(crate) async fn key_rows_at(
+        &mut self,
+        places: &[KeyPlace],
+    ) -> Result<Vec<KeyRow>, StoreError> {
+        if places.is_empty() {
+            return Ok(Vec::new());
+        }
+        let sql = format!(
+            "SELECT k.* FROM (VALUES {}) AS n
+             JOIN device_keys k ON k.device = n.column1 AND k.slot = n.column2 AND k.version = n.column3",
+            tuples(places.len(), 3)
+        );
+        let statement = places
+            .iter()
+            .fold(sqlx::query(AssertSqlSafe(sql)), |statement, place| {
+                statement
+                    .bind(place.device.clone())
+                    .bind(place.slot.clone())
+                    .bind(place.version)
+            });
+        let rows = statement.fetch_all(self.connection().await?).await?;
+        Ok(rows.iter().map(read).collect())
     }
 
     /// Some rows behind one, of all states: a device's, or any.

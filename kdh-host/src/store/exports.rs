@@ -1,9 +1,11 @@
 //! What goes to payment switches: a line of records for each target, and how far its receiver has come.
 
-use hsm::Mac;
-use sqlx::Row as _;
+use std::collections::{HashMap, HashSet};
 
-use super::{Row, StoreError, Tx};
+use hsm::Mac;
+use sqlx::{AssertSqlSafe, Row as _};
+
+use super::{Row, StoreError, Tx, many::tuples};
 use crate::{
     names::{DeviceSerial, GroupName, Model, Slot},
     state::{DeviceState, ExportState},
@@ -76,7 +78,8 @@ pub(crate) struct Owner {
 }
 
 impl Tx {
-    /// Puts a version of a device's key into a target's line; `false` if it is there.
+    /// Puts a version of a device's key into a target's line, behind whatever was ever made for it; `false` if it is
+    /// there.
     pub(crate) async fn queue_export(
         &mut self,
         target: &str,
@@ -87,7 +90,7 @@ impl Tx {
         // Writers follow one another: nobody else takes the position.
         let queued = sqlx::query(
             "INSERT INTO export_records (target, position, device, slot, version, state, created_at, changed_at)
-             SELECT $1, COALESCE(MAX(position), 0) + 1, $2, $3, $4, 'QUEUED', $5, $5
+             SELECT $1, CASE WHEN MAX(position) > $6 THEN MAX(position) ELSE $6 END + 1, $2, $3, $4, 'QUEUED', $5, $5
              FROM export_records WHERE target = $1
              ON CONFLICT DO NOTHING",
         )
@@ -96,6 +99,7 @@ impl Tx {
         .bind(slot.as_str())
         .bind(i64::from(version))
         .bind(&self.now)
+        .bind(signed(self.known_exported_up_to(target))?)
         .execute(self.connection().await?)
         .await?;
         if queued.rows_affected() == 0 {
@@ -111,16 +115,19 @@ impl Tx {
         Ok(true)
     }
 
-    /// Some of those in line that are to be made, the first ones.
+    /// Some of those in line that are to be made, the first ones behind what was ever made.
     pub(crate) async fn queued_exports(
         &mut self,
         target: &str,
         limit: u32,
     ) -> Result<Vec<ExportRow>, StoreError> {
+        let behind = self.exported_up_to(target).await?;
         sqlx::query(
-            "SELECT * FROM export_records WHERE target = $1 AND state = 'QUEUED' ORDER BY position LIMIT $2",
+            "SELECT * FROM export_records WHERE target = $1 AND state = 'QUEUED' AND position > $2
+             ORDER BY position LIMIT $3",
         )
         .bind(target)
+        .bind(signed(behind)?)
         .bind(i64::from(limit))
         .fetch_all(self.connection().await?)
         .await?
@@ -129,27 +136,57 @@ impl Tx {
         .collect()
     }
 
-    /// Puts down what became of one in line; `false` if it is in line no more.
-    pub(crate) async fn finish_export(&mut self, row: &ExportRow) -> Result<bool, StoreError> {
-        let made = row.made.as_ref();
-        let finished = sqlx::query(
-            "UPDATE export_records SET state = $3, header = $4, kind = $5, kcv_method = $6, kcv = $7, exported = $8,
-                 mac = $9, changed_at = $10
-             WHERE target = $1 AND position = $2 AND state = 'QUEUED'",
+    /// The first one in line that was made before: somebody else has put it back.
+    pub(crate) async fn export_put_back(
+        &mut self,
+        target: &str,
+    ) -> Result<Option<u64>, StoreError> {
+        let made = self.exported_up_to(target).await?;
+        let first: Option<i64> = sqlx::query_scalar(
+            "SELECT MIN(position) FROM export_records WHERE target = $1 AND state = 'QUEUED' AND position <= $2",
         )
-        .bind(&row.target)
-        .bind(signed(row.position)?)
-        .bind(row.state.as_str())
-        .bind(made.map(|made| made.header.clone()))
-        .bind(made.map(|made| made.kind.clone()))
-        .bind(made.map(|made| made.kcv_method.clone()))
-        .bind(made.map(|made| made.kcv.clone()))
-        .bind(made.and_then(|made| made.exported.clone()))
-        .bind(row.mac.map(|mac| mac.as_bytes().to_vec()))
-        .bind(&self.now)
-        .execute(self.connection().await?)
+        .bind(target)
+        .bind(signed(made)?)
+        .fetch_one(self.connection().await?)
         .await?;
-        Ok(finished.rows_affected() == 1)
+        first.map(unsigned).transpose()
+    }
+
+    /// Puts down what became of some in line. Says which were in line still, by their positions.
+    pub(crate) async fn finish_exports(
+        &mut self,
+        rows: &[&ExportRow],
+    ) -> Result<HashSet<u64>, StoreError> {
+        if rows.is_empty() {
+            return Ok(HashSet::new());
+        }
+        let sql = format!(
+            "UPDATE export_records SET state = n.column3, header = n.column4, kind = n.column5,
+                 kcv_method = n.column6, kcv = n.column7, exported = n.column8, mac = n.column9,
+                 changed_at = n.column10
+             FROM (VALUES {}) AS n
+             WHERE export_records.target = n.column1 AND export_records.position = n.column2
+                 AND export_records.state = 'QUEUED'
+             RETURNING export_records.position",
+            tuples(rows.len(), 10)
+        );
+        let mut statement = sqlx::query_scalar(AssertSqlSafe(sql));
+        for row in rows {
+            let made = row.made.as_ref();
+            statement = statement
+                .bind(row.target.clone())
+                .bind(signed(row.position)?)
+                .bind(row.state.as_str())
+                .bind(made.map(|made| made.header.clone()))
+                .bind(made.map(|made| made.kind.clone()))
+                .bind(made.map(|made| made.kcv_method.clone()))
+                .bind(made.map(|made| made.kcv.clone()))
+                .bind(made.and_then(|made| made.exported.clone()))
+                .bind(row.mac.map(|mac| mac.as_bytes().to_vec()))
+                .bind(self.now.clone());
+        }
+        let finished: Vec<i64> = statement.fetch_all(self.connection().await?).await?;
+        finished.into_iter().map(unsigned).collect()
     }
 
     /// A target's records from a position on, as they are in line.
@@ -316,13 +353,14 @@ impl Tx {
             .collect()
     }
 
-    /// Keys that devices have confirmed, behind a slot of a device.
+    /// Keys that devices have confirmed, behind a slot of a device. Of what the host cannot have written, device and
+    /// slot.
     pub(crate) async fn confirmed_keys(
         &mut self,
         device: &str,
         slot: &str,
         limit: u32,
-    ) -> Result<Vec<Confirmed>, StoreError> {
+    ) -> Result<Vec<Result<Confirmed, (String, String)>>, StoreError> {
         sqlx::query(
             "SELECT k.device, k.slot, k.version, d.model, d.group_name, d.state AS device_state
              FROM device_keys k JOIN devices d ON d.serial_number = k.device
@@ -335,14 +373,9 @@ impl Tx {
         .fetch_all(self.connection().await?)
         .await?
         .iter()
-        .map(|row| {
-            let (device, slot, version) = read_key(row)?;
-            Ok(Confirmed {
-                device,
-                slot,
-                version,
-                owner: read_owner(row)?,
-            })
+        .map(|row| match read_confirmed(row) {
+            Ok(confirmed) => Ok(Ok(confirmed)),
+            Err(_) => Ok(Err((row.try_get("device")?, row.try_get("slot")?))),
         })
         .collect()
     }
@@ -352,15 +385,28 @@ impl Tx {
         &mut self,
         device: &DeviceSerial,
     ) -> Result<Option<Owner>, StoreError> {
-        sqlx::query(
-            "SELECT model, group_name, state AS device_state FROM devices WHERE serial_number = $1",
-        )
-        .bind(device.as_str())
-        .fetch_optional(self.connection().await?)
-        .await?
-        .as_ref()
-        .map(read_owner)
-        .transpose()
+        let mut owners = self.export_owners(std::slice::from_ref(device)).await?;
+        owners.remove(device.as_str()).transpose()
+    }
+
+    /// The same, of several: those that are there, by their serial numbers.
+    pub(crate) async fn export_owners(
+        &mut self,
+        devices: &[DeviceSerial],
+    ) -> Result<HashMap<String, Result<Owner, StoreError>>, StoreError> {
+        if devices.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let sql = format!(
+            "SELECT serial_number, model, group_name, state AS device_state FROM devices
+             WHERE serial_number IN {}",
+            tuples(1, devices.len())
+        );
+        let rows = self.about(sql, devices).await?;
+        let owners = rows
+            .iter()
+            .map(|row| Ok((row.try_get("serial_number")?, read_owner(row))));
+        owners.collect()
     }
 }
 
@@ -398,6 +444,16 @@ fn read_key(row: &Row) -> Result<(DeviceSerial, Slot, u32), StoreError> {
         Slot::parse(&text("slot")?).map_err(|_| damaged())?,
         u32::try_from(version).map_err(|_| damaged())?,
     ))
+}
+
+fn read_confirmed(row: &Row) -> Result<Confirmed, StoreError> {
+    let (device, slot, version) = read_key(row)?;
+    Ok(Confirmed {
+        device,
+        slot,
+        version,
+        owner: read_owner(row)?,
+    })
 }
 
 fn read_owner(row: &Row) -> Result<Owner, StoreError> {

@@ -182,6 +182,19 @@ impl Tx {
         .collect()
     }
 
+    /// The models and groups that carry one. What could be no name of either is left out: no device is of it.
+    pub(crate) async fn profile_targets(&mut self) -> Result<Vec<Target>, StoreError> {
+        let rows = sqlx::query("SELECT kind, name FROM key_profile_targets ORDER BY kind, name")
+            .fetch_all(self.connection().await?)
+            .await?;
+        let mut targets = Vec::with_capacity(rows.len());
+        for row in &rows {
+            let (kind, name): (String, String) = (row.try_get("kind")?, row.try_get("name")?);
+            targets.extend(Target::of_parts(&kind, &name));
+        }
+        Ok(targets)
+    }
+
     /// That a model or a group carries a profile, if it does.
     pub(crate) async fn profile_assignment(
         &mut self,

@@ -19,7 +19,9 @@ mod crls;
 mod database;
 mod deliveries;
 mod device_keys;
+mod device_trail;
 mod devices;
+mod export_trail;
 mod exports;
 mod few_rows;
 mod group_commit;
@@ -27,6 +29,7 @@ mod groups;
 mod key_imports;
 mod key_profiles;
 mod keys;
+mod many;
 mod recorded;
 mod rollouts;
 mod sealed;
@@ -38,20 +41,25 @@ use std::{
 };
 
 pub(crate) use activation::EnrolmentClaim;
-use approval_trail::{ApprovalTrail, Change};
+use approval_trail::ApprovalTrail;
 pub(crate) use approvals::Approval;
 use audit::Head;
 pub(crate) use audit::{Actor, AuditEntry, KEY_ASSIGNED, KEY_REGISTERED};
 pub(crate) use authority::{AuthorityRequest, NewAuthorityRequest};
 use batch::{Answer, Batch, Parameters};
-pub(crate) use bdks::{BDK_REGISTERED, GivenOut, IDS_CLAIMED, KeySet, StoredBdk};
+pub(crate) use bdks::{
+    BDK_REGISTERED, GivenOut, IDS_CLAIMED, KeySet, StoredBdk, title as bdk_title,
+};
 pub(crate) use binding_orders::{BindingOrder, NewBindingOrder, OrderEnd};
 pub(crate) use binding_tokens::{BindingToken, MadeFor};
 pub(crate) use certificates::{KeyClaim, Purpose, StoredCertificate};
 use database::{BUSY_TIMEOUT, Database, Dialect, Session};
 pub(crate) use deliveries::{Delivery, NewDelivery};
 pub(crate) use device_keys::{DeviceKey, KeyPlace, KeyRow, KeySource, place_of};
+pub(crate) use device_trail::DeviceTrail;
+use device_trail::DeviceTrails;
 pub(crate) use devices::Device;
+use export_trail::ExportTrail;
 pub(crate) use exports::{ExportLine, ExportMarks, ExportRow, Made, Owner};
 pub(crate) use few_rows::{FewRows, for_each_kind_of_few};
 use group_commit::{Turn, Writers};
@@ -62,8 +70,11 @@ pub(crate) use key_profiles::{
     assignment_record,
 };
 pub(crate) use keys::{Assignment, StoredKey, method_word};
-pub(crate) use recorded::{DeviceTrail, RecordedKey};
-pub(crate) use rollouts::{Cohort, Outcome, Reach, Rollout, RolloutKey, Seen, Wave, Waves};
+pub(crate) use recorded::RecordedKey;
+pub(crate) use rollouts::{
+    Cohort, Outcome, Reach, Rollout, RolloutKey, RolloutRow, Seen, Wave, Waves,
+    title as rollout_title,
+};
 pub(crate) use sealed::{Proven, Seal, Sealed, SealedRow, Verified};
 use sqlx::{
     Any, AnyConnection, AssertSqlSafe, Pool, Row as _, Transaction,
@@ -126,6 +137,8 @@ pub(crate) struct Store {
     pool: Pool<Db>,
     writers: Writers,
     approval_trail: Arc<ApprovalTrail>,
+    device_trails: Arc<DeviceTrails>,
+    export_trail: Arc<ExportTrail>,
     claimed: Arc<Mutex<HashMap<KeySet, u32>>>,
 }
 
@@ -137,9 +150,14 @@ pub(crate) struct Tx {
     put_off: Batch,
     now: String,
     approval_trail: Arc<ApprovalTrail>,
+    device_trails: Arc<DeviceTrails>,
+    export_trail: Arc<ExportTrail>,
     claimed: Arc<Mutex<HashMap<KeySet, u32>>>,
     /// Of this transaction.
-    approval_changes: Vec<Change>,
+    approval_changes: Vec<approval_trail::Change>,
+    device_changes: Vec<device_trail::Change>,
+    /// Targets, and the positions of records that are made.
+    exports_made: Vec<(String, u64)>,
 }
 
 enum Inner {
@@ -160,6 +178,8 @@ impl Store {
             pool: database.pool().await?,
             writers: Writers::new(database, writer),
             approval_trail: Arc::default(),
+            device_trails: Arc::default(),
+            export_trail: Arc::default(),
             claimed: Arc::default(),
         })
     }
@@ -188,8 +208,12 @@ impl Store {
             put_off: Batch::new(self.dialect),
             now: time_text(now)?,
             approval_trail: Arc::clone(&self.approval_trail),
+            device_trails: Arc::clone(&self.device_trails),
+            export_trail: Arc::clone(&self.export_trail),
             claimed: Arc::clone(&self.claimed),
             approval_changes: Vec::new(),
+            device_changes: Vec::new(),
+            exports_made: Vec::new(),
         })
     }
 
@@ -300,6 +324,8 @@ impl Tx {
     /// Makes it so: returns when it is on disk.
     pub(crate) async fn commit(self) -> Result<(), StoreError> {
         self.approval_trail.expect(&self.approval_changes);
+        self.device_trails.expect(&self.device_changes);
+        self.export_trail.expect(&self.exports_made);
         match self.inner {
             Inner::Asking(mut connection) => {
                 self.put_off.send(Session(&mut connection)).await?;
@@ -308,15 +334,20 @@ impl Tx {
                 self.put_off.send(Session(&mut tx)).await?;
                 tx.commit().await?;
             }
-            Inner::Writing(turn) if self.approval_changes.is_empty() => {
+            Inner::Writing(turn)
+                if self.approval_changes.is_empty()
+                    && self.device_changes.is_empty()
+                    && self.exports_made.is_empty() =>
+            {
                 turn.commit(self.put_off).await?;
             }
             Inner::Writing(turn) => {
-                let (trail, changes) = (self.approval_trail, self.approval_changes);
-                // To the end, also when nobody awaits it any more: what is in force has to be known.
+                // To the end, also when nobody awaits it any more: what the trail says has to be known.
                 let commit = async move {
                     turn.commit(self.put_off).await?;
-                    trail.settle(changes);
+                    self.approval_trail.settle(self.approval_changes);
+                    self.device_trails.settle(&self.device_changes);
+                    self.export_trail.settle(self.exports_made);
                     Ok::<(), StoreError>(())
                 };
                 let committed = tokio::spawn(commit).await;

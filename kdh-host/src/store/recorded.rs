@@ -1,7 +1,7 @@
-//! What the audit trail says of a device and of key profiles. Rows say it too; whoever changes them behind the host's
+//! What the audit trail says of keys and of key profiles. Rows say it too; whoever changes them behind the host's
 //! back would have to break the chain of the trail as well.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use hsm::StorageNumber;
 use kdh_proto::v1::AuditRecord;
@@ -11,36 +11,11 @@ use super::{
     Actor, Device, StoreError, Tx,
     audit::{KEY_ASSIGNED, read},
     key_profiles::{ProfileAssignment, ProfileVersion, assignment_record},
-    rollouts::tuples,
 };
 use crate::{
     key_profile::Target,
     names::{DeviceSerial, GroupName, ProfileName, Slot},
 };
-
-/// What became of a device.
-#[derive(Debug, Default)]
-pub(crate) struct DeviceTrail {
-    /// Whether it has ever had an encryption key here.
-    pub(crate) has_enrolled: bool,
-    model: Option<String>,
-    group: Option<String>,
-    /// Slots and versions of the keys that it was assigned.
-    assigned: HashSet<(String, u64)>,
-}
-
-impl DeviceTrail {
-    /// Whether it is of this model and in this group.
-    pub(crate) fn belongs_to(&self, model: &str, group: Option<&GroupName>) -> bool {
-        self.model.as_deref() == Some(model)
-            && self.group.as_deref() == group.map(GroupName::as_str)
-    }
-
-    /// Whether an operator has ever assigned it this version.
-    fn was_assigned(&self, slot: &str, version: u64) -> bool {
-        self.assigned.contains(&(slot.to_owned(), version))
-    }
-}
 
 /// What the trail says of a key that was assigned.
 #[derive(Debug, PartialEq, Eq)]
@@ -53,76 +28,46 @@ pub(crate) struct RecordedKey {
 }
 
 impl Tx {
-    /// What the trail says of a device.
-    pub(crate) async fn trail_of(
-        &mut self,
-        device: &DeviceSerial,
-    ) -> Result<DeviceTrail, StoreError> {
-        let trails = self.trails_of(std::slice::from_ref(device)).await?;
-        Ok(trails.into_values().next().unwrap_or_default())
-    }
-
-    /// What it says of each of these devices. Those of which it says nothing are left out.
-    pub(crate) async fn trails_of(
-        &mut self,
-        devices: &[DeviceSerial],
-    ) -> Result<HashMap<DeviceSerial, DeviceTrail>, StoreError> {
-        let mut trails = HashMap::<_, DeviceTrail>::new();
-        if devices.is_empty() {
-            return Ok(trails);
-        }
-        // As the index has it, word for word.
-        let sql = format!(
-            "SELECT * FROM audit
-             WHERE action IN ('device.added', 'device.admitted', 'device.enrolled', 'device.grouped', 'key.assigned')
-                 AND device IN {} ORDER BY sequence",
-            tuples(1, devices.len())
-        );
-        for record in &self.about(sql, devices).await? {
-            let record = read(record)?;
-            let detail = detail(&record)?;
-            let device = DeviceSerial::parse(&record.device)
-                .map_err(|_| StoreError::Damaged("audit record"))?;
-            let trail = trails.entry(device).or_default();
-            match &*record.action {
-                "device.added" => trail.model = text(&detail, "model"),
-                "device.admitted" => {
-                    trail.model = text(&detail, "model");
-                    trail.has_enrolled = true;
-                }
-                "device.enrolled" => trail.has_enrolled = true,
-                "device.grouped" => trail.group = text(&detail, "to"),
-                _ => trail.assigned.extend(slot_and_version(&detail)),
-            }
-        }
-        Ok(trails)
-    }
-
-    /// Whether the trail says that a device was ever given this version: by an operator, or by a rollout, whose
-    /// records are of many devices each and are looked through.
+    /// Whether the trail says, in a record in its place, that a device was ever given this version: by an operator, or
+    /// by a rollout, whose records are of many devices each and are looked through.
     pub(crate) async fn was_assigned(
         &mut self,
         device: &DeviceSerial,
         slot: &Slot,
         version: u32,
     ) -> Result<bool, StoreError> {
-        let trail = self.trail_of(device).await?;
-        if trail.was_assigned(slot.as_str(), version.into()) {
-            return Ok(true);
+        let by_operators = sqlx::query(
+            "SELECT * FROM audit
+             WHERE action IN ('device.added', 'device.admitted', 'device.enrolled', 'device.grouped', 'key.assigned')
+                 AND action = 'key.assigned' AND device = $1 ORDER BY sequence",
+        )
+        .bind(device.to_string())
+        .fetch_all(self.connection().await?)
+        .await?;
+        let place = Some((slot.to_string(), u64::from(version)));
+        for record in &by_operators {
+            let record = read(record)?;
+            if slot_and_version(&detail(&record)?) == place
+                && self.is_chained(record.sequence).await?
+            {
+                return Ok(true);
+            }
         }
         let begins = format!("{device} {version} ");
-        let records = sqlx::query(
+        let by_rollouts = sqlx::query(
             "SELECT * FROM audit WHERE action = 'rollout.keys-made' AND detail LIKE $1 ORDER BY sequence",
         )
         .bind(format!("%\"{begins}%"))
         .fetch_all(self.connection().await?)
         .await?;
-        for record in &records {
-            let detail = detail(&read(record)?)?;
+        for record in &by_rollouts {
+            let record = read(record)?;
+            let detail = detail(&record)?;
             let of_slot = detail["keys"].as_array().into_iter().flatten();
             let of_slot = of_slot.filter(|keys| keys["slot"] == slot.as_str());
             let mut made = of_slot.flat_map(|keys| keys["made"].as_array().into_iter().flatten());
-            if made.any(|key| key.as_str().is_some_and(|key| key.starts_with(&begins))) {
+            let is_made = made.any(|key| key.as_str().is_some_and(|key| key.starts_with(&begins)));
+            if is_made && self.is_chained(record.sequence).await? {
                 return Ok(true);
             }
         }
@@ -138,7 +83,7 @@ impl Tx {
         &mut self,
         device: &Device,
     ) -> Result<Option<(Target, ProfileVersion)>, StoreError> {
-        let trail = self.trail_of(&device.serial).await?;
+        let trail = self.trail_of(&device.serial);
         if !trail.belongs_to(&device.model, device.group.as_ref()) {
             let cause = format!("the model or the group of {}", device.serial);
             return Err(StoreError::NotRecorded(cause));
@@ -184,7 +129,7 @@ impl Tx {
                 break;
             }
         }
-        let row = self.profile_assignment(target).await?;
+        let row = if_readable(self.profile_assignment(target).await)?;
         let recorded = match (&row, &said) {
             (None, None) => true,
             (Some(row), Some(record)) => {
@@ -211,7 +156,8 @@ impl Tx {
         .bind(format!("%\"profile\":\"{name}\"%"))
         .fetch_optional(self.connection().await?)
         .await?;
-        if let (Some(record), Some(version)) = (record, self.newest_profile(name).await?) {
+        let version = if_readable(self.newest_profile(name).await)?;
+        if let (Some(record), Some(version)) = (record, version) {
             let (record, detail) = (read(&record)?, version.record());
             if self
                 .is_as_recorded(&record, &version.put_by, &detail)
@@ -297,6 +243,14 @@ impl Tx {
             }
         }
         Ok(keys)
+    }
+}
+
+/// A row that no host can have written counts as none.
+fn if_readable<T>(row: Result<Option<T>, StoreError>) -> Result<Option<T>, StoreError> {
+    match row {
+        Err(StoreError::Damaged(_)) => Ok(None),
+        row => row,
     }
 }
 

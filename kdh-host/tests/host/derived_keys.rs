@@ -8,11 +8,12 @@ use kdh_proto::{
     v1::{
         AuditRecord, Bdk, DerivedKey, KeyCheckValue, KeyProfile, KeyProfileSlot, ListBdksRequest,
         MakeOnePassTokenRequest, PutKeyProfileRequest, RegisterBdkRequest,
+        administration_client::AdministrationClient,
         base_derivation_keys_client::BaseDerivationKeysClient, key_profile_slot::Source,
     },
 };
 use sqlx::SqliteConnection;
-use tonic::Status;
+use tonic::{Status, transport::Channel};
 use tr34::{KeyToken, Profile};
 
 use crate::{
@@ -49,7 +50,7 @@ pub(crate) async fn derive_from_now_on(stage: &mut Stage<'_>, ksn_in_header: boo
         .unwrap();
 }
 
-fn derived(bdk: &str, ksn_in_header: bool) -> KeyProfileSlot {
+pub(crate) fn derived(bdk: &str, ksn_in_header: bool) -> KeyProfileSlot {
     let derived = DerivedKey {
         bdk: bdk.to_owned(),
         key_set_id: hex::decode(KEY_SET).unwrap(),
@@ -59,6 +60,15 @@ fn derived(bdk: &str, ksn_in_header: bool) -> KeyProfileSlot {
 }
 
 async fn put(stage: &mut Stage<'_>, based_on: u32, slot: KeyProfileSlot) -> Result<(), Status> {
+    put_as(&mut stage.operator, based_on, slot).await
+}
+
+/// The next version of the stage's profile, as an operator puts it.
+pub(crate) async fn put_as(
+    operator: &mut AdministrationClient<Channel>,
+    based_on: u32,
+    slot: KeyProfileSlot,
+) -> Result<(), Status> {
     let profile = KeyProfile {
         name: "own".to_owned(),
         slots: vec![slot],
@@ -69,7 +79,7 @@ async fn put(stage: &mut Stage<'_>, based_on: u32, slot: KeyProfileSlot) -> Resu
         why: "derived from now on".to_owned(),
         ..PutKeyProfileRequest::default()
     };
-    stage.operator.put_key_profile(put).await.map(drop)
+    operator.put_key_profile(put).await.map(drop)
 }
 
 async fn listed(stage: &Stage<'_>) -> Vec<Bdk> {
@@ -87,7 +97,7 @@ pub(crate) fn initial_key(derivation_id: u32) -> Vec<u8> {
 }
 
 /// Its check value of five bytes.
-fn kcv(derivation_id: u32) -> Vec<u8> {
+pub(crate) fn kcv(derivation_id: u32) -> Vec<u8> {
     let key = format!("hexkey:{}", hex::encode(initial_key(derivation_id)));
     let mac = ["mac", "-cipher", "AES-128-CBC", "-macopt", &key];
     let mac = openssl(&[&mac[..], &["-in", "-", "CMAC"]].concat(), &[0; 16]);
@@ -341,7 +351,7 @@ fn a_host_does_not_start_with_other_bdks_or_ids_than_its_trail_says() {
                 ("UPDATE bdks SET mac = NULL WHERE name = 'acquirer'", sealed),
                 ("UPDATE bdks SET storage_key = 2 WHERE name = 'acquirer'", sealed),
                 ("UPDATE bdks SET name = 'third' WHERE name = 'acquirer'", "store: BDK third: no operator registered it"),
-                ("DELETE FROM bdks WHERE name = 'acquirer'", "store: BDK acquirer: an operator registered it, and it is gone from the database"),
+                ("DELETE FROM bdks WHERE name = 'acquirer'", "store: BDK acquirer: an operator registered it, and it is gone from the database: restore its row from a backup"),
             ] {
                 edit(&mut database, change).await;
                 refuses_to_start(&world, expected).await;

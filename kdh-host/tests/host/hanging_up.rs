@@ -1,12 +1,20 @@
-//! A terminal that goes away in the middle of a call: what was begun comes to its end.
+//! A terminal or an operator who goes away in the middle of a call: what was begun comes to its end.
 
 use std::time::{Duration, Instant};
 
-use kdh_proto::v1::{ShowDeviceRequest, administration_client::AdministrationClient};
+use hsm_modules::SOFTHSM;
+use kdh_proto::v1::{
+    AssignKeyRequest, ShowDeviceRequest, administration_client::AdministrationClient,
+};
 use sqlx::{Connection, SqliteConnection};
 use tonic::transport::Channel;
 
-use crate::world::{self, Running, World};
+use crate::{
+    derived_keys::{bring_bdks, derive_from_now_on, register_bdks},
+    device_keys::{Stage, database},
+    rollouts::count,
+    world::{self, Running, World},
+};
 
 /// Terminals, so that one of them is cut off at the worst moment. Where none is, the test passes.
 const TERMINALS: usize = 12;
@@ -81,4 +89,38 @@ async fn hang_up(
     }
     let mut terminal = world.terminal(host).await;
     terminal.enroll(enrollment).await.unwrap();
+}
+
+#[test]
+fn what_an_operator_has_begun_comes_to_its_end_without_the_operator() {
+    world::on(&[&SOFTHSM], |place| {
+        let world = World::with_kdh_token(place.folder(), bring_bdks);
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(async {
+            let mut stage = Stage::set(&world).await;
+            let mut database = database(&world).await;
+            register_bdks(&mut stage).await;
+            derive_from_now_on(&mut stage, false).await;
+            for id in 1..=TERMINALS {
+                let mut operator = stage.operator.clone();
+                let assign = AssignKeyRequest {
+                    serial_number: "SN-1".to_owned(),
+                    slot: "tmk".to_owned(),
+                    ..AssignKeyRequest::default()
+                };
+                let call = tokio::spawn(async move { operator.assign_key(assign).await.map(drop) });
+                // The id is given out before the HSM is asked for the key.
+                let claimed = format!("derivation_ids WHERE last = {id}");
+                while count(&mut database, &claimed).await == 0 {}
+                call.abort();
+                drop(call.await);
+                let begun = Instant::now();
+                let made = format!("device_keys WHERE derivation_id = {id}");
+                while count(&mut database, &made).await == 0 {
+                    assert!(begun.elapsed() < PATIENCE, "id {id} is nobody's");
+                }
+            }
+            stage.host.stop().await;
+        });
+    });
 }

@@ -42,11 +42,12 @@ impl Stage<'_> {
 }
 
 /// Each with what the host says is not as the audit trail has it.
-const EDITS: [(&str, &str); 11] = [
+const EDITS: [(&str, &str); 13] = [
     (
         "UPDATE key_profiles SET document = replace(document, 'K0AB00E', 'P0AB00E')",
         "key profile own",
     ),
+    ("UPDATE key_profiles SET document = 'x'", "key profile own"),
     ("UPDATE key_profiles SET put_by = 'eve'", "key profile own"),
     ("UPDATE key_profiles SET why = 'for me'", "key profile own"),
     (
@@ -57,6 +58,10 @@ const EDITS: [(&str, &str); 11] = [
     ("UPDATE key_profiles SET version = 2", "key profile own"),
     (
         "DELETE FROM key_profile_targets",
+        "the key profile of model M1",
+    ),
+    (
+        "UPDATE key_profile_targets SET profile = 'O W N'",
         "the key profile of model M1",
     ),
     (
@@ -229,10 +234,15 @@ fn only_the_first_enrolment_ever_says_for_whom_earlier_keys_are_meant() {
             drop(enrolled);
 
             // The row from before, put back; and no trace of the enrolment but in the trail.
-            for (number, change) in [
-                "UPDATE devices SET model = model",
-                "DELETE FROM certificates WHERE device = 'SN-5'",
-                "UPDATE certificates SET state = 'SUPERSEDED' WHERE device = 'SN-5'",
+            let no_certificate = "DELETE FROM certificates WHERE device = 'SN-5'";
+            let no_record =
+                "DELETE FROM audit WHERE device = 'SN-5' AND action = 'device.enrolled'";
+            for (number, changes) in [
+                &["UPDATE devices SET model = model"][..],
+                &[no_certificate],
+                &["UPDATE certificates SET state = 'SUPERSEDED' WHERE device = 'SN-5'"],
+                // And none in the trail either, while the host runs that has learnt it from there.
+                &[no_certificate, no_record],
             ]
             .into_iter()
             .enumerate()
@@ -243,7 +253,9 @@ fn only_the_first_enrolment_ever_says_for_whom_earlier_keys_are_meant() {
                 )
                 .await;
                 edit(&mut database, "INSERT INTO device_keys SELECT * FROM kept").await;
-                edit(&mut database, change).await;
+                for change in changes {
+                    edit(&mut database, change).await;
+                }
                 let code = stage
                     .operator
                     .issue_activation_code(IssueActivationCodeRequest {
@@ -266,7 +278,7 @@ fn only_the_first_enrolment_ever_says_for_whom_earlier_keys_are_meant() {
                     .fetch_one(&mut database)
                     .await
                     .unwrap();
-                assert_eq!(pinned, None, "{change}");
+                assert_eq!(pinned, None, "{changes:?}");
             }
             // A row that was edited keeps nobody from enrolling, and is meant for nobody.
             let code = world.added(&mut stage.operator, "SN-6").await;

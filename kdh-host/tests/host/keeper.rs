@@ -10,7 +10,7 @@ use kdh_proto::{
 };
 use tonic::{Status, transport::Channel};
 
-use crate::world::{Running, World};
+use crate::world::{self, Running, World};
 
 /// A row that is under the pair of a rotation to come, which keeps it from beginning.
 pub(crate) const OBSTACLE: &str = "INSERT INTO keys VALUES ('none', 'none', 'D0000K0AB00E0000', 'AES-128', 'AES_CMAC', \
@@ -90,16 +90,11 @@ impl Keeper {
         &mut self,
         is: impl Fn(&ShowStorageResponse) -> bool,
     ) -> Vec<(u32, String, u64)> {
-        loop {
-            let shown = self.show().await;
-            if is(&shown) {
-                let pairs = shown.pairs.into_iter();
-                return pairs
-                    .map(|pair| (pair.number, pair.state, pair.rows))
-                    .collect();
-            }
-            tokio::task::yield_now().await;
-        }
+        let shown = world::until(async || Some(self.show().await).filter(&is)).await;
+        let pairs = shown.pairs.into_iter();
+        pairs
+            .map(|pair| (pair.number, pair.state, pair.rows))
+            .collect()
     }
 }
 

@@ -27,15 +27,15 @@ use crate::{
 };
 
 /// An operator who starts rollouts.
-struct Keeper(RolloutsClient<Channel>);
+pub(crate) struct Conductor(pub(crate) RolloutsClient<Channel>);
 
-impl Keeper {
-    async fn new(world: &World<'_>, host: &Running, operator: usize) -> Self {
+impl Conductor {
+    pub(crate) async fn new(world: &World<'_>, host: &Running, operator: usize) -> Self {
         let channel = world.operators_channel(host, operator).await;
         Self(RolloutsClient::new(channel))
     }
 
-    async fn start(
+    pub(crate) async fn start(
         &mut self,
         request: StartRolloutRequest,
     ) -> Result<StartRolloutResponse, Status> {
@@ -43,34 +43,34 @@ impl Keeper {
     }
 
     /// Starts one that nothing speaks against. Its number.
-    async fn begin(&mut self, request: StartRolloutRequest) -> u32 {
+    pub(crate) async fn begin(&mut self, request: StartRolloutRequest) -> u32 {
         self.start(request).await.unwrap().rollout.unwrap().number
     }
 
-    async fn show(&mut self, number: u32) -> Result<Rollout, Status> {
+    pub(crate) async fn show(&mut self, number: u32) -> Result<Rollout, Status> {
         let shown = self.0.show_rollout(ShowRolloutRequest { number }).await?;
         Ok(shown.into_inner())
     }
 
-    async fn list(&mut self) -> Result<Vec<Rollout>, Status> {
+    pub(crate) async fn list(&mut self) -> Result<Vec<Rollout>, Status> {
         let listed = self.0.list_rollouts(ListRolloutsRequest::default()).await?;
         Ok(listed.into_inner().rollouts)
     }
 
     /// The rollout, once it is there and is so.
-    async fn until(&mut self, number: u32, is: impl Fn(&Rollout) -> bool) -> Rollout {
-        loop {
-            match self.show(number).await {
-                Ok(shown) if is(&shown) => return shown,
-                Err(status) => assert_eq!(status.reason(), Some(Reason::NotFound)),
-                Ok(_) => {}
+    pub(crate) async fn until(&mut self, number: u32, is: impl Fn(&Rollout) -> bool) -> Rollout {
+        world::until(async || match self.show(number).await {
+            Ok(shown) => Some(shown).filter(&is),
+            Err(status) => {
+                assert_eq!(status.reason(), Some(Reason::NotFound));
+                None
             }
-            tokio::task::yield_now().await;
-        }
+        })
+        .await
     }
 
     /// Device, slot, state and why of what became of each.
-    async fn report(&mut self, number: u32, troubled: bool) -> Vec<String> {
+    pub(crate) async fn report(&mut self, number: u32, troubled: bool) -> Vec<String> {
         let request = ListRolloutKeysRequest {
             number,
             troubled,
@@ -86,14 +86,14 @@ impl Keeper {
     }
 }
 
-fn order(number: u32) -> MoveRolloutRequest {
+pub(crate) fn order(number: u32) -> MoveRolloutRequest {
     MoveRolloutRequest {
         number,
         why: "a question".to_owned(),
     }
 }
 
-fn of(target: Target) -> StartRolloutRequest {
+pub(crate) fn of(target: Target) -> StartRolloutRequest {
     StartRolloutRequest {
         target: Some(RolloutTarget {
             target: Some(target),
@@ -103,18 +103,18 @@ fn of(target: Target) -> StartRolloutRequest {
     }
 }
 
-fn of_model() -> StartRolloutRequest {
+pub(crate) fn of_model() -> StartRolloutRequest {
     of(Target::Model("M1".to_owned()))
 }
 
-fn of_devices(serials: &[&str]) -> StartRolloutRequest {
+pub(crate) fn of_devices(serials: &[&str]) -> StartRolloutRequest {
     of(Target::Devices(RolloutDevices {
         serial_numbers: serials.iter().map(ToString::to_string).collect(),
     }))
 }
 
 /// Devices that nobody has enrolled: D-00001 and so on.
-async fn add_devices(stage: &mut Stage<'_>, devices: usize) {
+pub(crate) async fn add_devices(stage: &mut Stage<'_>, devices: usize) {
     for number in 1..=devices {
         let device = AddDeviceRequest {
             serial_number: format!("D-{number:05}"),
@@ -124,15 +124,15 @@ async fn add_devices(stage: &mut Stage<'_>, devices: usize) {
     }
 }
 
-fn is_done(rollout: &Rollout) -> bool {
+pub(crate) fn is_done(rollout: &Rollout) -> bool {
     rollout.state == "DONE"
 }
 
-fn is_paused(rollout: &Rollout) -> bool {
+pub(crate) fn is_paused(rollout: &Rollout) -> bool {
     rollout.state == "PAUSED"
 }
 
-async fn count(database: &mut SqliteConnection, what: &str) -> i64 {
+pub(crate) async fn count(database: &mut SqliteConnection, what: &str) -> i64 {
     let sql = sqlx::AssertSqlSafe(format!("SELECT COUNT(*) FROM {what}"));
     sqlx::query_scalar(sql).fetch_one(database).await.unwrap()
 }
@@ -169,7 +169,7 @@ fn every_device_of_a_model_gets_a_key_once() {
         runtime.block_on(async {
             // Two batches a second, of which the host is stopped in the middle.
             let mut stage = Stage::set_with(&world, "limits.rollout-per-second = 128\n").await;
-            let mut ada = Keeper::new(&world, &stage.host, 0).await;
+            let mut ada = Conductor::new(&world, &stage.host, 0).await;
             let mut database = database(&world).await;
             add_devices(&mut stage, 300).await;
             // One that no operator has added.
@@ -218,7 +218,7 @@ fn every_device_of_a_model_gets_a_key_once() {
                 // Wherever the engine is.
                 stage.host.stop().await;
                 stage.host = world.serve().await;
-                ada = Keeper::new(&world, &stage.host, 0).await;
+                ada = Conductor::new(&world, &stage.host, 0).await;
             }
             assert!(stops > 1);
             let shown = ada.until(number, is_done).await;
@@ -261,7 +261,7 @@ fn derived_keys_have_ids_of_their_own_and_a_rotation_moves_rollouts() {
         let runtime = tokio::runtime::Runtime::new().unwrap();
         runtime.block_on(async {
             let mut stage = Stage::set(&world).await;
-            let mut ada = Keeper::new(&world, &stage.host, 0).await;
+            let mut ada = Conductor::new(&world, &stage.host, 0).await;
             let mut database = database(&world).await;
             add_devices(&mut stage, 98).await;
             register_bdks(&mut stage).await;
@@ -320,8 +320,8 @@ fn a_wave_waits_for_confirmations_and_stops_at_wrong_check_values() {
         let runtime = tokio::runtime::Runtime::new().unwrap();
         runtime.block_on(async {
             let mut stage = Stage::set(&world).await;
-            let mut ada = Keeper::new(&world, &stage.host, 0).await;
-            let mut cleo = Keeper::new(&world, &stage.host, 2).await;
+            let mut ada = Conductor::new(&world, &stage.host, 0).await;
+            let mut cleo = Conductor::new(&world, &stage.host, 2).await;
             let mut database = database(&world).await;
             let add = AddDeviceRequest {
                 serial_number: "SN-3".to_owned(),
@@ -421,7 +421,7 @@ fn what_somebody_writes_into_the_database_makes_no_key() {
         let runtime = tokio::runtime::Runtime::new().unwrap();
         runtime.block_on(async {
             let mut stage = Stage::set(&world).await;
-            let mut ada = Keeper::new(&world, &stage.host, 0).await;
+            let mut ada = Conductor::new(&world, &stage.host, 0).await;
             let mut database = database(&world).await;
             let add = AddDeviceRequest {
                 serial_number: "SN-3".to_owned(),
@@ -444,6 +444,8 @@ fn what_somebody_writes_into_the_database_makes_no_key() {
                 ["SN-1 tmk 1 MADE ", "SN-2 tmk 0 SKIPPED ROW_CHANGED", "SN-3 tmk 1 MADE "]
             );
 
+            skips_a_forged_device(&mut ada, &mut database).await;
+
             // One that is paused is not made to run, nor to reach others, by who can write to its row.
             let paused = StartRolloutRequest {
                 waves: Some(RolloutWaves {
@@ -464,6 +466,9 @@ fn what_somebody_writes_into_the_database_makes_no_key() {
                 "state = 'RUNNING', slots = 'tmk'",
                 "state = 'RUNNING', started_by = 'bob'",
                 "why = 'another one'",
+                // What no host has written hides no other either.
+                "kind = 'NONE'",
+                "state = 'RUNNING', devices = 'sn-1'",
             ] {
                 let kept = count(&mut database, "device_keys").await;
                 edit(
@@ -471,8 +476,10 @@ fn what_somebody_writes_into_the_database_makes_no_key() {
                     &format!("UPDATE rollouts SET {change} WHERE number = {number}"),
                 )
                 .await;
-                let status = ada.list().await.unwrap_err();
-                assert_eq!(status.reason(), Some(Reason::Internal), "{change}");
+                let listed = ada.list().await.unwrap();
+                let refused = listed.iter().filter(|listed| listed.state == "REFUSED");
+                let refused: Vec<u32> = refused.map(|refused| refused.number).collect();
+                assert_eq!(refused, [number], "{change}");
                 let status = ada.0.resume_rollout(order(number)).await.unwrap_err();
                 assert_eq!(status.reason(), Some(Reason::Internal), "{change}");
                 // Another one is done meanwhile: the engine has been at all of them.
@@ -508,16 +515,78 @@ fn what_somebody_writes_into_the_database_makes_no_key() {
             assert_eq!(count(&mut database, "device_keys").await, kept);
             ada.0.stop_rollout(order(number)).await.unwrap();
 
+            raises_the_alarm_for_equal_check_values(&mut ada, &mut database).await;
             raises_the_alarm_for_twins(&mut stage, &mut ada, &mut database).await;
             stage.host.stop().await;
         });
     });
 }
 
+/// A device that somebody has put there, with a record in the trail that says that an operator did.
+async fn skips_a_forged_device(ada: &mut Conductor, database: &mut SqliteConnection) {
+    let forged = "INSERT INTO devices (serial_number, model, state, created_at, changed_at) \
+                  SELECT 'D-FORGED', model, state, created_at, changed_at FROM devices WHERE serial_number = 'SN-3'";
+    edit(database, forged).await;
+    let record = "INSERT INTO audit SELECT 1000000, at, actor, action, 'D-FORGED', outcome, detail, previous_hash,
+         hash FROM audit WHERE action = 'device.added' AND device = 'SN-3'";
+    edit(database, record).await;
+    let number = ada.begin(of_devices(&["D-FORGED", "SN-3"])).await;
+    ada.until(number, is_done).await;
+    assert_eq!(
+        ada.report(number, false).await,
+        ["D-FORGED  0 SKIPPED NOT_RECORDED", "SN-3 tmk 2 MADE "]
+    );
+    edit(database, "DELETE FROM audit WHERE sequence = 1000000").await;
+}
+
+/// How many there were since the host was started.
+async fn alarms_of(ada: &mut Conductor) -> u64 {
+    let listed = ada.0.list_rollouts(ListRolloutsRequest::default()).await;
+    listed.unwrap().into_inner().alarms
+}
+
+/// Two keys with one check value of five bytes, among a handful of keys.
+async fn raises_the_alarm_for_equal_check_values(
+    ada: &mut Conductor,
+    database: &mut SqliteConnection,
+) {
+    // As if the HSM had made them.
+    let twin = "CREATE TRIGGER twin AFTER INSERT ON device_keys WHEN NEW.device = 'SN-3' BEGIN
+         INSERT INTO device_keys (device, slot, version, state, source, wrapped, header, kind, kcv_method, kcv,
+             created_at, changed_at, storage_key, mac)
+         VALUES ('SN-2', 'twin', 1, 'PENDING', 'UNIQUE', randomblob(24), NEW.header, NEW.kind, NEW.kcv_method, NEW.kcv,
+             NEW.created_at, NEW.changed_at, NEW.storage_key, randomblob(16)); END";
+    execute(database, twin).await;
+    assert_eq!(alarms_of(ada).await, 0);
+    let number = ada.begin(of_devices(&["SN-3"])).await;
+    let paused = ada.until(number, is_paused).await;
+    assert_eq!(
+        paused.state_why,
+        "internal: more keys have one check value than chance gives: see alarm.equal-check-values in the audit trail"
+    );
+    assert_eq!(alarms_of(ada).await, 1);
+    let (actor, outcome, detail): (String, String, String) = sqlx::query_as(
+        "SELECT actor, outcome, detail FROM audit WHERE action = 'alarm.equal-check-values'",
+    )
+    .fetch_one(&mut *database)
+    .await
+    .unwrap();
+    let kcv: String = sqlx::query_scalar("SELECT kcv FROM device_keys WHERE slot = 'twin'")
+        .fetch_one(&mut *database)
+        .await
+        .unwrap();
+    assert_eq!((&*actor, &*outcome), ("host", "ok"));
+    let says = format!(r#"{{"alarm":"2 keys of devices have the check value {kcv}, of "#);
+    assert!(detail.starts_with(&says), "{detail}");
+    execute(database, "DROP TRIGGER twin").await;
+    edit(database, "DELETE FROM device_keys WHERE slot = 'twin'").await;
+    ada.0.stop_rollout(order(number)).await.unwrap();
+}
+
 /// Two devices with one public key.
 async fn raises_the_alarm_for_twins(
     stage: &mut Stage<'_>,
-    ada: &mut Keeper,
+    ada: &mut Conductor,
     database: &mut SqliteConnection,
 ) {
     let code = stage.world.added(&mut stage.operator, "SN-4").await;
@@ -537,8 +606,7 @@ async fn raises_the_alarm_for_twins(
             .unwrap();
     let detail = r#"{"alarm":"SN-5 came to enrol with a public key of SN-4"}"#;
     assert_eq!(alarms, [("SN-5".to_owned(), detail.to_owned())]);
-    let listed = ada.0.list_rollouts(ListRolloutsRequest::default()).await;
-    assert_eq!(listed.unwrap().into_inner().alarms, 1);
+    assert_eq!(alarms_of(ada).await, 2);
 }
 
 type Refusal = (StartRolloutRequest, Reason, &'static str);
@@ -663,7 +731,7 @@ fn bad_targets() -> Vec<Refusal> {
     ]
 }
 
-async fn refuses_bad_requests(ada: &mut Keeper) {
+async fn refuses_bad_requests(ada: &mut Conductor) {
     for (request, reason, message) in bad_targets().into_iter().chain(bad_waves()) {
         let status = ada.start(request).await.unwrap_err();
         assert_eq!((status.reason(), status.message()), (Some(reason), message));
@@ -711,7 +779,7 @@ fn the_host_makes_by_itself_what_is_missing_and_what_is_due() {
             let clock = Forward::default();
             let host = world.serve_by(clock.clone()).await;
             let mut operator = world.operator(&host).await;
-            let mut ada = Keeper::new(&world, &host, 0).await;
+            let mut ada = Conductor::new(&world, &host, 0).await;
             let mut renewed = slot("tmk", HEADER, Source::Unique(UniqueKey {}));
             (renewed.renewal_days, renewed.validity_days) = (1, 2);
             let mut short = slot("data", "D0000D0AB00N0000", Source::Unique(UniqueKey {}));
@@ -765,7 +833,7 @@ fn the_host_makes_by_itself_what_is_missing_and_what_is_due() {
             clock.put_to(49);
             let host = world.serve_by(clock.clone()).await;
             let mut operator = world.operator(&host).await;
-            let mut ada = Keeper::new(&world, &host, 0).await;
+            let mut ada = Conductor::new(&world, &host, 0).await;
             let renewal = ada.until(second.number + 1, is_done).await;
             assert_eq!((&*renewal.kind, &*renewal.started_by), ("RENEWAL", "host"));
             assert_eq!(
@@ -816,7 +884,7 @@ fn the_same_on_a_server() {
         runtime.block_on(async {
             let host = world.serve().await;
             let mut operator = world.operator(&host).await;
-            let mut ada = Keeper::new(&world, &host, 0).await;
+            let mut ada = Conductor::new(&world, &host, 0).await;
             let mut renewed = slot("tmk", HEADER, Source::Unique(UniqueKey {}));
             renewed.renewal_days = 1;
             carry(&mut operator, vec![renewed]).await;
@@ -851,7 +919,7 @@ fn the_same_on_a_server() {
             let clock = Forward::default();
             clock.put_to(25);
             let host = world.serve_by(clock).await;
-            let mut ada = Keeper::new(&world, &host, 0).await;
+            let mut ada = Conductor::new(&world, &host, 0).await;
             let renewal = ada.until(number + 2, is_done).await;
             assert_eq!(renewal.waves[0].made, 4);
             let all = ada.begin(of_model()).await;

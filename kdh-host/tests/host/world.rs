@@ -36,6 +36,8 @@ use tokio::{sync::oneshot, task::JoinHandle};
 use tonic::transport::Channel;
 use tr34::KeyKind;
 
+/// Far above what anything here takes.
+const LONG: Duration = Duration::from_mins(1);
 const PIN: &str = "1234";
 const SO_PIN: &str = "12345678";
 pub(crate) const RSA: KeyPairKind = KeyPairKind::Rsa { bits: 2048 };
@@ -183,6 +185,19 @@ impl Running {
 }
 
 /// Runs the body of a test on each of the modules, in a folder with a world of its own.
+/// Asks until there is an answer, which everything that is waited for here has within seconds.
+pub(crate) async fn until<T>(mut ask: impl AsyncFnMut() -> Option<T>) -> T {
+    let asked = async {
+        loop {
+            if let Some(answer) = ask().await {
+                return answer;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(LONG, asked).await.unwrap()
+}
+
 pub(crate) fn on<F: FnOnce(&Place)>(modules: &[&'static TestModule], body: F) {
     hsm_modules::on_founded(FOUNDING, modules, body);
 }

@@ -4,9 +4,12 @@
 //! Nobody ever sees such a key. The test knows them because the terminal's RSA key comes from outside: it can open the
 //! tokens that the real terminal gets.
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, fs, path::PathBuf, time::Duration};
 
-use hsm_modules::{SOFTHSM, TestModule};
+use hsm_modules::{
+    SOFTHSM, TestModule,
+    makers::{key_unwrap, tr31_opened},
+};
 use rsa::{PrivateKey, pkcs8::DecodePrivateKey as _};
 use sqlx::{Connection as _, SqliteConnection};
 use system_tests::{
@@ -18,15 +21,17 @@ use system_tests::{
     host::HostOptions,
     hostile::{open_key_block, unwrap_ke},
     master_key::MasterKey,
+    operator::text,
     own_keys::ProfileSlot,
     process::poll,
     programs::Programs,
     site::Topology,
+    targets::SharedKeys,
     terminal::{Terminal, TerminalOptions},
 };
 use tr34::{KeyBlock, KeyKind, KeyToken, Profile};
 
-use crate::{DEVICE, calls, crossed, uses};
+use super::{DEVICE, calls, crossed, uses};
 
 /// Far above what anything here takes.
 const LONG: Duration = Duration::from_mins(2);
@@ -62,6 +67,8 @@ struct Life {
     private: PrivateKey,
     /// Kn and Ke, of each delivery.
     secrets: Vec<Secret>,
+    /// Kn of the newest one, by slot.
+    held: BTreeMap<String, Vec<u8>>,
     deliveries: usize,
 }
 
@@ -84,6 +91,7 @@ impl Life {
             terminal,
             private: PrivateKey::from_pkcs8_pem(&fs::read_to_string(&pem).unwrap()).unwrap(),
             secrets: Vec::new(),
+            held: BTreeMap::new(),
             deliveries: 0,
         }
     }
@@ -100,6 +108,8 @@ impl Life {
         self.deliveries += 1;
         let number = self.deliveries;
         let kn = Secret::new(&format!("Kn {number}"), block.expose_clear());
+        let held = block.expose_clear().to_vec();
+        self.held.insert(slot.to_owned(), held);
         self.secrets.extend([kn, Secret::new("Ke", &ke)]);
     }
 }
@@ -108,6 +118,30 @@ impl Life {
 async fn stored(site: &Fixture) -> Vec<Vec<u8>> {
     let stored = sqlx::query_scalar("SELECT wrapped FROM device_keys WHERE wrapped IS NOT NULL");
     stored.fetch_all(&mut database(site).await).await.unwrap()
+}
+
+/// Has every key exported, and waits until that is done. Says slot and record of each.
+fn export(site: &Fixture, keys: &SharedKeys, form: &str) -> Vec<(String, String)> {
+    let target = site
+        .agree_on_target(keys, form, form, &["--files"])
+        .unwrap();
+    site.operate(&["target", "fill", form]).unwrap();
+    let id = text(&target, "/id").unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    poll(LONG, || {
+        let records =
+            sqlx::query_as("SELECT slot, exported, state FROM export_records WHERE target = $1");
+        let records: Vec<(String, Option<String>, String)> = runtime.block_on(async {
+            let mut database = database(site).await;
+            records.bind(id).fetch_all(&mut database).await.unwrap()
+        });
+        let is_made = !records.is_empty() && records.iter().all(|(.., state)| state != "QUEUED");
+        let records = records
+            .into_iter()
+            .map(|(slot, exported, state)| (slot, exported.unwrap_or(state)));
+        Ok(is_made.then(|| records.collect()))
+    })
+    .unwrap()
 }
 
 /// Whether the storage keys have been changed.
@@ -123,6 +157,12 @@ async fn database(site: &Fixture) -> SqliteConnection {
     SqliteConnection::connect(&database).await.unwrap()
 }
 
+/// As psec reads blocks.
+fn opened(under: &[u8], blocks: &[(String, String)]) -> Vec<String> {
+    let blocks: Vec<_> = blocks.iter().map(|(_, block)| block.clone()).collect();
+    tr31_opened(under, &blocks)
+}
+
 fn options(program: Option<PathBuf>) -> HostOptions {
     HostOptions {
         program,
@@ -134,7 +174,10 @@ fn options(program: Option<PathBuf>) -> HostOptions {
 fn no_stored_key_crosses(module: &'static TestModule) {
     let site = Fixture::with_spied_host(module, Topology::TwoSubCas);
     let bdk = MasterKey::generate(BDK, KeyKind::Aes256).unwrap();
-    site.bring_in(&[(&format!("bdk.{BDK}"), &bdk)]).unwrap();
+    let shared = SharedKeys::generate().unwrap();
+    let label = format!("bdk.{BDK}");
+    site.bring_in(&[&[(&*label, &bdk)][..], &shared.labelled()].concat())
+        .unwrap();
     let host = site.start_host(&options(None)).unwrap();
     let kcv = bdk.kcv().unwrap();
     let register = ["bdk", "register", BDK, "--kind", "AES-256", "--kcv", &kcv];
@@ -144,7 +187,13 @@ fn no_stored_key_crosses(module: &'static TestModule) {
     let slots = [&made[..], &[derived()]].concat();
     site.carry_profile(&slots).unwrap();
     let mut life = Life::begin(&site);
-    life.secrets.push(Secret::new("the BDK", &bdk.value()));
+    for (name, key) in [
+        ("the BDK", &bdk),
+        ("the key over exported ones", &shared.under),
+        ("the key of MACs", &shared.mac),
+    ] {
+        life.secrets.push(Secret::new(name, &key.value()));
+    }
     // Made and delivered, and replaced.
     for _ in 0..2 {
         for slot in &slots {
@@ -169,6 +218,13 @@ fn no_stored_key_crosses(module: &'static TestModule) {
     let confirmed = listed["records"].as_array().unwrap().iter();
     let confirmed = confirmed.filter(|record| record["action"] == "delivery.confirmed");
     assert_eq!(confirmed.count(), life.deliveries);
+    // To a payment switch, in each form that the module can do inside.
+    let exported = export(&site, &shared, "key-wrap");
+    let blocks = if module.name == SOFTHSM.name {
+        Vec::new()
+    } else {
+        export(&site, &shared, "tr31")
+    };
     let folders = ["host", "logs", "operators"].map(|folder| site.folder().join(folder));
     // With what SQLite has not brought into its file yet.
     assert_eq!(files_with(&folders, &life.secrets).unwrap(), []);
@@ -191,6 +247,17 @@ fn no_stored_key_crosses(module: &'static TestModule) {
             crossed(&host, key),
             "out of C_WrapKey, and into C_UnwrapKey"
         );
+    }
+    assert_eq!(exported.len(), slots.len());
+    let under = shared.under.value();
+    for (slot, key) in &exported {
+        let key = hex::decode(key).unwrap();
+        assert!(crossed(&host, &key), "out of C_WrapKey");
+        assert_eq!(key_unwrap(&under, &key), life.held[slot], "{slot}");
+    }
+    for ((slot, _), opened) in blocks.iter().zip(opened(&under, &blocks)) {
+        let held = hex::encode(&life.held[slot]);
+        assert_eq!(opened.rsplit(' ').next(), Some(&*held), "{slot}");
     }
     let wrapped: Vec<_> = moved
         .iter()
@@ -216,6 +283,8 @@ fn no_stored_key_crosses(module: &'static TestModule) {
 #[test]
 fn a_host_that_leaks_stored_keys_is_found_out() {
     let site = Fixture::with_spied_host(&SOFTHSM, Topology::TwoSubCas);
+    let shared = SharedKeys::generate().unwrap();
+    site.bring_in(&shared.labelled()).unwrap();
     let leaky = options(Some(Programs::built().leaky_host()));
     let host = site.start_host(&leaky).unwrap();
     let slots = made(&site);
@@ -226,17 +295,23 @@ fn a_host_that_leaks_stored_keys_is_found_out() {
         life.load(&slot.name);
     }
     host.stop().unwrap();
-    let found = crossings(&calls(&site, "host-0"), &life.secrets);
-    for number in 1..=life.deliveries {
-        let kn = format!("Kn {number}");
-        let is_it = |kind: &BreachKind| {
-            matches!(kind, BreachKind::Crossed { secret, function, .. }
-                if *secret == kn && function == "C_Decrypt")
-        };
-        assert!(
-            found.iter().any(|breach| is_it(&breach.kind)),
-            "{kn}: {found:?}"
-        );
+    // And one that is exported.
+    let host = site.start_host(&leaky).unwrap();
+    assert_eq!(export(&site, &shared, "key-wrap").len(), slots.len());
+    host.stop().unwrap();
+    for run in ["host-1", "host-2"] {
+        let found = crossings(&calls(&site, run), &life.secrets);
+        for number in 1..=life.deliveries {
+            let kn = format!("Kn {number}");
+            let is_it = |kind: &BreachKind| {
+                matches!(kind, BreachKind::Crossed { secret, function, .. }
+                    if *secret == kn && function == "C_Decrypt")
+            };
+            assert!(
+                found.iter().any(|breach| is_it(&breach.kind)),
+                "{run}, {kn}: {found:?}"
+            );
+        }
     }
 }
 

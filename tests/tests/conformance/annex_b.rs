@@ -11,7 +11,7 @@ use tr34::{
 };
 use x509_cert::{certificate::Rfc5280, crl::CertificateList};
 
-use crate::samples::{Samples, with};
+use super::samples::{Samples, with};
 
 const PROFILE: Profile = Profile::X9_2019Samples;
 

@@ -3,7 +3,7 @@
 use system_tests::hostile::{open_key_block, unwrap_ke};
 use tr34::{KeyBlock, KeyToken, Profile};
 
-use crate::samples::with;
+use super::samples::with;
 
 /// As its README prints it.
 const KE: [u8; 24] = *b"\x48\xfc\x53\xa4\x84\x74\xfb\xd5\x20\x49\x0c\x91\x09\xbf\x08\xc0\

@@ -3,7 +3,7 @@
 
 use system_tests::openssl::openssl;
 
-use crate::samples::{Samples, with};
+use super::samples::{Samples, with};
 
 fn verify(samples: &Samples, token: &str, signer: &str) -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;

@@ -7,7 +7,7 @@ use hsm_modules::SOFTHSM;
 use kdh_proto::Reason;
 use system_tests::{fixture::Fixture, host::HostOptions, site::Topology};
 
-use crate::lab::Lab;
+use super::lab::Lab;
 
 fn faulty() -> HostOptions {
     HostOptions {

@@ -15,7 +15,7 @@ use system_tests::{
 };
 use tr34::KeyKind;
 
-use crate::lab::Lab;
+use super::lab::Lab;
 
 const KIND: KeyKind = KeyKind::Aes128;
 

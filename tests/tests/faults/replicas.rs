@@ -13,7 +13,7 @@ use system_tests::{
 };
 use tr34::KeyKind;
 
-use crate::lab::Lab;
+use super::lab::Lab;
 
 /// The token `kdh` twice: behind the module with faults, and behind another module.
 fn two(site: &Site) -> HostOptions {

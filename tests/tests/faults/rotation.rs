@@ -1,17 +1,18 @@
 //! The storage keys change while the HSM fails, or the host is killed.
 
-use std::{fs, time::Duration};
+use std::time::Duration;
 
 use hsm_modules::SOFTHSM;
 use serde_json::{Value, json};
 use system_tests::{
     host::HostOptions,
     operator::text,
+    own_keys::ProfileSlot,
     process::poll,
     site::{KEY_OFFICER, Site},
 };
 
-use crate::lab::Lab;
+use super::lab::Lab;
 
 /// Far above what anything here takes.
 const LONG: Duration = Duration::from_mins(2);
@@ -29,38 +30,22 @@ fn options() -> HostOptions {
 fn lab() -> Lab {
     let lab = Lab::open(&SOFTHSM, &options());
     let site = &lab.site;
-    let file = site.folder().join("own.toml");
-    let profile = "name = \"own\"\n[[slots]]\nslot = \"own\"\nheader = \"D0000K0AB00N0000\"\nkind = \"AES-128\"\n\
-                   validity-days = 365\n";
-    fs::write(&file, profile).unwrap();
-    let put = [
-        "profile",
-        "put",
-        file.to_str().unwrap(),
-        "--why",
-        "a test",
-        "--yes",
-    ];
-    site.operate(&put).unwrap();
-    let group = ["--group", "own", "--why", "a test"];
     for serial in ["ROT-1", "ROT-2"] {
         site.add_device(serial).unwrap();
-        site.operate(&[&["device", "group", serial], &group[..]].concat())
-            .unwrap();
-    }
-    site.operate(&[&["profile", "assign", "own", "--yes"], &group[..]].concat())
-        .unwrap();
-    for serial in ["ROT-1", "ROT-2"] {
-        let assign = [
-            "key",
-            "assign",
-            "--device",
-            serial,
-            "--slot",
-            "own",
-            "--by-profile",
+        let group = [
+            "device", "group", serial, "--group", "own", "--why", "a test",
         ];
-        site.operate(&assign).unwrap();
+        site.operate(&group).unwrap();
+    }
+    let slot = ProfileSlot {
+        name: "own".to_owned(),
+        header: "D0000K0AB00N0000",
+        kind: "AES-128".to_owned(),
+        more: "",
+    };
+    site.carry_profile_at(["--group", "own"], &[slot]).unwrap();
+    for serial in ["ROT-1", "ROT-2"] {
+        site.assign_by_profile(serial, "own").unwrap();
     }
     lab
 }

@@ -8,7 +8,7 @@ use private_postgres::Postgres;
 use sqlx::{Connection as _, Executor as _, SqliteConnection};
 use system_tests::host::HostOptions;
 
-use crate::lab::Lab;
+use super::lab::Lab;
 
 /// Runs SQL in the host's database, from outside.
 fn sql(lab: &Lab, statements: &'static str) {

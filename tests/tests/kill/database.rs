@@ -4,7 +4,7 @@ use private_postgres::Postgres;
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, SqliteConnection};
 use tokio::runtime;
 
-use crate::Fragile;
+use super::Fragile;
 
 impl Fragile {
     /// The first column, a text, of what a query finds.

@@ -4,6 +4,8 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod database;
+mod exports;
+mod rollout;
 mod rotation;
 mod step;
 mod update;

@@ -16,7 +16,7 @@ use system_tests::{
     terminal::{Terminal, TerminalOptions},
 };
 
-use crate::{Fragile, step::Step};
+use super::{Fragile, step::Step};
 
 /// The last one is a real one. Each has a key in so many slots: together two batches.
 const DEVICES: [(&str, usize); 2] = [("ROTATE-1", FEW), (SERIAL, SLOTS)];

@@ -2,7 +2,7 @@
 
 use std::{fmt, process::Command};
 
-use crate::Fragile;
+use super::Fragile;
 
 /// A moment, counted from when the host is told of it.
 #[derive(Clone, Copy, Debug)]

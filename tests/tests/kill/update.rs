@@ -15,7 +15,7 @@ use system_tests::{
     terminal::{Terminal, TerminalOptions},
 };
 
-use crate::{Fragile, SLOT, step::Step};
+use super::{Fragile, SLOT, step::Step};
 
 const SERIAL: &str = "UPDATE-1";
 const TERMINAL: TerminalOptions = TerminalOptions {

@@ -16,7 +16,7 @@ use tr34::{
     SignerPart, SigningTime, TokenDraft,
 };
 
-use crate::tokens::{Parcel, Token};
+use super::tokens::{Parcel, Token};
 
 const ENVELOPED_DATA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.7.3");
 

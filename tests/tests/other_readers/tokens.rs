@@ -10,7 +10,7 @@ use tr34::{
     KdhUnbindToken, KeyToken, KrdNonce, MalformedToken, OaepHash, Profile, SigningTime, TokenDraft,
 };
 
-use crate::site::{Holder, Site, text};
+use super::site::{Holder, Site, text};
 
 const NONCE: [u8; 16] = *b"sixteen byte non";
 

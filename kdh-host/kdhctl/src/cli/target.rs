@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
+use super::Page;
+
 /// A payment switch needs the keys that terminals hold. It shares a key with the host, under which they go to it, and a
 /// second one, which makes MACs. Two operators agree once on a target: which keys, under which key, to whom. From then
 /// on every key that it covers goes there when its terminal has confirmed it, until the target is closed.
@@ -20,7 +22,10 @@ pub(crate) enum TargetCommand {
     )]
     Ask(Box<Ask>),
     /// List the targets, newest first, and how far each has come
-    List,
+    List {
+        #[command(flatten)]
+        page: Page,
+    },
     /// Show a target: what it covers, its keys, and how far it has come
     Show {
         /// The target's name

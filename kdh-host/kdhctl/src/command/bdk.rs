@@ -28,7 +28,7 @@ pub(super) async fn run(command: BdkCommand, channel: Channel) -> Result<Report,
         }
         BdkCommand::List => {
             let bdks = client.list_bdks(request(ListBdksRequest {})).await?;
-            Ok(report::bdks(&bdks.get_ref().bdks))
+            Ok(report::bdks(bdks.get_ref()))
         }
     }
 }

@@ -19,7 +19,7 @@ use crate::{
     cli::{Ask, TargetCommand},
     export_file,
     failure::Failure,
-    pages::PAGE,
+    pages::{PAGE, fetch_all},
     report::{self, Report},
     session::request,
     token_file,
@@ -47,9 +47,12 @@ pub(super) async fn run(command: TargetCommand, channel: Channel) -> Result<Repo
             let asked = client.ask_target(request(message)).await?;
             Ok(report::approval(asked.get_ref()))
         }
-        TargetCommand::List => Ok(report::targets(&list(&mut client, "").await?)),
+        TargetCommand::List { page } => {
+            let targets = list(&mut client, "", page.limit);
+            Ok(report::targets(&targets.await?))
+        }
         TargetCommand::Show { name } => {
-            let targets = list(&mut client, &name).await?;
+            let targets = list(&mut client, &name, Some(1)).await?;
             let newest = targets.first().ok_or_else(|| {
                 let unknown = format!("no export target was ever called {name}");
                 Failure::failed(unknown, Some("see kdhctl target list"))
@@ -129,10 +132,23 @@ fn key(label: &str, kind: &str, argument: &str, kcv: &str) -> Result<ExportKey, 
     })
 }
 
-async fn list(client: &mut Client, name: &str) -> Result<Vec<TargetStanding>, Failure> {
-    let name = name.to_owned();
-    let listed = client.list_targets(request(ListTargetsRequest { name }));
-    Ok(listed.await?.into_inner().targets)
+/// Newest first.
+async fn list(
+    client: &mut Client,
+    name: &str,
+    limit: Option<u32>,
+) -> Result<Vec<TargetStanding>, Failure> {
+    let targets = fetch_all(limit, async |last: Option<&TargetStanding>, limit| {
+        let approval = last.and_then(|last| last.approval.as_ref());
+        let message = ListTargetsRequest {
+            name: name.to_owned(),
+            before: approval.map_or_else(String::new, |approval| approval.id.clone()),
+            limit,
+        };
+        let page = client.list_targets(request(message)).await?;
+        Ok(page.into_inner().targets)
+    });
+    Ok(targets.await?)
 }
 
 /// Page by page, each of which is done whole.

@@ -1,6 +1,6 @@
 //! BDKs, and what was given out of them.
 
-use kdh_proto::v1::{Bdk, KeySet};
+use kdh_proto::v1::{Bdk, KeySet, ListBdksResponse};
 use serde_json::{Value, json};
 
 use super::{Report, all, fields, kcv_json, kcv_text, table};
@@ -20,7 +20,8 @@ pub(crate) fn bdk(bdk: &Bdk) -> Report {
     }
 }
 
-pub(crate) fn bdks(bdks: &[Bdk]) -> Report {
+pub(crate) fn bdks(listed: &ListBdksResponse) -> Report {
+    let ListBdksResponse { bdks, refused } = listed;
     let rows = bdks.iter().flat_map(|bdk| {
         let none = bdk.key_sets.is_empty().then(KeySet::default);
         let sets: Vec<KeySet> = bdk.key_sets.iter().cloned().chain(none).collect();
@@ -43,6 +44,19 @@ pub(crate) fn bdks(bdks: &[Bdk]) -> Report {
             ]
         })
     });
+    let rows = rows.chain(refused.iter().map(|name| {
+        let none = || "-".to_owned();
+        let refused = "REFUSED".to_owned();
+        [
+            name.clone(),
+            refused,
+            none(),
+            none(),
+            none(),
+            none(),
+            none(),
+        ]
+    }));
     let header = [
         "BDK",
         "KIND",
@@ -53,7 +67,7 @@ pub(crate) fn bdks(bdks: &[Bdk]) -> Report {
         "KEYS",
     ];
     Report {
-        json: json!({"bdks": all(bdks, bdk_json)}),
+        json: json!({"bdks": all(bdks, bdk_json), "refused": refused}),
         text: table(header, rows),
     }
 }
@@ -91,10 +105,13 @@ mod tests {
             last_derivation_id,
             keys: 3,
         };
-        let report = bdks(&[
-            named("a", vec![set(1, 5), set(0xAB, u32::MAX)]),
-            named("b", Vec::new()),
-        ]);
+        let report = bdks(&ListBdksResponse {
+            bdks: vec![
+                named("a", vec![set(1, 5), set(0xAB, u32::MAX)]),
+                named("b", Vec::new()),
+            ],
+            refused: vec!["c".to_owned()],
+        });
         let lines: Vec<Vec<&str>> = report
             .text
             .lines()
@@ -104,6 +121,7 @@ mod tests {
             &["a", "AES-128", "-", "01020304", "5", "4294967290", "3"],
             &["a", "AES-128", "-", "AB020304", "4294967295", "0", "3"],
             &["b", "AES-128", "-", "-", "-", "-", "-"],
+            &["c", "REFUSED", "-", "-", "-", "-", "-"],
         ] {
             assert!(lines.iter().any(|found| found == line), "{}", report.text);
         }

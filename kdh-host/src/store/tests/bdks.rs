@@ -118,12 +118,29 @@ async fn a_bdk_has_one_name(on: Dialect) {
     }
     assert!(tx.insert_bdk(&sealed(bdk("b", [4, 5, 6]))).await.unwrap());
     let rows = tx.bdks().await.unwrap();
-    assert_eq!(rows[0], first);
+    assert_eq!(rows[0].as_ref(), Ok(&first));
     let mut later = first.unproven().clone();
     later.created_at = String::new();
     assert!(tx.reseal_bdk(&sealed(later), &first).await.is_err());
     tx.reseal_bdk(&first, &first).await.unwrap();
     assert_eq!(tx.rows_by_storage_key().await.unwrap(), [(1, 2)]);
+    tx.commit().await.unwrap();
+    // One that no host has written hides no other.
+    for change in [
+        "kind = 'DES'",
+        "kcv = 'A'",
+        "kcv_method = 'NONE'",
+        "storage_key = -1",
+    ] {
+        let mut tx = database.tx().await;
+        let statement = format!("UPDATE bdks SET {change} WHERE name = 'a'");
+        let changed =
+            sqlx::query(sqlx::AssertSqlSafe(statement)).execute(tx.connection().await.unwrap());
+        assert_eq!(changed.await.unwrap().rows_affected(), 1, "{change}");
+        let rows = tx.bdks().await.unwrap();
+        assert_eq!(rows[0], Err("a".to_owned()), "{change}");
+        assert!(rows[1].is_ok(), "{change}");
+    }
 }
 
 async fn what_the_trail_does_not_say_of_derivation_ids_is_found(on: Dialect) {

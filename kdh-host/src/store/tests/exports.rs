@@ -2,11 +2,13 @@
 
 use super::*;
 use crate::state::ExportState::{self, Made as MADE, Queued as QUEUED, Skipped as SKIPPED};
+use crate::store::exports::Confirmed;
 
 on_both!(
 "current_thread":
     a_line_has_no_gaps_and_each_key_once,
     marks_and_keys_go_their_way,
+    what_was_made_is_never_in_line_again,
     confirmed_keys_come_in_pages,
 );
 
@@ -56,10 +58,12 @@ async fn a_line_has_no_gaps_and_each_key_once(on: Dialect) {
     assert_eq!((line.last, line.made), (4, 0));
     // What is finished is so once, and the first that is not ends what is made.
     let made = finished(&rows[0], ExportState::Made);
-    assert!(tx.finish_export(&made).await.unwrap());
-    assert!(!tx.finish_export(&made).await.unwrap());
+    assert_eq!(tx.finish_exports(&[&made]).await.unwrap(), [1].into());
+    assert_eq!(tx.finish_exports(&[&made]).await.unwrap(), [].into());
     let skipped = finished(&rows[2], ExportState::Skipped);
-    assert!(tx.finish_export(&skipped).await.unwrap());
+    // Those that are in line no more change nothing.
+    let both = [&made, &skipped];
+    assert_eq!(tx.finish_exports(&both).await.unwrap(), [3].into());
     let line = tx.export_line("a").await.unwrap();
     assert_eq!((line.last, line.made), (4, 1));
     assert_eq!(tx.export_records("a", 1, 1).await.unwrap(), [made]);
@@ -80,6 +84,68 @@ async fn a_line_has_no_gaps_and_each_key_once(on: Dialect) {
     assert_eq!((empty.last, empty.made), (0, 0));
 }
 
+/// What somebody else says of the line, and the trail does not.
+async fn what_was_made_is_never_in_line_again(on: Dialect) {
+    let mut database = Database::new(on).await;
+    let mut tx = database.tx().await;
+    for device in 1..=3 {
+        queue(&mut tx, "a", device, 1).await;
+    }
+    queue(&mut tx, "b", 1, 1).await;
+    for row in tx.queued_exports("a", 2).await.unwrap() {
+        let state = if row.position == 2 { SKIPPED } else { MADE };
+        let row = finished(&row, state);
+        assert_eq!(tx.finish_exports(&[&row]).await.unwrap().len(), 1);
+        tx.record_export("switch", &row, "00", "it is gone")
+            .await
+            .unwrap();
+    }
+    assert_eq!(tx.exported_up_to("a").await.unwrap(), 0, "not yet");
+    tx.commit().await.unwrap();
+    let forge = async |tx: &mut Tx, statement: &'static str| {
+        let done = sqlx::query(statement).execute(tx.connection().await.unwrap());
+        done.await.unwrap();
+    };
+    for restarted in [false, true] {
+        if restarted {
+            let Database { store, place } = database;
+            store.close().await;
+            drop(store);
+            let store = Store::open(&place.settings).await.unwrap();
+            assert_eq!(verify(&store).await.unwrap(), Ok(2));
+            database = Database { store, place };
+        }
+        let mut tx = database.tx().await;
+        assert_eq!(tx.exported_up_to("a").await.unwrap(), 2);
+        assert_eq!(tx.exported_up_to("b").await.unwrap(), 0);
+        assert_eq!(tx.export_put_back("a").await.unwrap(), None);
+        forge(&mut tx, "UPDATE export_records SET state = 'QUEUED'").await;
+        assert_eq!(tx.export_put_back("a").await.unwrap(), Some(1));
+        assert_eq!(tx.export_put_back("b").await.unwrap(), None);
+        let rows = tx.queued_exports("a", 9).await.unwrap();
+        let rows: Vec<_> = rows.iter().map(|row| row.position).collect();
+        assert_eq!(rows, [3]);
+        // A position is given out once.
+        forge(&mut tx, "DELETE FROM export_records WHERE target = 'a'").await;
+        assert!(queue(&mut tx, "a", 1, 1).await);
+        assert_eq!(positions(&mut tx, "a").await, [(3, QUEUED)]);
+    }
+    // Nobody was told how a commit ended: the trail itself says it.
+    for (is_there, expected) in [(false, 2), (true, 3)] {
+        let mut tx = database.tx().await;
+        if is_there {
+            let row = finished(&tx.queued_exports("a", 1).await.unwrap()[0], MADE);
+            tx.record_export("switch", &row, "00", "").await.unwrap();
+            // As if it had not been told.
+            tx.exports_made.clear();
+            tx.commit().await.unwrap();
+            tx = database.tx().await;
+        }
+        database.store.export_trail.expect(&[("a".to_owned(), 3)]);
+        assert_eq!(tx.exported_up_to("a").await.unwrap(), expected);
+    }
+}
+
 async fn marks_and_keys_go_their_way(on: Dialect) {
     let database = Database::new(on).await;
     let mut tx = database.tx().await;
@@ -98,7 +164,8 @@ async fn marks_and_keys_go_their_way(on: Dialect) {
         } else {
             ExportState::Made
         };
-        assert!(tx.finish_export(&finished(&row, state)).await.unwrap());
+        let finished = finished(&row, state);
+        assert_eq!(tx.finish_exports(&[&finished]).await.unwrap().len(), 1);
     }
     let marks = ExportMarks {
         sent: 3,
@@ -162,16 +229,24 @@ async fn confirmed_keys_come_in_pages(on: Dialect) {
         }
     }
     let page = tx.confirmed_keys("", "", 2).await.unwrap();
-    let devices: Vec<_> = page.iter().map(|key| key.device.as_str()).collect();
-    assert_eq!(devices, ["SN-1", "SN-2"]);
-    assert!(
-        page.iter()
-            .all(|key| key.version == 1 && key.owner.model == model)
-    );
+    let owner = tx.export_owner(&serial(3)).await.unwrap().unwrap();
+    let confirmed = |number| {
+        Ok(Confirmed {
+            device: serial(number),
+            slot: slot(),
+            version: 1,
+            owner: owner.clone(),
+        })
+    };
+    assert_eq!(owner.model, model);
+    assert_eq!(page, [confirmed(1), confirmed(2)]);
     let rest = tx.confirmed_keys("SN-2", "tmk", 2).await.unwrap();
-    assert_eq!(rest.len(), 1);
-    assert_eq!(
-        rest[0].owner,
-        tx.export_owner(&serial(3)).await.unwrap().unwrap()
-    );
+    assert_eq!(rest, [confirmed(3)]);
+    // Another's hand.
+    let spoil = "UPDATE devices SET model = '\n' WHERE serial_number = 'SN-2'";
+    let spoil = sqlx::query(spoil).execute(tx.connection().await.unwrap());
+    spoil.await.unwrap();
+    let all = tx.confirmed_keys("", "", 3).await.unwrap();
+    let spoilt = Err(("SN-2".to_owned(), slot().to_string()));
+    assert_eq!(all, [confirmed(1), spoilt, confirmed(3)]);
 }

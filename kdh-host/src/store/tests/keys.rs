@@ -163,4 +163,74 @@ async fn a_slot_has_one_key_in_each_state_and_no_two_devices_the_same(on: Dialec
     assert_eq!(live, [2]);
     assert_eq!(tx.last_version(&a, &slot()).await.unwrap(), 2);
     assert_eq!(tx.rows_by_storage_key().await.unwrap(), [(1, 3)]);
+    tx.commit().await.unwrap();
+    rows_come_under_another_pair_all_or_none(&database).await;
+}
+
+/// Three rows: one without a key, and two with one.
+async fn rows_come_under_another_pair_all_or_none(database: &Database) {
+    let all = async |tx: &mut Tx| -> Vec<Sealed<DeviceKey>> {
+        let rows = tx.key_rows(None, &KeyPlace::default(), 9).await.unwrap();
+        rows.into_iter().map(Result::unwrap).collect()
+    };
+    let rewrapped = |row: &Sealed<DeviceKey>, wrapped: &[u8]| {
+        let has_key = row.unproven().source.wrapped().is_some();
+        let row = row.unproven().with_wrapped(has_key.then_some(wrapped));
+        let seal = Seal {
+            number: StorageNumber::FIRST.next().unwrap(),
+            ..sealed(row.clone()).seal().unwrap().clone()
+        };
+        Sealed::new(row, Some(seal))
+    };
+    let mut tx = database.tx().await;
+    let old = all(&mut tx).await;
+    drop(tx);
+    let [none, first, second] = &old[..] else {
+        panic!("{old:?}")
+    };
+    let changed = sealed(second.unproven().moved_to(DeviceKeyState::Active, "later"));
+    let new = |wrapped: [&[u8]; 3]| -> Vec<_> {
+        old.iter()
+            .zip(wrapped)
+            .map(|(row, wrapped)| rewrapped(row, wrapped))
+            .collect()
+    };
+    let sound = new([b"", b"four", b"five"]);
+    for (old, new, why) in [
+        (
+            old.clone(),
+            new([b"", b"six", b"six"]),
+            "two would be the same key",
+        ),
+        (
+            old.clone(),
+            new([b"", b"four", b"two"]),
+            "one would be the key that another row has",
+        ),
+        (
+            vec![none.clone(), first.clone(), changed],
+            sound.clone(),
+            "one is another one by now",
+        ),
+    ] {
+        let mut tx = database.tx().await;
+        assert!(!tx.rewrap_device_keys(&old, &new).await.unwrap(), "{why}");
+    }
+    let mut tx = database.tx().await;
+    assert!(tx.rewrap_device_keys(&old, &sound).await.unwrap());
+    assert_eq!(all(&mut tx).await, sound);
+    assert_eq!(tx.rows_by_storage_key().await.unwrap(), [(2, 3)]);
+    let places = [none, first, second].map(|row| row.unproven().place());
+    let missing = KeyPlace {
+        version: 9,
+        ..places[0].clone()
+    };
+    let asked = [&places[1..], &[missing]].concat();
+    let mut found = tx.key_rows_at(&asked).await.unwrap();
+    found.sort_by_key(|row| place_of(row).device);
+    assert_eq!(
+        found,
+        sound[1..].iter().cloned().map(Ok).collect::<Vec<_>>()
+    );
+    assert!(tx.key_rows_at(&[]).await.unwrap().is_empty());
 }

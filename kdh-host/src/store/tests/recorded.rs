@@ -11,6 +11,7 @@ on_both!("current_thread":
     a_discarded_row_holds_nothing_and_keeps_its_version,
     a_key_is_held_elsewhere_if_another_device_has_ever_had_it,
     what_the_trail_says_of_a_device_and_of_its_keys,
+    records_that_come_and_go_behind_the_hosts_back_say_nothing,
     only_a_host_that_seals_leaves_its_mark,
 );
 
@@ -169,8 +170,7 @@ async fn a_key_is_held_elsewhere_if_another_device_has_ever_had_it(on: Dialect) 
 async fn what_the_trail_says_of_a_device_and_of_its_keys(on: Dialect) {
     let database = Database::with_devices(on, &["A", "B"]).await;
     let mut tx = database.tx().await;
-    let trail = tx.trail_of(&device("A")).await.unwrap();
-    assert!(!trail.has_enrolled);
+    assert!(!tx.trail_of(&device("A")).has_enrolled);
     let slot = |slot| Slot::parse(slot).unwrap();
     let (a, tmk) = (device("A"), slot("tmk"));
     assert!(!tx.was_assigned(&a, &tmk, 1).await.unwrap());
@@ -190,8 +190,10 @@ async fn what_the_trail_says_of_a_device_and_of_its_keys(on: Dialect) {
         json!({"encryption-key": "0b"}),
     )
     .await;
-    let trail = tx.trail_of(&device("A")).await.unwrap();
-    assert!(!trail.has_enrolled, "another one has");
+    tx.commit().await.unwrap();
+    let mut tx = database.tx().await;
+    assert!(tx.trail_of(&device("B")).has_enrolled);
+    assert!(!tx.trail_of(&device("A")).has_enrolled, "another one has");
     // By a rollout, whose record is of many.
     let made = json!({"rollout": 1, "wave": 1, "skipped": ["B tmk ROW_CHANGED"], "keys": [
         {"slot": "tmk", "made": ["A 3 0A1B2C", "B 12 0A1B2C"]},
@@ -228,7 +230,9 @@ async fn what_the_trail_says_of_a_device_and_of_its_keys(on: Dialect) {
     .await;
     let second = json!({"slot": "tmk", "version": 2, "kcv": "A1B2C3", "encryption-key": "0c"});
     say(&mut tx, Some("A"), "key.assigned", second).await;
-    assert!(tx.trail_of(&device("A")).await.unwrap().has_enrolled);
+    tx.commit().await.unwrap();
+    let mut tx = database.tx().await;
+    assert!(tx.trail_of(&device("A")).has_enrolled);
     let keys = tx.recorded_keys().await.unwrap();
     let key = |version| keys.get(&("A".to_owned(), "tmk".to_owned(), version));
     let text = |text: &str| Some(text.to_owned());
@@ -262,6 +266,33 @@ async fn what_the_trail_says_of_a_device_and_of_its_keys(on: Dialect) {
             matches!(refused, StoreError::NotRecorded(what) if what == "the model or the group of A")
         );
     }
+}
+
+async fn records_that_come_and_go_behind_the_hosts_back_say_nothing(on: Dialect) {
+    let database = Database::with_devices(on, &["A", "B"]).await;
+    let mut tx = database.tx().await;
+    say(&mut tx, Some("A"), "device.added", json!({"model": "M1"})).await;
+    say(&mut tx, Some("B"), "device.added", json!({"model": "M2"})).await;
+    say(&mut tx, Some("B"), "device.enrolled", json!({})).await;
+    tx.commit().await.unwrap();
+    for change in [
+        "INSERT INTO audit SELECT 1000, at, actor, 'device.enrolled', 'C', outcome, detail, previous_hash, hash
+             FROM audit WHERE sequence = 1",
+        "INSERT INTO audit SELECT 1001, at, actor, 'key.assigned', 'C', outcome,
+             '{\"slot\":\"tmk\",\"version\":1}', previous_hash, hash FROM audit WHERE sequence = 1",
+        "DELETE FROM audit WHERE action = 'device.enrolled' AND device = 'B'",
+        "UPDATE audit SET detail = '{\"model\":\"M2\"}' WHERE action = 'device.added' AND device = 'A'",
+    ] {
+        database.tamper(change).await;
+    }
+    let mut tx = database.tx().await;
+    assert!(!tx.trail_of(&device("C")).has_enrolled);
+    assert!(!tx.was_assigned(&device("C"), &slot(), 1).await.unwrap());
+    assert!(tx.trail_of(&device("B")).has_enrolled);
+    assert!(tx.trail_of(&device("A")).belongs_to("M1", None));
+    // At the next start they are what is followed.
+    drop(tx);
+    assert!(verify(&database.store).await.unwrap().is_err());
 }
 
 async fn only_a_host_that_seals_leaves_its_mark(on: Dialect) {
@@ -321,7 +352,7 @@ async fn what_is_asked_at_an_assignment_is_found_by_indexes() {
         (
             "EXPLAIN QUERY PLAN SELECT * FROM audit
              WHERE action IN ('device.added', 'device.admitted', 'device.enrolled', 'device.grouped', 'key.assigned')
-                 AND device = $1 ORDER BY sequence",
+                 AND action = 'key.assigned' AND device = $1 ORDER BY sequence",
             "audit_of_devices",
         ),
         (

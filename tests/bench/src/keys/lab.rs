@@ -14,9 +14,9 @@ use system_tests::{
     host::HostOptions,
     hostile::{SoftTerminal, load_certificate},
     master_key::MasterKey,
-    operator::{answer, text},
+    own_keys::ProfileSlot,
     programs::Programs,
-    site::{KEY_OFFICER, OPERATOR, Operator, SWITCH, Site, Topology},
+    site::{SWITCH, Site, Topology},
 };
 use tr34::KeyKind;
 
@@ -35,8 +35,6 @@ pub(super) const SESSIONS: usize = 4;
 pub(super) const STORAGE_KEY: &str = "ksk.1";
 /// The one that seals rows.
 pub(super) const SEALING_KEY: &str = "ksm.1";
-/// What the slots of the model hold.
-const PROFILE: &str = "bench";
 const TERMINAL: &str = "BENCH-1";
 
 /// Keys that are shared with the payment switch, which has the same name as its target.
@@ -101,21 +99,13 @@ impl Lab {
 
     /// Has the model carry a profile with one slot, whose key the HSM makes for each device.
     pub(super) fn put_profile(&self) -> Result<()> {
-        let file = self.site.folder().join("profile.toml");
-        fs::write(
-            &file,
-            format!(
-                "name = \"{PROFILE}\"\n\n[[slots]]\nslot = \"{SLOT}\"\nheader = \"D0000K0AD00N0000\"\n\
-                 kind = \"AES-128\"\nvalidity-days = 3660\n"
-            ),
-        )?;
-        let file = file.to_str().context("a folder's name")?;
-        let put = ["profile", "put", file, "--why", "bench", "--yes"];
-        self.site.operate(&put)?;
-        let assign = ["profile", "assign", PROFILE, "--model", MODEL];
-        self.site
-            .operate(&[&assign[..], &["--why", "bench", "--yes"]].concat())?;
-        Ok(())
+        let slot = ProfileSlot {
+            name: SLOT.to_owned(),
+            header: "D0000K0AD00N0000",
+            kind: "AES-128".to_owned(),
+            more: "",
+        };
+        self.site.carry_profile_at(["--model", MODEL], &[slot])
     }
 
     /// Enrols a terminal with the running host, binds it, writes it down, and gives it a key of its own.
@@ -185,18 +175,6 @@ impl Lab {
         self.site.operate(&["storage", "status"])
     }
 
-    /// Two operators want a new pair of storage keys.
-    pub(super) fn rotate(&self) -> Result<()> {
-        let asked = self.by(OPERATOR, &["storage", "rotate", "--why", "bench"])?;
-        self.approve(&asked)
-    }
-
-    /// The other one approves it.
-    pub(super) fn approve(&self, asked: &Value) -> Result<()> {
-        self.by(KEY_OFFICER, &["approval", "approve", text(asked, "/id")?])?;
-        Ok(())
-    }
-
     /// How far keys have gone to the payment switch: how many records there are, and how many it has acknowledged.
     pub(super) fn exported(&self) -> Result<Option<(u64, u64)>> {
         let shown = self.site.operate(&["target", "list"])?;
@@ -215,13 +193,13 @@ impl Lab {
         let keys = ["--under", ZMK, "--under-kcv", &zmk, "--mac", ZMAC];
         let rest = ["--mac-kcv", &zmac, "--why", "bench"];
         let ask = [&what[..], &[SWITCH.name], &keys, &rest].concat();
-        let asked = self.by(OPERATOR, &ask)?;
-        self.approve(&asked)
+        let asked = self.site.operate(&ask)?;
+        self.site.approve(&asked)
     }
 
     /// Puts all confirmed keys in line.
     pub(super) fn fill(&self) -> Result<()> {
-        self.by(OPERATOR, &["target", "fill", TARGET]).map(drop)
+        self.site.operate(&["target", "fill", TARGET]).map(drop)
     }
 
     /// The switch fetches so many of them.
@@ -230,11 +208,7 @@ impl Lab {
         let out = out.to_str().context("a folder's name")?;
         let count = records.to_string();
         let receive = ["target", "receive", TARGET, "--count", &count, "--out", out];
-        self.by(SWITCH, &receive).map(drop)
-    }
-
-    fn by(&self, operator: Operator, arguments: &[&str]) -> Result<Value> {
-        answer(&self.site.kdhctl(operator, arguments)?.succeed()?)
+        self.site.operate_as(SWITCH, &receive).map(drop)
     }
 }
 

@@ -390,7 +390,7 @@ impl Run {
             match rotation["state"].as_str() {
                 Some("APPROVED") => {}
                 Some(_) => {
-                    self.lab.approve(rotation)?;
+                    self.lab.site.approve(rotation)?;
                     continue;
                 }
                 None if is_rotated(&storage) => {
@@ -403,7 +403,7 @@ impl Run {
                 }
                 None => {
                     piece = Some(Piece::begin(&host, 0)?);
-                    self.lab.rotate()?;
+                    self.lab.site.approve_rotation()?;
                     continue;
                 }
             }

@@ -1,0 +1,593 @@
+//! What somebody who writes to the database behind the host's back gets of exports: nothing.
+
+use hsm_modules::SOFTHSM;
+use kdh_proto::{
+    Reason, ReasonedStatus as _,
+    v1::{
+        ExportRecord, ExportTarget, SetDeviceGroupRequest, WithdrawRequest, export_target::Scope,
+    },
+};
+use sqlx::SqliteConnection;
+use tonic::Status;
+
+use super::{
+    Party, SWITCH, agreed, assert_arrived, bytes, cmac, load, share_keys, to_files, to_switch,
+};
+use crate::{
+    device_keys::{Stage, database, edit, execute},
+    keeper::reason,
+    world::{self, KEY, World, assign_master_key},
+};
+
+/// A record in line, for whoever writes to the database.
+fn line(target: &str, position: u64, device: &str, slot: &str, version: u32) -> String {
+    format!("('{target}', {position}, '{device}', '{slot}', {version}, 'QUEUED', '', '')")
+}
+
+/// At once.
+fn in_line(lines: &[String]) -> String {
+    format!(
+        "INSERT INTO export_records (target, position, device, slot, version, state, created_at, changed_at) VALUES {}",
+        lines.join(", ")
+    )
+}
+
+/// Of each record, in their order.
+async fn states(database: &mut SqliteConnection) -> Vec<String> {
+    let states = sqlx::query_scalar("SELECT state FROM export_records ORDER BY target, position");
+    states.fetch_all(database).await.unwrap()
+}
+
+/// Why records were skipped.
+async fn reasons(database: &mut SqliteConnection) -> Vec<String> {
+    let reasons = "SELECT json_extract(detail, '$.why') FROM audit WHERE action = 'export.skipped' ORDER BY sequence";
+    sqlx::query_scalar(reasons)
+        .fetch_all(database)
+        .await
+        .unwrap()
+}
+
+#[test]
+fn what_was_destroyed_or_edited_before_it_was_made_is_skipped() {
+    world::on(&[&SOFTHSM], |place| {
+        let world = World::with_kdh_token(place.folder(), share_keys);
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(async {
+            let mut stage = Stage::set(&world).await;
+            let mut ada = Party::new(&world, &stage.host, 0).await;
+            let mut bob = Party::new(&world, &stage.host, 1).await;
+            let mut database = database(&world).await;
+            load(&mut stage, 0).await;
+            let good = load(&mut stage, 0).await;
+            load(&mut stage, 1).await;
+            world.added(&mut stage.operator, "SN-3").await;
+            assign_master_key(&mut stage.operator, "SN-3").await;
+            let scoped = ExportTarget {
+                scope: Some(Scope::Model("M1".to_owned())),
+                slots: vec!["tmk".to_owned(), "pin".to_owned()],
+                ..to_files()
+            };
+            let approval = agreed(&mut ada, &mut bob, scoped).await;
+
+            // Lines that somebody else puts in: nothing is made of them but of the one that is good.
+            execute(
+                &mut database,
+                "CREATE TABLE kept AS SELECT * FROM device_keys",
+            )
+            .await;
+            edit(
+                &mut database,
+                "UPDATE device_keys SET header = 'D0000P0AB00E0000' WHERE device = 'SN-2'",
+            )
+            .await;
+            execute(
+                &mut database,
+                &format!(
+                    "INSERT INTO export_marks VALUES ('{}', 0, 0, 0)",
+                    approval.id
+                ),
+            )
+            .await;
+            let lines = [
+                // What a newer version has replaced; good; changed behind the host's back; never confirmed; not there;
+                // of a slot that it does not cover.
+                line(&approval.id, 1, "SN-1", "tmk", 1),
+                line(&approval.id, 2, "SN-1", "tmk", 2),
+                line(&approval.id, 3, "SN-2", "tmk", 1),
+                line(&approval.id, 4, "SN-3", "tmk", 1),
+                line(&approval.id, 5, "SN-1", "tmk", 7),
+                line(&approval.id, 6, "SN-1", "other", 1),
+            ];
+            edit(&mut database, &in_line(&lines)).await;
+            // It wakes who makes them.
+            assert_eq!(ada.fill().await.unwrap(), 0);
+            ada.until_made(6).await;
+            assert_eq!(
+                states(&mut database).await,
+                [
+                    "SKIPPED", "MADE", "SKIPPED", "SKIPPED", "SKIPPED", "SKIPPED"
+                ]
+            );
+            let why = reasons(&mut database).await;
+            assert_eq!(why[0], "it is DESTROYED", "{why:?}");
+            assert!(why[1].contains("the MAC is not the one"), "{}", why[1]);
+            assert_eq!(why[2], "it is PENDING");
+            assert_eq!(why[3..], ["it is not in the database"; 2]);
+            let (_, records) = ada.file(0, 0).await.unwrap();
+            assert_eq!(records.len(), 6, "no position is missing");
+            let skipped = &records[0];
+            assert_eq!(
+                (&*skipped.state, &*skipped.key, &*skipped.kcv),
+                ("SKIPPED", "", "")
+            );
+            assert_eq!(skipped.mac, cmac(&KEY, &bytes(skipped)));
+            assert_arrived(&records[1], 0, 2, &good);
+
+            what_may_go_no_more_is_skipped(&mut ada, &approval.id, &mut database).await;
+
+            // What was skipped for what was done to its row is put in line again when it is as it was, whatever was
+            // done to the one before it.
+            edit(
+                &mut database,
+                "UPDATE devices SET model = char(10) WHERE serial_number = 'SN-1'",
+            )
+            .await;
+            assert_eq!(ada.fill().await.unwrap(), 1);
+            let standing = ada.until_made(9).await;
+            assert_eq!(standing.last, 9);
+            assert_eq!(states(&mut database).await[8], "MADE");
+            edit(&mut database, "UPDATE devices SET model = 'M1'").await;
+            stage.host.stop().await;
+        });
+    });
+}
+
+/// What a target does not cover any more, and a device that nobody trusts any more.
+async fn what_may_go_no_more_is_skipped(
+    ada: &mut Party,
+    target: &str,
+    database: &mut SqliteConnection,
+) {
+    edit(database, "DELETE FROM device_keys").await;
+    edit(database, "INSERT INTO device_keys SELECT * FROM kept").await;
+    for (position, change, back, expected) in [
+        (
+            7,
+            "model = 'M2'",
+            "model = 'M1'",
+            "the target does not cover it",
+        ),
+        (
+            8,
+            "state = 'REVOKED'",
+            "state = 'BOUND'",
+            "its device was revoked",
+        ),
+    ] {
+        let change_it = |to| format!("UPDATE devices SET {to} WHERE serial_number = 'SN-2'");
+        edit(database, &change_it(change)).await;
+        edit(
+            database,
+            &in_line(&[line(target, position, "SN-2", "tmk", 1)]),
+        )
+        .await;
+        assert_eq!(ada.fill().await.unwrap(), 0);
+        ada.until_made(position).await;
+        edit(database, &change_it(back)).await;
+        assert_eq!(reasons(database).await.last().unwrap(), expected);
+    }
+}
+
+/// Each column of a record that is made, with another value that could stand there.
+const EDITS: &[(&str, &str)] = &[
+    ("target", "'00000000'"),
+    ("position", "7"),
+    ("device", "'SN-2'"),
+    ("slot", "'pin'"),
+    ("version", "7"),
+    ("state", "'SKIPPED'"),
+    ("state", "'ERASED'"),
+    ("header", "'D0000P0AB00E0000'"),
+    ("header", "NULL"),
+    ("kind", "'AES-256'"),
+    ("kcv_method", "'TDEA_ECB'"),
+    ("kcv", "'A1B2C3D4E5'"),
+    (
+        "exported",
+        "'00112233445566778899AABBCCDDEEFF0011223344556677'",
+    ),
+    ("exported", "NULL"),
+    ("mac", "x'00112233445566778899aabbccddeeff'"),
+    ("mac", "x'00'"),
+    ("mac", "NULL"),
+];
+
+/// These say nothing of what leaves.
+const HARMLESS: [&str; 3] = ["created_at", "changed_at", "acknowledged_at"];
+
+#[test]
+fn a_record_or_a_target_that_was_edited_is_refused_whatever_was_edited() {
+    world::on(&[&SOFTHSM], |place| {
+        let world = World::with_kdh_token(place.folder(), share_keys);
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(async {
+            let mut stage = Stage::set(&world).await;
+            let mut ada = Party::new(&world, &stage.host, 0).await;
+            let mut bob = Party::new(&world, &stage.host, 1).await;
+            let mut database = database(&world).await;
+            agreed(&mut ada, &mut bob, to_files()).await;
+            load(&mut stage, 0).await;
+            ada.until_made(1).await;
+            let whole = ada.file(1, 1).await.unwrap();
+            let columns: Vec<String> =
+                sqlx::query_scalar("SELECT name FROM pragma_table_info('export_records')")
+                    .fetch_all(&mut database)
+                    .await
+                    .unwrap();
+            for column in &columns {
+                let edited = EDITS.iter().any(|(edited, _)| edited == column);
+                assert!(edited || HARMLESS.contains(&&**column), "{column}");
+            }
+            execute(
+                &mut database,
+                "CREATE TABLE kept AS SELECT * FROM export_records",
+            )
+            .await;
+            for (column, value) in EDITS {
+                edit(
+                    &mut database,
+                    &format!("UPDATE export_records SET {column} = {value}"),
+                )
+                .await;
+                let refused = ada.file(1, 1).await.map(drop).unwrap_err();
+                let expected = match *column {
+                    // It is not in this line any more.
+                    "target" => Reason::NotFound,
+                    _ => Reason::Internal,
+                };
+                assert_eq!(refused.reason(), Some(expected), "{column} = {value}");
+                execute(&mut database, "DELETE FROM export_records").await;
+                execute(
+                    &mut database,
+                    "INSERT INTO export_records SELECT * FROM kept",
+                )
+                .await;
+            }
+            assert_eq!(ada.file(1, 1).await.unwrap(), whole);
+
+            // The target: wider, redirected, under another key, of another form, by others.
+            for (from, to) in [
+                (
+                    r#""receiver":null"#,
+                    r#""receiver":{"name":"standby","key-sha256":"00"}"#,
+                ),
+                (r#""slots":[]"#, r#""slots":["pin"]"#),
+                (r#""model":null"#, r#""model":"M2""#),
+                ("zmkx.switch", "zmkx.other"),
+                ("key-wrap", "tr31"),
+            ] {
+                let swap = |from: &str, to: &str| {
+                    format!("UPDATE approvals SET subject = REPLACE(subject, '{from}', '{to}')")
+                };
+                edit(&mut database, &swap(from, to)).await;
+                let refused = ada.file(1, 1).await.map(drop).unwrap_err();
+                assert_eq!(refused.reason(), Some(Reason::NotFound), "{to}");
+                // A terminal is not kept waiting by it, and nothing is made.
+                load(&mut stage, 1).await;
+                edit(&mut database, &swap(to, from)).await;
+            }
+            for change in [
+                "decided_by = 'cleo'",
+                "asked_by = 'cleo'",
+                "created_at = ''",
+            ] {
+                execute(
+                    &mut database,
+                    "CREATE TABLE sealed AS SELECT * FROM approvals",
+                )
+                .await;
+                edit(&mut database, &format!("UPDATE approvals SET {change}")).await;
+                let refused = ada.file(1, 1).await.map(drop).unwrap_err();
+                assert_eq!(refused.reason(), Some(Reason::NotFound), "{change}");
+                execute(&mut database, "DELETE FROM approvals").await;
+                execute(&mut database, "INSERT INTO approvals SELECT * FROM sealed").await;
+                execute(&mut database, "DROP TABLE sealed").await;
+            }
+            a_closed_target_stays_closed(&mut ada, &mut bob, &mut database).await;
+            stage.host.stop().await;
+        });
+    });
+}
+
+/// Whatever somebody who writes to the database says.
+async fn a_closed_target_stays_closed(
+    ada: &mut Party,
+    bob: &mut Party,
+    database: &mut SqliteConnection,
+) {
+    // A closed one that somebody says is in force; and its row as it was, which the HSM has sealed.
+    execute(database, "CREATE TABLE sealed AS SELECT * FROM approvals").await;
+    bob.close().await.unwrap();
+    edit(database, "UPDATE approvals SET state = 'APPROVED'").await;
+    assert_eq!(reason(ada.file(1, 1).await.map(drop)), Reason::NotFound);
+    assert_eq!(reason(ada.fill().await), Reason::NotFound);
+    execute(database, "DELETE FROM approvals").await;
+    execute(database, "INSERT INTO approvals SELECT * FROM sealed").await;
+    assert_eq!(reason(ada.file(1, 1).await.map(drop)), Reason::NotFound);
+    assert_eq!(reason(ada.fill().await), Reason::NotFound);
+    let standing = ada.show().await;
+    assert!(standing.fault.contains("audit trail"), "{}", standing.fault);
+}
+
+/// Each has a record that left under a position made anew with another key, unless the trail is asked.
+const MADE_ANEW: [&str; 4] = [
+    "UPDATE export_records SET state = 'QUEUED' WHERE position = 1",
+    "UPDATE export_records SET state = 'QUEUED', header = NULL, kind = NULL, kcv_method = NULL, kcv = NULL,
+         exported = NULL, mac = NULL WHERE position = 1",
+    "UPDATE export_records SET state = 'QUEUED', version = 2 WHERE position = 1",
+    "UPDATE export_records SET state = 'QUEUED', device = 'SN-2', version = 1 WHERE position = 1",
+];
+
+#[test]
+fn what_was_made_is_never_made_anew_under_its_position() {
+    world::on(&[&SOFTHSM], |place| {
+        let world = World::with_kdh_token(place.folder(), share_keys);
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(async {
+            let mut stage = Stage::set(&world).await;
+            let mut ada = Party::new(&world, &stage.host, 0).await;
+            let mut bob = Party::new(&world, &stage.host, 1).await;
+            let mut switch = Party::new(&world, &stage.host, SWITCH).await;
+            let mut database = database(&world).await;
+            agreed(&mut ada, &mut bob, to_switch()).await;
+            load(&mut stage, 0).await;
+            ada.until_made(1).await;
+            let first = switch.receive(0).await.unwrap().next().await.unwrap();
+            // Keys that are as good, which nobody has put in line.
+            edit(&mut database, "UPDATE approvals SET state = 'ASKED'").await;
+            load(&mut stage, 0).await;
+            load(&mut stage, 1).await;
+            edit(&mut database, "UPDATE approvals SET state = 'APPROVED'").await;
+            execute(&mut database, "CREATE TABLE kept AS SELECT * FROM export_records").await;
+            let refused = "store: record 1 for export target switch is not as the audit trail has it: its row was changed \
+                           behind the host's back. Restore it from a backup of the database";
+            for put_back in MADE_ANEW {
+                execute(&mut database, "DELETE FROM export_records WHERE position > 1").await;
+                edit(&mut database, "UPDATE export_marks SET sent = 0").await;
+                edit(&mut database, put_back).await;
+                ada.fill().await.unwrap();
+                let standing = ada.until(|standing| !standing.fault.is_empty()).await;
+                assert_eq!((&*standing.fault, standing.made), (refused, 0), "{put_back}");
+                // What is behind it is made, and does not overtake it.
+                until_finished(&mut database).await;
+                let refused = receive(&mut switch, 1).await.unwrap_err();
+                assert_eq!(refused.reason(), Some(Reason::Internal), "{put_back}");
+                execute(&mut database, "DELETE FROM export_records WHERE position = 1").await;
+                execute(&mut database, "INSERT INTO export_records SELECT * FROM kept").await;
+                ada.fill().await.unwrap();
+                ada.until(|standing| standing.fault.is_empty() && standing.made == standing.last)
+                    .await;
+                assert_eq!(receive(&mut switch, 1).await.unwrap(), first, "{put_back}");
+            }
+
+            // A host that did not see it happen.
+            let put_back = "UPDATE export_records SET state = 'QUEUED' WHERE position = 1";
+            let stage = stage.restart(async || edit(&mut database, put_back).await).await;
+            let mut ada = Party::new(&world, &stage.host, 0).await;
+            let standing = ada.until(|standing| !standing.fault.is_empty()).await;
+            assert_eq!((&*standing.fault, standing.made), (refused, 0));
+            // Positions are not given out twice either.
+            let last = standing.last;
+            edit(&mut database, "DELETE FROM export_records").await;
+            assert_eq!(ada.fill().await.unwrap(), 2);
+            let standing = ada.until_made(last + 2).await;
+            assert_eq!((standing.last, &*standing.fault), (last + 2, ""));
+            let made: Vec<i64> = sqlx::query_scalar(
+                "SELECT json_extract(detail, '$.position') FROM audit WHERE action = 'export.made' ORDER BY sequence",
+            )
+            .fetch_all(&mut database)
+            .await
+            .unwrap();
+            assert!(made.is_sorted_by(|one, next| one < next), "{made:?}");
+            stage.host.stop().await;
+        });
+    });
+}
+
+/// The first record from a position on, as soon as the host has noticed that the call before is gone.
+async fn receive(switch: &mut Party, position: u64) -> Result<ExportRecord, Status> {
+    let mut line = world::until(async || {
+        let line = switch.receive(position).await;
+        line.inspect_err(|status| assert_eq!(status.reason(), Some(Reason::AlreadyExists)))
+            .ok()
+    })
+    .await;
+    line.next().await
+}
+
+/// Once no record waits but the first one.
+async fn until_finished(database: &mut SqliteConnection) {
+    let waiting = "SELECT COUNT(*) FROM export_records WHERE state = 'QUEUED' AND position > 1";
+    world::until(async || {
+        let waiting = sqlx::query_scalar(waiting).fetch_one(&mut *database);
+        let waiting: i64 = waiting.await.unwrap();
+        (waiting == 0).then_some(())
+    })
+    .await;
+}
+
+#[test]
+fn a_device_counts_as_the_trail_says() {
+    world::on(&[&SOFTHSM], |place| {
+        let world = World::with_kdh_token(place.folder(), share_keys);
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(async {
+            let mut stage = Stage::set(&world).await;
+            let mut ada = Party::new(&world, &stage.host, 0).await;
+            let mut bob = Party::new(&world, &stage.host, 1).await;
+            let mut database = database(&world).await;
+            let pilot = ExportTarget {
+                scope: Some(Scope::Group("pilot".to_owned())),
+                ..to_files()
+            };
+            agreed(&mut ada, &mut bob, pilot).await;
+            let (first, second) = (load(&mut stage, 0).await, load(&mut stage, 1).await);
+            assert_eq!(ada.fill().await.unwrap(), 0, "none of them is in it");
+            let join = async |stage: &mut Stage<'_>, serial: &str| {
+                let group = SetDeviceGroupRequest {
+                    serial_numbers: vec![serial.to_owned()],
+                    group: "pilot".to_owned(),
+                    why: "first".to_owned(),
+                };
+                stage.operator.set_device_group(group).await.unwrap();
+            };
+            let columns = |serial: &str, columns: &str| {
+                format!("UPDATE devices SET {columns} WHERE serial_number = '{serial}'")
+            };
+            // Nobody has put it there; and of another model than it was, there rightly.
+            join(&mut stage, "SN-1").await;
+            let forged = columns("SN-2", "group_name = 'pilot'");
+            edit(&mut database, &forged).await;
+            edit(&mut database, &columns("SN-1", "model = 'M2'")).await;
+            assert_eq!(ada.fill().await.unwrap(), 2);
+            ada.until_made(2).await;
+            assert_eq!(states(&mut database).await, ["SKIPPED", "SKIPPED"]);
+            let expected = ["SN-1", "SN-2"].map(|serial| {
+                format!(
+                    "the model or the group of {serial} is not as the audit trail has it: its row was changed behind \
+                     the host's back. Restore it from a backup of the database"
+                )
+            });
+            assert_eq!(reasons(&mut database).await, expected);
+            // As operators have them.
+            edit(&mut database, &columns("SN-1", "model = 'M1'")).await;
+            edit(&mut database, &columns("SN-2", "group_name = NULL")).await;
+            join(&mut stage, "SN-2").await;
+            assert_eq!(ada.fill().await.unwrap(), 2);
+            ada.until_made(4).await;
+            let (_, records) = ada.file(3, 4).await.unwrap();
+            assert_arrived(&records[0], 0, 1, &first);
+            assert_arrived(&records[1], 1, 1, &second);
+
+            // The target of a model in the same way.
+            bob.close().await.unwrap();
+            let other = ExportTarget {
+                scope: Some(Scope::Model("M2".to_owned())),
+                ..to_files()
+            };
+            agreed(&mut ada, &mut bob, other).await;
+            edit(&mut database, &columns("SN-2", "model = 'M2'")).await;
+            assert_eq!(ada.fill().await.unwrap(), 1);
+            ada.until_made(1).await;
+            assert_eq!(reasons(&mut database).await[2..], expected[1..]);
+            stage.host.stop().await;
+        });
+    });
+}
+
+#[test]
+fn keys_are_erased_when_the_trail_says_that_a_target_is_closed_and_not_before() {
+    world::on(&[&SOFTHSM], |place| {
+        let world = World::with_kdh_token(place.folder(), share_keys);
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(async {
+            let mut stage = Stage::set(&world).await;
+            let mut ada = Party::new(&world, &stage.host, 0).await;
+            let mut bob = Party::new(&world, &stage.host, 1).await;
+            let mut database = database(&world).await;
+            let mut ids = Vec::new();
+            for name in ["switch", "batch"] {
+                let target = ExportTarget {
+                    name: name.to_owned(),
+                    ..to_files()
+                };
+                ids.push(agreed(&mut ada, &mut bob, target).await.id);
+            }
+            load(&mut stage, 0).await;
+            for name in ["switch", "batch"] {
+                let mut is_made = async || ada.list(name, "", 1).await.remove(0).made == 1;
+                world::until(async || is_made().await.then_some(())).await;
+            }
+            // They are looked at in this order.
+            ids.sort_unstable();
+            let [kept, closed] = &ids[..] else {
+                unreachable!()
+            };
+            // Before its keys are erased, the one that is closed is as if it never was; and the other one is as if it was.
+            execute(
+                &mut database,
+                "CREATE TRIGGER refused BEFORE UPDATE ON export_records WHEN NEW.state = 'ERASED'
+                 BEGIN SELECT RAISE(ABORT, 'a test'); END",
+            )
+            .await;
+            execute(
+                &mut database,
+                "CREATE TABLE sealed AS SELECT * FROM approvals",
+            )
+            .await;
+            let withdraw = WithdrawRequest {
+                id: closed.clone(),
+                why: "over".to_owned(),
+            };
+            bob.approvals.withdraw(withdraw).await.unwrap();
+            execute(&mut database, "DELETE FROM approvals").await;
+            execute(&mut database, "INSERT INTO approvals SELECT * FROM sealed").await;
+            let over = format!("UPDATE approvals SET state = 'WITHDRAWN' WHERE id = '{kept}'");
+            edit(&mut database, &over).await;
+            execute(&mut database, "DROP TRIGGER refused").await;
+            // It wakes who erases.
+            let another = ExportTarget {
+                name: "another".to_owned(),
+                ..to_files()
+            };
+            agreed(&mut ada, &mut bob, another).await;
+            let has_key = "SELECT exported IS NOT NULL FROM export_records WHERE target = $1";
+            let mut has_key = async |id: &String| -> bool {
+                let has_key = sqlx::query_scalar(has_key).bind(id);
+                has_key.fetch_one(&mut database).await.unwrap()
+            };
+            world::until(async || (!has_key(closed).await).then_some(())).await;
+            assert!(has_key(kept).await);
+            stage.host.stop().await;
+        });
+    });
+}
+
+#[test]
+fn a_long_line_does_not_keep_other_targets_waiting() {
+    world::on(&[&SOFTHSM], |place| {
+        let world = World::with_kdh_token(place.folder(), share_keys);
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(async {
+            let stage = Stage::set(&world).await;
+            let mut ada = Party::new(&world, &stage.host, 0).await;
+            let mut bob = Party::new(&world, &stage.host, 1).await;
+            let mut database = database(&world).await;
+            let busy = agreed(&mut ada, &mut bob, to_files()).await.id;
+            let other = ExportTarget {
+                name: "other".to_owned(),
+                ..to_files()
+            };
+            let other = agreed(&mut ada, &mut bob, other).await.id;
+            // Of which nothing can be made, so that each is one more that is skipped.
+            let mut lines: Vec<_> = (1..=1100)
+                .map(|position| line(&busy, position, "SN-9", "tmk", 1))
+                .collect();
+            lines.push(line(&other, 1, "SN-9", "tmk", 1));
+            execute(&mut database, "DROP INDEX exported_once").await;
+            edit(&mut database, &in_line(&lines)).await;
+            assert_eq!(ada.fill().await.unwrap(), 0);
+            ada.until_made(1100).await;
+            let targets: Vec<String> = sqlx::query_scalar(
+                "SELECT json_extract(detail, '$.target') FROM audit WHERE action = 'export.skipped'
+                 ORDER BY sequence",
+            )
+            .fetch_all(&mut database)
+            .await
+            .unwrap();
+            let before = targets.iter().position(|target| *target == other);
+            assert_eq!((before, targets.len()), (Some(1024), 1101));
+            stage.host.stop().await;
+        });
+    });
+}

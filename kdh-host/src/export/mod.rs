@@ -364,21 +364,20 @@ pub(crate) async fn fill(
         };
         key.inspect_err(spoilt).ok()
     });
-    let keys: Vec<_> = keys.collect();
+    let covered = keys.filter(|key| {
+        let owner = &key.owner;
+        let group = owner.group.as_ref();
+        owner.state != DeviceState::Revoked && open.target.covers(&key.slot, &owner.model, group)
+    });
+    let keys: Vec<_> = covered.collect();
+    let keys: Vec<_> = keys
+        .iter()
+        .map(|key| (&key.device, &key.slot, key.version))
+        .collect();
     let mut tx = host.store().write(host.now()).await?;
     open.require_open(host, &mut tx).await?;
-    for key in &keys {
-        let owner = &key.owner;
-        let covers = open
-            .target
-            .covers(&key.slot, &owner.model, owner.group.as_ref());
-        if covers && owner.state != DeviceState::Revoked {
-            let queued = tx
-                .queue_export(open.id(), &key.device, &key.slot, key.version)
-                .await?;
-            filled.queued += u32::from(queued);
-        }
-    }
+    let added = tx.queue_exports(open.id(), &keys).await?;
+    filled.queued = u32::try_from(added).unwrap_or(u32::MAX);
     if filled.queued == 0 {
         drop(tx);
         queued(host);

@@ -24,11 +24,12 @@ pub(super) async fn fetch(
     from: u64,
     limit: u32,
 ) -> Result<Vec<v1::ExportRecord>, HostError> {
+    // Before the rows are read: what is known of by then is made in them, and more may be meanwhile.
+    let made = host.store().known_exported_up_to(open.id());
     let mut tx = host.store().read(host.now()).await?;
     open.require_open(host, &mut tx).await?;
     require_kept(open, tx.export_marks(open.id()).await?, from)?;
     let rows = tx.export_records(open.id(), from, limit).await?;
-    let made = tx.known_exported_up_to(open.id());
     drop(tx);
     let (mut whole, mut fault) = (Vec::new(), None);
     for (row, position) in rows.into_iter().zip(from..) {

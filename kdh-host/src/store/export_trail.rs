@@ -11,7 +11,7 @@ use std::{
 use kdh_proto::v1::AuditRecord;
 use serde_json::{Value, json};
 
-use super::{Actor, AuditEntry, ExportRow, StoreError, Tx, audit::read};
+use super::{Actor, AuditEntry, ExportRow, Store, StoreError, Tx, audit::read};
 
 /// The action of the record of a key that was exported.
 const MADE: &str = "export.made";
@@ -63,6 +63,11 @@ impl ExportTrail {
         self.known().0.get(target).copied().unwrap_or_default()
     }
 
+    /// Up to which position a target's records were made for certain.
+    pub(super) fn made_up_to(&self, target: &str) -> u64 {
+        self.of(target).position
+    }
+
     /// From now on, this is what is known.
     pub(super) fn learn(&self, known: Known) {
         *self.known() = known;
@@ -87,6 +92,13 @@ impl ExportTrail {
     }
 }
 
+impl Store {
+    /// Up to which position a target's records were made for certain. Whatever is read from now on has them.
+    pub(crate) fn known_exported_up_to(&self, target: &str) -> u64 {
+        self.export_trail.made_up_to(target)
+    }
+}
+
 impl Tx {
     /// Up to which position a target's records were made, whatever the database says of them.
     pub(crate) async fn exported_up_to(&mut self, target: &str) -> Result<u64, StoreError> {
@@ -107,11 +119,6 @@ impl Tx {
         Ok(newest
             .map_or(0, |(_, position)| position)
             .max(known.position))
-    }
-
-    /// The same as far as it is known for certain, which asks nobody.
-    pub(crate) fn known_exported_up_to(&self, target: &str) -> u64 {
-        self.export_trail.of(target).position
     }
 
     /// Puts down what became of a record of a target that is called so: the SHA-256 of what its MAC goes over, and why

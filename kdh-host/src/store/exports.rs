@@ -12,6 +12,8 @@ use crate::{
 };
 
 const WHAT: &str = "export record";
+/// Rows in one statement.
+const ROWS_AT_ONCE: usize = 64;
 
 /// A record in a target's line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,32 +89,55 @@ impl Tx {
         slot: &Slot,
         version: u32,
     ) -> Result<bool, StoreError> {
-        // Writers follow one another: nobody else takes the position.
-        let queued = sqlx::query(
-            "INSERT INTO export_records (target, position, device, slot, version, state, created_at, changed_at)
-             SELECT $1, CASE WHEN MAX(position) > $6 THEN MAX(position) ELSE $6 END + 1, $2, $3, $4, 'QUEUED', $5, $5
-             FROM export_records WHERE target = $1
-             ON CONFLICT DO NOTHING",
-        )
-        .bind(target)
-        .bind(device.as_str())
-        .bind(slot.as_str())
-        .bind(i64::from(version))
-        .bind(&self.now)
-        .bind(signed(self.known_exported_up_to(target))?)
-        .execute(self.connection().await?)
-        .await?;
-        if queued.rows_affected() == 0 {
-            return Ok(false);
+        let queued = self
+            .queue_exports(target, &[(device, slot, version)])
+            .await?;
+        Ok(queued == 1)
+    }
+
+    /// The same of several, in their order. Says how many were not there.
+    pub(crate) async fn queue_exports(
+        &mut self,
+        target: &str,
+        keys: &[(&DeviceSerial, &Slot, u32)],
+    ) -> Result<u64, StoreError> {
+        let mut queued = 0;
+        for some in keys.chunks(ROWS_AT_ONCE) {
+            // Writers follow one another: nobody else takes the positions.
+            let values = tuples(some.len(), 4);
+            let [to, behind, now] = [1, 2, 3].map(|more| format!("${}", 4 * some.len() + more));
+            let sql = format!(
+                "INSERT INTO export_records (target, position, device, slot, version, state, created_at, changed_at)
+                 SELECT {to}, last.position + ROW_NUMBER() OVER (ORDER BY n.column1), n.column2, n.column3, n.column4,
+                     'QUEUED', {now}, {now}
+                 FROM (VALUES {values}) AS n, (SELECT CASE WHEN MAX(position) > {behind} THEN MAX(position)
+                     ELSE {behind} END AS position FROM export_records WHERE target = {to}) AS last
+                 WHERE NOT EXISTS (SELECT 1 FROM export_records e WHERE e.target = {to} AND e.device = n.column2
+                     AND e.slot = n.column3 AND e.version = n.column4 AND e.state <> 'SKIPPED')"
+            );
+            let mut statement = sqlx::query(AssertSqlSafe(sql));
+            for (place, (device, slot, version)) in (0..).zip(some) {
+                statement = statement
+                    .bind(place)
+                    .bind(device.to_string())
+                    .bind(slot.to_string())
+                    .bind(i64::from(*version));
+            }
+            let statement = statement
+                .bind(target.to_owned())
+                .bind(signed(self.export_trail.made_up_to(target))?)
+                .bind(self.now.clone());
+            let added = statement.execute(self.connection().await?).await?;
+            queued += added.rows_affected();
         }
-        sqlx::query(
-            "INSERT INTO export_marks (target, sent, acknowledged, erased) VALUES ($1, 0, 0, 0)
-             ON CONFLICT DO NOTHING",
-        )
-        .bind(target)
-        .execute(self.connection().await?)
-        .await?;
-        Ok(true)
+        if queued > 0 {
+            self.later(
+                "INSERT INTO export_marks (target, sent, acknowledged, erased) VALUES ($1, 0, 0, 0)
+                 ON CONFLICT DO NOTHING",
+            )
+            .bind(target.to_owned());
+        }
+        Ok(queued)
     }
 
     /// Some of those in line that are to be made, the first ones behind what was ever made.

@@ -380,8 +380,11 @@ fn what_was_made_is_never_made_anew_under_its_position() {
             let last = standing.last;
             edit(&mut database, "DELETE FROM export_records").await;
             assert_eq!(ada.fill().await.unwrap(), 2);
-            let standing = ada.until_made(last + 2).await;
-            assert_eq!((standing.last, &*standing.fault), (last + 2, ""));
+            // The fault is over when the round is in which they are made.
+            let standing = ada
+                .until(|standing| standing.made == last + 2 && standing.fault.is_empty())
+                .await;
+            assert_eq!(standing.last, last + 2);
             let made: Vec<i64> = sqlx::query_scalar(
                 "SELECT json_extract(detail, '$.position') FROM audit WHERE action = 'export.made' ORDER BY sequence",
             )

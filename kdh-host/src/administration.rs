@@ -318,7 +318,7 @@ pub(crate) async fn move_device(
     Ok(device)
 }
 
-/// Makes an activation code. It is shown this once; the database keeps its hash.
+/// Makes an activation code. It is shown this once; the database keeps its hash, and so does the audit trail.
 pub(crate) async fn issue_activation_code(
     host: &Host,
     operator: &Operator,
@@ -353,14 +353,14 @@ pub(crate) async fn issue_activation_code(
         }
         claims::release_enrolment(&mut tx, &serial, &claim.id).await?;
     }
-    tx.put_activation_code(&serial, &hash_code(&code), expires_at)
-        .await?;
+    let hash = hash_code(&serial, &code);
+    tx.put_activation_code(&serial, &hash, expires_at).await?;
     tx.record(AuditEntry {
         actor: &operator.actor(),
         action: "device.code-issued",
         device: Some(&serial),
         outcome: "ok",
-        detail: json!({}),
+        detail: json!({"code-sha256": hex::encode(hash), "expires-at": time_text(expires_at)?}),
     })
     .await?;
     tx.commit().await?;
@@ -739,11 +739,14 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
     fn a_code_is_the_same_however_it_is_typed() {
-        let code = hash_code("ABCD-EFGH-JKMN-PQRS");
-        assert_eq!(hash_code("abcdefghjkmnpqrs"), code);
-        assert_eq!(hash_code("ABCDEFGH-jkmnpqrs"), code);
-        assert_ne!(hash_code("ABCD-EFGH-JKMN-PQRT"), code);
+        let [one, other] = ["SN-1", "SN-2"].map(|serial| DeviceSerial::parse(serial).unwrap());
+        let code = hash_code(&one, "ABCD-EFGH-JKMN-PQRS");
+        assert_eq!(hash_code(&one, "abcdefghjkmnpqrs"), code);
+        assert_eq!(hash_code(&one, "ABCDEFGH-jkmnpqrs"), code);
+        assert_ne!(hash_code(&one, "ABCD-EFGH-JKMN-PQRT"), code);
+        assert_ne!(hash_code(&other, "ABCD-EFGH-JKMN-PQRS"), code);
     }
 
     #[test]

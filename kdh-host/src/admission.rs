@@ -19,7 +19,7 @@ use crate::{
 /// What another host has to know of a device.
 ///
 /// # Errors
-/// The device is stopped, or has no certificates.
+/// The device is stopped, or has no certificates, or others than it has enrolled with.
 pub(crate) async fn export(host: &Host, serial: &str) -> Result<DeviceExport, HostError> {
     let serial = DeviceSerial::parse(serial)?;
     let mut tx = host.store().read(host.now()).await?;
@@ -35,11 +35,14 @@ pub(crate) async fn export(host: &Host, serial: &str) -> Result<DeviceExport, Ho
         let cause = format!("{serial} is {state}: no other host can admit it");
         return Err(refused(Reason::WrongState, cause));
     };
+    let (encryption, authentication) = (encryption.certificate()?, authentication.certificate()?);
+    binding::require_enrolled(host, &serial, Purpose::Encryption, &encryption)?;
+    binding::require_enrolled(host, &serial, Purpose::Authentication, &authentication)?;
     Ok(DeviceExport {
         serial_number: serial.to_string(),
         model: device.model,
-        encryption_certificate: encryption.certificate()?.der().to_vec(),
-        authentication_certificate: authentication.certificate()?.der().to_vec(),
+        encryption_certificate: encryption.der().to_vec(),
+        authentication_certificate: authentication.der().to_vec(),
     })
 }
 

@@ -71,7 +71,13 @@ pub(crate) async fn authenticate(
     require_running(&serial, caller.state)?;
     // A changed revocation list takes a connection of its own.
     drop(tx);
-    let credential = verify_current(host, &caller.certificate, candidate).await?;
+    let credential = verify_current(
+        host,
+        &caller.certificate,
+        Purpose::Authentication,
+        candidate,
+    )
+    .await?;
     Ok(AuthenticatedDevice {
         serial,
         credential,
@@ -102,17 +108,18 @@ pub(crate) async fn of_registry(
     let candidate = candidate.map_err(|_| StoreError::Damaged("certificate"))?;
     Ok(AuthenticatedDevice {
         serial: serial.clone(),
-        credential: verify_current(host, &stored, candidate).await?,
+        credential: verify_current(host, &stored, Purpose::Authentication, candidate).await?,
         profile: host.config().profiles.of(&device.model),
         encryption,
     })
 }
 
-/// Verifies a certificate of the registry as it stands now: current, in its validity, not on the
-/// revocation list, right role.
+/// Verifies a certificate of the registry as it stands now: current, also by the audit trail, in its validity, not on
+/// the revocation list, right role.
 async fn verify_current(
     host: &Host,
     stored: &StoredCertificate,
+    purpose: Purpose,
     candidate: Candidate,
 ) -> Result<Arc<VerifiedCredential>, HostError> {
     let rejected = |cause: String| {
@@ -125,10 +132,34 @@ async fn verify_current(
     if !stored.current {
         return Err(rejected("the certificate was superseded".to_owned()));
     }
+    require_enrolled(host, &stored.device, purpose, candidate.certificate())?;
     let crl = host.crl_ca_krd().await?;
     host.credentials()
         .verify(candidate, &crl, host.now())
         .map_err(|error: CredentialError| rejected(error.to_string()))
+}
+
+/// Nobody but the device itself, by enrolling, says which of its certificates is the current one: whoever holds its
+/// earlier key gains nothing by an edited row.
+///
+/// # Errors
+/// It has enrolled last with another key, by the audit trail.
+pub(crate) fn require_enrolled(
+    host: &Host,
+    device: &DeviceSerial,
+    purpose: Purpose,
+    certificate: &Certificate,
+) -> Result<(), HostError> {
+    let key = certificate.public_key().fingerprint();
+    if host.store().trail_of(device).has_key(purpose, &key) {
+        return Ok(());
+    }
+    let cause = format!(
+        "{device}: the certificate is in the registry, and not the one that the audit trail says it has enrolled with: \
+         its row was changed behind the host's back"
+    );
+    tracing::error!("{cause}");
+    Err(refused(Reason::CredentialRejected, cause))
 }
 
 /// The device's encryption credential, verified now. Nothing is sent to a key without this proof.
@@ -141,7 +172,7 @@ pub(crate) async fn encryption_credential(
         stored.ok_or_else(|| refused(Reason::CredentialRejected, "no current certificate"))?;
     let candidate = host.credentials().candidate(&stored.der, Role::Krd);
     let candidate = candidate.map_err(|_| StoreError::Damaged("certificate"))?;
-    verify_current(host, stored, candidate).await
+    verify_current(host, stored, Purpose::Encryption, candidate).await
 }
 
 /// Verifies both credentials of a device again, as they stand now.
@@ -373,6 +404,7 @@ async fn exchange(
     if !stored.current {
         return Err(rejected("the certificate was superseded".to_owned()));
     }
+    require_enrolled(host, device.serial(), Purpose::Encryption, &certificate)?;
     let Given { kdh, crl } = kdh_to_give(host, device.serial()).await?;
     let ct_kdh = KdhCredentialToken::new(kdh.certificate.der(), crl.crl().der())
         .map_err(|error| HostError::Internal(error.to_string()))?;

@@ -128,8 +128,8 @@ impl DevicesNow {
         })
     }
 
-    /// Whether a device is of this model and in this group, by the audit trail, and has the certificate that it has
-    /// enrolled with, if it has.
+    /// Whether a device is of this model and in this group, by the audit trail, and has the encryption key that it has
+    /// enrolled with last, if it has.
     pub(crate) fn is_as_recorded(
         &self,
         device: &DeviceSerial,
@@ -139,7 +139,10 @@ impl DevicesNow {
         let trail = self.trails.get(device);
         trail.is_some_and(|trail| {
             trail.belongs_to(model, group)
-                && (self.recipients.contains_key(device) || !trail.has_enrolled)
+                && match self.recipients.get(device) {
+                    Some(key) => trail.has_key(Purpose::Encryption, key),
+                    None => !trail.has_enrolled(),
+                }
         })
     }
 
@@ -166,20 +169,24 @@ impl DevicesNow {
 /// SHA-256 of the encryption key that a device has now; none if it has never had one.
 ///
 /// # Errors
-/// [`StoreError::NotRecorded`]: it has had one, and its certificate is gone.
+/// [`StoreError::NotRecorded`]: it has had one, and its certificate is gone, or is not of the one that it has enrolled
+/// with last.
 pub(crate) async fn recipient(
     tx: &mut Tx,
     device: &DeviceSerial,
 ) -> Result<Option<Vec<u8>>, HostError> {
     let current = tx.current_certificate(device, Purpose::Encryption).await?;
-    if let Some(current) = current {
-        return Ok(Some(current.key_sha256()?.to_vec()));
+    let key = current.map(|current| current.key_sha256()).transpose()?;
+    let trail = tx.trail_of(device);
+    let is_recorded = match &key {
+        Some(key) => trail.has_key(Purpose::Encryption, key),
+        None => !trail.has_enrolled(),
+    };
+    if is_recorded {
+        return Ok(key.map(Vec::from));
     }
-    if tx.trail_of(device).has_enrolled {
-        let cause = format!("the encryption certificate of {device}");
-        return Err(StoreError::NotRecorded(cause).into());
-    }
-    Ok(None)
+    let cause = format!("the encryption certificate of {device}");
+    Err(StoreError::NotRecorded(cause).into())
 }
 
 /// Rows that the HSM has sealed, to be written.
@@ -419,7 +426,7 @@ pub(crate) async fn prepare_pinning(
     let now = time_text(host.now())?;
     let mut tx = host.store().read(host.now()).await?;
     let live = tx.live_key_rows(device, None).await?;
-    let has_enrolled = tx.trail_of(device).has_enrolled;
+    let has_enrolled = tx.trail_of(device).has_enrolled();
     drop(tx);
     let (live, mut left) = refused_rows::sift(host, live).await?;
     let unpinned = live.into_iter().filter(|key| key.recipient.is_none());

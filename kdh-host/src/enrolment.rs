@@ -72,6 +72,7 @@ impl Keys {
 struct Claim {
     _working: Working,
     device: DeviceSerial,
+    code_sha256: [u8; 32],
     keys: Keys,
     encryption_serial: SerialNumber,
     authentication_serial: SerialNumber,
@@ -84,15 +85,20 @@ enum Admission {
     Repeated,
 }
 
-/// How an activation code is stored. 80 random bits need no salt and no stretching.
-pub(crate) fn hash_code(code: &str) -> [u8; 32] {
+/// How an activation code is stored, and stands in the audit trail. 80 random bits need no stretching; with the serial
+/// number beside them, whoever reads the hashes of a million codes has to search for each by itself.
+pub(crate) fn hash_code(serial: &DeviceSerial, code: &str) -> [u8; 32] {
     // People type codes with and without their dashes, in either case.
     let normal: String = code
         .chars()
         .filter(|character| *character != '-')
         .flat_map(char::to_uppercase)
         .collect();
-    Sha256::digest(normal.as_bytes()).into()
+    let mut hash = Sha256::new();
+    hash.update(serial.as_str());
+    hash.update([0]);
+    hash.update(normal);
+    hash.finalize().into()
 }
 
 /// Holds back an answer that must not tell by its time how far the enrolment got.
@@ -108,9 +114,9 @@ pub(crate) async fn enrol(host: &Host, request: Request<'_>) -> Result<Enrolled,
     // The requests are checked first and their faults told last: whoever has no right to enrol
     // learns nothing from them, and a refusal takes the same work.
     let keys = verify_keys(host, &request);
-    let code = hash_code(request.activation_code);
     let serial = DeviceSerial::parse(request.serial)
         .map_err(|error| refused(Reason::EnrollmentRefused, error))?;
+    let code = hash_code(&serial, request.activation_code);
 
     let refusal = |cause| refused(Reason::EnrollmentRefused, format!("{serial}: {cause}"));
     // Whoever comes with an invented serial number, or again and again, holds up no writer.
@@ -142,7 +148,7 @@ pub(crate) async fn enrol(host: &Host, request: Request<'_>) -> Result<Enrolled,
         }
     };
     let profile = host.config().profiles.of(&device.model);
-    let claim = claim(host, tx, device, keys).await?;
+    let claim = claim(host, tx, device, code, keys).await?;
     match certify(host, &claim).await {
         Ok((encryption, authentication)) => answer(host, profile, &encryption, &authentication),
         Err(error) => {
@@ -181,6 +187,9 @@ fn verify_keys(host: &Host, request: &Request<'_>) -> Result<Keys, HostError> {
 
 const NO_CODE: &str = "unknown serial number, or no activation code";
 const LOCKED: &str = "the activation code is locked";
+/// Of a row that is as it was written, this says that another host did: one of before records had hashes.
+const NOT_ISSUED: &str = "the audit trail knows no such activation code that is good now: its row was changed behind the \
+                          host's back, or the code was issued by an earlier version of the host. Issue another one";
 
 /// Whether this device may enrol with this code. The inner error is for the log; towards the
 /// terminal all of them are one.
@@ -229,6 +238,9 @@ async fn admit(
         "the activation code was used before"
     } else if stored.expired {
         "the activation code has expired"
+    } else if !tx.trail_of(serial).awaits(code, host.now()) {
+        tracing::error!("{serial}: {NOT_ISSUED}");
+        NOT_ISSUED
     } else if claim.is_some_and(|claim| host.under_way().contains(&claim.id)) {
         "another enrolment with this code is under way"
     } else if device
@@ -283,7 +295,13 @@ async fn repeat(host: &Host, tx: &mut Tx, serial: &DeviceSerial) -> Result<Enrol
 }
 
 /// Claims code, keys and serial numbers, together with the record of the intent.
-async fn claim(host: &Host, mut tx: Tx, device: Device, keys: Keys) -> Result<Claim, HostError> {
+async fn claim(
+    host: &Host,
+    mut tx: Tx,
+    device: Device,
+    code_sha256: [u8; 32],
+    keys: Keys,
+) -> Result<Claim, HostError> {
     let serial = || {
         SerialNumber::from_random(&random::<SERIAL_LEN>()?)
             .map_err(|error| HostError::Internal(error.to_string()))
@@ -292,6 +310,7 @@ async fn claim(host: &Host, mut tx: Tx, device: Device, keys: Keys) -> Result<Cl
     let claim = Claim {
         _working: host.under_way().begin(encryption_serial.to_string()),
         device: device.serial,
+        code_sha256,
         keys,
         encryption_serial,
         authentication_serial: serial()?,
@@ -442,6 +461,11 @@ async fn finish(
         .state
         .after(DeviceEvent::Enrolled, device.state_before)
         .ok_or_else(|| refused(Reason::EnrollmentRefused, "the device was stopped"))?;
+    // Another one may have been issued meanwhile, if the claim was not there to be seen.
+    if !tx.trail_of(serial).awaits(&claim.code_sha256, host.now()) {
+        tracing::error!("{serial}: {NOT_ISSUED}");
+        return Err(refused(Reason::EnrollmentRefused, NOT_ISSUED));
+    }
     tx.put_certificate(serial, Purpose::Encryption, encryption)
         .await?;
     tx.put_certificate(serial, Purpose::Authentication, authentication)

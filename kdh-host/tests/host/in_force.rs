@@ -4,11 +4,15 @@ use hsm_modules::SOFTHSM;
 use kdh_proto::{
     Reason, ReasonedStatus as _,
     v1::{
-        AssignKeyRequest, Assignment, IssueActivationCodeRequest, KeyProfile, PutKeyProfileRequest,
-        SetDeviceGroupRequest, UniqueKey, key_profile_slot::Source,
+        AssignKeyRequest, Assignment, BindRequest, EnrollResponse, ExportDeviceRequest,
+        IssueActivationCodeRequest, KeyProfile, ListAssignmentsRequest, PutKeyProfileRequest,
+        RequestKeyRequest, SetDeviceGroupRequest, UniqueKey, key_profile_slot::Source,
     },
 };
+use sha2::{Digest as _, Sha256};
+use sqlx::SqliteConnection;
 use tonic::Status;
+use tr34::{KrdNonce, RandomToken};
 
 use crate::{
     device_keys::{Stage, database, edit, execute, slot},
@@ -294,6 +298,106 @@ fn only_the_first_enrolment_ever_says_for_whom_earlier_keys_are_meant() {
                 .unwrap();
             let rows = stage.refused().await;
             assert_eq!(rows, [("SN-6".to_owned(), "tmk".to_owned(), 1)]);
+            stage.host.stop().await;
+        });
+    });
+}
+
+/// A terminal's answer to whoever comes with this code, under other keys each time.
+async fn try_to_enrol(
+    stage: &Stage<'_>,
+    keys: &str,
+    code: &str,
+) -> Result<EnrollResponse, Option<Reason>> {
+    let mut enrollment = stage.world.enrollment(keys, code);
+    "SN-5".clone_into(&mut enrollment.serial_number);
+    let mut stranger = stage.world.terminal(&stage.host).await;
+    let enrolled = stranger.enroll(enrollment).await;
+    let enrolled = enrolled.map(tonic::Response::into_inner);
+    enrolled.map_err(|refused| refused.reason())
+}
+
+#[test]
+fn nobody_enrols_or_comes_back_by_editing_the_database() {
+    world::on(&[&SOFTHSM], |place| {
+        let world = World::new(place.folder());
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(async {
+            let mut stage = Stage::set(&world).await;
+            let mut database = database(&world).await;
+            let issued = world.added(&mut stage.operator, "SN-5").await;
+            execute(&mut database, "CREATE TABLE kept AS SELECT * FROM activation_codes").await;
+            // A code of the editor's own.
+            let own = "ABCD-ABCD-ABCD-ABCD";
+            let hash = hex::encode(Sha256::digest("SN-5\0ABCDABCDABCDABCD"));
+            let refused = Err(Some(Reason::EnrollmentRefused));
+            let put = format!("UPDATE activation_codes SET code_sha256 = x'{hash}' WHERE device = 'SN-5'");
+            edit(&mut database, &put).await;
+            assert_eq!(try_to_enrol(&stage, "SN-5-0", own).await, refused);
+            let why = "SELECT outcome || detail FROM audit ORDER BY sequence DESC LIMIT 1";
+            let why: String = sqlx::query_scalar(why).fetch_one(&mut database).await.unwrap();
+            let says = "ENROLLMENT_REFUSED{\"why\":\"the audit trail knows no such activation code";
+            assert!(why.starts_with(says), "{why}");
+            edit(&mut database, "DELETE FROM activation_codes WHERE device = 'SN-5'").await;
+            edit(&mut database, "INSERT INTO activation_codes SELECT * FROM kept WHERE device = 'SN-5'").await;
+            let first = try_to_enrol(&stage, "SN-5-1", &issued).await.unwrap();
+
+            // One that has done its work, put back as it was before.
+            edit(&mut database, "DELETE FROM activation_codes WHERE device = 'SN-5'").await;
+            edit(&mut database, "INSERT INTO activation_codes SELECT * FROM kept WHERE device = 'SN-5'").await;
+            assert_eq!(try_to_enrol(&stage, "SN-5-2", &issued).await, refused);
+
+            // The device is replaced, and whoever has the old one has its certificates put back.
+            let code = IssueActivationCodeRequest {
+                serial_number: "SN-5".to_owned(),
+            };
+            let code = stage.operator.issue_activation_code(code).await.unwrap();
+            let second = try_to_enrol(&stage, "SN-5-3", &code.into_inner().code).await.unwrap();
+            let mut old = world.enrolled(&stage.host, "SN-5-1", &first).await;
+            let mut new = world.enrolled(&stage.host, "SN-5-3", &second).await;
+            stage.assign_named("SN-5", "tmk", "").await.unwrap();
+            let ct_old = first.ct_krd.clone();
+            new.bind(BindRequest { ct_krd: second.ct_krd.clone() }).await.unwrap();
+            execute(
+                &mut database,
+                "CREATE TABLE old AS SELECT serial, purpose FROM certificates WHERE device = 'SN-5' AND state = 'SUPERSEDED'",
+            )
+            .await;
+            let swap = async |database: &mut SqliteConnection, purpose: &str, to: &str| {
+                let this = format!("device = 'SN-5' AND purpose = '{purpose}'");
+                edit(database, &format!("UPDATE certificates SET state = 'SUPERSEDED' WHERE {this} AND state = 'CURRENT'")).await;
+                edit(database, &format!("UPDATE certificates SET state = 'CURRENT' WHERE {this} AND serial {to} (SELECT serial FROM old)")).await;
+            };
+            swap(&mut database, "ENCRYPTION", "IN").await;
+            let says = "the encryption certificate of SN-5 is not as the audit trail has it";
+            let refused = stage.assign_named("SN-5", "tmk", "").await.unwrap_err();
+            assert!(refused.message().starts_with(says), "{refused}");
+            let rejected = Some(Reason::CredentialRejected);
+            let bind = new.bind(BindRequest { ct_krd: ct_old.clone() }).await;
+            assert_eq!(bind.unwrap_err().reason(), rejected);
+            let nonce = KrdNonce::from_bytes([1; 16]);
+            let request = RequestKeyRequest {
+                slot: "tmk".to_owned(),
+                rt_krd: RandomToken::new(nonce).to_der(),
+            };
+            let requested = new.request_key(request.clone()).await;
+            assert_eq!(requested.unwrap_err().reason(), rejected);
+            let exported = ExportDeviceRequest {
+                serial_number: "SN-5".to_owned(),
+            };
+            let refused = stage.operator.export_device(exported).await.unwrap_err();
+            assert_eq!(refused.reason(), rejected);
+            swap(&mut database, "AUTHENTICATION", "IN").await;
+            let listed = old.list_assignments(ListAssignmentsRequest {}).await;
+            assert_eq!(listed.unwrap_err().reason(), rejected);
+            let bind = old.bind(BindRequest { ct_krd: ct_old }).await;
+            assert_eq!(bind.unwrap_err().reason(), rejected);
+
+            // All of it is as it was, once the rows are.
+            for purpose in ["ENCRYPTION", "AUTHENTICATION"] {
+                swap(&mut database, purpose, "NOT IN").await;
+            }
+            new.request_key(request).await.unwrap();
             stage.host.stop().await;
         });
     });

@@ -170,7 +170,7 @@ async fn a_key_is_held_elsewhere_if_another_device_has_ever_had_it(on: Dialect) 
 async fn what_the_trail_says_of_a_device_and_of_its_keys(on: Dialect) {
     let database = Database::with_devices(on, &["A", "B"]).await;
     let mut tx = database.tx().await;
-    assert!(!tx.trail_of(&device("A")).has_enrolled);
+    assert!(!tx.trail_of(&device("A")).has_enrolled());
     let slot = |slot| Slot::parse(slot).unwrap();
     let (a, tmk) = (device("A"), slot("tmk"));
     assert!(!tx.was_assigned(&a, &tmk, 1).await.unwrap());
@@ -192,8 +192,8 @@ async fn what_the_trail_says_of_a_device_and_of_its_keys(on: Dialect) {
     .await;
     tx.commit().await.unwrap();
     let mut tx = database.tx().await;
-    assert!(tx.trail_of(&device("B")).has_enrolled);
-    assert!(!tx.trail_of(&device("A")).has_enrolled, "another one has");
+    assert!(tx.trail_of(&device("B")).has_enrolled());
+    assert!(!tx.trail_of(&device("A")).has_enrolled(), "another one has");
     // By a rollout, whose record is of many.
     let made = json!({"rollout": 1, "wave": 1, "skipped": ["B tmk ROW_CHANGED"], "keys": [
         {"slot": "tmk", "made": ["A 3 0A1B2C", "B 12 0A1B2C"]},
@@ -232,7 +232,7 @@ async fn what_the_trail_says_of_a_device_and_of_its_keys(on: Dialect) {
     say(&mut tx, Some("A"), "key.assigned", second).await;
     tx.commit().await.unwrap();
     let mut tx = database.tx().await;
-    assert!(tx.trail_of(&device("A")).has_enrolled);
+    assert!(tx.trail_of(&device("A")).has_enrolled());
     let keys = tx.recorded_keys().await.unwrap();
     let key = |version| keys.get(&("A".to_owned(), "tmk".to_owned(), version));
     let text = |text: &str| Some(text.to_owned());
@@ -286,9 +286,9 @@ async fn records_that_come_and_go_behind_the_hosts_back_say_nothing(on: Dialect)
         database.tamper(change).await;
     }
     let mut tx = database.tx().await;
-    assert!(!tx.trail_of(&device("C")).has_enrolled);
+    assert!(!tx.trail_of(&device("C")).has_enrolled());
     assert!(!tx.was_assigned(&device("C"), &slot(), 1).await.unwrap());
-    assert!(tx.trail_of(&device("B")).has_enrolled);
+    assert!(tx.trail_of(&device("B")).has_enrolled());
     assert!(tx.trail_of(&device("A")).belongs_to("M1", None));
     // At the next start they are what is followed.
     drop(tx);

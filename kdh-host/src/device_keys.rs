@@ -4,7 +4,7 @@
 //! for the HSM. A [`Change`] is what it has sealed; if the rows are not what they were by then, nothing is
 //! written.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, slice};
 
 use hsm::{InitialKey, Kcv};
 use kdh_proto::Reason;
@@ -18,8 +18,8 @@ use crate::{
     refused_rows,
     state::DeviceKeyState,
     store::{
-        DeviceKey, DeviceTrail, KeyPlace, KeyRow, KeySource, Purpose, Sealed, SealedRow as _,
-        StoreError, StoredKey, Tx, place_of, time_text,
+        DeviceKey, DeviceTrail, KeyPlace, KeyRow, KeySource, Proven, Purpose, Sealed,
+        SealedRow as _, StoreError, StoredKey, Tx, place_of, time_text,
     },
 };
 
@@ -61,8 +61,8 @@ pub(crate) struct SlotNow {
     pub(crate) slot: Slot,
     /// SHA-256 of the device's encryption key, if it has one.
     pub(crate) recipient: Option<Vec<u8>>,
-    live: Vec<KeyRow>,
-    last_version: u32,
+    /// What the device holds and shall hold in it, and its newest version, whatever that is.
+    rows: Vec<KeyRow>,
 }
 
 impl SlotNow {
@@ -71,23 +71,39 @@ impl SlotNow {
         device: &DeviceSerial,
         slot: &Slot,
     ) -> Result<Self, HostError> {
+        let mut rows = tx.live_key_rows(device, Some(slot)).await?;
+        let over = tx.newest_keys_that_are_over(slice::from_ref(device));
+        let over = over.await?.into_iter();
+        rows.extend(over.filter(|row| place_of(row).slot == slot.as_str()));
         Ok(Self {
             device: device.clone(),
             slot: slot.clone(),
             recipient: recipient(tx, device).await?,
-            live: tx.live_key_rows(device, Some(slot)).await?,
-            last_version: tx.last_version(device, slot).await?,
+            rows,
         })
     }
 
+    /// What the next version rests upon: the versions that it takes the place of before they were ever confirmed, and
+    /// the one that it follows on. The number of that one is anybody's word until the HSM has verified its row.
+    ///
     /// # Errors
     /// [`StoreError::NotSealed`]: the host cannot have written one of its rows.
-    fn pending(&self) -> Result<Vec<Sealed<DeviceKey>>, StoreError> {
-        let live = self.live.iter().cloned();
-        let mut live: Vec<_> = live.collect::<Result<_, _>>()?;
-        live.retain(|key| key.unproven().state == DeviceKeyState::Pending);
-        Ok(live)
+    fn before_next(&self) -> Result<BeforeNext, StoreError> {
+        let rows = self.rows.iter().cloned();
+        let mut rows: Vec<_> = rows.collect::<Result<_, _>>()?;
+        let newest = rows.iter().max_by_key(|row| row.unproven().version);
+        let newest = newest.cloned();
+        rows.retain(|row| row.unproven().state == DeviceKeyState::Pending);
+        Ok(BeforeNext {
+            pending: rows,
+            newest,
+        })
     }
+}
+
+struct BeforeNext {
+    pending: Vec<Sealed<DeviceKey>>,
+    newest: Option<Sealed<DeviceKey>>,
 }
 
 /// What there is of many devices, whose slots are to get keys.
@@ -97,7 +113,7 @@ pub(crate) struct DevicesNow {
     trails: HashMap<DeviceSerial, DeviceTrail>,
     /// By device and slot.
     live: HashMap<(String, String), Vec<KeyRow>>,
-    last_versions: HashMap<(DeviceSerial, Slot), u32>,
+    over: HashMap<(String, String), KeyRow>,
 }
 
 impl DevicesNow {
@@ -110,13 +126,15 @@ impl DevicesNow {
             let key = stored.key_sha256()?.to_vec();
             recipients.insert(stored.device, key);
         }
+        let slot_of = |key: &KeyRow| {
+            let place = place_of(key);
+            (place.device, place.slot)
+        };
         let mut live: HashMap<_, Vec<_>> = HashMap::new();
         for key in tx.live_keys_of(devices).await? {
-            let place = place_of(&key);
-            live.entry((place.device, place.slot))
-                .or_default()
-                .push(key);
+            live.entry(slot_of(&key)).or_default().push(key);
         }
+        let over = tx.newest_keys_that_are_over(devices).await?.into_iter();
         Ok(Self {
             recipients,
             trails: devices
@@ -124,7 +142,7 @@ impl DevicesNow {
                 .map(|device| (device.clone(), tx.trail_of(device)))
                 .collect(),
             live,
-            last_versions: tx.last_versions(devices).await?,
+            over: over.map(|key| (slot_of(&key), key)).collect(),
         })
     }
 
@@ -154,14 +172,13 @@ impl DevicesNow {
 
     /// A slot of one of them.
     pub(crate) fn slot(&self, device: &DeviceSerial, slot: &Slot) -> SlotNow {
-        let live = self.live.get(&(device.to_string(), slot.to_string()));
-        let key = (device.clone(), slot.clone());
+        let key = (device.to_string(), slot.to_string());
+        let live = self.live.get(&key).into_iter().flatten();
         SlotNow {
+            device: device.clone(),
+            slot: slot.clone(),
             recipient: self.recipients.get(device).cloned(),
-            live: live.cloned().unwrap_or_default(),
-            last_version: self.last_versions.get(&key).copied().unwrap_or_default(),
-            device: key.0,
-            slot: key.1,
+            rows: live.chain(self.over.get(&key)).cloned().collect(),
         }
     }
 }
@@ -287,26 +304,39 @@ pub(crate) async fn require_no_equal(
 }
 
 /// Has the HSM prepare the next version of what each of these slots holds. Versions that were never confirmed are
-/// withdrawn.
+/// withdrawn. The next number is that behind one that the HSM has sealed, whatever else the database says: whoever could
+/// make versions up would use a slot's numbers up, here and in the terminal, which takes none that is older.
 ///
 /// # Errors
-/// A row is not as the HSM has sealed it; the HSM cannot make such a key.
+/// A row is not as the HSM has sealed it; there is no next version; the HSM cannot make such a key.
 pub(crate) async fn prepare_next(
     host: &Host,
     slots: Vec<SlotNow>,
     new: &NewKey,
 ) -> Result<Change, HostError> {
     let now = time_text(host.now())?;
-    let mut pending = Vec::new();
-    for slot in &slots {
-        pending.extend(slot.pending()?);
+    let (mut rows, mut followed) = (Vec::new(), Vec::new());
+    let mut next = Vec::with_capacity(slots.len());
+    for slot in slots {
+        let before = slot.before_next()?;
+        followed.extend(
+            before
+                .newest
+                .clone()
+                .filter(|newest| !before.pending.contains(newest)),
+        );
+        rows.extend(before.pending);
+        next.push(Next::new(slot, before.newest.as_ref(), &now));
     }
-    let replaced = replace(host, pending, |row| {
+    let pending = rows.len();
+    rows.append(&mut followed);
+    let mut proven = host.keys().prove(rows).await?;
+    proven.truncate(pending);
+    let next: Vec<Next> = next.into_iter().collect::<Result<_, _>>()?;
+    let replaced = replace_proven(host, proven, |row| {
         row.moved_to(DeviceKeyState::Withdrawn, &now)
     })
     .await?;
-    let next = slots.into_iter().map(|slot| Next::new(slot, &now));
-    let next: Vec<Next> = next.collect::<Result<_, _>>()?;
     let added = match new {
         NewKey::Shared(key) => {
             let rows = next.iter().map(|next| next.shared(key));
@@ -327,10 +357,19 @@ async fn replace(
     rows: Vec<Sealed<DeviceKey>>,
     change: impl Fn(&DeviceKey) -> DeviceKey,
 ) -> Result<Vec<(Sealed<DeviceKey>, Sealed<DeviceKey>)>, HostError> {
+    let rows = host.keys().prove(rows).await?;
+    replace_proven(host, rows, change).await
+}
+
+/// The same, of rows that it has verified.
+async fn replace_proven(
+    host: &Host,
+    rows: Vec<Proven<DeviceKey>>,
+    change: impl Fn(&DeviceKey) -> DeviceKey,
+) -> Result<Vec<(Sealed<DeviceKey>, Sealed<DeviceKey>)>, HostError> {
     if rows.is_empty() {
         return Ok(Vec::new());
     }
-    let rows = host.keys().prove(rows).await?;
     let new = rows.iter().map(|row| change(row)).collect();
     let new = host.keys().reseal(&rows, new).await?;
     let old = rows.iter().map(|row| row.sealed().clone());
@@ -348,10 +387,17 @@ pub(crate) struct Next {
 }
 
 impl Next {
-    fn new(slot: SlotNow, now: &str) -> Result<Self, HostError> {
-        let version = slot.last_version.checked_add(1);
+    /// Behind the newest version of a slot, if it has had one.
+    fn new(
+        slot: SlotNow,
+        newest: Option<&Sealed<DeviceKey>>,
+        now: &str,
+    ) -> Result<Self, StoreError> {
+        let newest = newest.map(Sealed::unproven);
+        let version = newest.map_or(0, |row| row.version).checked_add(1);
+        let last = || StoreError::NoNextVersion(newest.map(DeviceKey::title).unwrap_or_default());
         Ok(Self {
-            version: version.ok_or_else(|| HostError::Internal("too many versions".to_owned()))?,
+            version: version.ok_or_else(last)?,
             device: slot.device,
             slot: slot.slot,
             recipient: slot.recipient,
@@ -503,4 +549,36 @@ pub(crate) async fn prepare_confirmation(
         replaced,
         added: Vec::new(),
     })
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_follows_on_the_newest_until_there_is_none() {
+        let now = |newest: u32| {
+            let (device, slot) = (
+                DeviceSerial::parse("SN-1").unwrap(),
+                Slot::parse("tmk").unwrap(),
+            );
+            let row = DeviceKey::discarded(device.clone(), slot.clone(), newest, "").unwrap();
+            let slot = SlotNow {
+                device,
+                slot,
+                recipient: None,
+                rows: vec![Ok(Sealed::new(row, None))],
+            };
+            let before = slot.before_next().unwrap();
+            assert!(before.pending.is_empty());
+            Next::new(slot, before.newest.as_ref(), "")
+        };
+        assert_eq!(now(u32::MAX - 1).unwrap().version, u32::MAX);
+        assert_eq!(
+            now(u32::MAX).unwrap_err().to_string(),
+            "version 4294967295 of the key of SN-1 in slot tmk is the last that there can be: have the profile put its \
+             key into another slot"
+        );
+    }
 }

@@ -143,6 +143,7 @@ impl HostError {
                 StoreError::Damaged(_)
                 | StoreError::NotSealed(_)
                 | StoreError::NotRecorded(_)
+                | StoreError::NoNextVersion(_)
                 | StoreError::Lock(_)
                 | StoreError::Database(sqlx::Error::Decode(_) | sqlx::Error::ColumnDecode { .. }),
             )

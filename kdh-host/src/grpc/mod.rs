@@ -112,7 +112,11 @@ fn status(call: &'static str, audience: Audience, error: &HostError) -> Status {
         }
         (
             Audience::Operator,
-            HostError::Store(cause @ (StoreError::NotSealed(_) | StoreError::NotRecorded(_))),
+            HostError::Store(
+                cause @ (StoreError::NotSealed(_)
+                | StoreError::NotRecorded(_)
+                | StoreError::NoNextVersion(_)),
+            ),
         ) => cause.to_string(),
         _ => String::new(),
     };

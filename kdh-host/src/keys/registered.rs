@@ -88,6 +88,11 @@ impl HostKeys {
         self.held().remove(name);
     }
 
+    /// The names of the registered keys that are known, whatever the database says.
+    pub(crate) fn held_names(&self) -> Vec<KeyAlias> {
+        self.held().keys().cloned().collect()
+    }
+
     /// The registered key of this name, if it is what a device's row says.
     fn require_held(&self, name: &KeyAlias, row: &DeviceKey) -> Result<SecretKey, HostError> {
         let held = self.held();

@@ -163,13 +163,14 @@ async fn fill(host: &Host) -> Result<(), HostError> {
         if seen.is_empty() {
             return Ok(());
         }
-        let devices: Vec<_> = seen.iter().map(|seen| seen.serial.clone()).collect();
-        if making::is_wanted(host, &rollout, seen).await? {
+        if making::is_wanted(host, &rollout, seen.clone()).await? {
             return begin(host, RolloutKind::Filling, why).await;
         }
         let mut tx = host.store().write(host.now()).await?;
-        tx.unqueue(&devices).await?;
-        tx.commit().await?;
+        // One that an operator has moved meanwhile may have come to another profile: it is looked at again.
+        if tx.unqueue_as_seen(&seen).await? {
+            tx.commit().await?;
+        }
     }
 }
 

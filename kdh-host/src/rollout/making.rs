@@ -2,7 +2,7 @@
 //! done for the next devices while the one behind it is at the ones before.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
@@ -22,6 +22,7 @@ use crate::{
     device_keys::{self, Change, DevicesNow, NewKey, SlotNow},
     key_profile::in_force,
     names::{DeviceSerial, GroupName, KeyAlias, Slot},
+    refused_rows,
     state::RolloutKind,
     store::{Actor, AuditEntry, Outcome, Proven, Rollout, RolloutKey, Seen, StoreError, Tx, Wave},
 };
@@ -435,8 +436,8 @@ impl Batch {
     }
 }
 
-/// Has the HSM make keys. Slots whose rows somebody has changed are skipped: one of them must not keep all others from
-/// theirs.
+/// Has the HSM make keys. Slots whose rows somebody has changed, or that have no version left, are skipped: one of them must
+/// not keep all others from theirs.
 async fn prepare(
     host: &Host,
     slots: Vec<SlotNow>,
@@ -444,22 +445,24 @@ async fn prepare(
     skipped: &mut Vec<RolloutKey>,
 ) -> Result<Change, HostError> {
     match device_keys::prepare_next(host, slots.clone(), new).await {
-        Err(HostError::Store(StoreError::NotSealed(_))) => {}
+        Err(error) if skip::by_row(&error).is_some() => {}
         outcome => return outcome,
     }
     let mut change = Change::default();
     for slot in slots {
         match device_keys::prepare_next(host, vec![slot.clone()], new).await {
             Ok(one) => change.join(one),
-            Err(HostError::Store(StoreError::NotSealed(row))) => {
-                tracing::error!("{row} is not as the HSM has sealed it, and gets no next version");
+            Err(error) => {
+                let Some(why) = skip::by_row(&error) else {
+                    return Err(error);
+                };
+                tracing::error!(device = %slot.device, slot = %slot.slot, %error, "it gets no next version");
                 skipped.push(RolloutKey {
                     device: slot.device,
                     slot: Some(slot.slot),
-                    outcome: Outcome::Skipped(skip::ROW_CHANGED.to_owned()),
+                    outcome: Outcome::Skipped(why.to_owned()),
                 });
             }
-            Err(error) => return Err(error),
         }
     }
     Ok(change)
@@ -524,9 +527,22 @@ async fn write(host: &Host, rollout: &Proven<Rollout>, batches: &[Batch]) -> Res
         wave = after;
     }
     tx.commit().await?;
+    report_changed(host, batches).await?;
     if host.alarms().raised_of_hsm() == alarms {
         return Ok(());
     }
     let cause = "more keys have one check value than chance gives: see alarm.equal-check-values in the audit trail";
     Err(HostError::Internal(cause.to_owned()).into())
+}
+
+/// Names the rows for which slots were skipped. Not while keys are made: that stands still while batches wait to be written,
+/// and must have no turn to write then.
+async fn report_changed(host: &Host, batches: &[Batch]) -> Result<(), HostError> {
+    let skipped = batches.iter().flat_map(Batch::skipped);
+    let changed = skipped.filter(|(_, why)| *why == skip::ROW_CHANGED);
+    let devices: BTreeSet<_> = changed.map(|(key, _)| &key.device).collect();
+    for device in devices {
+        refused_rows::of_device(host, device).await?;
+    }
+    Ok(())
 }

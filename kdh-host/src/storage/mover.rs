@@ -10,8 +10,8 @@ use tokio::time::{Instant, sleep, sleep_until};
 use crate::{
     Host, HostError, device_keys, refused_rows,
     store::{
-        DeviceKey, FewRows, KeyPlace, Proven, Sealed, SealedRow, StoreError, bdk_title,
-        for_each_kind_of_few, place_of,
+        Approval, DeviceKey, FewRows, KeyPlace, Proven, Sealed, SealedRow, StoreError, StoredBdk,
+        StoredKey, bdk_title, for_each_kind_of_few, place_of,
     },
 };
 
@@ -50,7 +50,7 @@ impl<'h> Mover<'h> {
     /// # Errors
     /// The HSM, or the database, could not. What was moved before stays moved.
     pub(super) async fn run(mut self) -> Result<Pass, HostError> {
-        if !self.has_all_bdks().await? {
+        if !self.has_all_rows().await? {
             return Ok(self.pass());
         }
         let (host, to) = (self.host, self.to);
@@ -111,7 +111,7 @@ impl<'h> Mover<'h> {
             let Some(last) = last else { break };
             after = last;
         }
-        self.has_all_bdks().await?;
+        self.has_all_rows().await?;
         for_each_kind_of_few!(Kind => self.verify_few::<Kind>().await?);
         Ok(self.refused)
     }
@@ -212,22 +212,29 @@ impl<'h> Mover<'h> {
         Ok(())
     }
 
-    /// Whether every BDK has its row, of which a backup has the seal by the old pair: destroyed, nobody could read it any
-    /// more. One whose row is gone is refused, and terminals' keys that are derived from it cannot be moved.
-    async fn has_all_bdks(&mut self) -> Result<bool, HostError> {
-        // Before the rows are read: each of these has one by then.
-        let mut gone = self.host.keys().bdks().names();
-        let mut tx = self.host.store().read(self.host.now()).await?;
-        let rows = tx.bdks().await?;
+    /// Whether every row is there that there has to be: of each BDK and each registered key that the host knows, and of each
+    /// approval that is in force. A backup has a row that is gone with its seal by the old pair: destroyed, nobody could
+    /// read it any more. Each is refused; keys of terminals that come from such a key cannot be moved.
+    async fn has_all_rows(&mut self) -> Result<bool, HostError> {
+        // In a turn of its own: what a writer has the host know, who is not done yet, has no row.
+        let mut tx = self.host.store().write(self.host.now()).await?;
+        let keys = self.host.keys();
+        let bdks = keys.bdks().names().into_iter();
+        let mut gone: BTreeSet<_> = bdks.map(|name| bdk_title(name.as_str())).collect();
+        gone.extend(keys.held_names().iter().map(StoredKey::title_of));
+        let stored = tx.few_rows::<StoredBdk>().await?.into_iter().map(title);
+        let stored = stored.chain(tx.few_rows::<StoredKey>().await?.into_iter().map(title));
+        for title in stored {
+            gone.remove(&title?);
+        }
+        let approvals = tx.lost_approvals().await?.into_iter();
+        gone.extend(approvals.map(|id| Approval::title_of(&id)));
         drop(tx);
-        for row in rows {
-            let name = row.map_or_else(|name| name, |row| row.unproven().name.to_string());
-            gone.retain(|known| known.as_str() != name);
+        let has_all = gone.is_empty();
+        for row in gone {
+            self.refuse_row(row).await?;
         }
-        for name in &gone {
-            self.refuse_row(bdk_title(name.as_str())).await?;
-        }
-        Ok(gone.is_empty())
+        Ok(has_all)
     }
 
     /// Puts another seal on rows of which there are few.
@@ -284,6 +291,15 @@ impl<'h> Mover<'h> {
             }
         }
         Ok(proven)
+    }
+}
+
+/// Which row it is, whatever is in it.
+fn title<R: SealedRow>(row: Result<Sealed<R>, StoreError>) -> Result<String, StoreError> {
+    match row {
+        Ok(row) => Ok(row.unproven().title()),
+        Err(StoreError::NotSealed(title)) => Ok(title),
+        Err(error) => Err(error),
     }
 }
 

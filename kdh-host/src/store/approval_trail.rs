@@ -92,6 +92,18 @@ impl Known {
     }
 }
 
+impl Known {
+    /// The approvals that are in force, with what the row of each may be.
+    fn in_force(&self) -> Vec<(String, Vec<Noted>)> {
+        let is_approved = |row: &Noted| row.state == ApprovalState::Approved;
+        let in_force = self.rows.iter();
+        let in_force = in_force.filter(|(_, rows)| rows.last().is_some_and(is_approved));
+        in_force
+            .map(|(id, rows)| (id.clone(), rows.clone()))
+            .collect()
+    }
+}
+
 impl ApprovalTrail {
     fn known(&self) -> MutexGuard<'_, Known> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
@@ -206,19 +218,32 @@ impl Tx {
         Ok(true)
     }
 
+    /// The approvals that are in force by the trail, and whose rows are gone or are not what it says of them. In a turn to
+    /// write, so that none is being changed.
+    pub(crate) async fn lost_approvals(&mut self) -> Result<Vec<String>, StoreError> {
+        let in_force = self.approval_trail.known().in_force();
+        let mut lost = Vec::new();
+        for (id, rows) in in_force {
+            let row = match self.approval(&id).await {
+                Err(StoreError::NotSealed(_)) => None,
+                row => row?,
+            };
+            if row.is_none_or(|row| !rows.contains(&Noted::of(row.unproven()))) {
+                lost.push(id);
+            }
+        }
+        Ok(lost)
+    }
+
     /// From now on, this is what is known. What is wrong with a row that is in force, in words: without the right one,
     /// less would be in force than operators know.
     pub(super) async fn verify_approvals(
         &mut self,
         known: Known,
     ) -> Result<Option<String>, StoreError> {
-        let in_force = known.rows.iter().filter_map(|(id, rows)| {
-            let last = rows.last()?;
-            (last.state == ApprovalState::Approved).then(|| (id.clone(), last.clone()))
-        });
-        for (id, noted) in in_force.collect::<Vec<_>>() {
+        for (id, rows) in known.in_force() {
             let row = self.approval(&id).await?;
-            if row.is_none_or(|row| Noted::of(row.unproven()) != noted) {
+            if row.is_none_or(|row| !rows.contains(&Noted::of(row.unproven()))) {
                 return Ok(Some(format!(
                     "approval {id} is in force, and its row in the database is not what the audit trail says of it: \
                      restore it from a backup of the database"

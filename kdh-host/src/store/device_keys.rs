@@ -391,23 +391,6 @@ impl Tx {
             .collect()
     }
 
-    /// The last version that a device's slot has had; 0 for none.
-    pub(crate) async fn last_version(
-        &mut self,
-        device: &DeviceSerial,
-        slot: &Slot,
-    ) -> Result<u32, StoreError> {
-        let last: Option<i64> = sqlx::query_scalar(
-            "SELECT MAX(version) FROM device_keys WHERE device = $1 AND slot = $2
-                 AND version BETWEEN 0 AND 4294967295",
-        )
-        .bind(device.as_str())
-        .bind(slot.as_str())
-        .fetch_one(self.connection().await?)
-        .await?;
-        u32::try_from(last.unwrap_or_default()).map_err(|_| StoreError::Damaged("device key"))
-    }
-
     /// Adds versions; `false` if one is there already, if its slot has another one in its state, or if it is the same
     /// key as another one. The others are not to stay then.
     pub(crate) async fn insert_device_keys(
@@ -454,6 +437,25 @@ impl Tx {
         }
         let sql = format!(
             "SELECT * FROM device_keys WHERE device IN {} AND state IN ('PENDING', 'ACTIVE')",
+            tuples(1, devices.len())
+        );
+        Ok(self.about(sql, devices).await?.iter().map(read).collect())
+    }
+
+    /// The newest version of each slot of these devices where it is one that they neither hold nor shall hold: the next
+    /// version comes behind it. Where no version can be, nothing counts.
+    pub(crate) async fn newest_keys_that_are_over(
+        &mut self,
+        devices: &[DeviceSerial],
+    ) -> Result<Vec<KeyRow>, StoreError> {
+        if devices.is_empty() {
+            return Ok(Vec::new());
+        }
+        let sql = format!(
+            "SELECT * FROM device_keys k WHERE k.device IN {} AND k.state NOT IN ('PENDING', 'ACTIVE')
+                 AND k.version BETWEEN 0 AND 4294967295
+                 AND NOT EXISTS (SELECT 1 FROM device_keys n WHERE n.device = k.device AND n.slot = k.slot
+                     AND n.version > k.version AND n.version <= 4294967295)",
             tuples(1, devices.len())
         );
         Ok(self.about(sql, devices).await?.iter().map(read).collect())

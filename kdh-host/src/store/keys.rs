@@ -50,11 +50,16 @@ impl SealedRow for StoredKey {
     }
 
     fn title(&self) -> String {
-        format!("key {}", self.name)
+        Self::title_of(&self.name)
     }
 }
 
 impl StoredKey {
+    /// Which row is the one of this name, for people.
+    pub(crate) fn title_of(name: &KeyAlias) -> String {
+        format!("key {name}")
+    }
+
     /// What the audit trail says of its registration.
     pub(crate) fn registration(&self) -> Value {
         json!({

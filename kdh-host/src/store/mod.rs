@@ -124,6 +124,9 @@ pub enum StoreError {
          the database"
     )]
     NotRecorded(String),
+    /// A slot has had as many versions as there can be.
+    #[error("{0} is the last that there can be: have the profile put its key into another slot")]
+    NoNextVersion(String),
     /// A row holds what this program did not write, or changed while it was worked on.
     #[error("the database holds a damaged {0}")]
     Damaged(&'static str),

@@ -166,9 +166,23 @@ async fn assign(tx: &mut Tx, device: &DeviceSerial, slot: &Slot) {
     .fetch_optional(tx.connection().await.unwrap())
     .await
     .unwrap();
-    let version = tx.last_version(device, slot).await.unwrap() + 1;
+    let version = newest(tx, device, slot).await + 1;
     let row = device_key(device, slot, version, recipient);
     assert!(tx.insert_device_key(&sealed(row)).await.unwrap());
+}
+
+/// The newest version in a slot; 0 for none.
+async fn newest(tx: &mut Tx, device: &DeviceSerial, slot: &Slot) -> u32 {
+    let mut rows = tx.live_key_rows(device, Some(slot)).await.unwrap();
+    let over = tx
+        .newest_keys_that_are_over(std::slice::from_ref(device))
+        .await;
+    rows.extend(over.unwrap());
+    let places = rows.iter().map(place_of);
+    let versions = places
+        .filter(|place| place.slot == slot.as_str())
+        .map(|place| place.version);
+    u32::try_from(versions.max().unwrap_or_default()).unwrap()
 }
 
 fn device_key(

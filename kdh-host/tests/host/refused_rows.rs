@@ -136,9 +136,7 @@ fn what_the_hsm_does_not_vouch_for_is_discarded_by_two_operators() {
             edit(&mut database, back).await;
             assert_eq!(stage.refused().await.len(), 1);
             edit(&mut database, &back.replace("WITHDRAWN", "DISCARDED")).await;
-            let one = "version 1 of the key of SN-1 in slot tmk is as the HSM has sealed it: nothing is discarded. To \
-                       withdraw a key, assign another one to its slot";
-            ada.refuses(("SN-1", "tmk", 1), Reason::WrongState, one).await;
+            ada.refuses(("SN-1", "tmk", 1), Reason::WrongState, proven).await;
 
             // One that no operator has ever assigned is no version.
             edit(
@@ -147,6 +145,8 @@ fn what_the_hsm_does_not_vouch_for_is_discarded_by_two_operators() {
                  kcv_method, kcv, recipient, created_at, changed_at, storage_key, mac, NULL, NULL, NULL FROM kept WHERE device = 'SN-1'",
             )
             .await;
+            let refused = stage.try_to_assign(0).await.unwrap_err();
+            assert!(refused.message().starts_with("version 4294967295 of the key of SN-1"), "{refused}");
             let asked = ada.ask("SN-1", "tmk", u32::MAX).await.unwrap();
             bob.approve(&asked.id).await.unwrap();
             assert_eq!(stage.assign(0).await.key_version, 10);

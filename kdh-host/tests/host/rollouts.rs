@@ -445,6 +445,7 @@ fn what_somebody_writes_into_the_database_makes_no_key() {
             );
 
             skips_a_forged_device(&mut ada, &mut database).await;
+            follows_on_no_version_that_was_made_up(&mut ada, &mut database).await;
 
             // One that is paused is not made to run, nor to reach others, by who can write to its row.
             let paused = StartRolloutRequest {
@@ -537,6 +538,61 @@ async fn skips_a_forged_device(ada: &mut Conductor, database: &mut SqliteConnect
         ["D-FORGED  0 SKIPPED NOT_RECORDED", "SN-3 tmk 2 MADE "]
     );
     edit(database, "DELETE FROM audit WHERE sequence = 1000000").await;
+}
+
+/// Rows that use a slot's version numbers up, or that stand where no host puts one.
+async fn follows_on_no_version_that_was_made_up(
+    ada: &mut Conductor,
+    database: &mut SqliteConnection,
+) {
+    let made_up = async |database: &mut SqliteConnection,
+                         device: &str,
+                         slot: &str,
+                         version: u64| {
+        let insert = format!(
+            "INSERT INTO device_keys SELECT device, '{slot}', {version}, 'DESTROYED', source, key_name, NULL, header,
+             kind, kcv_method, kcv, recipient, created_at, changed_at, storage_key, mac, NULL, NULL, NULL
+             FROM device_keys WHERE device = '{device}' AND version = 1"
+        );
+        edit(database, &insert).await;
+    };
+    let largest = u64::from(u32::MAX);
+    made_up(database, "SN-1", "tmk", largest + 7).await;
+    made_up(database, "SN-1", "TMK!", 1).await;
+    for version in [largest - 1, largest, 3, 700] {
+        made_up(database, "SN-3", "tmk", version).await;
+        let number = ada.begin(of_devices(&["SN-1", "SN-3"])).await;
+        let shown = ada
+            .until(number, |shown| is_done(shown) || is_paused(shown))
+            .await;
+        assert!(is_done(&shown), "{version}: {}", shown.state_why);
+        let report = ada.report(number, false).await;
+        assert!(
+            report[0].starts_with("SN-1 tmk ") && report[0].ends_with(" MADE "),
+            "{report:?}"
+        );
+        assert_eq!(report[1], "SN-3 tmk 0 SKIPPED ROW_CHANGED", "{version}");
+        let named = format!(
+            "audit WHERE action = 'storage.row-refused' AND device = 'SN-3' AND detail LIKE '%:{version}}}'"
+        );
+        world::until(async || (count(database, &named).await == 1).then_some(())).await;
+        edit(
+            database,
+            &format!("DELETE FROM device_keys WHERE device = 'SN-3' AND version = {version}"),
+        )
+        .await;
+    }
+    edit(
+        database,
+        &format!("DELETE FROM device_keys WHERE slot = 'TMK!' OR version > {largest}"),
+    )
+    .await;
+    let number = ada.begin(of_devices(&["SN-1", "SN-3"])).await;
+    ada.until(number, is_done).await;
+    assert_eq!(
+        ada.report(number, false).await,
+        ["SN-1 tmk 6 MADE ", "SN-3 tmk 3 MADE "]
+    );
 }
 
 /// How many there were since the host was started.

@@ -5,9 +5,16 @@ use std::sync::{
     atomic::{AtomicI64, Ordering},
 };
 
+use hsm::Token;
 use hsm_modules::{SOFTHSM, WHOLE};
 use kdh_host::{Clock, SystemClock};
-use kdh_proto::{Reason, v1::ShowStorageResponse};
+use kdh_proto::{
+    Reason,
+    v1::{
+        AskTargetRequest, ExportKey, ExportTarget, KeyCheckValue, ShowStorageResponse,
+        key_check_value::Method, key_exports_client::KeyExportsClient,
+    },
+};
 use sqlx::SqliteConnection;
 use time::OffsetDateTime;
 
@@ -15,7 +22,10 @@ use crate::{
     derived_keys::{bring_bdks, derive_from_now_on, register_bdks},
     device_keys::{Stage, database, edit, execute},
     keeper::{OBSTACLE, keepers, reason},
-    world::{self, Running, World, assign_master_key, open},
+    world::{
+        self, MASTER_KEY_KCV, Running, World, assign_master_key, bring_key, open,
+        register_master_key,
+    },
 };
 
 pub(crate) fn pair(number: u32, state: &str, rows: u64) -> (u32, String, u64) {
@@ -99,6 +109,84 @@ fn what_two_operators_want_moves_every_key_and_destroys_the_old_pair() {
             stage.host.stop().await;
             world.serve().await.stop().await;
             assert_eq!(held(), ["ksk.2", "ksm.2"]);
+        });
+    });
+}
+
+fn share_keys(token: &Token) {
+    bring_key(token, "zmkx.switch");
+    bring_key(token, "zmac.switch");
+}
+
+fn shared_key(label: &str) -> ExportKey {
+    ExportKey {
+        label: label.to_owned(),
+        kind: "AES-128".to_owned(),
+        kcv: Some(KeyCheckValue {
+            method: Method::AesCmac.into(),
+            value: MASTER_KEY_KCV.to_vec(),
+        }),
+    }
+}
+
+#[test]
+fn nothing_of_the_old_pair_goes_while_a_row_is_hidden() {
+    world::on(&[&SOFTHSM], |place| {
+        let world = World::with_kdh_token(place.folder(), share_keys);
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(async {
+            let mut stage = Stage::set(&world).await;
+            let [mut ada, mut bob, _] = keepers(&world, &stage.host).await;
+            let mut database = database(&world).await;
+            register_master_key(&mut stage.operator).await;
+            stage.assign(0).await;
+            let channel = world.operators_channel(&stage.host, 0).await;
+            let switch = ExportTarget {
+                name: "switch".to_owned(),
+                form: "key-wrap".to_owned(),
+                under: Some(shared_key("zmkx.switch")),
+                mac: Some(shared_key("zmac.switch")),
+                ..ExportTarget::default()
+            };
+            let ask = AskTargetRequest {
+                target: Some(switch),
+                why: "the acquirer's".to_owned(),
+            };
+            let target = KeyExportsClient::new(channel).ask_target(ask).await;
+            let target = target.unwrap().into_inner().id;
+            execute(&mut database, "CREATE TABLE asked AS SELECT * FROM approvals").await;
+            bob.approve(&target).await.unwrap();
+            execute(&mut database, "CREATE TABLE kept AS SELECT * FROM approvals").await;
+            execute(&mut database, "CREATE TABLE kept_keys AS SELECT * FROM keys").await;
+
+            // One row is gone, and another one is what it was before it was approved.
+            edit(&mut database, "DELETE FROM keys").await;
+            put_back(&mut database, "asked").await;
+            let asked = ada.ask().await.unwrap();
+            bob.approve(&asked.id).await.unwrap();
+            let stuck = |shown: &ShowStorageResponse| shown.refused_rows == 2 && stopped(shown);
+            let pairs = ada.until(stuck).await;
+            assert_eq!(pairs[0], pair(1, "RETIRING", 3), "nothing is moved: a device's, the target's and its own");
+            let named: Vec<String> = sqlx::query_scalar(
+                "SELECT json_extract(detail, '$.row') FROM audit WHERE action = 'storage.row-refused' ORDER BY 1",
+            )
+            .fetch_all(&mut database)
+            .await
+            .unwrap();
+            assert_eq!(named, [format!("approval {target}"), "key key".to_owned()]);
+
+            // From a backup, under the pair that is still there.
+            edit(&mut database, "INSERT INTO keys SELECT * FROM kept_keys").await;
+            let one = |shown: &ShowStorageResponse| shown.refused_rows == 1 && stopped(shown);
+            assert_eq!(ada.until(one).await[0].0, 1);
+            let gone = format!("DELETE FROM approvals WHERE id = '{target}'");
+            edit(&mut database, &gone).await;
+            edit(&mut database, "INSERT INTO approvals SELECT * FROM kept").await;
+            let over = |shown: &ShowStorageResponse| shown.rotation.is_none();
+            let pairs = ada.until(over).await;
+            assert_eq!(pairs, [pair(2, "PRESENT", 4)]);
+            stage.host.stop().await;
+            world.serve().await.stop().await;
         });
     });
 }

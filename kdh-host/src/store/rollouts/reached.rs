@@ -132,6 +132,17 @@ impl Tx {
         Ok(())
     }
 
+    /// The same, of devices as they were when it was looked; `false` if one of them is not so any more: nothing of it is to
+    /// stay then.
+    pub(crate) async fn unqueue_as_seen(&mut self, seen: &[Seen]) -> Result<bool, StoreError> {
+        let devices: Vec<_> = seen.iter().map(|seen| seen.serial.clone()).collect();
+        if self.seen(&devices).await? != seen {
+            return Ok(false);
+        }
+        self.unqueue(&devices).await?;
+        Ok(true)
+    }
+
     /// Devices that have had the newest live key of a slot since before a time, the oldest first, behind one of them.
     /// With the time of each.
     pub(crate) async fn due(
@@ -237,35 +248,6 @@ impl Tx {
             .await?
             .iter()
             .map(read_seen)
-            .collect()
-    }
-
-    /// The last version that each slot of these devices has had.
-    pub(crate) async fn last_versions(
-        &mut self,
-        devices: &[DeviceSerial],
-    ) -> Result<HashMap<(DeviceSerial, Slot), u32>, StoreError> {
-        if devices.is_empty() {
-            return Ok(HashMap::new());
-        }
-        let sql = format!(
-            "SELECT device, slot, MAX(version) AS version FROM device_keys WHERE device IN {} GROUP BY device, slot",
-            tuples(1, devices.len())
-        );
-        let damaged = || StoreError::Damaged("device key");
-        self.about(sql, devices)
-            .await?
-            .iter()
-            .map(|row| {
-                let (device, slot): (String, String) =
-                    (row.try_get("device")?, row.try_get("slot")?);
-                let version: i64 = row.try_get("version")?;
-                let key = (
-                    DeviceSerial::parse(&device).map_err(|_| damaged())?,
-                    Slot::parse(&slot).map_err(|_| damaged())?,
-                );
-                Ok((key, u32::try_from(version).map_err(|_| damaged())?))
-            })
             .collect()
     }
 }

@@ -161,8 +161,25 @@ async fn a_slot_has_one_key_in_each_state_and_no_two_devices_the_same(on: Dialec
     let live = tx.live_device_keys(&a, None).await.unwrap();
     let live: Vec<_> = live.iter().map(|key| key.unproven().version).collect();
     assert_eq!(live, [2]);
-    assert_eq!(tx.last_version(&a, &slot()).await.unwrap(), 2);
+    assert_eq!(newest(&mut tx, &a, &slot()).await, 2);
     assert_eq!(tx.rows_by_storage_key().await.unwrap(), [(1, 3)]);
+    // What is over counts if nothing newer is there, and where a version can be.
+    for (version, counts) in [
+        ("4294967295", true),
+        ("4294967296", false),
+        ("-1", false),
+        ("1", false),
+    ] {
+        let put = format!("UPDATE device_keys SET version = {version} WHERE state = 'DESTROYED'");
+        sqlx::query(sqlx::AssertSqlSafe(put))
+            .execute(tx.connection().await.unwrap())
+            .await
+            .unwrap();
+        let over = tx.newest_keys_that_are_over(&[a.clone(), b.clone()]).await;
+        let over: Vec<_> = over.unwrap().iter().map(place_of).collect();
+        assert_eq!(over.len(), usize::from(counts), "{version}");
+        assert!(over.iter().all(|place| place.version == 4_294_967_295));
+    }
     tx.commit().await.unwrap();
     rows_come_under_another_pair_all_or_none(&database).await;
 }

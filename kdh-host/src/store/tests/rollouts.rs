@@ -10,6 +10,7 @@ on_both!(
     no_column_of_a_rollout_is_changed_unnoticed,
     a_rollout_is_open_once_for_its_devices_and_comes_to_each_slot_once,
     keys_that_share_a_check_value_are_counted,
+    a_device_that_was_moved_meanwhile_stays_in_the_queue,
 );
 
 pub(super) fn rollout(number: u32, reach: Reach) -> Rollout {
@@ -179,4 +180,39 @@ async fn keys_that_share_a_check_value_are_counted(on: Dialect) {
     }
     let equal = tx.equal_check_values(vec![&one, &other, &long]).await;
     assert_eq!(equal.unwrap(), [("AAAAAA".to_owned(), 2)]);
+}
+
+async fn a_device_that_was_moved_meanwhile_stays_in_the_queue(on: Dialect) {
+    let database = Database::with_devices(on, &["A", "B"]).await;
+    let mut tx = database.tx().await;
+    for statement in [
+        "INSERT INTO devices_to_fill (device) VALUES ('A')",
+        "INSERT INTO devices_to_fill (device) VALUES ('B')",
+    ] {
+        sqlx::query(statement)
+            .execute(tx.connection().await.unwrap())
+            .await
+            .unwrap();
+    }
+    let judged = tx.unfilled("", 9).await.unwrap();
+    assert_eq!(judged.len(), 2);
+    for change in [
+        "model = 'M2'",
+        "group_name = 'pilot'",
+        "state = 'SUSPENDED'",
+    ] {
+        tx.commit().await.unwrap();
+        tx = database.tx().await;
+        let change = format!("UPDATE devices SET {change} WHERE serial_number = 'B'");
+        sqlx::query(sqlx::AssertSqlSafe(change.clone()))
+            .execute(tx.connection().await.unwrap())
+            .await
+            .unwrap();
+        assert!(!tx.unqueue_as_seen(&judged).await.unwrap(), "{change}");
+        drop(tx);
+        tx = database.tx().await;
+        assert_eq!(tx.unfilled("", 9).await.unwrap(), judged);
+    }
+    assert!(tx.unqueue_as_seen(&judged[..1]).await.unwrap());
+    assert_eq!(tx.unfilled("", 9).await.unwrap(), judged[1..]);
 }

@@ -66,7 +66,9 @@ pub(super) async fn run(
         }),
     };
     let mut reader = Reader::new(host, rollout, wave, pace, source);
-    let (sender, mut to_write) = mpsc::channel(TOGETHER);
+    // All of a step have room: a batch that waited here would keep others from going on that have the turn to write,
+    // for the ids of derived keys, while the writer waits for it.
+    let (sender, mut to_write) = mpsc::channel(STEP);
     let mut forward = false;
     let make = async {
         let pages = stream::try_unfold(&mut reader, |reader| async move {

@@ -158,26 +158,34 @@ impl TokenGroup {
         Ok(FoundKey { key, kcv, asked })
     }
 
-    /// The same of a key over others, or a BDK, of which a token that unwrapped it may not state the length: it is
-    /// of this kind, as was announced when it was brought in. From now on a token that was lost is not back before it
-    /// holds the same one again.
+    /// The key of this name and this check value, over others, or a BDK, of which a token that unwrapped it may not
+    /// state the length: it is of this kind, as was announced when it was brought in. From now on a token that was
+    /// lost is not back before it holds the same one again.
     ///
     /// # Errors
-    /// As there; [`HsmError::KeyKind`]: a token states another one.
-    pub fn announced_key(
+    /// As [`Self::secret_key`]; [`HsmError::KeyKind`]: a token states another one; [`HsmError::KcvMismatch`]: it is
+    /// another key. What is demanded of the tokens is what it was.
+    pub fn agreed_key(
         &self,
         role: KeyRole,
         name: &KeyName,
         kind: KeyKind,
-    ) -> Result<FoundKey, HsmError> {
+        expected: &Kcv,
+    ) -> Result<SecretKey, HsmError> {
         let answers = self.on_each("find a secret key", |token| {
             let key = token.announced_key(role, name, kind)?;
             let kcv = token.kcv(&key)?;
             Ok((key, kcv))
         })?;
         let ((key, kcv), asked) = self.same(name, answers)?;
+        if kcv != *expected {
+            return Err(HsmError::KcvMismatch {
+                expected: expected.clone(),
+                found: kcv,
+            });
+        }
         self.remember(&asked, |known| known.announced(key.clone(), kcv.clone()));
-        Ok(FoundKey { key, kcv, asked })
+        Ok(key)
     }
 
     /// A token that was lost is not back before it holds this key again, with this check value, and can
@@ -188,7 +196,7 @@ impl TokenGroup {
         });
     }
 
-    /// Takes back what [`Self::require_from_now_on`] or [`Self::announced_key`] demanded.
+    /// Takes back what [`Self::require_from_now_on`] or [`Self::agreed_key`] demanded.
     pub fn require_no_more(&self, key: &SecretKey) {
         for member in self.members() {
             member.forget(key.name());

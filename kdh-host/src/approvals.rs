@@ -23,6 +23,8 @@ use crate::{
 
 /// How often rows are read that somebody changes meanwhile.
 const TRIES: usize = 8;
+/// What one operator may have asked for of one kind, and nobody has decided.
+const MAX_UNDECIDED: i64 = 32;
 
 /// An approval as operators see it.
 #[derive(Debug)]
@@ -36,7 +38,8 @@ pub(crate) struct Shown {
 /// Asks for something.
 ///
 /// # Errors
-/// [`Reason::AlreadyExists`]: the same is asked for, or in force.
+/// [`Reason::AlreadyExists`]: the same is asked for, or in force. [`Reason::WrongState`]: too much that this operator has
+/// asked for waits.
 pub(crate) async fn ask(
     host: &Host,
     operator: &Operator,
@@ -64,6 +67,14 @@ pub(crate) async fn ask(
     expire(host, act).await?;
     let sealed = host.keys().seal_one(approval.clone()).await?;
     let mut tx = host.store().write(now).await?;
+    if tx.undecided_approvals(act, operator.name()).await? >= MAX_UNDECIDED {
+        let cause = format!(
+            "{} has asked for {MAX_UNDECIDED} of this kind that nobody has decided: have them approved, or reject some \
+             (kdhctl approval list)",
+            operator.name()
+        );
+        return Err(refused(Reason::WrongState, cause));
+    }
     if !host.keys().is_under_present(&sealed) || !tx.insert_approval(&sealed).await? {
         let cause = "the same is asked for already, or in force: see kdhctl approval list. If its row is REFUSED there, \
                      restore it from a backup of the database";
@@ -175,7 +186,7 @@ pub(crate) async fn in_force(
     host: &Host,
     act: ApprovedAct,
 ) -> Result<Vec<Proven<Approval>>, HostError> {
-    open(host, act, |state| state == ApprovalState::Approved).await
+    open(host, act, false).await
 }
 
 /// The same, and what waits to be approved.
@@ -183,15 +194,15 @@ pub(crate) async fn asked_or_in_force(
     host: &Host,
     act: ApprovedAct,
 ) -> Result<Vec<Proven<Approval>>, HostError> {
-    open(host, act, |state| !state.is_over()).await
+    open(host, act, true).await
 }
 
 async fn open(
     host: &Host,
     act: ApprovedAct,
-    is_meant: fn(ApprovalState) -> bool,
+    with_asked: bool,
 ) -> Result<Vec<Proven<Approval>>, HostError> {
-    let rows = judged(host, Which::Open(act, is_meant)).await?;
+    let rows = judged(host, Which::Open { act, with_asked }).await?;
     let mut good = Vec::with_capacity(rows.len());
     for row in rows {
         match row {
@@ -335,8 +346,8 @@ async fn require_recorded(host: &Host, approval: &Proven<Approval>) -> Result<()
 enum Which<'a> {
     /// So many that are older than this one.
     Page(&'a str, i64),
-    /// Those of an act that are asked for or in force, in such a state.
-    Open(ApprovedAct, fn(ApprovalState) -> bool),
+    /// Those of an act that are in force, or asked for as well.
+    Open { act: ApprovedAct, with_asked: bool },
 }
 
 /// A row, and why it counts for nothing, if it does, in words; its id alone, if it is not as the HSM has sealed it.
@@ -348,12 +359,19 @@ async fn judged(host: &Host, which: Which<'_>) -> Result<Vec<Judged>, HostError>
         let mut tx = host.store().ask(host.now()).await?;
         let rows = match which {
             Which::Page(before, limit) => tx.approvals(before, limit).await?,
-            Which::Open(act, is_meant) => {
-                let rows = match act {
-                    ApprovedAct::StorageRotation => tx.open_approvals(act).await?,
-                    ApprovedAct::ExportTarget | ApprovedAct::KeyDiscard => {
+            Which::Open { act, with_asked } => {
+                let rows = match (act, with_asked) {
+                    (ApprovedAct::StorageRotation, _) => tx.open_approvals(act).await?,
+                    (ApprovedAct::ExportTarget | ApprovedAct::KeyDiscard, true) => {
                         tx.readable_open_approvals(act).await?
                     }
+                    (ApprovedAct::ExportTarget | ApprovedAct::KeyDiscard, false) => {
+                        tx.readable_approvals_in_force(act).await?
+                    }
+                };
+                let is_meant = |state| match state {
+                    ApprovalState::Asked => with_asked,
+                    state => !state.is_over(),
                 };
                 let rows = rows.into_iter();
                 rows.filter(|row| is_meant(row.unproven().state_at(&now)))

@@ -84,16 +84,7 @@ impl ExportTarget {
     /// # Errors
     /// [`HsmError::WrongRole`]: they are not for export. [`HsmError::Export`]: one is no AES key.
     pub fn new(under: &SecretKey, mac: &SecretKey) -> Result<Self, HsmError> {
-        let form = ExportForm::ALL.into_iter();
-        let form = form.into_iter().find(|form| form.under() == under.role());
-        let wrong_role = |role| HsmError::WrongRole {
-            operation: OPERATION,
-            role,
-        };
-        let form = form.ok_or_else(|| wrong_role(under.role()))?;
-        if mac.role() != KeyRole::ExportMac {
-            return Err(wrong_role(mac.role()));
-        }
+        let form = ExportForm::of(under.role(), mac.role())?;
         for key in [under, mac] {
             if matches!(key.kind(), KeyKind::Tdea2 | KeyKind::Tdea3) {
                 return Err(ExportError::NotAes {
@@ -214,6 +205,24 @@ impl ExportTarget {
 impl ExportForm {
     /// Every one.
     pub const ALL: [Self; 2] = [Self::KeyWrap, Self::Tr31];
+
+    /// That of keys of these roles: of the one over the exported keys, and of the one that makes MACs.
+    ///
+    /// # Errors
+    /// [`HsmError::WrongRole`]: they are not for export.
+    pub fn of(under: KeyRole, mac: KeyRole) -> Result<Self, HsmError> {
+        let wrong_role = |role| HsmError::WrongRole {
+            operation: OPERATION,
+            role,
+        };
+        let form = Self::ALL.into_iter().find(|form| form.under() == under);
+        let form = form.ok_or_else(|| wrong_role(under))?;
+        if mac == KeyRole::ExportMac {
+            Ok(form)
+        } else {
+            Err(wrong_role(mac))
+        }
+    }
 
     /// As configurations and reports spell it.
     pub const fn name(self) -> &'static str {

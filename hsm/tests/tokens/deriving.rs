@@ -406,7 +406,10 @@ fn a_token_that_comes_back_with_another_bdk_stays_lost() {
         combine(&two, kind, &name, &components(2));
         // Both are there.
         let group = TokenGroup::new(one.clone(), vec![two.clone()]);
-        let differs = group.announced_key(KeyRole::Bdk, &name, kind).unwrap_err();
+        let kcv = kcv_of(kind, &xor(&components(1)));
+        let agreed =
+            |group: &TokenGroup, kcv: &Kcv| group.agreed_key(KeyRole::Bdk, &name, kind, kcv);
+        let differs = agreed(&group, &kcv).unwrap_err();
         assert!(matches!(differs, HsmError::KeyDiffers { .. }), "{differs}");
 
         drop((group, two));
@@ -414,13 +417,19 @@ fn a_token_that_comes_back_with_another_bdk_stays_lost() {
         let config = TokenConfig::new("two");
         let two = module.open_or_await(&config, &pin(USER_PIN)).unwrap();
         let group = TokenGroup::new(one, vec![two.clone()]);
-        let bdk = group.announced_key(KeyRole::Bdk, &name, kind).unwrap();
-        assert_eq!(*bdk.kcv(), kcv_of(kind, &xor(&components(1))));
+        let bdk = agreed(&group, &kcv).unwrap();
+        // That somebody has another one in mind takes nothing of that back.
+        let other = kcv_of(kind, &xor(&components(2)));
+        let mismatch = agreed(&group, &other).unwrap_err();
+        assert!(
+            matches!(mismatch, HsmError::KcvMismatch { .. }),
+            "{mismatch}"
+        );
         let news = News::of(&two);
         faults.tell("insert two").unwrap();
         news.stays_lost("key bdk.fleet is another one in token two");
         // Nobody derives from it any more.
-        group.require_no_more(bdk.key());
+        group.require_no_more(&bdk);
         news.is_back();
     });
 }

@@ -26,7 +26,7 @@ impl File {
     ///
     /// # Errors
     /// [`Reason::WrongState`]: a switch fetches this target's records itself, or the first one is not kept any more.
-    /// [`Reason::NotFound`]: there are none.
+    /// [`Reason::NotFound`]: there are none. [`Reason::RequestInvalid`]: one before them has not left.
     pub(crate) async fn begin(
         host: &Host,
         operator: &Operator,

@@ -1,6 +1,8 @@
 //! A target's keys in the HSM, and what is done with them.
 
-use hsm::{ExportTarget, ExportedKey, HsmError, Kcv, KeyExport, KeyRole, KnSource, Mac};
+use hsm::{
+    ExportForm, ExportTarget, ExportedKey, HsmError, Kcv, KeyExport, KeyRole, KnSource, Mac,
+};
 use kdh_proto::Reason;
 
 use super::{Target, target::SharedKey};
@@ -27,17 +29,20 @@ impl HostKeys {
     /// # Errors
     /// As [`Self::verify_export`].
     pub(crate) fn export_target(&self, target: &Target) -> Result<ExportTarget, HostError> {
-        let find = |key: &SharedKey| {
-            self.agreed_key(KeyRole::of_secret(&key.name), &key.name, key.kind, &key.kcv)
-        };
-        let (under, mac) = (find(&target.under)?, find(&target.mac)?);
-        let found = ExportTarget::new(&under, &mac)?;
-        if found.form() == target.form {
-            return Ok(found);
+        // Before the HSM is asked, which is to know what is demanded of other keys as long as it was.
+        let role = |key: &SharedKey| KeyRole::of_secret(&key.name);
+        let form = ExportForm::of(role(&target.under), role(&target.mac))?;
+        if form != target.form {
+            let (label, wanted) = (target.under.name.label(), target.form);
+            let cause = format!("{label} is a key for {form}, not for {wanted}");
+            return Err(refused(Reason::RequestInvalid, cause));
         }
-        let (label, form) = (under.name().label(), target.form);
-        let cause = format!("{label} is a key for {}, not for {form}", found.form());
-        Err(refused(Reason::RequestInvalid, cause))
+        let tokens = self.kdh_tokens();
+        let find = |key: &SharedKey| tokens.agreed_key(role(key), &key.name, key.kind, &key.kcv);
+        Ok(ExportTarget::new(
+            &find(&target.under)?,
+            &find(&target.mac)?,
+        )?)
     }
 
     /// A device's key as the HSM is to export it, with the row that it has to verify before.

@@ -11,13 +11,13 @@ use hsm::{ExportTarget, HsmError, KnSource, StorageError};
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
-use super::{OpenTarget, in_force, record, sending::put_back};
+use super::{OpenTarget, Target, in_force, record, sending::put_back};
 use crate::{
     Host, HostError,
     state::{DeviceKeyState, DeviceState, ExportState},
     store::{
         Actor, AuditEntry, DeviceKey, ExportMarks, ExportRow, KeyPlace, KeyRow, Owner, StoreError,
-        place_of, time_text,
+        Tx, place_of, time_text,
     },
 };
 
@@ -31,6 +31,8 @@ const LOOK: Duration = Duration::from_secs(5);
 const TIDY: Duration = Duration::from_mins(1);
 /// Records that are erased in one transaction.
 const ERASED_AT_ONCE: u32 = 1000;
+/// Such transactions, before the next records are made.
+const ERASING: usize = 4;
 
 /// Makes what is in line, for as long as it is awaited.
 pub(crate) async fn keep_exporting(host: &Host) {
@@ -39,11 +41,11 @@ pub(crate) async fn keep_exporting(host: &Host) {
         let closed = host.exports().closed.swap(false, Ordering::Relaxed);
         let tidy = closed || tidied.is_none_or(|tidied| tidied.elapsed() >= TIDY);
         match pass(host, tidy).await {
-            Ok(more) => {
+            Ok(left) => {
                 if tidy {
-                    tidied = Some(Instant::now());
+                    tidied = (!left.to_be_erased).then(Instant::now);
                 }
-                if more {
+                if left.to_be_made || left.to_be_erased {
                     continue;
                 }
             }
@@ -59,19 +61,24 @@ pub(crate) async fn keep_exporting(host: &Host) {
     }
 }
 
-/// Makes some for each target, so that none waits for the long line of another. Whether there is more to be made at
-/// once.
-async fn pass(host: &Host, tidy: bool) -> Result<bool, HostError> {
+/// Whether there is more to be done at once.
+struct Left {
+    to_be_made: bool,
+    to_be_erased: bool,
+}
+
+/// Makes some for each target, and erases some, so that none waits for the long line of another.
+async fn pass(host: &Host, tidy: bool) -> Result<Left, HostError> {
     let open = in_force(host).await?;
     let is_open = |id: &String| open.iter().any(|open| open.id() == id);
     host.exports().faults().retain(|id, _| is_open(id));
-    let mut more = false;
+    let mut to_be_made = false;
     for target in &open {
         let outcome = make_round(host, target).await;
         let mut faults = host.exports().faults();
         match outcome {
             Ok(left) => {
-                more |= left;
+                to_be_made |= left;
                 faults.remove(target.id());
             }
             Err(error) => {
@@ -81,10 +88,10 @@ async fn pass(host: &Host, tidy: bool) -> Result<bool, HostError> {
             }
         }
     }
-    if tidy {
-        erase_old(host).await?;
-    }
-    Ok(more)
+    Ok(Left {
+        to_be_made,
+        to_be_erased: tidy && erase_old(host).await?,
+    })
 }
 
 async fn make_round(host: &Host, target: &OpenTarget) -> Result<bool, HostError> {
@@ -109,6 +116,12 @@ async fn require_none_put_back(host: &Host, target: &OpenTarget) -> Result<(), H
 /// What is in line, as the database has it.
 struct Candidate {
     row: ExportRow,
+    basis: Basis,
+}
+
+/// By what a record is judged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Basis {
     key: Option<KeyRow>,
     owner: Option<Owner>,
     /// Whether its device is of its model and in its group by the audit trail, too.
@@ -118,6 +131,7 @@ struct Candidate {
 /// What came of it.
 struct Outcome {
     row: ExportRow,
+    basis: Basis,
     /// Of one that was skipped.
     why: String,
 }
@@ -135,25 +149,37 @@ async fn make_some(host: &Host, open: &OpenTarget) -> Result<bool, HostError> {
     for candidate in candidates {
         match exportable(host, open, &shared, &candidate)? {
             Ok(export) => making.push((candidate, export)),
-            Err(why) => outcomes.push(skipped(candidate.row, why)),
+            Err(why) => outcomes.push(skipped(candidate, why)),
         }
     }
     make(host, open, &shared, making, &mut outcomes).await?;
     add_macs(host, open, &shared, &mut outcomes).await?;
     outcomes.sort_by_key(|outcome| outcome.row.position);
-    put_down(host, open, &outcomes).await
+    put_down(host, open, outcomes).await
 }
 
 async fn candidates(host: &Host, open: &OpenTarget) -> Result<Vec<Candidate>, HostError> {
     let mut tx = host.store().read(host.now()).await?;
-    let mut candidates = Vec::new();
     let rows = tx.queued_exports(open.id(), BATCH).await?;
-    let places: Vec<_> = rows.iter().map(place).collect();
+    let bases = bases(&mut tx, &open.target, rows.iter()).await?;
+    let candidates = rows.into_iter().zip(bases);
+    Ok(candidates
+        .map(|(row, basis)| Candidate { row, basis })
+        .collect())
+}
+
+/// By what records are judged, in this moment of the database.
+async fn bases(
+    tx: &mut Tx,
+    target: &Target,
+    rows: impl Iterator<Item = &ExportRow> + Clone,
+) -> Result<Vec<Basis>, StoreError> {
+    let places: Vec<_> = rows.clone().map(place).collect();
     let keys = tx.key_rows_at(&places).await?;
     let mut keys: HashMap<_, _> = keys.into_iter().map(|key| (place_of(&key), key)).collect();
-    let devices: HashSet<_> = rows.iter().map(|row| row.device.clone()).collect();
+    let devices: HashSet<_> = rows.clone().map(|row| row.device.clone()).collect();
     let owners = tx.export_owners(&Vec::from_iter(devices)).await?;
-    for (row, place) in rows.into_iter().zip(places) {
+    let bases = rows.zip(places).map(|(row, place)| {
         // One that no host has written is none.
         let owner = owners.get(row.device.as_str());
         let owner = owner.and_then(|owner| owner.as_ref().ok()).cloned();
@@ -161,16 +187,14 @@ async fn candidates(host: &Host, open: &OpenTarget) -> Result<Vec<Candidate>, Ho
             let trail = tx.trail_of(&row.device);
             trail.belongs_to(owner.model.as_str(), owner.group.as_ref())
         };
-        candidates.push(Candidate {
+        Basis {
             key: keys.remove(&place),
             // A target of all devices does not ask what they are.
-            is_owner_recorded: open.target.devices.is_none()
-                || owner.as_ref().is_some_and(is_recorded),
+            is_owner_recorded: target.devices.is_none() || owner.as_ref().is_some_and(is_recorded),
             owner,
-            row,
-        });
-    }
-    Ok(candidates)
+        }
+    });
+    Ok(bases.collect())
 }
 
 /// Where the row of the device's key stands.
@@ -182,14 +206,14 @@ fn place(row: &ExportRow) -> KeyPlace {
     }
 }
 
-fn skipped(row: ExportRow, why: impl Into<String>) -> Outcome {
-    let row = ExportRow {
-        state: ExportState::Skipped,
-        made: None,
-        ..row
-    };
+fn skipped(candidate: Candidate, why: impl Into<String>) -> Outcome {
     Outcome {
-        row,
+        row: ExportRow {
+            state: ExportState::Skipped,
+            made: None,
+            ..candidate.row
+        },
+        basis: candidate.basis,
         why: why.into(),
     }
 }
@@ -201,7 +225,7 @@ fn exportable(
     shared: &ExportTarget,
     candidate: &Candidate,
 ) -> Result<Result<hsm::KeyExport, String>, HostError> {
-    let (Some(key), Some(owner)) = (&candidate.key, &candidate.owner) else {
+    let (Some(key), Some(owner)) = (&candidate.basis.key, &candidate.basis.owner) else {
         return Ok(Err("it is not in the database".to_owned()));
     };
     let key = match key {
@@ -219,7 +243,7 @@ fn exportable(
     if !scope.covers(&row.slot, &owner.model, owner.group.as_ref()) {
         return Ok(Err("the target does not cover it".to_owned()));
     }
-    if !candidate.is_owner_recorded {
+    if !candidate.basis.is_owner_recorded {
         let cause = format!("the model or the group of {}", row.device);
         return Ok(Err(StoreError::NotRecorded(cause).to_string()));
     }
@@ -250,7 +274,8 @@ async fn make(
         let parts: Vec<_> = making
             .iter()
             .filter_map(|(candidate, _)| {
-                let key = candidate.key.as_ref()?.as_ref().ok()?.unproven().clone();
+                let key = candidate.basis.key.as_ref()?.as_ref().ok()?;
+                let key = key.unproven().clone();
                 Some((candidate.row.clone(), key))
             })
             .collect();
@@ -267,18 +292,18 @@ async fn make(
                     return Err(error.into());
                 };
                 let (candidate, _) = making.remove(index);
-                outcomes.push(skipped(candidate.row, error.to_string()));
+                outcomes.push(skipped(candidate, error.to_string()));
             }
         }
     };
     for ((candidate, _), exported) in making.into_iter().zip(exported) {
-        let Some(Ok(key)) = &candidate.key else {
+        let Some(Ok(key)) = &candidate.basis.key else {
             continue;
         };
         let key = key.unproven();
         if exported.kcv != key.kcv {
             let why = format!("its check value is {}, not {}", exported.kcv, key.kcv);
-            outcomes.push(skipped(candidate.row, why));
+            outcomes.push(skipped(candidate, why));
             continue;
         }
         let row = made(
@@ -293,6 +318,7 @@ async fn make(
                 mac: Some(exported.mac),
                 ..row
             },
+            basis: candidate.basis,
             why: String::new(),
         });
     }
@@ -300,7 +326,7 @@ async fn make(
 }
 
 fn made(
-    target: &super::Target,
+    target: &Target,
     row: &ExportRow,
     key: &DeviceKey,
     kcv: &hsm::Kcv,
@@ -349,15 +375,26 @@ async fn add_macs(
     Ok(())
 }
 
-/// Whether there may be more to be made.
-async fn put_down(host: &Host, open: &OpenTarget, outcomes: &[Outcome]) -> Result<bool, HostError> {
+/// Puts down what still is as it was judged, which nobody changes in a writer's turn; the rest stays in line. Whether
+/// there may be more to be made.
+async fn put_down(
+    host: &Host,
+    open: &OpenTarget,
+    mut outcomes: Vec<Outcome>,
+) -> Result<bool, HostError> {
     let mut tx = host.store().write(host.now()).await?;
     if !open.is_open(host, &mut tx).await? {
         return Ok(false);
     }
+    let rows = outcomes.iter().map(|outcome| &outcome.row);
+    let now = bases(&mut tx, &open.target, rows).await?;
+    outcomes.truncate(unchanged(&outcomes, &now));
+    if outcomes.is_empty() {
+        return Ok(true);
+    }
     let rows: Vec<_> = outcomes.iter().map(|outcome| &outcome.row).collect();
     let finished = tx.finish_exports(&rows).await?;
-    for Outcome { row, why } in outcomes {
+    for Outcome { row, why, .. } in &outcomes {
         if finished.contains(&row.position) {
             let sha256 = record::digest(&record::message(&open.target, row));
             tx.record_export(open.target.name.as_str(), row, &sha256, why)
@@ -369,21 +406,34 @@ async fn put_down(host: &Host, open: &OpenTarget, outcomes: &[Outcome]) -> Resul
     Ok(true)
 }
 
-/// Takes away the keys in records that arrived long ago, and all of those for targets that were closed.
-async fn erase_old(host: &Host) -> Result<(), HostError> {
+/// How many are as they were judged, before the first that is not: what is made behind it would have it count as made.
+fn unchanged(outcomes: &[Outcome], now: &[Basis]) -> usize {
+    let same = outcomes.iter().zip(now);
+    same.take_while(|(outcome, now)| outcome.basis == **now)
+        .count()
+}
+
+/// Takes away some keys in records that arrived long ago, and of those for targets that were closed. Whether there may
+/// be more.
+async fn erase_old(host: &Host) -> Result<bool, HostError> {
     let mut tx = host.store().read(host.now()).await?;
     let targets = tx.export_targets().await?;
     drop(tx);
     let before = time_text(host.now() - host.config().export_keep)?;
+    let mut erased = 0;
     for (id, mut marks) in targets {
         // What the trail says to be over never comes back. What is in force the database alone could say otherwise.
         let is_over = host.store().is_approval_over(&id);
         let before = (!is_over).then_some(&*before);
         while let Some(now) = erase_some(host, &id, marks, before).await? {
             marks = now;
+            erased += 1;
+            if erased == ERASING {
+                return Ok(true);
+            }
         }
     }
-    Ok(())
+    Ok(false)
 }
 
 async fn erase_some(
@@ -417,4 +467,109 @@ async fn erase_some(
     .await?;
     tx.commit().await?;
     Ok(Some(marks))
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use hsm::{Kcv, KcvMethod};
+    use tr34::KeyKind;
+
+    use super::*;
+    use crate::{
+        names::{DeviceSerial, GroupName, Model, Slot},
+        store::{KeySource, Sealed},
+    };
+
+    fn key(state: DeviceKeyState) -> Sealed<DeviceKey> {
+        let key = DeviceKey {
+            device: DeviceSerial::parse("SN-1").unwrap(),
+            slot: Slot::parse("tmk").unwrap(),
+            version: 1,
+            state,
+            source: KeySource::Nothing,
+            header: "D0000K0AB00E0000".parse().unwrap(),
+            kind: KeyKind::Aes128,
+            kcv: Kcv::parse(KcvMethod::AesCmac, "A1B2C3").unwrap(),
+            recipient: None,
+            created_at: String::new(),
+            changed_at: String::new(),
+        };
+        Sealed::new(key, None)
+    }
+
+    fn basis() -> Basis {
+        Basis {
+            key: Some(Ok(key(DeviceKeyState::Active))),
+            owner: Some(Owner {
+                model: Model::parse("M1").unwrap(),
+                group: None,
+                state: DeviceState::Bound,
+            }),
+            is_owner_recorded: true,
+        }
+    }
+
+    fn outcome(position: u64) -> Outcome {
+        Outcome {
+            row: ExportRow {
+                target: "a".to_owned(),
+                position,
+                device: DeviceSerial::parse("SN-1").unwrap(),
+                slot: Slot::parse("tmk").unwrap(),
+                version: 1,
+                state: ExportState::Made,
+                made: None,
+                mac: None,
+            },
+            basis: basis(),
+            why: String::new(),
+        }
+    }
+
+    #[test]
+    fn what_was_changed_since_it_was_judged_stays_in_line_with_those_behind_it() {
+        let outcomes = [1, 2, 3].map(outcome);
+        let same = [(); 3].map(|()| basis());
+        assert_eq!(unchanged(&outcomes, &same), 3);
+        let owner = || basis().owner.unwrap();
+        let revoked = Owner {
+            state: DeviceState::Revoked,
+            ..owner()
+        };
+        let grouped = Owner {
+            group: Some(GroupName::parse("pilot").unwrap()),
+            ..owner()
+        };
+        let replaced = key(DeviceKeyState::Destroyed);
+        let changes = [
+            Basis {
+                owner: None,
+                ..basis()
+            },
+            Basis {
+                owner: Some(revoked),
+                ..basis()
+            },
+            Basis {
+                owner: Some(grouped),
+                ..basis()
+            },
+            Basis {
+                is_owner_recorded: false,
+                ..basis()
+            },
+            Basis {
+                key: Some(Ok(replaced)),
+                ..basis()
+            },
+        ];
+        for change in changes {
+            for place in 0..3 {
+                let mut now = same.clone();
+                now[place] = change.clone();
+                assert_eq!(unchanged(&outcomes, &now), place, "{change:?}");
+            }
+        }
+    }
 }

@@ -65,6 +65,7 @@ pub(crate) struct Exports {
     stopping: watch::Sender<bool>,
     /// Targets to which a switch is connected.
     taken: Arc<Mutex<HashSet<String>>>,
+    again: stream::Again,
     /// Why no records are made for a target.
     faults: Mutex<HashMap<String, String>>,
 }
@@ -299,7 +300,7 @@ pub(crate) async fn queue(tx: &mut Tx, key: &DeviceKey) -> Result<(), StoreError
     }
     // A row that somebody has spoilt is not to keep a terminal from confirming.
     let approvals = tx
-        .readable_open_approvals(ApprovedAct::ExportTarget)
+        .readable_approvals_in_force(ApprovedAct::ExportTarget)
         .await?;
     if approvals.is_empty() {
         return Ok(());
@@ -309,9 +310,6 @@ pub(crate) async fn queue(tx: &mut Tx, key: &DeviceKey) -> Result<(), StoreError
     };
     for approval in &approvals {
         let approval = approval.unproven();
-        if approval.state != ApprovalState::Approved {
-            continue;
-        }
         match Target::of(approval) {
             Ok(target) if target.covers(&key.slot, &owner.model, owner.group.as_ref()) => {
                 tx.queue_export(&approval.id, &key.device, &key.slot, key.version)

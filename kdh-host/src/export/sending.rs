@@ -12,6 +12,9 @@ use crate::{
     store::{Actor, AuditEntry, ExportMarks, ExportRow, StoreError, Tx},
 };
 
+/// Records whose arrival is put down in one transaction.
+const ACKNOWLEDGED_AT_ONCE: u64 = 1000;
+
 /// A target's records from a position on, as far as they are made, and as they were made: the HSM has made their MACs
 /// again.
 ///
@@ -48,6 +51,10 @@ pub(super) async fn fetch(
     if let Some(index) = first_changed(host, open, &whole).await? {
         fault = Some(changed(open, whole[index].position));
         whole.truncate(index);
+    }
+    if let Some(last) = whole.last() {
+        // Whatever became of the transaction: who has its MAC may have it.
+        host.store().note_exported(open.id(), last.position);
     }
     match fault {
         Some(fault) if whole.is_empty() => Err(fault),
@@ -107,7 +114,28 @@ pub(super) fn require_kept(
     Err(refused(Reason::WrongState, cause))
 }
 
+/// Refuses to leave out a record that is there and has not left: it would count as arrived with those behind it.
+pub(super) async fn require_in_turn(
+    tx: &mut Tx,
+    open: &OpenTarget,
+    marks: ExportMarks,
+    from: u64,
+) -> Result<(), HostError> {
+    let next = tx.first_unsent(open.id(), marks.sent).await?;
+    if from <= next {
+        return Ok(());
+    }
+    let cause = format!(
+        "records for {} leave one after another: begin with {next}, or before it",
+        open.target.name
+    );
+    Err(refused(Reason::RequestInvalid, cause))
+}
+
 /// Puts down that records leave, before they do.
+///
+/// # Errors
+/// [`Reason::RequestInvalid`]: one before them has not left.
 pub(super) async fn note_sent(
     host: &Host,
     open: &OpenTarget,
@@ -118,6 +146,7 @@ pub(super) async fn note_sent(
     let mut tx = host.store().write(host.now()).await?;
     open.require_open(host, &mut tx).await?;
     let marks = tx.export_marks(open.id()).await?;
+    require_in_turn(&mut tx, open, marks, from).await?;
     let sent = marks.sent.max(to);
     tx.set_export_marks(open.id(), ExportMarks { sent, ..marks })
         .await?;
@@ -135,6 +164,21 @@ pub(super) async fn acknowledge(
     actor: &Actor,
     position: u64,
 ) -> Result<u64, HostError> {
+    loop {
+        let mark = acknowledge_some(host, open, actor, position).await?;
+        if mark >= position {
+            return Ok(mark);
+        }
+    }
+}
+
+/// Brings the mark forward by one step, so that other writers do not wait for a long line.
+async fn acknowledge_some(
+    host: &Host,
+    open: &OpenTarget,
+    actor: &Actor,
+    position: u64,
+) -> Result<u64, HostError> {
     let mut tx = host.store().write(host.now()).await?;
     open.require_open(host, &mut tx).await?;
     let marks = tx.export_marks(open.id()).await?;
@@ -143,15 +187,16 @@ pub(super) async fn acknowledge(
         return Ok(marks.acknowledged);
     }
     let from = marks.acknowledged + 1;
-    tx.note_arrived(open.id(), from, position).await?;
+    let to = position.min(marks.acknowledged + ACKNOWLEDGED_AT_ONCE);
+    tx.note_arrived(open.id(), from, to).await?;
     let marks = ExportMarks {
-        acknowledged: position,
+        acknowledged: to,
         ..marks
     };
     tx.set_export_marks(open.id(), marks).await?;
-    note(&mut tx, open, actor, "export.acknowledged", from, position).await?;
+    note(&mut tx, open, actor, "export.acknowledged", from, to).await?;
     tx.commit().await?;
-    Ok(position)
+    Ok(to)
 }
 
 /// Refuses a position that never left.

@@ -2,13 +2,15 @@
 
 use std::{
     collections::HashSet,
+    num::NonZeroU32,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
+use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter, clock::Clock as _};
 use kdh_proto::{Reason, v1};
 use pki::Certificate;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::sleep};
 
 use super::{OpenTarget, require_target, sending};
 use crate::{
@@ -22,6 +24,8 @@ use crate::{
 pub(crate) const WINDOW: u64 = 256;
 /// Records that leave at once.
 const BATCH: u64 = 64;
+/// How often such a number of those that have left before leaves again, for one target.
+const AGAIN_PER_SECOND: NonZeroU32 = NonZeroU32::new(8).unwrap();
 /// How often it is looked for records, if nobody says that there are some.
 pub(crate) const LOOK: Duration = Duration::from_secs(5);
 
@@ -37,6 +41,8 @@ pub(crate) struct Receiving {
     /// As far as it is known here, which spares the database what is not new to it.
     marks: ExportMarks,
     made: watch::Receiver<()>,
+    /// That records leave again is put down once in a call.
+    is_again_noted: bool,
     _place: Place,
 }
 
@@ -45,7 +51,7 @@ impl Receiving {
     ///
     /// # Errors
     /// [`Reason::IdentityMismatch`]: the target is another switch's. [`Reason::AlreadyExists`]: a switch is
-    /// connected already. [`Reason::WrongState`]: the record is not kept any more. [`Reason::RequestInvalid`]: it is not there yet.
+    /// connected already. [`Reason::WrongState`]: the record is not kept any more. [`Reason::RequestInvalid`]: one before it has not left.
     pub(crate) async fn begin(
         host: &Host,
         operator: &Operator,
@@ -69,19 +75,12 @@ impl Receiving {
         let place = Place::take(&host.exports().taken, &open)?;
         let mut tx = host.store().read(host.now()).await?;
         let marks = tx.export_marks(open.id()).await?;
-        let line = tx.export_line(open.id()).await?;
-        drop(tx);
         let next = match from.position {
             0 => marks.acknowledged + 1,
             position => position,
         };
-        if next > line.last + 1 {
-            let cause = format!(
-                "there is no record {next} for {} yet: the last one is {}",
-                open.target.name, line.last
-            );
-            return Err(refused(Reason::RequestInvalid, cause));
-        }
+        sending::require_in_turn(&mut tx, &open, marks, next).await?;
+        drop(tx);
         sending::require_kept(&open, marks, next)?;
         Ok(Self {
             host: host.clone(),
@@ -91,6 +90,7 @@ impl Receiving {
             acknowledged: next - 1,
             marks,
             made,
+            is_again_noted: false,
             _place: place,
         })
     }
@@ -106,19 +106,29 @@ impl Receiving {
 
     /// The next records, which leave from here on; none if none is made, or before something is acknowledged.
     pub(crate) async fn next(&mut self) -> Result<Vec<v1::ExportRecord>, HostError> {
-        let limit = u32::try_from(self.room().min(BATCH)).unwrap_or_default();
+        // Those that have left before, and no other ones with them.
+        let again = (self.marks.sent + 1).saturating_sub(self.next);
+        let some = if again > 0 { again } else { BATCH };
+        let limit = u32::try_from(self.room().min(BATCH).min(some)).unwrap_or_default();
         if limit == 0 {
             return Ok(Vec::new());
+        }
+        if again > 0 {
+            self.host.exports().again.wait(self.open.id()).await;
         }
         self.made.mark_unchanged();
         let records = sending::fetch(&self.host, &self.open, self.next, limit).await?;
         let Some(last) = records.last() else {
             return Ok(records);
         };
-        let (from, to) = (self.next, last.position);
-        sending::note_sent(&self.host, &self.open, &self.actor, from, to).await?;
-        self.marks.sent = self.marks.sent.max(to);
-        self.next = to + 1;
+        let (from, last) = (self.next, last.position);
+        if again == 0 || !self.is_again_noted {
+            let to = if again > 0 { self.marks.sent } else { last };
+            sending::note_sent(&self.host, &self.open, &self.actor, from, to).await?;
+            self.marks.sent = to;
+            self.is_again_noted |= again > 0;
+        }
+        self.next = last + 1;
         Ok(records)
     }
 
@@ -153,6 +163,32 @@ pub(crate) async fn stopping(host: &Host) {
     drop(stopping.wait_for(|stopping| *stopping).await);
 }
 
+/// How often records that have left may leave again, for each target: whoever begins anew without end does not keep
+/// the HSM from what terminals ask of it.
+#[derive(Debug)]
+pub(super) struct Again(DefaultKeyedRateLimiter<String>);
+
+impl Default for Again {
+    fn default() -> Self {
+        Self(RateLimiter::keyed(Quota::per_second(AGAIN_PER_SECOND)))
+    }
+}
+
+impl Again {
+    /// Returns when some may leave.
+    async fn wait(&self, target: &str) {
+        while let Err(wait) = self.take(target) {
+            sleep(wait).await;
+        }
+    }
+
+    /// Lets some leave; or says when to ask again. Targets are few, so that none is forgotten.
+    fn take(&self, target: &str) -> Result<(), Duration> {
+        let taken = self.0.check_key(&target.to_owned());
+        taken.map_err(|early| early.wait_time_from(self.0.clock().now()))
+    }
+}
+
 /// The one place that a target has for a switch.
 struct Place {
     taken: Arc<Mutex<HashSet<String>>>,
@@ -181,5 +217,24 @@ impl Drop for Place {
     fn drop(&mut self) {
         let mut places = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         places.remove(&self.id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_left_leaves_again_so_often_and_for_each_target_by_itself() {
+        let again = Again::default();
+        for _ in 0..AGAIN_PER_SECOND.get() {
+            assert_eq!(again.take("a"), Ok(()));
+        }
+        let wait = again.take("a");
+        assert!(
+            wait.is_err_and(|wait| wait > Duration::ZERO && wait <= Duration::from_secs(1)),
+            "{wait:?}"
+        );
+        assert_eq!(again.take("b"), Ok(()));
     }
 }

@@ -5,8 +5,8 @@ use std::{
     sync::{MutexGuard, PoisonError},
 };
 
-use hsm::{FoundKey, HsmError, Kcv, KeyName, KeyRole, KnSource, SecretKey, StoredKn};
-use tr34::{KeyKind, Profile};
+use hsm::{FoundKey, HsmError, KeyName, KeyRole, KnSource, SecretKey, StoredKn};
+use tr34::Profile;
 
 use super::HostKeys;
 use crate::{
@@ -146,7 +146,8 @@ impl HostKeys {
     /// before it holds it, and no other key by its name is derived from.
     pub(crate) fn find_bdk(&self, bdk: &StoredBdk) -> Result<SecretKey, HostError> {
         let name = bdks::label(&bdk.name)?;
-        Ok(self.agreed_key(KeyRole::Bdk, &name, bdk.kind, &bdk.kcv)?)
+        let tokens = &self.kdh_tokens;
+        Ok(tokens.agreed_key(KeyRole::Bdk, &name, bdk.kind, &bdk.kcv)?)
     }
 
     /// Takes note that a BDK was not registered after all, unless it was meanwhile.
@@ -154,28 +155,5 @@ impl HostKeys {
         if !self.bdks.holds(&bdk.name) {
             self.kdh_tokens.require_no_more(found);
         }
-    }
-
-    /// Finds a key in the HSM that others know by its check value. From now on a token that was lost is not back
-    /// before it holds it.
-    ///
-    /// # Errors
-    /// It is not there, or is another one, of which nothing is demanded any more.
-    pub(crate) fn agreed_key(
-        &self,
-        role: KeyRole,
-        name: &KeyName,
-        kind: KeyKind,
-        kcv: &Kcv,
-    ) -> Result<SecretKey, HsmError> {
-        let found = self.kdh_tokens.announced_key(role, name, kind)?;
-        if found.kcv() == kcv {
-            return Ok(found.key().clone());
-        }
-        self.kdh_tokens.require_no_more(found.key());
-        Err(HsmError::KcvMismatch {
-            expected: kcv.clone(),
-            found: found.kcv().clone(),
-        })
     }
 }

@@ -145,6 +145,38 @@ impl Tx {
         Ok(rows.iter().filter_map(|row| read(row).ok()).collect())
     }
 
+    /// Those that are in force alone, without those that the host cannot have written.
+    pub(crate) async fn readable_approvals_in_force(
+        &mut self,
+        act: ApprovedAct,
+    ) -> Result<Vec<Sealed<Approval>>, StoreError> {
+        let rows = sqlx::query(
+            // The index is of both states.
+            "SELECT * FROM approvals WHERE act = $1 AND state IN ('ASKED', 'APPROVED') AND state = 'APPROVED'
+             ORDER BY sequence",
+        )
+        .bind(act.as_str())
+        .fetch_all(self.connection().await?)
+        .await?;
+        Ok(rows.iter().filter_map(|row| read(row).ok()).collect())
+    }
+
+    /// How much of a kind an operator has asked for that nobody has decided, and that has not expired.
+    pub(crate) async fn undecided_approvals(
+        &mut self,
+        act: ApprovedAct,
+        asked_by: &str,
+    ) -> Result<i64, StoreError> {
+        let undecided = sqlx::query_scalar(
+            "SELECT COUNT(*) FROM approvals WHERE act = $1 AND state IN ('ASKED', 'APPROVED') AND state = 'ASKED'
+                 AND asked_by = $2 AND expires_at >= $3",
+        )
+        .bind(act.as_str())
+        .bind(asked_by)
+        .bind(self.now.clone());
+        Ok(undecided.fetch_one(self.connection().await?).await?)
+    }
+
     async fn open_approval_rows(&mut self, act: ApprovedAct) -> Result<Vec<Row>, StoreError> {
         Ok(sqlx::query(
             "SELECT * FROM approvals WHERE act = $1 AND state IN ('ASKED', 'APPROVED') ORDER BY sequence",

@@ -68,6 +68,13 @@ impl ExportTrail {
         self.of(target).position
     }
 
+    /// They were made for certain up to this one.
+    fn raise(&self, target: &str, position: u64) {
+        let mut known = self.known();
+        let made = known.0.entry(target.to_owned()).or_default();
+        made.position = made.position.max(position);
+    }
+
     /// From now on, this is what is known.
     pub(super) fn learn(&self, known: Known) {
         *self.known() = known;
@@ -97,10 +104,19 @@ impl Store {
     pub(crate) fn known_exported_up_to(&self, target: &str) -> u64 {
         self.export_trail.made_up_to(target)
     }
+
+    /// Takes note of a record that was made, as its MAC says.
+    pub(crate) fn note_exported(&self, target: &str, position: u64) {
+        self.export_trail.raise(target, position);
+    }
 }
 
 impl Tx {
     /// Up to which position a target's records were made, whatever the database says of them.
+    ///
+    /// # Errors
+    /// [`StoreError::NotRecorded`]: nobody was told how a commit ended, and the record that would say it has no place
+    /// in the trail.
     pub(crate) async fn exported_up_to(&mut self, target: &str) -> Result<u64, StoreError> {
         let known = self.export_trail.of(target);
         if !known.in_doubt {
@@ -115,10 +131,15 @@ impl Tx {
         .fetch_optional(self.connection().await?)
         .await?;
         let newest = newest.as_ref().map(read).transpose()?;
-        let newest = newest.and_then(|record| noted(&record.detail));
-        Ok(newest
-            .map_or(0, |(_, position)| position)
-            .max(known.position))
+        let mut up_to = known.position.max(self.export_marks(target).await?.sent);
+        if let Some(newest) = newest {
+            if !self.is_chained(newest.sequence).await? {
+                let what = format!("what was made for export target {target}");
+                return Err(StoreError::NotRecorded(what));
+            }
+            up_to = up_to.max(noted(&newest.detail).map_or(0, |(_, position)| position));
+        }
+        Ok(up_to)
     }
 
     /// Puts down what became of a record of a target that is called so: the SHA-256 of what its MAC goes over, and why

@@ -283,6 +283,22 @@ impl Tx {
         self.exactly_one(statement, "export mark").await
     }
 
+    /// A target's first record that is there and has not left; if there is none, the next that there will be.
+    pub(crate) async fn first_unsent(
+        &mut self,
+        target: &str,
+        sent: u64,
+    ) -> Result<u64, StoreError> {
+        let first: Option<i64> = sqlx::query_scalar(
+            "SELECT MIN(position) FROM export_records WHERE target = $1 AND position > $2",
+        )
+        .bind(target)
+        .bind(signed(sent)?)
+        .fetch_one(self.connection().await?)
+        .await?;
+        first.map_or(Ok(sent + 1), unsigned)
+    }
+
     /// Notes when a target's records have arrived, from one position to another.
     pub(crate) async fn note_arrived(
         &mut self,

@@ -494,12 +494,17 @@ fn what_no_two_operators_have_agreed_on_leaves_nothing() {
             }
             assert_eq!(ada.fill().await.unwrap(), 1);
             ada.until_made(1).await;
-            // Where there is nothing yet.
-            assert_eq!(
-                reason(switch.receive(3).await.map(drop)),
-                Reason::RequestInvalid
-            );
-            let mut line = switch.receive(2).await.unwrap();
+            // Where there is nothing yet, and behind one that has not left.
+            for position in [3, 2] {
+                let refused = switch.receive(position).await.map(drop).unwrap_err();
+                assert_eq!(refused.reason(), Some(Reason::RequestInvalid));
+                assert_eq!(
+                    refused.message(),
+                    "records for switch leave one after another: begin with 1, or before it"
+                );
+            }
+            let mut line = switch.receive(0).await.unwrap();
+            assert_eq!(line.next().await.unwrap().position, 1);
             // A second one.
             assert_eq!(
                 reason(switch.receive(0).await.map(drop)),
@@ -538,6 +543,7 @@ fn what_no_two_operators_have_agreed_on_leaves_nothing() {
             assert_ne!(again.id, asked.id);
             assert_eq!(ada.show().await.last, 0);
             targets_come_in_pages(&mut ada).await;
+            an_operator_asks_for_so_many_at_a_time(&mut ada, &mut bob).await;
             stage.host.stop().await;
         });
     });
@@ -572,6 +578,30 @@ async fn targets_come_in_pages(ada: &mut Party) {
     assert!(ada.list("switc", "", 0).await.is_empty());
 }
 
+/// Whoever asks without end does not have the others go through all of it.
+async fn an_operator_asks_for_so_many_at_a_time(ada: &mut Party, bob: &mut Party) {
+    let called = |number: u32| ExportTarget {
+        name: format!("many-{number}"),
+        ..to_files()
+    };
+    // One waits already.
+    let mut last = String::new();
+    for number in 1..32 {
+        last = ada.ask(called(number)).await.unwrap().id;
+    }
+    let refused = ada.ask(called(32)).await.unwrap_err();
+    assert_eq!(refused.reason(), Some(Reason::WrongState));
+    assert_eq!(
+        refused.message(),
+        "ada has asked for 32 of this kind that nobody has decided: have them approved, or reject some (kdhctl approval \
+         list)"
+    );
+    bob.ask(called(33)).await.unwrap();
+    let reject = RejectRequest { id: last };
+    ada.approvals.reject(reject).await.unwrap();
+    ada.ask(called(32)).await.unwrap();
+}
+
 type Change = fn(&mut ExportTarget);
 
 const UNSUPPORTED: &str = "exporting a key by tr31 inside is not possible with this module, which lacks \
@@ -579,7 +609,7 @@ const UNSUPPORTED: &str = "exporting a key by tr31 inside is not possible with t
                            CKM_CONCATENATE_BASE_AND_DATA";
 
 /// Each differs in one thing from what is asked for.
-const BAD_TARGETS: [(Change, Reason, &str); 17] = [
+const BAD_TARGETS: [(Change, Reason, &str); 18] = [
     (
         |t| t.name = "Switch".into(),
         Reason::RequestInvalid,
@@ -615,6 +645,12 @@ const BAD_TARGETS: [(Change, Reason, &str); 17] = [
     ),
     (
         |t| t.under = Some(shared_key("kn.test")),
+        Reason::RequestInvalid,
+        "export a key is not for a key of the role transport key",
+    ),
+    // The HSM is not asked for it.
+    (
+        |t| t.under = Some(shared_key("kn.none")),
         Reason::RequestInvalid,
         "export a key is not for a key of the role transport key",
     ),
@@ -739,6 +775,22 @@ fn a_switch_gets_no_more_than_it_acknowledges_whatever_happens_meanwhile() {
             .unwrap();
             assert!((2..32).contains(&written), "{written}");
 
+            // What has left leaves again, which is put down once.
+            drop(line);
+            let sent = "SELECT json_extract(detail, '$.from') || '-' || json_extract(detail, '$.to') FROM audit
+                        WHERE action = 'export.sent' ORDER BY sequence";
+            let before: Vec<String> = sqlx::query_scalar(sent).fetch_all(&mut database).await.unwrap();
+            let mut line = world::until(async || switch.receive(1).await.ok()).await;
+            for position in 1..=256 {
+                assert_eq!(line.next().await.unwrap().position, position);
+            }
+            line.acknowledge(256);
+            for position in 257..=300 {
+                assert_eq!(line.next().await.unwrap().position, position);
+            }
+            let after: Vec<String> = sqlx::query_scalar(sent).fetch_all(&mut database).await.unwrap();
+            assert_eq!(after[before.len()..], ["1-300"]);
+
             // The target stays in force, and the call goes on, when the storage keys are changed.
             let mut keepers = keepers(&world, &stage.host).await;
             let rotation = keepers[0].ask().await.unwrap();
@@ -780,6 +832,9 @@ fn the_same_records_make_the_same_file() {
                 kcvs.push(load(&mut stage, terminal).await);
                 ada.until_made(kcvs.len() as u64).await;
             }
+            // One that is left out would count as arrived.
+            let early = ada.file(2, 3).await.unwrap_err();
+            assert_eq!(early.reason(), Some(Reason::RequestInvalid));
             let (header, records) = ada.file(0, 2).await.unwrap();
             assert_eq!(records.len(), 2);
             assert_arrived(&records[0], 0, 1, &kcvs[0]);

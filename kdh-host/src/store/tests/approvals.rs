@@ -6,6 +6,7 @@ use crate::state::{ApprovalState, ApprovedAct};
 on_both!(
 "current_thread":
     an_approval_is_open_once_and_replaced_as_what_it_was,
+    what_is_asked_for_is_not_in_force_and_counts_until_it_expires,
     an_approval_is_what_the_trail_says_last,
     the_start_misses_what_is_in_force,
 );
@@ -71,6 +72,37 @@ async fn an_approval_is_open_once_and_replaced_as_what_it_was(on: Dialect) {
     // Nothing of the same is open now.
     put(&mut tx, None, &asked("b", "2")).await;
     tx.commit().await.unwrap();
+}
+
+async fn what_is_asked_for_is_not_in_force_and_counts_until_it_expires(on: Dialect) {
+    let database = Database::new(on).await;
+    let mut tx = database.tx().await;
+    let act = ApprovedAct::ExportTarget;
+    let export = |id, expires_at: &str| Approval {
+        act,
+        expires_at: expires_at.to_owned(),
+        ..asked(id, id)
+    };
+    let later = "2100-01-01T00:00:00Z";
+    let bobs = Approval {
+        asked_by: "bob".to_owned(),
+        ..export("d", later)
+    };
+    let approved = moved_to(&export("e", later), ApprovalState::Approved);
+    for row in [
+        asked("a", "1"),
+        export("b", later),
+        export("c", "2000-01-01T00:00:00Z"),
+        bobs,
+        approved.clone(),
+    ] {
+        put(&mut tx, None, &row).await;
+    }
+    let in_force = tx.readable_approvals_in_force(act).await.unwrap();
+    assert_eq!(in_force, [sealed(approved)]);
+    for (by, expected) in [("ada", 1), ("bob", 1), ("cleo", 0)] {
+        assert_eq!(tx.undecided_approvals(act, by).await.unwrap(), expected);
+    }
 }
 
 async fn an_approval_is_what_the_trail_says_last(on: Dialect) {

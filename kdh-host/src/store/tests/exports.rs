@@ -144,6 +144,23 @@ async fn what_was_made_is_never_in_line_again(on: Dialect) {
         database.store.export_trail.expect(&[("a".to_owned(), 3)]);
         assert_eq!(tx.exported_up_to("a").await.unwrap(), expected);
     }
+    let mut tx = database.tx().await;
+    // What has left was made; and nobody slips a record in, or takes one out of its place.
+    let marks = ExportMarks {
+        sent: 5,
+        ..ExportMarks::default()
+    };
+    tx.set_export_marks("a", marks).await.unwrap();
+    assert_eq!(tx.exported_up_to("a").await.unwrap(), 5);
+    forge(&mut tx, "UPDATE audit SET sequence = sequence + 7 WHERE sequence = (SELECT MAX(sequence) FROM audit)").await;
+    let fault = tx.exported_up_to("a").await.unwrap_err();
+    assert!(matches!(fault, StoreError::NotRecorded(_)), "{fault}");
+    drop(tx);
+    // As their MACs say.
+    for (noted, expected) in [(6, 6), (4, 6)] {
+        database.store.note_exported("a", noted);
+        assert_eq!(database.store.known_exported_up_to("a"), expected);
+    }
 }
 
 async fn marks_and_keys_go_their_way(on: Dialect) {
@@ -177,6 +194,9 @@ async fn marks_and_keys_go_their_way(on: Dialect) {
         tx.export_targets().await.unwrap(),
         [("a".to_owned(), marks)]
     );
+    for (sent, expected) in [(0, 1), (3, 4), (4, 5)] {
+        assert_eq!(tx.first_unsent("a", sent).await.unwrap(), expected);
+    }
     tx.note_arrived("a", 1, 2).await.unwrap();
     // What arrived before, and what did not.
     let later = "2027-01-01T00:00:00Z";

@@ -392,6 +392,19 @@ fn what_was_made_is_never_made_anew_under_its_position() {
             .await
             .unwrap();
             assert!(made.is_sorted_by(|one, next| one < next), "{made:?}");
+
+            // What has left was made, also when the trail does not say it.
+            let cut = "DELETE FROM audit WHERE sequence >= (SELECT MAX(sequence) FROM audit WHERE action = 'export.made')";
+            let stage = stage.restart(async || edit(&mut database, cut).await).await;
+            let mut ada = Party::new(&world, &stage.host, 0).await;
+            let mut switch = Party::new(&world, &stage.host, SWITCH).await;
+            let next = receive(&mut switch, last + 1).await.unwrap();
+            assert_eq!(next.position, last + 1);
+            let put_back = format!("UPDATE export_records SET state = 'QUEUED' WHERE position = {}", last + 2);
+            edit(&mut database, &put_back).await;
+            let standing = ada.until(|standing| !standing.fault.is_empty()).await;
+            let refused = refused.replace("record 1", &format!("record {}", last + 2));
+            assert_eq!((standing.fault, standing.made), (refused, last + 1));
             stage.host.stop().await;
         });
     });
@@ -468,9 +481,9 @@ fn a_device_counts_as_the_trail_says() {
             join(&mut stage, "SN-2").await;
             assert_eq!(ada.fill().await.unwrap(), 2);
             ada.until_made(4).await;
-            let (_, records) = ada.file(3, 4).await.unwrap();
-            assert_arrived(&records[0], 0, 1, &first);
-            assert_arrived(&records[1], 1, 1, &second);
+            let (_, records) = ada.file(0, 0).await.unwrap();
+            assert_arrived(&records[2], 0, 1, &first);
+            assert_arrived(&records[3], 1, 1, &second);
 
             // The target of a model in the same way.
             bob.close().await.unwrap();
@@ -578,6 +591,10 @@ fn a_long_line_does_not_keep_other_targets_waiting() {
                 .collect();
             lines.push(line(&other, 1, "SN-9", "tmk", 1));
             execute(&mut database, "DROP INDEX exported_once").await;
+            for target in [&busy, &other] {
+                let marks = format!("INSERT INTO export_marks VALUES ('{target}', 0, 0, 0)");
+                edit(&mut database, &marks).await;
+            }
             edit(&mut database, &in_line(&lines)).await;
             assert_eq!(ada.fill().await.unwrap(), 0);
             ada.until_made(1100).await;
@@ -590,6 +607,36 @@ fn a_long_line_does_not_keep_other_targets_waiting() {
             .unwrap();
             let before = targets.iter().position(|target| *target == other);
             assert_eq!((before, targets.len()), (Some(1024), 1101));
+
+            // Nor do other writers wait until all of it is put down as arrived.
+            assert_eq!(ada.file(0, 0).await.unwrap().1.len(), 1100);
+            assert_eq!(ada.acknowledge_file(1100).await.unwrap(), 1100);
+            let acknowledged: Vec<String> = sqlx::query_scalar(
+                "SELECT json_extract(detail, '$.from') || '-' || json_extract(detail, '$.to') FROM audit
+                 WHERE action = 'export.acknowledged' ORDER BY sequence",
+            )
+            .fetch_all(&mut database)
+            .await
+            .unwrap();
+            assert_eq!(acknowledged, ["1-1000", "1001-1100"]);
+
+            // Nor a target until all that was another's is erased.
+            let mut lines: Vec<_> = (1101..=6000)
+                .map(|position| line(&busy, position, "SN-9", "tmk", 1).replace("QUEUED", "SKIPPED"))
+                .collect();
+            lines.extend((2..=1100).map(|position| line(&other, position, "SN-9", "tmk", 1)));
+            edit(&mut database, &in_line(&lines)).await;
+            bob.close().await.unwrap();
+            let passed: Vec<(String, i64)> = world::until(async || {
+                let passed = "SELECT action, COALESCE(json_extract(detail, '$.position'), json_extract(detail, '$.to'))
+                              FROM audit WHERE action IN ('export.skipped', 'export.erased') ORDER BY sequence";
+                let passed = sqlx::query_as(passed).fetch_all(&mut database);
+                let passed: Vec<(String, i64)> = passed.await.unwrap();
+                let count = |action| passed.iter().filter(|(passed, _)| passed == action).count();
+                (count("export.skipped") == 2200 && count("export.erased") == 6).then_some(passed)
+            })
+            .await;
+            assert_eq!(passed.last().unwrap(), &("export.erased".to_owned(), 6000));
             stage.host.stop().await;
         });
     });

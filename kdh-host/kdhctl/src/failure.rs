@@ -134,17 +134,16 @@ fn advice(reason: Reason) -> Option<&'static str> {
              CA_OPS",
         ),
         Reason::NotFound => Some(
-            "look for it with the list commands, for a key that is not registered yet with \
-             kdh-ceremony hsm check; names are case-sensitive",
+            "see what there is with the list commands, and the HSM's keys with \"kdh-ceremony hsm check\"; names are \
+             case-sensitive",
         ),
         Reason::AlreadyExists => Some(
             "choose another name, or go on with what is there: \"kdhctl device show\" shows an open \
              order, which \"kdhctl device cancel-order\" takes back, and \"kdhctl authority list\" requests",
         ),
         Reason::WrongState => Some(
-            "see a terminal's state with \"kdhctl device show\", a request's with \"kdhctl authority \
-             list\", an import's with \"kdhctl import list\", an export target's with \"kdhctl target show\", a \
-             rollout's with \"kdhctl rollout list\", a key profile's with \"kdhctl profile show\"",
+            "see how it stands: kdhctl device show (a terminal), target show (an export target), rollout show, profile \
+             show, approval list, import list, or authority list",
         ),
         Reason::NotBound => Some(
             "see with \"kdhctl device show\" how it stands; it is bound with \"krd bind\" at the terminal",

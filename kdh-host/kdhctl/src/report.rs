@@ -83,10 +83,18 @@ pub(crate) fn dash(text: &str) -> String {
     if text.is_empty() { "-" } else { text }.to_owned()
 }
 
+/// As wide as the screen, where that says how wide it is.
+fn fitted() -> Table {
+    let mut table = Table::new();
+    if table.width() != Some(0) {
+        table.set_content_arrangement(ContentArrangement::Dynamic);
+    }
+    table
+}
+
 /// Names with their values, one below the other.
 pub(crate) fn pairs(rows: impl Iterator<Item = [String; 2]>) -> String {
-    let mut table = Table::new();
-    table.set_content_arrangement(ContentArrangement::Dynamic);
+    let mut table = fitted();
     table.load_style(TableStyle::new());
     table.add_rows(rows);
     table.trim_fmt()
@@ -96,8 +104,7 @@ pub(crate) fn table<const N: usize>(
     header: [&str; N],
     rows: impl Iterator<Item = [String; N]>,
 ) -> String {
-    let mut table = Table::new();
-    table.set_content_arrangement(ContentArrangement::Dynamic);
+    let mut table = fitted();
     let line = LineStyle::none().fill('─');
     table.load_style(TableStyle::new().header_separator(line));
     table.set_header(header).add_rows(rows);

@@ -110,7 +110,7 @@ fn up(narrator: &mut Narrator, folder: &Path, module: &'static TestModule) -> Re
     }
     start_afresh(folder)?;
     let (site, key) = show::prepare(narrator, folder, &Programs::beside_this_one()?, module)?;
-    show::prepare_sender(narrator, &site)?;
+    show::prepare_sender(narrator, &site, folder)?;
     let host = show::start_host(narrator, &site, &key)?;
     show::prepare_trial(narrator, &site, &key, folder)?;
     Running::record(folder, &site, &host)?;

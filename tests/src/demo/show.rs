@@ -111,7 +111,7 @@ pub(crate) fn prepare(
 }
 
 /// A key that another system shares with the HSM, to send others under it.
-pub(crate) fn prepare_sender(narrator: &mut Narrator, site: &Site) -> Result<()> {
+pub(crate) fn prepare_sender(narrator: &mut Narrator, site: &Site, folder: &Path) -> Result<()> {
     narrator.step("The third ceremony: a ZMK, under which another system sends keys");
     let zmk = MasterKey::generate("zmk", KeyKind::Aes256)?;
     site.bring_in(&[(ZMK, &zmk)])?;
@@ -122,7 +122,7 @@ pub(crate) fn prepare_sender(narrator: &mut Narrator, site: &Site) -> Result<()>
         "The HSM has it as {ZMK}, from two components again. The other system is played by\n\
          OpenSSL, and has the same key in the file {}/zmk.hex.\n\
          A real sender keeps it in an HSM: never do it so with a real key.",
-        sender.display()
+        folder.join("site").join("sender").display()
     ));
     Ok(())
 }
@@ -360,8 +360,16 @@ pub(crate) fn prepare_trial(
          slot {SLOT} the key {} is assigned, and for {OWN_SLOT} a key that the HSM has made for it alone,\n\
          as the key profile of its model says. {shown}/kdhctl and {shown}/krd are the real commands\n\
          with their configuration and token filled in. {shown}/{KEY_OFFICERS_KDHCTL} is\n\
-         kdhctl as another operator, with the role keys: what two have to do, none does alone.",
-        key.name
+         kdhctl as another operator, with the role keys: what two have to do, none does alone.{}",
+        key.name,
+        match site.terminal_module().can.opening {
+            [] => {
+                "\n\
+                 krd warns of what its token cannot do: it has RSA-OAEP with SHA-1 only, and does not open the key\n\
+                 block inside. With ./dev up --hsm kryoptic it does."
+            }
+            _ => "",
+        }
     ));
     Ok(())
 }
@@ -445,6 +453,8 @@ pub(crate) fn commands(folder: &Path) -> String {
          its check value with the sender's ({sender}/kcv); approved by the first one, it is refused:\n\n\
          {}\n\
          A key by file, and the end:\n\n{}\n\
+         What else there is to try, keys for a payment switch and DUKPT among it, is in docs/export.md and\n\
+         docs/keys.md, under \"On the demonstration's host\".\n\
          The host's log is {demo}/site/logs/kdh-host.log. To stop it: ./dev down",
         indented(&terminal),
         indented(&own),

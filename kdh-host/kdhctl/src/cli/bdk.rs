@@ -3,8 +3,6 @@
 use clap::Subcommand;
 use tr34::KeyKind;
 
-/// A ceremony brings a BDK into the HSM, as bdk.NAME. The host derives initial keys of AES DUKPT from it, one for
-/// each terminal and version, and gives no derivation id out twice.
 #[derive(Debug, Subcommand)]
 pub(crate) enum BdkCommand {
     /// Make a BDK known that is in the HSM

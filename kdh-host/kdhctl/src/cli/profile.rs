@@ -6,10 +6,6 @@ use clap::{Args, Subcommand};
 
 use super::Change;
 
-/// A key profile says for each slot of a terminal what it holds: the header and kind of its key, where it comes from
-/// (made for this terminal, derived from a base derivation key, or a registered key that all share), the form of its
-/// check value, how long it is valid and when it is renewed. A model carries one, or a group; a group's stands in place
-/// of the model's, whole. The host refuses what its policy says (docs/keys.md); every version is kept.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ProfileCommand {
     /// List the profiles, and the models and groups that carry them

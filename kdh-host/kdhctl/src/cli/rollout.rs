@@ -6,9 +6,6 @@ use clap::{Args, Subcommand};
 
 use super::{Change, Page};
 
-/// A rollout gives many terminals the next version of their keys, from their key profiles. The host makes the keys in
-/// the background. A terminal finds the new version when it asks next what to load; the one before stays good until
-/// the terminal has confirmed the new one, and is destroyed then. Nobody touches a terminal.
 #[derive(Debug, Subcommand)]
 pub(crate) enum RolloutCommand {
     /// Start a rollout

@@ -2,9 +2,6 @@
 
 use clap::Subcommand;
 
-/// Terminals' own keys lie in the database, each under a key that never leaves the HSM; another one there seals
-/// their rows. To rotate is to put a new pair in the place of the present one: every key is brought under it
-/// inside the HSM, beside deliveries, and the old pair is destroyed.
 #[derive(Debug, Subcommand)]
 pub(crate) enum StorageCommand {
     /// Show the pairs of storage keys, how many rows are under each, and a rotation under way

@@ -6,9 +6,6 @@ use clap::{Args, Subcommand, ValueEnum};
 
 use super::Page;
 
-/// A payment switch needs the keys that terminals hold. It shares a key with the host, under which they go to it, and a
-/// second one, which makes MACs. Two operators agree once on a target: which keys, under which key, to whom. From then
-/// on every key that it covers goes there when its terminal has confirmed it, until the target is closed.
 #[derive(Debug, Subcommand)]
 pub(crate) enum TargetCommand {
     /// Ask that keys go to a switch, which another operator approves: kdhctl approval approve
@@ -113,22 +110,22 @@ pub(crate) struct Ask {
     /// In which form keys go there
     #[arg(long)]
     pub(crate) form: Form,
-    /// The label of the key over them in the HSM: zmkx. for AES key wrap, kbpkx. for TR-31
+    /// The label in the HSM of the key over them: zmkx.NAME for key-wrap, kbpkx.NAME for tr31
     #[arg(long, value_name = "LABEL")]
     pub(crate) under: String,
     /// Its check value by AES-CMAC as the ceremony reported it: 6 hexadecimal digits
     #[arg(long, value_name = "HEX")]
     pub(crate) under_kcv: String,
-    /// Its kind
+    /// The kind of the key over them
     #[arg(long, value_name = "KIND", default_value = "AES-256")]
     pub(crate) under_kind: String,
-    /// The label of the key that makes MACs in the HSM: zmac.
+    /// The label in the HSM of the key that makes MACs: zmac.NAME
     #[arg(long, value_name = "LABEL")]
     pub(crate) mac: String,
-    /// Its check value
+    /// The check value of the key that makes MACs, in the same way
     #[arg(long, value_name = "HEX")]
     pub(crate) mac_kcv: String,
-    /// Its kind
+    /// The kind of the key that makes MACs
     #[arg(long, value_name = "KIND", default_value = "AES-256")]
     pub(crate) mac_kind: String,
     /// Keys of terminals of this model only
@@ -163,7 +160,7 @@ pub(crate) struct Way {
 pub(crate) enum Form {
     /// AES key wrap (RFC 3394)
     KeyWrap,
-    /// TR-31 key blocks of version D
+    /// TR-31 key blocks of version D, if the HSM can make them: "kdh-ceremony hsm check" says so
     Tr31,
 }
 

@@ -31,7 +31,7 @@ pub(crate) fn require_terminal(why: &str) -> Result<(), Failure> {
         return Ok(());
     }
     Err(Failure::usage(format!(
-        "{why}, and there is no terminal to ask on: add --yes if it is meant"
+        "{why}, and there is nobody to ask, as standard input is no terminal: add --yes if it is meant"
     )))
 }
 

@@ -36,14 +36,19 @@ async fn fetch(client: &mut KeyStorageClient<Channel>) -> Result<ShowStorageResp
 /// Asks again and again until no rotation is under way, or nothing more of it is or can be moved.
 async fn watch(client: &mut KeyStorageClient<Channel>, pause: Duration) -> Result<Report, Failure> {
     let mut watched = Watched::new("keys moved");
+    // If nothing ever does, what is reported at the end says so.
+    let mut began = false;
     loop {
         let storage = fetch(client).await?;
         let left = left(&storage);
-        watched.show(left);
         let under_way = storage
             .rotation
             .as_ref()
             .is_some_and(|rotation| rotation.state == "APPROVED");
+        began |= under_way || left > 0;
+        if began {
+            watched.show(left);
+        }
         let is_kept = !storage.destroyed_at.is_empty();
         if !under_way || is_kept || (left == storage.refused_rows && left > 0) {
             watched.end();

@@ -6,10 +6,14 @@ use serde_json::{Value, json};
 use super::{Report, all, dash, fields, table};
 
 pub(crate) fn approval(approval: &Approval) -> Report {
+    let subject = match &*approval.act {
+        "STORAGE_ROTATION" => about(approval),
+        _ => approval.subject.clone(),
+    };
     let text = fields(&[
         ("Approval", &approval.id),
         ("Of", &approval.act),
-        ("About", &approval.subject),
+        ("About", &subject),
         ("State", state(approval)),
         ("Progress", &approval.progress),
         ("Asked by", &approval.asked_by),
@@ -22,6 +26,12 @@ pub(crate) fn approval(approval: &Approval) -> Report {
         ("Expires", &approval.expires_at),
     ]);
     let next = match (&*approval.state, &*approval.act) {
+        ("ASKED", "EXPORT_TARGET") => format!(
+            "\n\nNext, as another operator with the role keys: kdhctl target show {} has it line by line; then\n\
+             kdhctl approval approve {}",
+            about(approval),
+            approval.id
+        ),
         ("ASKED", _) => format!(
             "\n\nNext, as another operator with the role keys: kdhctl approval approve {}",
             approval.id
@@ -30,6 +40,9 @@ pub(crate) fn approval(approval: &Approval) -> Report {
             format!("\n\nNext: kdhctl target show {}.", about(approval))
         }
         ("APPROVED", "STORAGE_ROTATION") => "\n\nNext: kdhctl storage watch.".to_owned(),
+        ("ENDED", "KEY_DISCARD") => {
+            "\n\nNext: kdhctl key assign, which gives the slot a key again.".to_owned()
+        }
         _ => String::new(),
     };
     Report {
@@ -69,6 +82,9 @@ pub(crate) fn approvals(approvals: &[Approval]) -> Report {
 
 /// What it is about, in a word.
 fn about(approval: &Approval) -> String {
+    if approval.act == "STORAGE_ROTATION" {
+        return format!("pair {}", approval.subject);
+    }
     let described: Option<Value> = serde_json::from_str(&approval.subject).ok();
     let name = described
         .as_ref()

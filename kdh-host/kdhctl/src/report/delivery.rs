@@ -12,7 +12,7 @@ pub(crate) fn deliveries(deliveries: &[Delivery]) -> Report {
             delivery.serial_number.clone(),
             delivery.slot.clone(),
             delivery.key_version.to_string(),
-            delivery.key_name.clone(),
+            dash(&delivery.key_name),
             delivery.state.clone(),
             delivery.created_at.clone(),
             dash(&delivery.changed_at),

@@ -118,7 +118,13 @@ pub(crate) fn devices(devices: &[Device]) -> Report {
         ]
     });
     let header = [
-        "SERIAL", "MODEL", "GROUP", "STATE", "KEYS", "CREATED", "CHANGED",
+        "SERIAL",
+        "MODEL",
+        "GROUP",
+        "STATE",
+        "KEYS GONE",
+        "CREATED",
+        "CHANGED",
     ];
     Report {
         json: json!({"devices": all(devices, device_json)}),
@@ -181,7 +187,7 @@ fn device_text(device: &Device) -> String {
         ("Changed", &device.changed_at),
         ("Certificate", &device.certificate_serial),
         ("Bound to KDH", &device.bound_kdh),
-        ("Keys", &keys_text(device)),
+        ("Keys gone", &keys_text(device)),
     ])
 }
 
@@ -256,7 +262,7 @@ mod tests {
  Changed        -
  Certificate    -
  Bound to KDH   -
- Keys           -";
+ Keys gone      -";
         assert_eq!(format!("\n{}", report.text), text);
     }
 
@@ -273,7 +279,7 @@ mod tests {
             },
         ];
         let text = "
- SERIAL   MODEL    GROUP  STATE       KEYS               CREATED               CHANGED
+ SERIAL   MODEL    GROUP  STATE       KEYS GONE          CREATED               CHANGED
 ────────────────────────────────────────────────────────────────────────────────────────────────────
  SN-1001  Model X  pilot  REGISTERED  -                  2026-01-01T00:00:00Z  -
  SN-1002  Model X  pilot  UNBOUND     assumed destroyed  2026-01-01T00:00:00Z  2026-01-02T00:00:00Z";

@@ -55,7 +55,7 @@ fn plan_text(planned: &StartRolloutResponse) -> String {
     let rows = plan.slots.iter().map(|slot| {
         [
             slot.slot.clone(),
-            format!("{} {}", slot.profile, slot.profile_version),
+            format!("{}, version {}", slot.profile, slot.profile_version),
             slot.source.clone(),
             slot.devices.to_string(),
             slot.confirmed.to_string(),
@@ -67,12 +67,13 @@ fn plan_text(planned: &StartRolloutResponse) -> String {
         "PROFILE",
         "SOURCE",
         "NEW KEYS",
-        "BEHIND A CONFIRMED ONE",
-        "WITHDRAW ONE",
+        "NOW CONFIRMED",
+        "NOW PENDING",
     ];
     text += "\n\n";
     text += &table(header, rows);
-    text += "\n\n";
+    text += "\n\nNOW CONFIRMED: so many of them hold a key, which stays good until the new one is confirmed.\n\
+             NOW PENDING: so many have one that is not confirmed yet, which is withdrawn.\n\n";
     text += &waves_text(&rollout);
     text
 }

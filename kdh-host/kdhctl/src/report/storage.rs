@@ -18,6 +18,9 @@ pub(crate) fn storage(storage: &ShowStorageResponse) -> Report {
         ]
     });
     let mut text = table(["PAIR", "STATE", "ROWS"], rows);
+    if storage.rotation.is_none() {
+        text += "\n\nNo rotation is under way.";
+    }
     if let Some(rotation) = &storage.rotation {
         text += "\n\n";
         text += &approval(rotation).text;

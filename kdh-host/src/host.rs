@@ -33,11 +33,16 @@ use crate::{
 
 /// The host: configuration, database, keys, clock. Cheap to clone.
 #[derive(Clone)]
-pub struct Host(Arc<Inner>);
+pub struct Host {
+    inner: Arc<Inner>,
+    for_operators: bool,
+}
 
 struct Inner {
     config: Config,
     store: Store,
+    /// The same, of which operators have a share.
+    operators_store: Store,
     keys: HostKeys,
     rotation: Rotation,
     refused_rows: RefusedRows,
@@ -101,11 +106,12 @@ impl Host {
             .await
             .map_err(StartError::one)??;
         let limits = Limits::new(config.device_calls_per_minute);
-        let host = Self(Arc::new(Inner {
+        let inner = Arc::new(Inner {
             credentials: Credentials::new(config.certificates.ca_krd.clone()),
             kdh_credential,
             senders: Senders::new(&config),
             config,
+            operators_store: store.for_operators(),
             store,
             keys,
             rotation: Rotation::default(),
@@ -119,7 +125,11 @@ impl Host {
             rollouts: Rollouts::default(),
             stages: Stages::default(),
             clock,
-        }));
+        });
+        let host = Self {
+            inner,
+            for_operators: false,
+        };
         let key_faults = host.key_faults().await.map_err(StartError::one)?;
         if !key_faults.is_empty() {
             return Err(StartError(key_faults));
@@ -274,59 +284,71 @@ impl Host {
     }
 
     pub(crate) fn config(&self) -> &Config {
-        &self.0.config
+        &self.inner.config
+    }
+
+    /// The same host for what operators call: of the database's connections they have a share.
+    pub(crate) fn for_operators(&self) -> Self {
+        Self {
+            for_operators: true,
+            ..self.clone()
+        }
     }
 
     pub(crate) fn store(&self) -> &Store {
-        &self.0.store
+        if self.for_operators {
+            &self.inner.operators_store
+        } else {
+            &self.inner.store
+        }
     }
 
     pub(crate) fn keys(&self) -> &HostKeys {
-        &self.0.keys
+        &self.inner.keys
     }
 
     pub(crate) fn rotation(&self) -> &Rotation {
-        &self.0.rotation
+        &self.inner.rotation
     }
 
     pub(crate) fn refused_rows(&self) -> &RefusedRows {
-        &self.0.refused_rows
+        &self.inner.refused_rows
     }
 
     pub(crate) fn senders(&self) -> &Senders {
-        &self.0.senders
+        &self.inner.senders
     }
 
     pub(crate) fn credentials(&self) -> &Credentials {
-        &self.0.credentials
+        &self.inner.credentials
     }
 
     pub(crate) fn under_way(&self) -> &UnderWay {
-        &self.0.under_way
+        &self.inner.under_way
     }
 
     pub(crate) fn stages(&self) -> &Stages {
-        &self.0.stages
+        &self.inner.stages
     }
 
     pub(crate) fn exports(&self) -> &Exports {
-        &self.0.exports
+        &self.inner.exports
     }
 
     pub(crate) fn limits(&self) -> &Limits {
-        &self.0.limits
+        &self.inner.limits
     }
 
     pub(crate) fn alarms(&self) -> &Alarms {
-        &self.0.alarms
+        &self.inner.alarms
     }
 
     pub(crate) fn rollouts(&self) -> &Rollouts {
-        &self.0.rollouts
+        &self.inner.rollouts
     }
 
     pub(crate) fn now(&self) -> OffsetDateTime {
-        self.0.clock.now()
+        self.inner.clock.now()
     }
 
     /// Now, as a token states it.
@@ -338,12 +360,18 @@ impl Host {
 
     /// `CA_KRD`'s revocation list, good now.
     pub(crate) async fn crl_ca_krd(&self) -> Result<Arc<VerifiedCrl>, HostError> {
-        self.0.crl_ca_krd.current(self.store(), self.now()).await
+        self.inner
+            .crl_ca_krd
+            .current(self.store(), self.now())
+            .await
     }
 
     /// `CA_KDH`'s revocation list, good now, whatever it says of this host's own KDHs.
     pub(crate) async fn list_of_ca_kdh(&self) -> Result<Arc<VerifiedCrl>, HostError> {
-        self.0.crl_ca_kdh.current(self.store(), self.now()).await
+        self.inner
+            .crl_ca_kdh
+            .current(self.store(), self.now())
+            .await
     }
 
     /// `CA_KDH`'s revocation list, good now, by which the certificate of this KDH is good too.
@@ -352,7 +380,12 @@ impl Host {
     /// It is not. A retiring KDH then serves nobody any more: its terminals have to be taken from it.
     pub(crate) async fn crl_ca_kdh(&self, kdh: &Kdh) -> Result<Arc<VerifiedCrl>, HostError> {
         let crl = self.list_of_ca_kdh().await?;
-        match kdh_fault(&kdh.certificate, &self.0.kdh_credential, &crl, self.now()) {
+        match kdh_fault(
+            &kdh.certificate,
+            &self.inner.kdh_credential,
+            &crl,
+            self.now(),
+        ) {
             Some(fault) if self.keys().kdhs().is_retiring(&kdh.id) => {
                 Err(refused(Reason::NotBound, fault))
             }

@@ -4,6 +4,7 @@ use std::{num::NonZeroU32, sync::Arc};
 
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter, clock::Clock as _};
 use kdh_proto::Reason;
+use token_tls::{Share, Shares};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{HostError, error::refused};
@@ -15,6 +16,8 @@ const ENROLMENTS: u16 = 32;
 const DELIVERIES: u16 = 256;
 /// Calls of operators under way.
 const OPERATORS: u16 = 256;
+/// Of these, of one operator: of whoever has one key.
+const OF_ONE_OPERATOR: usize = 16;
 /// Imports of keys under way: one after the other, so that a nonce is spent before the next token is looked at.
 const IMPORTS: u16 = 1;
 
@@ -25,8 +28,8 @@ pub(crate) struct Limits {
     pub(crate) enrolments: Places,
     /// For such calls of terminals.
     pub(crate) deliveries: Places,
-    /// For all calls of operators.
-    pub(crate) operators: Places,
+    /// For all calls of operators whose requests have come.
+    pub(crate) operators: SharedPlaces,
     /// For approvals of operators that bring keys in.
     pub(crate) imports: Places,
     calls: DefaultKeyedRateLimiter<String>,
@@ -38,7 +41,7 @@ impl Limits {
         Self {
             enrolments: Places::new(ENROLMENTS),
             deliveries: Places::new(DELIVERIES),
-            operators: Places::new(OPERATORS),
+            operators: SharedPlaces::new(OPERATORS, OF_ONE_OPERATOR),
             imports: Places::new(IMPORTS),
             calls: RateLimiter::keyed(Quota::per_minute(device_calls_per_minute)),
         }
@@ -63,7 +66,7 @@ impl Limits {
     pub(crate) async fn close(&self) {
         self.enrolments.close().await;
         self.deliveries.close().await;
-        self.operators.close().await;
+        self.operators.all.close().await;
         self.imports.close().await;
     }
 
@@ -107,6 +110,47 @@ impl Places {
     }
 }
 
+/// The fingerprint of a caller's public key.
+pub(crate) type CallerKey = [u8; 32];
+
+/// A number of calls that may be under way, of which each caller has a share.
+#[derive(Clone, Debug)]
+pub(crate) struct SharedPlaces {
+    all: Places,
+    shares: Shares<CallerKey>,
+}
+
+/// A caller's place. It is free again when this is dropped.
+#[derive(Debug)]
+pub(crate) struct SharedPlace {
+    _of_all: OwnedSemaphorePermit,
+    _of_caller: Share<CallerKey>,
+}
+
+impl SharedPlaces {
+    pub(crate) fn new(all: u16, of_one: usize) -> Self {
+        Self {
+            all: Places::new(all),
+            shares: Shares::new(of_one),
+        }
+    }
+
+    /// Takes a place for a caller.
+    ///
+    /// # Errors
+    /// There is none, or the caller has its share already.
+    pub(crate) fn take(&self, caller: CallerKey) -> Result<SharedPlace, HostError> {
+        let of_caller = self.shares.take(caller).ok_or_else(|| {
+            let cause = "too many calls of yours are under way: wait until one of them ends";
+            refused(Reason::Overloaded, cause)
+        })?;
+        Ok(SharedPlace {
+            _of_all: self.all.take()?,
+            _of_caller: of_caller,
+        })
+    }
+}
+
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
@@ -134,5 +178,21 @@ mod tests {
         assert_eq!(places.take().unwrap_err().reason(), Reason::Overloaded);
         drop(taken);
         assert!(places.take().is_ok());
+    }
+
+    #[test]
+    fn no_caller_takes_the_places_of_others() {
+        let places = SharedPlaces::new(3, 2);
+        let [first, _second] = [(); 2].map(|()| places.take([1; 32]).unwrap());
+        let refused = places.take([1; 32]).unwrap_err();
+        assert_eq!(refused.reason(), Reason::Overloaded);
+        let _other = places.take([2; 32]).unwrap();
+        let refused = places.take([3; 32]).unwrap_err();
+        assert_eq!(refused.reason(), Reason::Overloaded, "all are taken");
+        drop(first);
+        // What was refused has kept nothing.
+        let again = places.take([3; 32]).unwrap();
+        drop(again);
+        places.take([1; 32]).unwrap();
     }
 }

@@ -22,6 +22,7 @@ use tonic_health::{ServingStatus, server::HealthReporter};
 use crate::{
     Host,
     claims::give_back_leftovers,
+    config::Config,
     error::{ServeError, StartError},
     export,
     grpc::{
@@ -34,6 +35,8 @@ use crate::{
 
 /// Calls of one connection that may be under way.
 const CALLS_PER_CONNECTION: usize = 16;
+/// Connections of one operator: of whoever has one key.
+const CONNECTIONS_PER_OPERATOR: usize = 16;
 /// A peer that is silent this long is asked whether it is there, and let go if it is not.
 const SILENCE: Duration = Duration::from_secs(30);
 /// After this a connection is asked to end. A terminal's whole job takes seconds.
@@ -89,14 +92,7 @@ pub async fn serve(host: Host, stop: impl Future<Output = ()>) -> Result<(), Ser
         administration: administration.local_addr().map_err(StartError::one)?,
     };
 
-    let limits = AcceptLimits {
-        connections: config.connections,
-        connections_per_address: config.connections_per_address,
-        handshake: config.handshake_timeout,
-        // A peer that is well answers when it is asked.
-        silence: 2 * SILENCE + LAST_WORDS,
-        anonymous: config.anonymous_timeout,
-    };
+    let limits = accept_limits(config);
     let (stopping, stopped) = watch::channel(false);
     let until_stopped = |mut stopped: watch::Receiver<bool>| async move {
         // An error means that the sender is gone, which is a stop too.
@@ -114,8 +110,12 @@ pub async fn serve(host: Host, stop: impl Future<Output = ()>) -> Result<(), Ser
             token_tls::accept(terminals, Arc::new(terminals_tls), limits),
             until_stopped(stopped.clone()),
         );
+    let of_operators = AcceptLimits {
+        connections_per_key: CONNECTIONS_PER_OPERATOR,
+        ..limits
+    };
     let administration_server = for_operators(&host).serve_with_incoming_shutdown(
-        token_tls::accept(administration, Arc::new(administration_tls), limits),
+        token_tls::accept(administration, Arc::new(administration_tls), of_operators),
         until_stopped(stopped),
     );
 
@@ -230,6 +230,7 @@ async fn keep_tidy(host: &Host) {
 
 /// The services that operators have. What they begin is run to its end.
 fn for_operators(host: &Host) -> Router {
+    let host = &host.for_operators();
     let administration = AdministrationServer::new(AdministrationService(host.clone()));
     let approvals = ApprovalsServer::new(ApprovalsService(host.clone()));
     let bdks = BaseDerivationKeysServer::new(BaseDerivationKeysService(host.clone()));
@@ -277,6 +278,19 @@ fn server() -> Server {
         .max_connection_age(CONNECTION_AGE)
         .max_connection_age_grace(LAST_WORDS)
         .timeout(CALL)
+}
+
+/// For terminals; operators' keys have a smaller share.
+fn accept_limits(config: &Config) -> AcceptLimits {
+    AcceptLimits {
+        connections: config.connections,
+        connections_per_address: config.connections_per_address,
+        connections_per_key: config.connections_per_address,
+        handshake: config.handshake_timeout,
+        // A peer that is well answers when it is asked.
+        silence: 2 * SILENCE + LAST_WORDS,
+        anonymous: config.anonymous_timeout,
+    }
 }
 
 async fn listen(section: &str, address: SocketAddr) -> Result<TcpListener, StartError> {

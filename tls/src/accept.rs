@@ -2,15 +2,15 @@
 //! deadline, none able to hold up another; nobody who is silent or nameless keeps a place.
 
 use std::{
-    collections::HashMap,
     io,
     net::IpAddr,
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
+use pki::Certificate;
 use rustls::ServerConfig;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -21,6 +21,8 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tonic::transport::server::{Connected, TcpConnectInfo, TlsConnectInfo};
+
+use crate::shares::{Share, Shares};
 
 /// How long to wait after the operating system refused to accept, for example for want of file
 /// descriptors, so that the loop does not spin.
@@ -34,6 +36,9 @@ pub struct AcceptLimits {
     /// Of these, from one IP address, or from one /64 network of IPv6, which is what one customer of a
     /// provider has. More are hung up on.
     pub connections_per_address: usize,
+    /// Of these, from clients with one public key, whatever their address and their certificate. More are hung up on
+    /// after the handshake.
+    pub connections_per_key: usize,
     /// How long a handshake may take.
     pub handshake: Duration,
     /// A connection from which nothing came for so long is ended. What runs on it has to make sure
@@ -60,49 +65,8 @@ pub struct Connection {
 struct Places {
     _any: OwnedSemaphorePermit,
     _anonymous: Option<OwnedSemaphorePermit>,
-    _of_address: PlaceOfAddress,
-}
-
-/// How many connections there are from where.
-#[derive(Debug, Default)]
-struct Addresses(Mutex<HashMap<IpAddr, usize>>);
-
-#[derive(Debug)]
-struct PlaceOfAddress {
-    addresses: Arc<Addresses>,
-    address: IpAddr,
-}
-
-impl Addresses {
-    fn place(self: &Arc<Self>, address: IpAddr, limit: usize) -> Option<PlaceOfAddress> {
-        let address = network(address);
-        let mut taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = taken.entry(address).or_default();
-        if *count >= limit {
-            return None;
-        }
-        *count += 1;
-        Some(PlaceOfAddress {
-            addresses: Arc::clone(self),
-            address,
-        })
-    }
-}
-
-impl Drop for PlaceOfAddress {
-    fn drop(&mut self) {
-        let mut taken = self
-            .addresses
-            .0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = taken.get_mut(&self.address) {
-            *count -= 1;
-            if *count == 0 {
-                taken.remove(&self.address);
-            }
-        }
-    }
+    _of_address: Share<IpAddr>,
+    _of_key: Option<Share<[u8; 32]>>,
 }
 
 /// What one peer has at its disposal: an address of IPv4, a /64 of IPv6.
@@ -127,7 +91,8 @@ pub fn accept(
     let acceptor = TlsAcceptor::from(config);
     let places = Arc::new(Semaphore::new(limits.connections));
     let anonymous = Arc::new(Semaphore::new(limits.connections.div_ceil(2)));
-    let addresses = Arc::new(Addresses::default());
+    let addresses = Shares::new(limits.connections_per_address);
+    let keys = Shares::new(limits.connections_per_key);
     let (ready, connections) = mpsc::channel(1);
     tokio::spawn(async move {
         loop {
@@ -148,12 +113,11 @@ pub fn accept(
                     continue;
                 }
             };
-            let of_address = addresses.place(peer.ip(), limits.connections_per_address);
-            let Some(of_address) = of_address else {
+            let Some(of_address) = addresses.take(network(peer.ip())) else {
                 tracing::info!(%peer, "hung up on: too many connections from this address");
                 continue;
             };
-            let (acceptor, ready) = (acceptor.clone(), ready.clone());
+            let (acceptor, ready, keys) = (acceptor.clone(), ready.clone(), keys.clone());
             let anonymous = Arc::clone(&anonymous);
             tokio::spawn(async move {
                 let stream = match handshake(&acceptor, stream, limits.handshake).await {
@@ -163,7 +127,15 @@ pub fn accept(
                         return;
                     }
                 };
-                let nameless = stream.get_ref().1.peer_certificates().is_none();
+                let key = client_key(&stream);
+                let nameless = key.is_none();
+                let of_key = match key.map(|key| keys.take(key)) {
+                    Some(None) => {
+                        tracing::info!(%peer, "hung up on: too many connections with this client's key");
+                        return;
+                    }
+                    of_key => of_key.flatten(),
+                };
                 let anonymous = match nameless.then(|| anonymous.try_acquire_owned()) {
                     Some(Err(_)) => {
                         tracing::info!(%peer, "hung up on: too many clients without certificate");
@@ -181,6 +153,7 @@ pub fn accept(
                         _any: place,
                         _anonymous: anonymous,
                         _of_address: of_address,
+                        _of_key: of_key,
                     },
                 };
                 // The server is gone if nobody takes it.
@@ -199,6 +172,16 @@ async fn handshake(
     // An answer is a few small frames; none should wait for the acknowledgement of the one before.
     stream.set_nodelay(true)?;
     timeout(limit, acceptor.accept(stream)).await?
+}
+
+/// The fingerprint of the public key that the client has proved to have; none of a client without certificate.
+fn client_key(stream: &TlsStream<TcpStream>) -> Option<[u8; 32]> {
+    let certificate = stream.get_ref().1.peer_certificates()?.first()?;
+    let certificate = Certificate::from_der(certificate);
+    // One that the handshake has taken and that cannot be read shares with all such.
+    Some(certificate.map_or([0; 32], |certificate| {
+        certificate.public_key().fingerprint()
+    }))
 }
 
 impl Connection {
@@ -283,20 +266,5 @@ mod tests {
         assert!(same("192.0.2.1", "::ffff:192.0.2.1"));
         assert!(same("2001:db8:0:1::1", "2001:db8:0:1:ffff::2"));
         assert!(!same("2001:db8:0:1::1", "2001:db8:0:2::1"));
-    }
-
-    #[test]
-    fn places_of_an_address_are_counted_and_given_back() {
-        let addresses = Arc::new(Addresses::default());
-        let [here, there] = [[192, 0, 2, 1], [192, 0, 2, 2]].map(IpAddr::from);
-        let first = addresses.place(here, 2);
-        let second = addresses.place(here, 2);
-        assert!(first.is_some() && second.is_some());
-        assert!(addresses.place(here, 2).is_none());
-        assert!(addresses.place(there, 2).is_some());
-        drop(first);
-        assert!(addresses.place(here, 2).is_some());
-        drop(second);
-        assert!(addresses.0.lock().is_ok_and(|taken| taken.is_empty()));
     }
 }

@@ -26,6 +26,26 @@ pub(crate) async fn fetch_all<T>(
     Ok(rows)
 }
 
+/// The same, where the host says how far it has looked: a page may be short, and not the last. `fetch` is given where to
+/// look on, and says where then, or that there are no more rows.
+pub(crate) async fn fetch_on<T, P: Default>(
+    limit: Option<u32>,
+    mut fetch: impl AsyncFnMut(P, u32) -> Result<(Vec<T>, Option<P>), Status>,
+) -> Result<Vec<T>, Status> {
+    let mut left = limit.unwrap_or(u32::MAX);
+    let mut rows = Vec::new();
+    let mut further = Some(P::default());
+    while left > 0
+        && let Some(behind) = further
+    {
+        let page;
+        (page, further) = fetch(behind, left.min(PAGE)).await?;
+        left = left.saturating_sub(u32::try_from(page.len()).unwrap_or(u32::MAX));
+        rows.extend(page);
+    }
+    Ok(rows)
+}
+
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
@@ -68,5 +88,31 @@ mod tests {
             Some(_) => Err(Status::unavailable("gone")),
         });
         assert_eq!(rows.await.unwrap_err().message(), "gone");
+    }
+
+    #[tokio::test]
+    async fn a_short_page_is_not_the_last_if_the_host_looks_on() {
+        // Every tenth of so many rows is wanted, and seven are looked at at once.
+        let fetch = async |limit| {
+            let mut calls = 0;
+            let rows = fetch_on(limit, async |behind: u32, asked| {
+                calls += 1;
+                let looked_at = behind + 1..=(behind + 7).min(100);
+                let last = *looked_at.end();
+                let wanted = looked_at.filter(|row| row % 10 == 0);
+                let rows: Vec<_> = wanted.take(asked as usize).collect();
+                Ok((rows, (last < 100).then_some(last)))
+            });
+            (rows.await.unwrap(), calls)
+        };
+        let all: Vec<_> = (1..=10).map(|row| row * 10).collect();
+        assert_eq!(fetch(None).await, (all.clone(), 15));
+        assert_eq!(fetch(Some(3)).await, (all[..3].to_vec(), 5));
+        assert_eq!(fetch(Some(0)).await, (vec![], 0));
+        let failing = fetch_on(None, async |behind: u32, _| match behind {
+            0 => Ok((vec![1], Some(1))),
+            _ => Err(Status::unavailable("gone")),
+        });
+        assert_eq!(failing.await.unwrap_err().message(), "gone");
     }
 }

@@ -24,7 +24,7 @@ use tokio::{
 };
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{Audience, approvals::message, end, operator, peer, status};
+use super::{Audience, approvals::message, caller, end, operator, peer, status};
 use crate::{
     Host, HostError, administration as domain,
     config::OperatorRole::{Audit, Keys, Switch},
@@ -158,6 +158,7 @@ impl KeyExports for KeyExportsService {
         let begin = async {
             let operator = operator(&self.0, &request, CALL, &[Switch]).await?;
             let certificate = peer(&request).and_then(|der| Certificate::from_der(&der).ok());
+            let caller = caller(request.extensions());
             let mut asked = request.into_inner();
             let act = async {
                 let certificate = certificate
@@ -169,6 +170,8 @@ impl KeyExports for KeyExportsService {
                         "the first message says of which target, and from where",
                     ));
                 };
+                // This request never comes whole: it takes the place that the others take then.
+                let _place = self.0.limits().operators.take(caller)?;
                 Receiving::begin(&self.0, &operator, &certificate, &from).await
             };
             let receiving = domain::on_record(&self.0, &operator, CALL, act).await?;

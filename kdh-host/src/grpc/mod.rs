@@ -15,7 +15,7 @@ mod rollouts;
 use kdh_proto::Reason;
 use pki::Certificate;
 use tonic::{
-    Request, Response, Status,
+    Extensions, Request, Response, Status,
     transport::server::{TcpConnectInfo, TlsConnectInfo},
 };
 
@@ -34,7 +34,7 @@ use crate::{
     administration::{self as domain, Operator},
     config::OperatorRole,
     host::random,
-    limits::Places,
+    limits::{CallerKey, Places},
     store::StoreError,
 };
 
@@ -45,11 +45,22 @@ const CORRELATION_LEN: usize = 8;
 
 /// The certificate that the peer's TLS handshake proved, DER.
 fn peer<T>(request: &Request<T>) -> Option<Vec<u8>> {
-    let certificates = request
-        .extensions()
+    peer_of(request.extensions())
+}
+
+fn peer_of(extensions: &Extensions) -> Option<Vec<u8>> {
+    let certificates = extensions
         .get::<TlsConnectInfo<TcpConnectInfo>>()?
         .peer_certs()?;
     certificates.first().map(|certificate| certificate.to_vec())
+}
+
+/// By which key a caller has a share of the places, whether or not anything is answered. Those without one share one.
+fn caller(extensions: &Extensions) -> CallerKey {
+    let certificate = peer_of(extensions).and_then(|der| Certificate::from_der(&der).ok());
+    certificate.map_or_else(CallerKey::default, |certificate| {
+        certificate.public_key().fingerprint()
+    })
 }
 
 /// The operator who calls, with one of the roles that the call takes.

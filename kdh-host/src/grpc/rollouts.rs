@@ -85,8 +85,13 @@ impl Rollouts for RolloutsService {
         const CALL: &str = "ListRolloutKeys";
         let call = async {
             operator(&self.0, &request, CALL, &[Keys, Audit]).await?;
-            let keys = rollout::keys(&self.0, request.get_ref()).await?;
-            Ok(ListRolloutKeysResponse { keys })
+            let found = rollout::keys(&self.0, request.get_ref()).await?;
+            let (last_device, last_slot) = found.ask_behind.unwrap_or_default();
+            Ok(ListRolloutKeysResponse {
+                keys: found.keys,
+                last_device,
+                last_slot,
+            })
         };
         end(CALL, call.await)
     }

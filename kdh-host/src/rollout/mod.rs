@@ -31,8 +31,8 @@ use std::{
 use kdh_proto::{
     Reason,
     v1::{
-        ListRolloutKeysRequest, RolloutKey, RolloutTarget, RolloutWaves, StartRolloutRequest,
-        rollout_target, rollout_waves,
+        ListRolloutKeysRequest, RolloutTarget, RolloutWaves, StartRolloutRequest, rollout_target,
+        rollout_waves,
     },
 };
 use serde_json::json;
@@ -52,8 +52,8 @@ use crate::{
     refused_rows,
     state::{RolloutKind, RolloutState},
     store::{
-        Actor, AuditEntry, Proven, Reach, Rollout, RolloutRow, Sealed, SealedRow as _, Tx, Wave,
-        Waves, rollout_title, time_text,
+        Actor, AuditEntry, Proven, Reach, Rollout, RolloutKeys, RolloutRow, Sealed, SealedRow as _,
+        Tx, Wave, Waves, rollout_title, time_text,
     },
 };
 
@@ -269,11 +269,11 @@ async fn standing(host: &Host, rollout: Rollout) -> Result<Standing, HostError> 
 pub(crate) async fn keys(
     host: &Host,
     request: &ListRolloutKeysRequest,
-) -> Result<Vec<RolloutKey>, HostError> {
+) -> Result<RolloutKeys, HostError> {
     let number = request.number;
     require(host, number).await?;
     let after = (&*request.after_device, &*request.after_slot);
-    let limit = page_size(request.limit);
+    let limit = usize::try_from(page_size(request.limit)).unwrap_or_default();
     let mut tx = host.store().read(host.now()).await?;
     Ok(tx
         .rollout_keys(number, after, limit, request.troubled)

@@ -32,6 +32,8 @@ pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a server may take for a statement. A file answers, or fails.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 const CONNECTIONS: u32 = 8;
+/// Of these, for all that operators read: the others stay for terminals and for what the host does by itself.
+pub(super) const CONNECTIONS_OF_OPERATORS: usize = 3;
 /// The key of the advisory lock that keeps other hosts away: `kdh-host`.
 const HOST_LOCK: i64 = i64::from_be_bytes(*b"kdh-host");
 

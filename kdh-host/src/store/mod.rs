@@ -53,7 +53,7 @@ pub(crate) use bdks::{
 pub(crate) use binding_orders::{BindingOrder, NewBindingOrder, OrderEnd};
 pub(crate) use binding_tokens::{BindingToken, MadeFor};
 pub(crate) use certificates::{KeyClaim, Purpose, StoredCertificate};
-use database::{BUSY_TIMEOUT, Database, Dialect, Session};
+use database::{BUSY_TIMEOUT, CONNECTIONS_OF_OPERATORS, Database, Dialect, Session};
 pub(crate) use deliveries::{Delivery, NewDelivery};
 pub(crate) use device_keys::{DeviceKey, KeyPlace, KeyRow, KeySource, place_of};
 pub(crate) use device_trail::DeviceTrail;
@@ -72,7 +72,7 @@ pub(crate) use key_profiles::{
 pub(crate) use keys::{Assignment, StoredKey, method_word};
 pub(crate) use recorded::RecordedKey;
 pub(crate) use rollouts::{
-    Cohort, Outcome, Reach, Rollout, RolloutKey, RolloutRow, Seen, Wave, Waves,
+    Cohort, Outcome, Reach, Rollout, RolloutKey, RolloutKeys, RolloutRow, Seen, Wave, Waves,
     title as rollout_title,
 };
 pub(crate) use sealed::{Proven, Seal, Sealed, SealedRow, Verified};
@@ -84,6 +84,10 @@ use sqlx::{
 };
 pub(crate) use standing::{Standing, Tried};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::timeout,
+};
 use tr34::IssuerAndSerial;
 
 use crate::config::StoreSettings;
@@ -138,6 +142,8 @@ pub(crate) struct Store {
     dialect: Dialect,
     /// For readers.
     pool: Pool<Db>,
+    /// For those who have only a share of them.
+    share: Option<Arc<Semaphore>>,
     writers: Writers,
     approval_trail: Arc<ApprovalTrail>,
     device_trails: Arc<DeviceTrails>,
@@ -161,6 +167,8 @@ pub(crate) struct Tx {
     device_changes: Vec<device_trail::Change>,
     /// Targets, and the positions of records that are made.
     exports_made: Vec<(String, u64)>,
+    /// Given back after the connection.
+    _of_share: Option<OwnedSemaphorePermit>,
 }
 
 enum Inner {
@@ -179,6 +187,7 @@ impl Store {
         Ok(Self {
             dialect: database.dialect,
             pool: database.pool().await?,
+            share: None,
             writers: Writers::new(database, writer),
             approval_trail: Arc::default(),
             device_trails: Arc::default(),
@@ -187,25 +196,55 @@ impl Store {
         })
     }
 
+    /// The same for operators: of the connections that read they have a share, all of them together, and the others are left
+    /// to terminals and to the host itself.
+    pub(crate) fn for_operators(&self) -> Self {
+        Self {
+            share: Some(Arc::new(Semaphore::new(CONNECTIONS_OF_OPERATORS))),
+            ..self.clone()
+        }
+    }
+
     /// Begins a transaction that writes. Writers follow one another, so that what a transaction has
     /// read is still true when it commits.
     pub(crate) async fn write(&self, now: OffsetDateTime) -> Result<Tx, StoreError> {
         let turn = self.writers.turn(BUSY_TIMEOUT).await?;
-        self.tx(Inner::Writing(turn), now)
+        self.tx(Inner::Writing(turn), None, now)
     }
 
     /// For questions whose answers need not be of one moment, which spares a transaction.
     pub(crate) async fn ask(&self, now: OffsetDateTime) -> Result<Tx, StoreError> {
-        self.tx(Inner::Asking(self.pool.acquire().await?), now)
+        let of_share = self.of_share().await?;
+        self.tx(Inner::Asking(self.pool.acquire().await?), of_share, now)
     }
 
     /// Begins a transaction that only reads.
     pub(crate) async fn read(&self, now: OffsetDateTime) -> Result<Tx, StoreError> {
+        let of_share = self.of_share().await?;
         let tx = self.pool.begin_with(self.dialect.begin_reading()).await?;
-        self.tx(Inner::Reading(tx), now)
+        self.tx(Inner::Reading(tx), of_share, now)
     }
 
-    fn tx(&self, inner: Inner, now: OffsetDateTime) -> Result<Tx, StoreError> {
+    /// Waits as long as for a connection.
+    async fn of_share(&self) -> Result<Option<OwnedSemaphorePermit>, StoreError> {
+        let Some(share) = &self.share else {
+            return Ok(None);
+        };
+        let limit = self.pool.options().get_acquire_timeout();
+        let permit = timeout(limit, Arc::clone(share).acquire_owned()).await;
+        match permit {
+            Ok(Ok(permit)) => Ok(Some(permit)),
+            Ok(Err(_)) => Err(sqlx::Error::PoolClosed.into()),
+            Err(_) => Err(sqlx::Error::PoolTimedOut.into()),
+        }
+    }
+
+    fn tx(
+        &self,
+        inner: Inner,
+        of_share: Option<OwnedSemaphorePermit>,
+        now: OffsetDateTime,
+    ) -> Result<Tx, StoreError> {
         Ok(Tx {
             inner,
             put_off: Batch::new(self.dialect),
@@ -217,6 +256,7 @@ impl Store {
             approval_changes: Vec::new(),
             device_changes: Vec::new(),
             exports_made: Vec::new(),
+            _of_share: of_share,
         })
     }
 
@@ -255,7 +295,7 @@ impl Store {
     pub(crate) async fn close(&self) {
         self.writers.close().await;
         // One that is in use keeps nobody from ending.
-        tokio::time::timeout(BUSY_TIMEOUT, self.pool.close())
+        timeout(BUSY_TIMEOUT, self.pool.close())
             .await
             .unwrap_or_default();
     }

@@ -13,6 +13,7 @@ mod key_profiles;
 mod keys;
 mod recorded;
 mod rollouts;
+mod shares;
 
 use std::sync::Arc;
 

@@ -1,13 +1,33 @@
 //! What those learn and occupy who have no right to anything.
 
-use std::time::{Duration, Instant};
+use std::{
+    convert::Infallible,
+    pin::Pin,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
 
+use hsm_modules::SOFTHSM;
+use http_body::Frame;
 use kdh_proto::{
     Reason, ReasonedStatus,
-    v1::{ListAssignmentsRequest, SuspendDeviceRequest},
+    v1::{
+        ListAssignmentsRequest, ListAuthorityRequestsRequest, ListDevicesRequest,
+        SuspendDeviceRequest, administration_client::AdministrationClient,
+    },
+};
+use tokio::task::JoinHandle;
+use tonic::{
+    body::Body,
+    codegen::{Bytes, Service as _, http},
+    transport::Channel,
 };
 
 use crate::world::{self, World};
+
+/// Connections that one key may have to the operators' listener, and calls that may be under way on each.
+const CONNECTIONS: usize = 16;
+const CALLS: usize = 16;
 
 #[test]
 fn the_time_of_a_refusal_does_not_tell_whether_a_serial_number_is_known() {
@@ -123,6 +143,76 @@ fn an_operator_is_known_by_certificate_and_not_by_name() {
             assert_eq!(refused.reason(), Some(Reason::RoleMissing));
             let mut operator = world.operator(&host).await;
             operator.suspend_device(suspend).await.unwrap();
+            host.stop().await;
+        });
+    });
+}
+
+/// The body of a request that never comes.
+struct Never;
+
+impl http_body::Body for Never {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Pending
+    }
+}
+
+/// Sends the headers of a call, which lasts until it is aborted.
+async fn half_a_call(channel: &mut Channel) -> JoinHandle<()> {
+    let request = http::Request::post("/kdh.v1.Administration/ListDevices")
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .body(Body::new(Never))
+        .unwrap();
+    std::future::poll_fn(|context| channel.poll_ready(context))
+        .await
+        .unwrap();
+    let answer = channel.call(request);
+    tokio::spawn(async move { drop(answer.await) })
+}
+
+#[test]
+fn no_certificate_takes_the_places_of_all_operators() {
+    world::on(&[&SOFTHSM], |place| {
+        let world = World::new(place.folder());
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(async {
+            let host = world.serve().await;
+            let list = ListDevicesRequest::default();
+            let (mut connections, mut half) = (Vec::new(), Vec::new());
+            for _ in 0..CONNECTIONS {
+                let mut channel = world.namesakes_channel(&host).await.unwrap();
+                for _ in 1..CALLS {
+                    half.push(half_a_call(&mut channel).await);
+                }
+                let mut namesake = AdministrationClient::new(channel.clone());
+                let refused = namesake.list_devices(list.clone()).await.unwrap_err();
+                assert_eq!(refused.reason(), Some(Reason::RoleMissing));
+                half.push(half_a_call(&mut channel).await);
+                connections.push(channel);
+            }
+            // Half requests are held by as many connections as one key may have.
+            if let Ok(channel) = world.namesakes_channel(&host).await {
+                // The client takes the handshake for done, and is hung up on then.
+                let mut one_more = AdministrationClient::new(channel);
+                let hung_up = one_more.list_devices(list).await.unwrap_err();
+                assert_eq!(hung_up.reason(), None, "{hung_up:?}");
+            }
+            let [mut bob, _] = world.recoverers(&host).await;
+            for _ in 0..100 {
+                let list = ListAuthorityRequestsRequest::default();
+                // At once, and from the same address.
+                bob.list_authority_requests(list).await.unwrap();
+            }
+            assert!(half.iter().all(|call| !call.is_finished()));
+            half.iter().for_each(JoinHandle::abort);
+            drop(connections);
             host.stop().await;
         });
     });

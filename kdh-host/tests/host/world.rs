@@ -31,7 +31,7 @@ use pki::{
 use private_postgres::Postgres;
 use prost::Message;
 use time::OffsetDateTime;
-use token_tls::TlsIdentity;
+use token_tls::{ConnectError, TlsIdentity};
 use tokio::{sync::oneshot, task::JoinHandle};
 use tonic::transport::Channel;
 use tr34::KeyKind;
@@ -427,11 +427,17 @@ impl<'a> World<'a> {
     }
 
     async fn channel(&self, address: &str, identity: Option<&TlsIdentity>) -> Channel {
+        self.connect(address, identity).await.unwrap()
+    }
+
+    async fn connect(
+        &self,
+        address: &str,
+        identity: Option<&TlsIdentity>,
+    ) -> Result<Channel, ConnectError> {
         let issuers = std::slice::from_ref(&self.ca_ops);
         let config = token_tls::client_config(identity, issuers).unwrap();
-        token_tls::connect(address, "kdh.example", config, PATIENCE)
-            .await
-            .unwrap()
+        token_tls::connect(address, "kdh.example", config, PATIENCE).await
     }
 
     pub(crate) async fn terminal(&self, host: &Running) -> KeyDistributionClient<Channel> {
@@ -502,6 +508,11 @@ impl<'a> World<'a> {
 
     pub(crate) async fn namesake(&self, host: &Running) -> AdministrationClient<Channel> {
         self.operator_as(host, &self.namesake).await
+    }
+
+    pub(crate) async fn namesakes_channel(&self, host: &Running) -> Result<Channel, ConnectError> {
+        self.connect(&host.administration, Some(&self.namesake))
+            .await
     }
 
     async fn operator_as(

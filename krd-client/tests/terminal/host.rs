@@ -160,6 +160,7 @@ impl ScriptedHost {
         let limits = AcceptLimits {
             connections: 8,
             connections_per_address: 8,
+            connections_per_key: 8,
             handshake: Duration::from_secs(10),
             silence: Duration::from_mins(1),
             anonymous: Duration::from_mins(1),

@@ -186,6 +186,39 @@ fn one_address_does_not_take_all_places() {
 }
 
 #[test]
+fn one_key_does_not_take_all_places() {
+    hsm_modules::on(&hsm_modules::WHOLE, |place| {
+        let world = World::new(place.folder());
+        run(async {
+            let limits = AcceptLimits {
+                connections_per_key: 1,
+                ..GENEROUS
+            };
+            let server = world.serve_strangers(limits).await;
+            let [ada, bob] = ["CN=ada,OU=Operator", "CN=bob,OU=Operator"]
+                .map(|subject| world.client(&world.ca, subject, CLIENT));
+            let first = open(&world, &server.to_string(), Some(&ada), PATIENCE)
+                .await
+                .unwrap();
+            // The client takes the handshake for done, and is hung up on then.
+            for another_name in [&ada, &bob] {
+                let answer = ask(server, SERVER_NAME, Some(another_name), &world.ca).await;
+                assert!(answer.is_err(), "{answer:?}");
+            }
+            for _ in 0..2 {
+                let answer = ask(server, SERVER_NAME, None, &world.ca).await;
+                assert_eq!(answer.as_deref(), Ok("nobody"), "it has not this key");
+            }
+            drop(first);
+            while ask(server, SERVER_NAME, Some(&bob), &world.ca)
+                .await
+                .is_err()
+            {}
+        });
+    });
+}
+
+#[test]
 fn handshakes_wait_for_their_turn_at_the_token() {
     hsm_modules::on(&hsm_modules::WHOLE, |place| {
         let world = World::new(place.folder());

@@ -21,6 +21,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) const GENEROUS: AcceptLimits = AcceptLimits {
     connections: 16,
     connections_per_address: 16,
+    connections_per_key: 16,
     handshake: PATIENCE,
     silence: PATIENCE,
     anonymous: PATIENCE,

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use kdh_proto::v1::{
     ListRolloutKeysRequest, ListRolloutsRequest, MoveRolloutRequest, Rollout, RolloutDevices,
-    RolloutKey, RolloutTarget, RolloutWaves, ShowRolloutRequest, StartRolloutRequest,
-    rollout_target::Target, rollout_waves::Size, rollouts_client::RolloutsClient,
+    RolloutTarget, RolloutWaves, ShowRolloutRequest, StartRolloutRequest, rollout_target::Target,
+    rollout_waves::Size, rollouts_client::RolloutsClient,
 };
 use tonic::transport::Channel;
 
@@ -13,7 +13,7 @@ use super::{confirm, group, watched::Watched};
 use crate::{
     cli::{Change, Order, RolloutCommand, Wave},
     failure::Failure,
-    pages::fetch_all,
+    pages::{fetch_all, fetch_on},
     report::{self, Report},
     session::request,
 };
@@ -117,6 +117,9 @@ fn ordered(order: Order) -> MoveRolloutRequest {
     }
 }
 
+/// As far as the host has looked: a device and a slot.
+type Looked = (String, String);
+
 async fn report(
     client: &mut RolloutsClient<Channel>,
     number: u32,
@@ -124,17 +127,20 @@ async fn report(
     limit: Option<u32>,
 ) -> Result<Report, Failure> {
     let shown = fetch(client, number).await?;
-    let keys = fetch_all(limit, async |last: Option<&RolloutKey>, limit| {
-        let after = last.cloned().unwrap_or_default();
+    let keys = fetch_on(limit, async |looked: Looked, limit| {
+        let (after_device, after_slot) = looked;
         let message = ListRolloutKeysRequest {
             number,
-            after_device: after.serial_number,
-            after_slot: after.slot,
+            after_device,
+            after_slot,
             limit,
             troubled,
         };
         let page = client.list_rollout_keys(request(message)).await?;
-        Ok(page.into_inner().keys)
+        let page = page.into_inner();
+        let looked = (page.last_device, page.last_slot);
+        let further = (looked != Looked::default()).then_some(looked);
+        Ok((page.keys, further))
     });
     Ok(report::rollout_report(&shown, &keys.await?))
 }

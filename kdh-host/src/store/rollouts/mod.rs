@@ -13,8 +13,10 @@ mod waves;
 
 use sqlx::Row as _;
 
+#[cfg(test)]
+pub(super) use self::outcomes::LOOK;
 pub(crate) use self::{
-    outcomes::{Outcome, RolloutKey},
+    outcomes::{Outcome, RolloutKey, RolloutKeys},
     reached::{Cohort, Seen},
     waves::Wave,
 };

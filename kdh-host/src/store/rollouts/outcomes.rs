@@ -27,6 +27,17 @@ pub(crate) enum Outcome {
     Skipped(String),
 }
 
+/// Of a page.
+#[derive(Debug, Default)]
+pub(crate) struct RolloutKeys {
+    pub(crate) keys: Vec<v1::RolloutKey>,
+    /// The device and the slot behind which there may be more.
+    pub(crate) ask_behind: Option<(String, String)>,
+}
+
+/// Slots that are looked at for one page, however few of them are wanted: nobody keeps a connection for long.
+pub(in crate::store) const LOOK: usize = 5000;
+
 impl Tx {
     /// Puts down what became of slots; `false` if this rollout has come to one of them before. One that makes what is
     /// due may: the last time counts.
@@ -65,38 +76,52 @@ impl Tx {
         Ok(inserted.rows_affected() == keys.len() as u64)
     }
 
-    /// What became of slots, behind a device and a slot: of all, or of those in which something is wrong.
+    /// What became of slots, behind a device and a slot: of all, or of those in which something is wrong. These are looked
+    /// for among so many, and the caller asks on.
     pub(crate) async fn rollout_keys(
         &mut self,
         rollout: u32,
         (device, slot): (&str, &str),
-        limit: i64,
+        limit: usize,
         troubled: bool,
-    ) -> Result<Vec<v1::RolloutKey>, StoreError> {
-        sqlx::query(
-            "SELECT * FROM (SELECT r.device, r.slot, r.version, r.skipped, k.state,
+    ) -> Result<RolloutKeys, StoreError> {
+        let looked_at = if troubled { LOOK } else { limit };
+        let rows = sqlx::query(
+            "SELECT r.device, r.slot, r.version, r.skipped, k.state,
                  CASE WHEN d.state = 'REVOKED' THEN 1 ELSE 0 END AS revoked,
                  (SELECT COUNT(*) FROM deliveries x WHERE x.device = r.device AND x.slot = r.slot
                      AND x.version = r.version AND x.state = 'MISMATCH') AS mismatches,
                  (SELECT COUNT(*) FROM deliveries x WHERE x.device = r.device AND x.slot = r.slot
                      AND x.version = r.version AND x.state NOT IN ('PREPARED', 'ABANDONED')) AS offers
-             FROM rollout_keys r
+             FROM (SELECT device, slot, version, skipped FROM rollout_keys
+                   WHERE rollout = $1 AND device >= $2 AND (device > $2 OR slot > $3)
+                   ORDER BY device, slot LIMIT $4) AS r
                  LEFT JOIN device_keys k ON k.device = r.device AND k.slot = r.slot AND k.version = r.version
                  LEFT JOIN devices d ON d.serial_number = r.device
-             WHERE r.rollout = $1 AND (r.device > $2 OR (r.device = $2 AND r.slot > $3))) AS found
-             WHERE $4 = 0 OR skipped IS NOT NULL OR (state = 'PENDING' AND mismatches > 0)
-             ORDER BY device, slot LIMIT $5",
+             ORDER BY r.device, r.slot",
         )
         .bind(i64::from(rollout))
         .bind(device)
         .bind(slot)
-        .bind(i64::from(troubled))
-        .bind(limit)
+        .bind(i64::try_from(looked_at).unwrap_or(i64::MAX))
         .fetch_all(self.connection().await?)
-        .await?
-        .iter()
-        .map(read_key)
-        .collect()
+        .await?;
+        let mut found = RolloutKeys::default();
+        for row in &rows {
+            let key = read_key(row)?;
+            if rows.len() == looked_at {
+                found.ask_behind = Some((key.serial_number.clone(), key.slot.clone()));
+            }
+            if !troubled || is_troubled(row)? {
+                found.keys.push(key);
+            }
+            if found.keys.len() == limit {
+                let last = found.keys.last();
+                found.ask_behind = last.map(|key| (key.serial_number.clone(), key.slot.clone()));
+                break;
+            }
+        }
+        Ok(found)
     }
 
     /// How many devices have reported a wrong check value for a key of a rollout.
@@ -112,6 +137,14 @@ impl Tx {
         .await?;
         u32::try_from(devices).map_err(|_| StoreError::Damaged(WHAT))
     }
+}
+
+/// Whether it was skipped, or the device has reported a wrong check value and got no other key since.
+fn is_troubled(row: &Row) -> Result<bool, StoreError> {
+    let (skipped, state): (Option<String>, Option<String>) =
+        (row.try_get("skipped")?, row.try_get("state")?);
+    let is_pending = state.as_deref() == Some("PENDING");
+    Ok(skipped.is_some() || (is_pending && unsigned(row, "mismatches")? > 0))
 }
 
 fn read_key(row: &Row) -> Result<v1::RolloutKey, StoreError> {

@@ -2,6 +2,7 @@
 
 use hsm::{Kcv, KcvMethod};
 
+use super::super::rollouts::LOOK;
 use super::*;
 use crate::state::{RolloutKind, RolloutState};
 
@@ -9,6 +10,7 @@ on_both!(
 "current_thread":
     no_column_of_a_rollout_is_changed_unnoticed,
     a_rollout_is_open_once_for_its_devices_and_comes_to_each_slot_once,
+    no_more_is_looked_at_for_a_page_than_a_page_may_cost,
     keys_that_share_a_check_value_are_counted,
     a_device_that_was_moved_meanwhile_stays_in_the_queue,
 );
@@ -134,7 +136,7 @@ async fn a_rollout_is_open_once_for_its_devices_and_comes_to_each_slot_once(on: 
     assert!(!insert(&mut tx, &[made("A", 2)], false).await);
     assert!(insert(&mut tx, &[made("A", 2)], true).await);
     let keys = tx.rollout_keys(2, ("", ""), 9, false).await.unwrap();
-    let versions: Vec<_> = keys.iter().map(|key| key.version).collect();
+    let versions: Vec<_> = keys.keys.iter().map(|key| key.version).collect();
     assert_eq!(versions, [2, 1]);
 
     let wave = Wave {
@@ -152,6 +154,63 @@ async fn a_rollout_is_open_once_for_its_devices_and_comes_to_each_slot_once(on: 
     assert!(tx.advance_wave(2, &wave, &further).await.unwrap());
     assert!(!tx.advance_wave(2, &wave, &further).await.unwrap());
     assert_eq!(tx.last_wave(2).await.unwrap(), Some(further));
+}
+
+async fn no_more_is_looked_at_for_a_page_than_a_page_may_cost(on: Dialect) {
+    let database = Database::new(on).await;
+    let mut tx = database.tx().await;
+    let key = |number, outcome| RolloutKey {
+        device: device(&format!("D-{number:05}")),
+        slot: Some(slot()),
+        outcome,
+    };
+    // The first one, the last one of the first page and the second one of the next were skipped.
+    let skipped = [1, LOOK, LOOK + 2];
+    let keys: Vec<_> = (1..=LOOK + 3)
+        .map(|number| {
+            let outcome = if skipped.contains(&number) {
+                Outcome::Skipped("SUSPENDED".to_owned())
+            } else {
+                Outcome::Made(1)
+            };
+            key(number, outcome)
+        })
+        .collect();
+    for some in keys.chunks(1000) {
+        assert!(tx.insert_rollout_keys(1, some, false).await.unwrap());
+    }
+    let mut page = async |(device, slot): (&str, &str), limit, troubled| {
+        let page = tx.rollout_keys(1, (device, slot), limit, troubled).await;
+        let page = page.unwrap();
+        let serials = page.keys.into_iter().map(|key| key.serial_number);
+        let further = page.ask_behind.map(|(device, in_slot)| {
+            assert_eq!(in_slot, slot_text());
+            device
+        });
+        (serials.collect::<Vec<_>>(), further)
+    };
+    let [first, last, next, end] = [1, LOOK, LOOK + 2, LOOK + 3].map(|n| format!("D-{n:05}"));
+    let (found, further) = page(("", ""), 9, true).await;
+    assert_eq!(found, [first.clone(), last.clone()]);
+    assert_eq!(further, Some(last.clone()), "as far as was looked");
+    let found = page((&last, slot_text()), 9, true).await;
+    assert_eq!(found, (vec![next.clone()], None));
+    let found = page((&first, slot_text()), LOOK, true).await.1;
+    assert_eq!(found, Some(format!("D-{:05}", LOOK + 1)));
+    let found = page(("", ""), 1, true).await;
+    assert_eq!(found, (vec![first.clone()], Some(first)), "no more wanted");
+    let found = page((&last, ""), 1, false).await;
+    assert_eq!(
+        found,
+        (vec![last.clone()], Some(last)),
+        "in the same device"
+    );
+    let found = page((&next, slot_text()), 9, false).await;
+    assert_eq!(found, (vec![end], None));
+}
+
+fn slot_text() -> &'static str {
+    "tmk"
 }
 
 async fn keys_that_share_a_check_value_are_counted(on: Dialect) {

@@ -1,7 +1,7 @@
 //! The host dies at each step of an export. No record is lost, none is made twice, and the switch finds each position
 //! once, the same however often it is sent.
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{fs, path::PathBuf};
 
 use hsm_modules::{SOFTHSM, makers::exported_keys};
 use serde_json::Value;
@@ -9,22 +9,15 @@ use system_tests::{
     fixture::Fixture,
     host::HostOptions,
     master_key::MasterKey,
-    own_keys::ProfileSlot,
     process::poll,
     site::{OPERATOR, Operator, SWITCH, Topology},
     targets::SharedKeys,
-    terminal::{Terminal, TerminalOptions},
+    terminal::Terminal,
 };
 
-use super::{Fragile, SLOT, step::Step};
+use super::{Fragile, LONG, SLOT, TERMINAL, step::Step};
 
 const SERIAL: &str = "EXPORT-1";
-const TERMINAL: TerminalOptions = TerminalOptions {
-    rsa_bits: 3072,
-    ..TerminalOptions::DEFAULT
-};
-/// Far above what anything here takes.
-const LONG: Duration = Duration::from_mins(2);
 /// One is a stream, the other one goes in files.
 const TARGETS: [&str; 2] = ["switch", "batch"];
 
@@ -40,24 +33,11 @@ struct Export {
 impl Export {
     /// The first version is confirmed before there are the targets.
     fn new() -> Self {
-        let options = HostOptions {
-            faulty: true,
-            key_strength: "require",
-            ..HostOptions::default()
-        };
         let site = Fixture::new(&SOFTHSM, Topology::TwoSubCas);
         let keys = SharedKeys::generate().unwrap();
         site.bring_in(&keys.labelled()).unwrap();
-        let mut fragile = Fragile::of(site, options);
-        fragile.start();
+        let fragile = Fragile::with_own_keys(site, HostOptions::default());
         let site = &fragile.site;
-        let slot = ProfileSlot {
-            name: SLOT.to_owned(),
-            header: "D0000K0AB00N0000",
-            kind: "AES-128".to_owned(),
-            more: "",
-        };
-        site.carry_profile(&[slot]).unwrap();
         let code = site.add_device(SERIAL).unwrap();
         site.assign_by_profile(SERIAL, SLOT).unwrap();
         let terminal = site.make_terminal(SERIAL, TERMINAL).unwrap();

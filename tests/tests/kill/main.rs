@@ -23,6 +23,7 @@ use system_tests::{
     host::{Host, HostOptions},
     hostile::{Identity, SoftTerminal, connect, load_certificate},
     on_every_module,
+    own_keys::ProfileSlot,
     site::Topology,
     terminal::{Terminal, TerminalOptions},
 };
@@ -31,6 +32,13 @@ use tonic::transport::Channel;
 use tr34::{KrdNonce, RandomToken};
 
 const SLOT: &str = "tmk";
+/// For keys of its own a terminal has a pair that is as strong.
+const TERMINAL: TerminalOptions = TerminalOptions {
+    rsa_bits: 3072,
+    ..TerminalOptions::DEFAULT
+};
+/// Far above what anything here takes.
+const LONG: Duration = Duration::from_mins(2);
 /// How many times a call is cut off at another moment.
 const ROUNDS: u8 = 6;
 
@@ -54,6 +62,25 @@ impl Fragile {
             .site
             .register_key(&fragile.site.keys.aes_128)
             .unwrap();
+        fragile
+    }
+
+    /// Its HSM can be told to fail, and makes a key for each terminal.
+    fn with_own_keys(site: Fixture, options: HostOptions) -> Self {
+        let options = HostOptions {
+            faulty: true,
+            key_strength: "require",
+            ..options
+        };
+        let mut fragile = Self::of(site, options);
+        fragile.start();
+        let slot = ProfileSlot {
+            name: SLOT.to_owned(),
+            header: "D0000K0AB00N0000",
+            kind: "AES-128".to_owned(),
+            more: "",
+        };
+        fragile.site.carry_profile(&[slot]).unwrap();
         fragile
     }
 

@@ -1,10 +1,7 @@
 //! The host dies at each step of a rollout in waves. It goes on once there is a host again: each terminal gets one new
 //! version, no wave is larger than it may be or begins before its time, and nobody is without a good key meanwhile.
 
-use std::{
-    collections::BTreeSet,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeSet, time::Instant};
 
 use hsm_modules::SOFTHSM;
 use serde_json::Value;
@@ -12,22 +9,15 @@ use system_tests::{
     fixture::Fixture,
     host::HostOptions,
     operator::text,
-    own_keys::ProfileSlot,
     site::{MODEL, OPERATOR, Topology},
-    terminal::{Terminal, TerminalOptions},
+    terminal::Terminal,
 };
 
-use super::{Fragile, SLOT, step::Step};
+use super::{Fragile, LONG, TERMINAL, step::Step};
 
 /// The first one is a real one, so that the second wave follows on what it confirms.
 const DEVICES: [&str; 4] = ["ROLL-1", "ROLL-2", "ROLL-3", "ROLL-4"];
 const WAVE: &str = "2";
-const TERMINAL: TerminalOptions = TerminalOptions {
-    rsa_bits: 3072,
-    ..TerminalOptions::DEFAULT
-};
-/// Far above what anything here takes.
-const LONG: Duration = Duration::from_mins(2);
 
 /// A site whose terminals get new keys again and again.
 struct Rollouts {
@@ -40,21 +30,12 @@ struct Rollouts {
 impl Rollouts {
     fn new() -> Self {
         let options = HostOptions {
-            faulty: true,
-            key_strength: "require",
             keys_per_second: Some(100_000),
             ..HostOptions::default()
         };
-        let mut fragile = Fragile::of(Fixture::new(&SOFTHSM, Topology::TwoSubCas), options);
-        fragile.start();
+        let site = Fixture::new(&SOFTHSM, Topology::TwoSubCas);
+        let fragile = Fragile::with_own_keys(site, options);
         let site = &fragile.site;
-        let slot = ProfileSlot {
-            name: SLOT.to_owned(),
-            header: "D0000K0AB00N0000",
-            kind: "AES-128".to_owned(),
-            more: "",
-        };
-        site.carry_profile(&[slot]).unwrap();
         let codes = DEVICES.map(|serial| site.add_device(serial).unwrap());
         let terminal = site.make_terminal(DEVICES[0], TERMINAL).unwrap();
         terminal.act(&["keygen"]).unwrap();

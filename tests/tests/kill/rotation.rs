@@ -1,7 +1,7 @@
 //! The host dies at each step of a change of the storage keys. It ends by itself once there is a host again, and every key can
 //! be read and delivered before, meanwhile and afterwards.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use hsm_modules::SOFTHSM;
 use private_postgres::Postgres;
@@ -13,10 +13,10 @@ use system_tests::{
     own_keys::ProfileSlot,
     process::poll,
     site::{KEY_OFFICER, OPERATOR, Topology},
-    terminal::{Terminal, TerminalOptions},
+    terminal::Terminal,
 };
 
-use super::{Fragile, step::Step};
+use super::{Fragile, LONG, TERMINAL, step::Step};
 
 /// The last one is a real one. Each has a key in so many slots: together two batches.
 const DEVICES: [(&str, usize); 2] = [("ROTATE-1", FEW), (SERIAL, SLOTS)];
@@ -24,12 +24,6 @@ const SERIAL: &str = "ROTATE-2";
 /// As many as a profile can have, and as one batch has.
 const SLOTS: usize = 64;
 const FEW: usize = 5;
-const TERMINAL: TerminalOptions = TerminalOptions {
-    rsa_bits: 3072,
-    ..TerminalOptions::DEFAULT
-};
-/// Far above what anything here takes.
-const LONG: Duration = Duration::from_mins(2);
 
 /// A site whose storage keys are changed again and again.
 struct Rotation {

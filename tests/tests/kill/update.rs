@@ -10,18 +10,13 @@ use system_tests::{
     fixture::Fixture,
     host::HostOptions,
     operator::text,
-    own_keys::ProfileSlot,
     site::{OPERATOR, Topology},
-    terminal::{Terminal, TerminalOptions},
+    terminal::Terminal,
 };
 
-use super::{Fragile, SLOT, step::Step};
+use super::{Fragile, SLOT, TERMINAL, step::Step};
 
 const SERIAL: &str = "UPDATE-1";
-const TERMINAL: TerminalOptions = TerminalOptions {
-    rsa_bits: 3072,
-    ..TerminalOptions::DEFAULT
-};
 
 /// A terminal that holds the first version of its own key.
 struct Update {
@@ -31,21 +26,9 @@ struct Update {
 
 impl Update {
     fn new(options: HostOptions) -> Self {
-        let options = HostOptions {
-            faulty: true,
-            key_strength: "require",
-            ..options
-        };
-        let mut fragile = Fragile::of(Fixture::new(&SOFTHSM, Topology::TwoSubCas), options);
-        fragile.start();
+        let site = Fixture::new(&SOFTHSM, Topology::TwoSubCas);
+        let fragile = Fragile::with_own_keys(site, options);
         let site = &fragile.site;
-        let slot = ProfileSlot {
-            name: SLOT.to_owned(),
-            header: "D0000K0AB00N0000",
-            kind: "AES-128".to_owned(),
-            more: "",
-        };
-        site.carry_profile(&[slot]).unwrap();
         let code = site.add_device(SERIAL).unwrap();
         site.assign_by_profile(SERIAL, SLOT).unwrap();
         let terminal = site.make_terminal(SERIAL, TERMINAL).unwrap();

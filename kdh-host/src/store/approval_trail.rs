@@ -146,7 +146,7 @@ impl ApprovalTrail {
 impl Store {
     /// What is wrong with a row, in words, if it is not what the trail says.
     pub(crate) fn fault_of_approval(&self, approval: &Approval) -> Option<String> {
-        let known = self.approval_trail.known();
+        let known = self.memory.approvals.known();
         let Some(rows) = known.rows.get(&approval.id) else {
             return Some("the audit trail has nothing of it".to_owned());
         };
@@ -161,7 +161,7 @@ impl Store {
 
     /// Whether the trail says that an approval neither is nor comes in force any more.
     pub(crate) fn is_approval_over(&self, id: &str) -> bool {
-        let known = self.approval_trail.known();
+        let known = self.memory.approvals.known();
         let rows = known.rows.get(id).map(Vec::as_slice).unwrap_or_default();
         !rows.is_empty() && rows.iter().all(|row| row.state.is_over())
     }
@@ -193,7 +193,7 @@ impl Tx {
         })
         .await?;
         let change = Change::Row(approval.id.clone(), noted);
-        self.approval_changes.push(change);
+        self.changes.approvals.push(change);
         Ok(())
     }
 
@@ -203,7 +203,7 @@ impl Tx {
         approval: &Approval,
     ) -> Result<bool, StoreError> {
         let noted = Noted::of(approval);
-        if self.approval_trail.known().refused.contains(&noted) {
+        if self.memory.approvals.known().refused.contains(&noted) {
             return Ok(false);
         }
         self.record(AuditEntry {
@@ -214,14 +214,14 @@ impl Tx {
             detail: detail(approval, &noted),
         })
         .await?;
-        self.approval_changes.push(Change::Refused(noted));
+        self.changes.approvals.push(Change::Refused(noted));
         Ok(true)
     }
 
     /// The approvals that are in force by the trail, and whose rows are gone or are not what it says of them. In a turn to
     /// write, so that none is being changed.
     pub(crate) async fn lost_approvals(&mut self) -> Result<Vec<String>, StoreError> {
-        let in_force = self.approval_trail.known().in_force();
+        let in_force = self.memory.approvals.known().in_force();
         let mut lost = Vec::new();
         for (id, rows) in in_force {
             let row = match self.approval(&id).await {
@@ -250,7 +250,7 @@ impl Tx {
                 )));
             }
         }
-        *self.approval_trail.known() = known;
+        *self.memory.approvals.known() = known;
         Ok(None)
     }
 }

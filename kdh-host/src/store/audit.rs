@@ -82,8 +82,9 @@ impl Tx {
             previous_hash: to_hex(&head.hash),
             hash: String::new(),
         };
-        self.device_changes
-            .extend(self.device_trails.change(&record));
+        self.changes
+            .devices
+            .extend(self.memory.devices.change(&record));
         let hash = audit_hash(&head.hash, &record);
         record.hash = to_hex(&hash);
         self.later("INSERT INTO audit VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)")
@@ -269,8 +270,8 @@ impl Tx {
         if let Some(fault) = self.verify_approvals(approvals).await? {
             return Ok(Err(fault));
         }
-        *self.device_trails.known() = devices;
-        self.export_trail.learn(exports);
+        *self.memory.devices.known() = devices;
+        self.memory.exports.learn(exports);
         Ok(Ok(chain.verified()))
     }
 }

@@ -302,7 +302,11 @@ impl Tx {
                 )));
             }
         }
-        *self.claimed.lock().unwrap_or_else(PoisonError::into_inner) = trail.last;
+        *self
+            .memory
+            .ids
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = trail.last;
         Ok(None)
     }
 }
@@ -311,7 +315,7 @@ impl Store {
     /// The last derivation id that was given out of each key set before the start, as the audit trail has it: the
     /// counters may have been changed since they were compared.
     pub(crate) fn given_out_at_start(&self) -> HashMap<KeySet, u32> {
-        let claimed = self.claimed.lock();
+        let claimed = self.memory.ids.lock();
         claimed.unwrap_or_else(PoisonError::into_inner).clone()
     }
 }

@@ -345,14 +345,14 @@ impl DeviceTrail {
 impl Tx {
     /// What the trail says of a device. That is not of the moment that this transaction sees, but of now.
     pub(crate) fn trail_of(&self, device: &DeviceSerial) -> DeviceTrail {
-        self.device_trails.of(device)
+        self.memory.devices.of(device)
     }
 }
 
 impl Store {
     /// What the trail says of a device now.
     pub(crate) fn trail_of(&self, device: &DeviceSerial) -> DeviceTrail {
-        self.device_trails.of(device)
+        self.memory.devices.of(device)
     }
 }
 

@@ -102,12 +102,12 @@ impl ExportTrail {
 impl Store {
     /// Up to which position a target's records were made for certain. Whatever is read from now on has them.
     pub(crate) fn known_exported_up_to(&self, target: &str) -> u64 {
-        self.export_trail.made_up_to(target)
+        self.memory.exports.made_up_to(target)
     }
 
     /// Takes note of a record that was made, as its MAC says.
     pub(crate) fn note_exported(&self, target: &str, position: u64) {
-        self.export_trail.raise(target, position);
+        self.memory.exports.raise(target, position);
     }
 }
 
@@ -118,7 +118,7 @@ impl Tx {
     /// [`StoreError::NotRecorded`]: nobody was told how a commit ended, and the record that would say it has no place
     /// in the trail.
     pub(crate) async fn exported_up_to(&mut self, target: &str) -> Result<u64, StoreError> {
-        let known = self.export_trail.of(target);
+        let known = self.memory.exports.of(target);
         if !known.in_doubt {
             return Ok(known.position);
         }
@@ -174,7 +174,9 @@ impl Tx {
             detail,
         })
         .await?;
-        self.exports_made.push((row.target.clone(), row.position));
+        self.changes
+            .exports
+            .push((row.target.clone(), row.position));
         Ok(())
     }
 }

@@ -125,7 +125,7 @@ impl Tx {
             }
             let statement = statement
                 .bind(target.to_owned())
-                .bind(signed(self.export_trail.made_up_to(target))?)
+                .bind(signed(self.memory.exports.made_up_to(target))?)
                 .bind(self.now.clone());
             let added = statement.execute(self.connection().await?).await?;
             queued += added.rows_affected();

@@ -30,18 +30,15 @@ mod key_imports;
 mod key_profiles;
 mod keys;
 mod many;
+mod memory;
 mod recorded;
 mod rollouts;
 mod sealed;
 mod standing;
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex},
-};
+use std::sync::Arc;
 
 pub(crate) use activation::EnrolmentClaim;
-use approval_trail::ApprovalTrail;
 pub(crate) use approvals::Approval;
 use audit::Head;
 pub(crate) use audit::{Actor, AuditEntry, KEY_ASSIGNED, KEY_REGISTERED};
@@ -57,9 +54,7 @@ use database::{BUSY_TIMEOUT, CONNECTIONS_OF_OPERATORS, Database, Dialect, Sessio
 pub(crate) use deliveries::{Delivery, NewDelivery};
 pub(crate) use device_keys::{DeviceKey, KeyPlace, KeyRow, KeySource, place_of};
 pub(crate) use device_trail::DeviceTrail;
-use device_trail::DeviceTrails;
 pub(crate) use devices::Device;
-use export_trail::ExportTrail;
 pub(crate) use exports::{ExportLine, ExportMarks, ExportRow, Made, Owner};
 pub(crate) use few_rows::{FewRows, for_each_kind_of_few};
 use group_commit::{Turn, Writers};
@@ -70,6 +65,7 @@ pub(crate) use key_profiles::{
     assignment_record,
 };
 pub(crate) use keys::{Assignment, StoredKey, method_word};
+use memory::{Changes, Memory};
 pub(crate) use recorded::RecordedKey;
 pub(crate) use rollouts::{
     Cohort, Outcome, Reach, Rollout, RolloutKey, RolloutKeys, RolloutRow, Seen, Wave, Waves,
@@ -145,10 +141,7 @@ pub(crate) struct Store {
     /// For those who have only a share of them.
     share: Option<Arc<Semaphore>>,
     writers: Writers,
-    approval_trail: Arc<ApprovalTrail>,
-    device_trails: Arc<DeviceTrails>,
-    export_trail: Arc<ExportTrail>,
-    claimed: Arc<Mutex<HashMap<KeySet, u32>>>,
+    memory: Arc<Memory>,
 }
 
 /// A transaction, and the time at which everything in it happened. Dropped without
@@ -158,15 +151,9 @@ pub(crate) struct Tx {
     /// Statements whose answers nobody needs. They go with the next one, or with the commit.
     put_off: Batch,
     now: String,
-    approval_trail: Arc<ApprovalTrail>,
-    device_trails: Arc<DeviceTrails>,
-    export_trail: Arc<ExportTrail>,
-    claimed: Arc<Mutex<HashMap<KeySet, u32>>>,
-    /// Of this transaction.
-    approval_changes: Vec<approval_trail::Change>,
-    device_changes: Vec<device_trail::Change>,
-    /// Targets, and the positions of records that are made.
-    exports_made: Vec<(String, u64)>,
+    memory: Arc<Memory>,
+    /// What it adds there.
+    changes: Changes,
     /// Given back after the connection.
     _of_share: Option<OwnedSemaphorePermit>,
 }
@@ -189,10 +176,7 @@ impl Store {
             pool: database.pool().await?,
             share: None,
             writers: Writers::new(database, writer),
-            approval_trail: Arc::default(),
-            device_trails: Arc::default(),
-            export_trail: Arc::default(),
-            claimed: Arc::default(),
+            memory: Arc::default(),
         })
     }
 
@@ -249,13 +233,8 @@ impl Store {
             inner,
             put_off: Batch::new(self.dialect),
             now: time_text(now)?,
-            approval_trail: Arc::clone(&self.approval_trail),
-            device_trails: Arc::clone(&self.device_trails),
-            export_trail: Arc::clone(&self.export_trail),
-            claimed: Arc::clone(&self.claimed),
-            approval_changes: Vec::new(),
-            device_changes: Vec::new(),
-            exports_made: Vec::new(),
+            memory: Arc::clone(&self.memory),
+            changes: Changes::default(),
             _of_share: of_share,
         })
     }
@@ -366,9 +345,7 @@ impl Tx {
 
     /// Makes it so: returns when it is on disk.
     pub(crate) async fn commit(self) -> Result<(), StoreError> {
-        self.approval_trail.expect(&self.approval_changes);
-        self.device_trails.expect(&self.device_changes);
-        self.export_trail.expect(&self.exports_made);
+        self.memory.expect(&self.changes);
         match self.inner {
             Inner::Asking(mut connection) => {
                 self.put_off.send(Session(&mut connection)).await?;
@@ -377,20 +354,14 @@ impl Tx {
                 self.put_off.send(Session(&mut tx)).await?;
                 tx.commit().await?;
             }
-            Inner::Writing(turn)
-                if self.approval_changes.is_empty()
-                    && self.device_changes.is_empty()
-                    && self.exports_made.is_empty() =>
-            {
+            Inner::Writing(turn) if self.changes.is_empty() => {
                 turn.commit(self.put_off).await?;
             }
             Inner::Writing(turn) => {
                 // To the end, also when nobody awaits it any more: what the trail says has to be known.
                 let commit = async move {
                     turn.commit(self.put_off).await?;
-                    self.approval_trail.settle(self.approval_changes);
-                    self.device_trails.settle(&self.device_changes);
-                    self.export_trail.settle(self.exports_made);
+                    self.memory.settle(self.changes);
                     Ok::<(), StoreError>(())
                 };
                 let committed = tokio::spawn(commit).await;

@@ -137,11 +137,11 @@ async fn what_was_made_is_never_in_line_again(on: Dialect) {
             let row = finished(&tx.queued_exports("a", 1).await.unwrap()[0], MADE);
             tx.record_export("switch", &row, "00", "").await.unwrap();
             // As if it had not been told.
-            tx.exports_made.clear();
+            tx.changes.exports.clear();
             tx.commit().await.unwrap();
             tx = database.tx().await;
         }
-        database.store.export_trail.expect(&[("a".to_owned(), 3)]);
+        database.store.memory.exports.expect(&[("a".to_owned(), 3)]);
         assert_eq!(tx.exported_up_to("a").await.unwrap(), expected);
     }
     let mut tx = database.tx().await;

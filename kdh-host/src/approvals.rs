@@ -6,7 +6,7 @@
 //! end.
 
 use kdh_proto::Reason;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::{
     Host, HostError,
@@ -214,7 +214,7 @@ async fn open(
             }
             Err(id) => {
                 let title = Approval::title_of(&id);
-                refused_rows::report_row(host, &title, None, json!({"row": title})).await?;
+                refused_rows::report_row(host, &title).await?;
             }
         }
     }

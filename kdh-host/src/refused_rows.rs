@@ -113,7 +113,7 @@ pub(crate) async fn sift_others<R: SealedRow + Clone, I>(
             Ok(row) => host.refused_rows().forget(&row.title()),
             Err(name) => {
                 let title = title(name);
-                report_row(host, &title, None, json!({"row": title})).await?;
+                report_row(host, &title).await?;
             }
         }
         sifted.push(row);
@@ -126,11 +126,15 @@ pub(crate) async fn report(host: &Host, place: &KeyPlace) -> Result<(), HostErro
     let device = DeviceSerial::parse(&place.device).ok();
     let title = place.to_string();
     let detail = json!({"slot": beginning(&place.slot), "version": place.version});
-    report_row(host, &title, device.as_ref(), detail).await
+    put_down(host, &title, device.as_ref(), detail).await
 }
 
-/// The same, of a row of any table.
-pub(crate) async fn report_row(
+/// The same, of a row of another table.
+pub(crate) async fn report_row(host: &Host, title: &str) -> Result<(), HostError> {
+    put_down(host, title, None, json!({"row": title})).await
+}
+
+async fn put_down(
     host: &Host,
     title: &str,
     device: Option<&DeviceSerial>,

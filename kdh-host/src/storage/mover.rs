@@ -4,7 +4,6 @@ use std::{collections::BTreeSet, slice, time::Duration};
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use hsm::{HsmError, StorageError, StorageNumber};
-use serde_json::json;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::{
@@ -155,7 +154,7 @@ impl<'h> Mover<'h> {
         let mut tx = self.host.store().write(self.host.now()).await?;
         if tx.rewrap_device_keys(old, new).await? {
             tx.commit().await?;
-            self.note_moved(new.iter());
+            self.note_moved(new);
             return Ok(());
         }
         drop(tx);
@@ -174,7 +173,7 @@ impl<'h> Mover<'h> {
         let mut tx = self.host.store().write(self.host.now()).await?;
         if tx.replace_device_key(old, new).await? {
             tx.commit().await?;
-            self.note_moved([new].into_iter());
+            self.note_moved(slice::from_ref(new));
             return Ok(());
         }
         // One that was changed meanwhile is under the new pair already. An alarm is raised once.
@@ -192,7 +191,7 @@ impl<'h> Mover<'h> {
         Ok(())
     }
 
-    fn note_moved<'r>(&mut self, rows: impl Iterator<Item = &'r Sealed<DeviceKey>>) {
+    fn note_moved(&mut self, rows: &[Sealed<DeviceKey>]) {
         for row in rows {
             self.moved += 1;
             self.host.refused_rows().forget(&row.unproven().title());
@@ -207,7 +206,7 @@ impl<'h> Mover<'h> {
 
     /// The same, of a row of another table.
     async fn refuse_row(&mut self, title: String) -> Result<(), HostError> {
-        refused_rows::report_row(self.host, &title, None, json!({"row": title})).await?;
+        refused_rows::report_row(self.host, &title).await?;
         self.refused.insert(title);
         Ok(())
     }

@@ -262,15 +262,8 @@ impl Tx {
 
     /// The row that stands somewhere, whatever is in it.
     pub(crate) async fn key_row(&mut self, place: &KeyPlace) -> Result<Option<KeyRow>, StoreError> {
-        let row = sqlx::query(
-            "SELECT * FROM device_keys WHERE device = $1 AND slot = $2 AND version = $3",
-        )
-        .bind(&place.device)
-        .bind(&place.slot)
-        .bind(place.version)
-        .fetch_optional(self.connection().await?)
-        .await?;
-        Ok(row.as_ref().map(read))
+        let mut rows = self.key_rows_at(std::slice::from_ref(place)).await?;
+        Ok(rows.pop())
     }
 
     /// The rows that stand at some places, whatever is in them, in any order.

@@ -57,6 +57,10 @@ impl Batch {
         }
     }
 
+    pub(super) const fn dialect(&self) -> Dialect {
+        self.dialect
+    }
+
     /// Adds a statement. Its parameters, `$1` and so on, are its own.
     pub(super) fn add(&mut self, statement: &'static str) -> Parameters<'_> {
         if self.pieces.is_empty() || self.dialect == Dialect::Postgres {

@@ -3,7 +3,7 @@
 use pki::{Certificate, SerialNumber};
 use sqlx::Row as _;
 
-use super::{Row, StoreError, Tx, many::tuples};
+use super::{Row, StoreError, Tx};
 use crate::names::DeviceSerial;
 
 /// What a terminal's certificate is for.
@@ -181,7 +181,7 @@ impl Tx {
         }
         let sql = format!(
             "SELECT * FROM certificates WHERE device IN {} AND purpose = '{}' AND state = 'CURRENT'",
-            tuples(1, devices.len()),
+            self.tuples(1, devices.len()),
             purpose.as_str()
         );
         self.about(sql, devices).await?.iter().map(read).collect()

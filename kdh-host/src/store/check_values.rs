@@ -3,7 +3,7 @@
 use hsm::{Kcv, KcvMethod};
 use sqlx::{AssertSqlSafe, Row as _};
 
-use super::{StoreError, Tx, keys::method_word, many::tuples};
+use super::{StoreError, Tx, keys::method_word};
 
 /// In the index over live check values.
 const LIVE: &str = "source = 'UNIQUE' AND state IN ('PENDING', 'ACTIVE')";
@@ -38,7 +38,7 @@ impl Tx {
         let sql = format!(
             "SELECT kcv, COUNT(*) AS held FROM device_keys WHERE kcv IN {} AND kcv_method = '{}' AND {LIVE}
              GROUP BY kcv HAVING COUNT(*) > 1",
-            tuples(1, kcvs.len()),
+            self.tuples(1, kcvs.len()),
             method_word(first.method())
         );
         let statement = kcvs

@@ -31,6 +31,9 @@ use crate::config::{PostgresServer, PostgresSettings, StoreSettings};
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a server may take for a statement. A file answers, or fails.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
+/// What the writer keeps of a SQLite file in memory, in KiB. New keys change pages all over the indices: those that had no
+/// room would be written before their time and read again.
+const WRITER_CACHE: &str = "PRAGMA cache_size = -16384";
 const CONNECTIONS: u32 = 8;
 /// Of these, for all that operators read: the others stay for terminals and for what the host does by itself.
 pub(super) const CONNECTIONS_OF_OPERATORS: usize = 3;
@@ -173,7 +176,10 @@ impl Database {
     pub(super) async fn writer(&self) -> Result<Connection, StoreError> {
         let mut connection = in_time(BUSY_TIMEOUT, self.options.connect()).await?;
         match self.dialect {
-            Dialect::Sqlite => prepare_sqlite(&mut connection).await?,
+            Dialect::Sqlite => {
+                prepare_sqlite(&mut connection).await?;
+                run(Session(&mut connection), WRITER_CACHE).await?;
+            }
             Dialect::Postgres => prepare_postgres(&mut connection).await?,
         }
         Ok(connection)

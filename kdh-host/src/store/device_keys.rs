@@ -10,7 +10,6 @@ use super::{
     Arguments, Db, KeySet, Row, StoreError, Tx,
     bdks::read_initial_key,
     keys::{method_word, read_kcv, read_seal},
-    many::tuples,
     sealed::{Columns, Seal, Sealed, SealedRow, bound},
 };
 use crate::{
@@ -277,7 +276,7 @@ impl Tx {
         let sql = format!(
             "SELECT k.* FROM (VALUES {}) AS n
              JOIN device_keys k ON k.device = n.column1 AND k.slot = n.column2 AND k.version = n.column3",
-            tuples(places.len(), 3)
+            self.tuples(places.len(), 3)
         );
         let statement = places
             .iter()
@@ -396,7 +395,7 @@ impl Tx {
                      kcv_method, kcv, recipient, created_at, changed_at, bdk, key_set_id, derivation_id,
                      storage_key, mac)
                  VALUES {} ON CONFLICT DO NOTHING",
-                tuples(some.len(), 19)
+                self.tuples(some.len(), 19)
             );
             let statement = some
                 .iter()
@@ -430,7 +429,7 @@ impl Tx {
         }
         let sql = format!(
             "SELECT * FROM device_keys WHERE device IN {} AND state IN ('PENDING', 'ACTIVE')",
-            tuples(1, devices.len())
+            self.tuples(1, devices.len())
         );
         Ok(self.about(sql, devices).await?.iter().map(read).collect())
     }
@@ -449,7 +448,7 @@ impl Tx {
                  AND k.version BETWEEN 0 AND 4294967295
                  AND NOT EXISTS (SELECT 1 FROM device_keys n WHERE n.device = k.device AND n.slot = k.slot
                      AND n.version > k.version AND n.version <= 4294967295)",
-            tuples(1, devices.len())
+            self.tuples(1, devices.len())
         );
         Ok(self.about(sql, devices).await?.iter().map(read).collect())
     }
@@ -544,7 +543,7 @@ impl Tx {
                      AND device_keys.version = n.column3 AND device_keys.mac = n.column4
                      AND NOT EXISTS (SELECT 1 FROM device_keys o WHERE o.wrapped = n.column5
                          AND (o.device, o.slot, o.version) <> (n.column1, n.column2, n.column3))",
-                tuples(old.len(), 7)
+                self.tuples(old.len(), 7)
             );
             let mut statement = sqlx::query(AssertSqlSafe(sql));
             for (old, new) in old.iter().zip(new) {

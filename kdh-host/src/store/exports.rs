@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use hsm::Mac;
 use sqlx::{AssertSqlSafe, Row as _};
 
-use super::{Row, StoreError, Tx, many::tuples};
+use super::{Row, StoreError, Tx};
 use crate::{
     names::{DeviceSerial, GroupName, Model, Slot},
     state::{DeviceState, ExportState},
@@ -104,7 +104,7 @@ impl Tx {
         let mut queued = 0;
         for some in keys.chunks(ROWS_AT_ONCE) {
             // Writers follow one another: nobody else takes the positions.
-            let values = tuples(some.len(), 4);
+            let values = self.tuples(some.len(), 4);
             let [to, behind, now] = [1, 2, 3].map(|more| format!("${}", 4 * some.len() + more));
             let sql = format!(
                 "INSERT INTO export_records (target, position, device, slot, version, state, created_at, changed_at)
@@ -193,7 +193,7 @@ impl Tx {
              WHERE export_records.target = n.column1 AND export_records.position = n.column2
                  AND export_records.state = 'QUEUED'
              RETURNING export_records.position",
-            tuples(rows.len(), 10)
+            self.tuples(rows.len(), 10)
         );
         let mut statement = sqlx::query_scalar(AssertSqlSafe(sql));
         for row in rows {
@@ -441,7 +441,7 @@ impl Tx {
         let sql = format!(
             "SELECT serial_number, model, group_name, state AS device_state FROM devices
              WHERE serial_number IN {}",
-            tuples(1, devices.len())
+            self.tuples(1, devices.len())
         );
         let rows = self.about(sql, devices).await?;
         let owners = rows

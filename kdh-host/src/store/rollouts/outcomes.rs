@@ -6,7 +6,7 @@ use sqlx::{AssertSqlSafe, Row as _};
 use super::{WHAT, unsigned};
 use crate::{
     names::{DeviceSerial, Slot},
-    store::{Row, StoreError, Tx, many::tuples},
+    store::{Row, StoreError, Tx},
 };
 
 /// What became of a slot.
@@ -57,7 +57,7 @@ impl Tx {
         };
         let sql = format!(
             "INSERT INTO rollout_keys (rollout, device, slot, version, skipped) VALUES {} ON CONFLICT {conflict}",
-            tuples(keys.len(), 5)
+            self.tuples(keys.len(), 5)
         );
         let mut statement = sqlx::query(AssertSqlSafe(sql));
         for key in keys {

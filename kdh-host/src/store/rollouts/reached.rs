@@ -8,7 +8,7 @@ use super::{Reach, unsigned};
 use crate::{
     names::{DeviceSerial, GroupName, Slot},
     state::DeviceState,
-    store::{Row, StoreError, Tx, many::tuples},
+    store::{Row, StoreError, Tx},
 };
 
 /// A device as a rollout finds it.
@@ -60,7 +60,7 @@ impl Tx {
             let page: Vec<_> = behind.take(limit).cloned().collect();
             return self.seen(&page).await;
         }
-        let (condition, names) = reached(reach);
+        let (condition, names) = self.condition(reach);
         let (behind, at_most) = (names.len() + 1, names.len() + 2);
         let sql = format!(
             "SELECT {SEEN} FROM devices d {WITH_CERTIFICATE}
@@ -121,7 +121,7 @@ impl Tx {
         }
         let sql = format!(
             "DELETE FROM devices_to_fill WHERE device IN {}",
-            tuples(1, devices.len())
+            self.tuples(1, devices.len())
         );
         let statement = devices
             .iter()
@@ -153,7 +153,7 @@ impl Tx {
         (time, device): (&str, &str),
         limit: u32,
     ) -> Result<Vec<(String, Seen)>, StoreError> {
-        let (condition, names) = reached(reach);
+        let (condition, names) = self.condition(reach);
         let parameter = |number: usize| format!("${}", names.len() + number);
         let [of_slot, until, time_of, device_of, at_most] = [1, 2, 3, 4, 5].map(parameter);
         let left_alone = left_alone();
@@ -184,7 +184,7 @@ impl Tx {
 
     /// How many devices are reached, by what they have in common.
     pub(crate) async fn cohorts(&mut self, reach: &Reach) -> Result<Vec<Cohort>, StoreError> {
-        let (condition, names) = reached(reach);
+        let (condition, names) = self.condition(reach);
         let sql = format!(
             "SELECT d.model, d.group_name, d.state, COUNT(*) AS devices FROM devices d WHERE {condition}
              GROUP BY d.model, d.group_name, d.state"
@@ -210,7 +210,7 @@ impl Tx {
         &mut self,
         reach: &Reach,
     ) -> Result<HashMap<(Cohort, Slot), (u64, u64)>, StoreError> {
-        let (condition, names) = reached(reach);
+        let (condition, names) = self.condition(reach);
         let sql = format!(
             "SELECT d.model, d.group_name, d.state, k.slot,
                  COUNT(CASE WHEN k.state = 'ACTIVE' THEN 1 END) AS confirmed,
@@ -242,7 +242,7 @@ impl Tx {
         let sql = format!(
             "SELECT {SEEN} FROM devices d {WITH_CERTIFICATE}
              WHERE d.serial_number IN {} ORDER BY d.serial_number",
-            tuples(1, devices.len())
+            self.tuples(1, devices.len())
         );
         self.about(sql, devices)
             .await?
@@ -250,23 +250,23 @@ impl Tx {
             .map(read_seen)
             .collect()
     }
-}
 
-/// Which devices are reached, as a condition on `devices d` and its parameters.
-fn reached(reach: &Reach) -> (String, Vec<String>) {
-    match reach {
-        Reach::Model(name) => (
-            "d.model = $1 AND (d.group_name IS NULL OR d.group_name NOT IN
-                 (SELECT name FROM key_profile_targets WHERE kind = 'GROUP'))"
-                .to_owned(),
-            vec![name.to_string()],
-        ),
-        Reach::Group(name) => ("d.group_name = $1".to_owned(), vec![name.to_string()]),
-        Reach::Devices(devices) => (
-            format!("d.serial_number IN {}", tuples(1, devices.len())),
-            devices.iter().map(ToString::to_string).collect(),
-        ),
-        Reach::Any => ("1 = 0".to_owned(), Vec::new()),
+    /// Which devices are reached, as a condition on `devices d` and its parameters.
+    fn condition(&self, reach: &Reach) -> (String, Vec<String>) {
+        match reach {
+            Reach::Model(name) => (
+                "d.model = $1 AND (d.group_name IS NULL OR d.group_name NOT IN
+                     (SELECT name FROM key_profile_targets WHERE kind = 'GROUP'))"
+                    .to_owned(),
+                vec![name.to_string()],
+            ),
+            Reach::Group(name) => ("d.group_name = $1".to_owned(), vec![name.to_string()]),
+            Reach::Devices(devices) => (
+                format!("d.serial_number IN {}", self.tuples(1, devices.len())),
+                devices.iter().map(ToString::to_string).collect(),
+            ),
+            Reach::Any => ("1 = 0".to_owned(), Vec::new()),
+        }
     }
 }
 

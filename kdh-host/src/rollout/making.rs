@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use futures_util::{StreamExt as _, stream};
 use kdh_proto::Reason;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
@@ -70,23 +70,30 @@ pub(super) async fn run(
     // for the ids of derived keys, while the writer waits for it.
     let (sender, mut to_write) = mpsc::channel(STEP);
     let mut forward = false;
+    let (pages, mut to_make) = mpsc::channel(JOBS);
+    let read = async {
+        while let Some(page) = reader.next().await? {
+            if pages.send(page).await.is_err() {
+                break;
+            }
+        }
+        drop(pages);
+        Ok::<_, Halt>(())
+    };
     let make = async {
-        let pages = stream::try_unfold(&mut reader, |reader| async move {
-            let next = reader.next().await?;
-            Ok::<_, Halt>(next.map(|page| (page, reader)))
-        });
+        let pages = stream::poll_fn(|context| to_make.poll_recv(context));
         let mut batches = pages
-            .map_ok(|page| Batch::make(host, page))
-            .try_buffered(JOBS)
+            .map(|page| Batch::make(host, page))
+            .buffered(JOBS)
             .boxed();
-        while let Some(batch) = batches.try_next().await? {
-            if sender.send(batch).await.is_err() {
+        while let Some(batch) = batches.next().await {
+            if sender.send(batch?).await.is_err() {
                 break;
             }
         }
         drop(batches);
         drop(sender);
-        Ok::<_, Halt>(())
+        Ok(())
     };
     let write = async {
         let mut batches = Vec::with_capacity(TOGETHER);
@@ -97,7 +104,7 @@ pub(super) async fn run(
         }
         Ok(())
     };
-    let outcome = tokio::try_join!(make, write);
+    let outcome = tokio::try_join!(read, make, write);
     match outcome {
         Ok(_) if reader.end => Ok(Step::End),
         Err(Halt::Failed(error)) => Err(error),

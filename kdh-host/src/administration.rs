@@ -128,7 +128,7 @@ async fn record_refusal(
         actor: &operator.actor(),
         action: "operator.refused",
         device: None,
-        outcome: error.reason().as_str(),
+        outcome: error.for_operator().0.as_str(),
         // What the operator is told, which names what they asked for.
         detail: json!({"call": call, "why": error.to_string()}),
     })

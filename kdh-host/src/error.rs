@@ -94,7 +94,8 @@ impl From<IssueError<HsmError>> for HostError {
 }
 
 impl HostError {
-    /// The reason that the caller learns. The one place where errors become reasons.
+    /// The reason that a terminal or a switch learns. Here and in [`Self::for_operator`] errors become reasons, and
+    /// nowhere else.
     pub fn reason(&self) -> Reason {
         match self {
             Self::Refused { reason, .. } => *reason,
@@ -156,6 +157,22 @@ impl HostError {
                 | StoreError::InUse
                 | StoreError::Unfit(_),
             ) => Reason::StoreUnavailable,
+        }
+    }
+
+    /// What an operator learns: of what they can mend, also what it is and what to do. Rows that somebody has changed
+    /// are theirs to restore, and no fault of the program's.
+    pub(crate) fn for_operator(&self) -> (Reason, String) {
+        let reason = self.reason();
+        match self {
+            Self::Refused { cause, .. } => (reason, cause.clone()),
+            Self::Hsm(cause @ HsmError::Unsupported { .. }) => (reason, cause.to_string()),
+            Self::Store(
+                cause @ (StoreError::NotSealed(_)
+                | StoreError::NotRecorded(_)
+                | StoreError::NoNextVersion(_)),
+            ) => (Reason::WrongState, cause.to_string()),
+            _ => (reason, String::new()),
         }
     }
 

@@ -142,8 +142,8 @@ fn advice(reason: Reason) -> Option<&'static str> {
              order, which \"kdhctl device cancel-order\" takes back, and \"kdhctl authority list\" requests",
         ),
         Reason::WrongState => Some(
-            "see how it stands: kdhctl device show (a terminal), target show (an export target), rollout show, profile \
-             show, approval list, import list, or authority list",
+            "see how it stands: kdhctl device show (a terminal), key refused (rows of keys), target show (an export \
+             target), rollout show, profile show, approval list, import list, or authority list",
         ),
         Reason::NotBound => Some(
             "see with \"kdhctl device show\" how it stands; it is bound with \"krd bind\" at the terminal",

@@ -12,17 +12,22 @@ mod group;
 mod import;
 mod kdh;
 mod key;
+mod layout;
 mod profile;
 mod refused;
 mod rollout;
 mod storage;
 mod target;
+mod target_subject;
+mod terminals;
 mod token;
 
-use comfy_table::{ContentArrangement, LineStyle, Table, TableStyle};
+use std::fmt;
+
 use kdh_proto::v1::KeyCheckValue;
 use serde_json::{Value, json};
 
+use self::layout::{pairs, table};
 pub(crate) use self::{
     approval::{approval, approvals},
     assignment::assignment,
@@ -63,9 +68,15 @@ pub(crate) fn all<T>(items: &[T], one: fn(&T) -> Value) -> Value {
     items.iter().map(one).collect()
 }
 
-pub(crate) fn fields(fields: &[(&str, &str)]) -> String {
+fn fields(fields: &[(&str, &str)]) -> String {
     let fields = fields.iter();
     pairs(fields.map(|(name, value)| [(*name).to_owned(), dash(value)]))
+}
+
+/// The same, of values that were put together.
+fn lines(lines: &[(&str, String)]) -> String {
+    let lines = lines.iter().map(|(name, value)| (*name, &**value));
+    fields(&lines.collect::<Vec<_>>())
 }
 
 /// A check value is never shown without its method.
@@ -83,30 +94,29 @@ pub(crate) fn dash(text: &str) -> String {
     if text.is_empty() { "-" } else { text }.to_owned()
 }
 
-/// As wide as the screen, where that says how wide it is.
-fn fitted() -> Table {
-    let mut table = Table::new();
-    if table.width() != Some(0) {
-        table.set_content_arrangement(ContentArrangement::Dynamic);
-    }
-    table
-}
-
-/// Names with their values, one below the other.
-pub(crate) fn pairs(rows: impl Iterator<Item = [String; 2]>) -> String {
-    let mut table = fitted();
-    table.load_style(TableStyle::new());
-    table.add_rows(rows);
-    table.trim_fmt()
-}
-
-pub(crate) fn table<const N: usize>(
-    header: [&str; N],
-    rows: impl Iterator<Item = [String; N]>,
+/// A number with what it counts.
+pub(crate) fn counted<N: Copy + fmt::Display + From<u8> + PartialEq>(
+    number: N,
+    one: &str,
 ) -> String {
-    let mut table = fitted();
-    let line = LineStyle::none().fill('─');
-    table.load_style(TableStyle::new().header_separator(line));
-    table.set_header(header).add_rows(rows);
-    table.trim_fmt()
+    let plural = if number == N::from(1) { "" } else { "s" };
+    format!("{number} {one}{plural}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_counted_is_one_or_several() {
+        for (number, text) in [
+            (0, "0 audit records"),
+            (1, "1 audit record"),
+            (2, "2 audit records"),
+            (11, "11 audit records"),
+            (u64::MAX, "18446744073709551615 audit records"),
+        ] {
+            assert_eq!(counted(number, "audit record"), text);
+        }
+    }
 }

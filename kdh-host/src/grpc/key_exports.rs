@@ -179,7 +179,7 @@ impl KeyExports for KeyExportsService {
         };
         let (receiving, asked) = begin
             .await
-            .map_err(|error: HostError| status(CALL, Audience::Operator, &error))?;
+            .map_err(|error: HostError| status(CALL, Audience::Switch, &error))?;
         let (sender, answers) = answers();
         let host = self.0.clone();
         tokio::spawn(async move {
@@ -192,7 +192,7 @@ impl KeyExports for KeyExportsService {
                 }
             };
             if let Err(error) = outcome {
-                let status = status(CALL, Audience::Operator, &error);
+                let status = status(CALL, Audience::Switch, &error);
                 sender.send(Err(status)).await.ok();
             }
         });

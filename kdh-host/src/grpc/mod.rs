@@ -12,7 +12,6 @@ mod operators;
 mod refused_keys;
 mod rollouts;
 
-use kdh_proto::Reason;
 use pki::Certificate;
 use tonic::{
     Extensions, Request, Response, Status,
@@ -35,7 +34,6 @@ use crate::{
     config::OperatorRole,
     host::random,
     limits::{CallerKey, Places},
-    store::StoreError,
 };
 
 /// No message of this interface comes near; anything above is refused unread.
@@ -103,33 +101,60 @@ async fn to_the_end<T: Send + 'static>(
 enum Audience {
     /// A terminal: the reason, and nothing else.
     Terminal,
-    /// An operator: also what to mend.
+    /// A switch: also what its operators have to mend. By its reasons it tells whether its target is closed.
+    Switch,
+    /// An operator: what to mend.
     Operator,
 }
 
 /// Ends a call: the cause to the log, the reason to the caller.
 fn status(call: &'static str, audience: Audience, error: &HostError) -> Status {
     let correlation_id = random::<CORRELATION_LEN>().map_or_else(|_| String::new(), hex::encode);
-    let reason = error.reason();
+    let (for_operator, cause) = error.for_operator();
+    let (reason, message) = match audience {
+        Audience::Terminal => (error.reason(), String::new()),
+        Audience::Switch => (error.reason(), cause),
+        Audience::Operator => (for_operator, cause),
+    };
     if error.is_ours() {
         tracing::error!(call, reason = reason.as_str(), correlation_id, %error, "call failed");
     } else {
         tracing::info!(call, reason = reason.as_str(), correlation_id, %error, "call refused");
     }
-    let message = match (audience, error) {
-        (Audience::Operator, HostError::Refused { cause, .. }) => cause.clone(),
-        (Audience::Operator, HostError::Hsm(cause)) if reason == Reason::HsmUnsupported => {
-            cause.to_string()
-        }
-        (
-            Audience::Operator,
-            HostError::Store(
-                cause @ (StoreError::NotSealed(_)
-                | StoreError::NotRecorded(_)
-                | StoreError::NoNextVersion(_)),
-            ),
-        ) => cause.to_string(),
-        _ => String::new(),
-    };
     reason.into_status(&message, &correlation_id, error.retry_after())
+}
+
+#[cfg(test)]
+mod tests {
+    use kdh_proto::{Reason, ReasonedStatus as _};
+
+    use super::*;
+    use crate::store::StoreError;
+
+    #[test]
+    fn only_operators_are_told_that_a_row_was_changed() {
+        for change in [
+            StoreError::NotSealed,
+            StoreError::NotRecorded,
+            StoreError::NoNextVersion,
+        ] {
+            let error = HostError::Store(change("key k".to_owned()));
+            let told = |audience| {
+                let status = status("Call", audience, &error);
+                (status.reason(), status.message().to_owned())
+            };
+            let (reason, message) = told(Audience::Operator);
+            assert_eq!(reason, Some(Reason::WrongState));
+            assert!(message.starts_with("key k is "), "{message}");
+            assert_eq!(told(Audience::Switch), (Some(Reason::Internal), message));
+            let nothing = (Some(Reason::Internal), "INTERNAL".to_owned());
+            assert_eq!(told(Audience::Terminal), nothing);
+        }
+        let ours = HostError::Internal("a secret of the program's".to_owned());
+        let status = status("Call", Audience::Operator, &ours);
+        assert_eq!(
+            (status.reason(), status.message()),
+            (Some(Reason::Internal), "INTERNAL")
+        );
+    }
 }

@@ -115,7 +115,8 @@ pub enum StoreError {
     /// The HSM has never sealed this row, or not so.
     #[error(
         "{0} is not as the HSM has sealed it: its row was changed behind the host's back. Restore it from a backup of \
-         the database; a row of a terminal's key can also be discarded (kdhctl key discard)"
+         the database. Of terminals' keys, kdhctl key refused lists such rows; two operators can also discard one \
+         (kdhctl key discard), and its slot is then assigned anew"
     )]
     NotSealed(String),
     /// No operator has made this row what it is.

@@ -182,7 +182,7 @@ fn a_row_that_was_edited_approves_nothing_and_what_is_in_force_is_there_at_the_s
             for (column, value) in EDITS {
                 let forge = format!("UPDATE approvals SET {column} = {value}");
                 edit(&mut scene.database, &forge).await;
-                assert_eq!(reason(scene.bob.approve(id).await), Reason::Internal, "{column}");
+                assert_eq!(reason(scene.bob.approve(id).await), Reason::WrongState, "{column}");
                 let last = "SELECT detail FROM audit ORDER BY sequence DESC LIMIT 1";
                 let last = sqlx::query_scalar(last).fetch_one(&mut scene.database);
                 let last: String = last.await.unwrap();

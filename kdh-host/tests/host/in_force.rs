@@ -106,7 +106,7 @@ fn a_key_is_assigned_from_a_profile_that_the_trail_and_the_policy_of_today_know(
                     "{what} is not as the audit trail has it: its row was changed behind the host's back. Restore it from \
                      a backup of the database"
                 );
-                stage.refuses_to_assign("", (Reason::Internal, &cause)).await;
+                stage.refuses_to_assign("", (Reason::WrongState, &cause)).await;
                 for table in KEPT {
                     execute(&mut database, &format!("DELETE FROM {table}")).await;
                     execute(&mut database, &format!("INSERT INTO {table} SELECT * FROM kept_{table}")).await;

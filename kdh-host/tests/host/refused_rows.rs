@@ -8,6 +8,7 @@ use kdh_proto::{
         ShowStorageResponse, refused_keys_client::RefusedKeysClient,
     },
 };
+use sqlx::SqliteConnection;
 use tonic::{Status, transport::Channel};
 
 use crate::{
@@ -54,9 +55,25 @@ const EDITS: [&str; 8] = [
     "storage_key = 9",
 ];
 
-const CHANGED: &str = "version 1 of the key of SN-1 in slot tmk is not as the HSM has sealed it: its row was changed \
-                       behind the host's back. Restore it from a backup of the database; a row of a terminal's key can \
-                       also be discarded (kdhctl key discard)";
+/// What is said behind the name of a changed row.
+const CHANGED: &str = " is not as the HSM has sealed it: its row was changed behind the host's back. Restore it from a \
+                       backup of the database. Of terminals' keys, kdhctl key refused lists such rows; two operators can \
+                       also discard one (kdhctl key discard), and its slot is then assigned anew";
+
+/// Nothing is assigned over a row that was changed. The operator is told what to do, and the terminal no more than ever.
+async fn refuses_the_next_version(stage: &mut Stage<'_>, database: &mut SqliteConnection) {
+    let refused = stage.try_to_assign(0).await.unwrap_err();
+    let says = format!("version 1 of the key of SN-1 in slot tmk{CHANGED}");
+    let told = (refused.reason(), refused.message());
+    assert_eq!(told, (Some(Reason::WrongState), &*says));
+    let last = "SELECT outcome, detail FROM audit WHERE action = 'operator.refused' ORDER BY sequence DESC LIMIT 1";
+    let last: (String, String) = sqlx::query_as(last).fetch_one(database).await.unwrap();
+    assert_eq!(last.0, "WRONG_STATE");
+    assert!(last.1.contains(&says), "{}", last.1);
+    let refused = stage.request(0).await.unwrap_err();
+    let told = (refused.reason(), refused.message());
+    assert_eq!(told, (Some(Reason::Internal), "INTERNAL"));
+}
 
 #[test]
 fn what_the_hsm_does_not_vouch_for_is_discarded_by_two_operators() {
@@ -85,13 +102,7 @@ fn what_the_hsm_does_not_vouch_for_is_discarded_by_two_operators() {
             // A row that stands in the way of the next one, until it is restored or discarded.
             execute(&mut database, "CREATE TABLE kept AS SELECT * FROM device_keys").await;
             edit(&mut database, "UPDATE device_keys SET kcv = 'A1B2C3D4E5' WHERE device = 'SN-1'").await;
-            let next = AssignKeyRequest {
-                serial_number: "SN-1".to_owned(),
-                slot: "tmk".to_owned(),
-                ..AssignKeyRequest::default()
-            };
-            let refused = stage.operator.assign_key(next).await.unwrap_err();
-            assert_eq!((refused.reason(), refused.message()), (Some(Reason::Internal), CHANGED));
+            refuses_the_next_version(&mut stage, &mut database).await;
             let asked = ada.ask("SN-1", "tmk", 1).await.unwrap();
             assert_eq!(
                 (&*asked.act, &*asked.subject, &*asked.state),
@@ -169,6 +180,12 @@ fn what_the_hsm_does_not_vouch_for_is_discarded_by_two_operators() {
     });
 }
 
+async fn listed(keeper: &mut Keeper) -> Vec<Approval> {
+    let list = ListApprovalsRequest::default();
+    let list = keeper.approvals.list_approvals(list).await.unwrap();
+    list.into_inner().approvals
+}
+
 #[test]
 fn a_bad_row_hides_no_other_and_a_bad_approval_neither() {
     world::on(&[&SOFTHSM], |place| {
@@ -199,7 +216,11 @@ fn a_bad_row_hides_no_other_and_a_bad_approval_neither() {
             };
             for changed in ["header = 'broken'", "kcv = 'A1B2C3'", "mac = NULL"] {
                 execute(&mut database, "DROP TABLE IF EXISTS kept").await;
-                execute(&mut database, "CREATE TABLE kept AS SELECT * FROM device_keys").await;
+                execute(
+                    &mut database,
+                    "CREATE TABLE kept AS SELECT * FROM device_keys",
+                )
+                .await;
                 let change = format!(
                     "UPDATE device_keys SET {changed} WHERE slot = 'data' AND device = 'SN-1'"
                 );
@@ -216,26 +237,36 @@ fn a_bad_row_hides_no_other_and_a_bad_approval_neither() {
 
             // An approval that was changed is listed as that, and keeps nobody from anything else.
             for (edited, version) in [("state = 'X'", 2), ("asked_by = 'eve'", 3)] {
-                edit(&mut database, "UPDATE device_keys SET kcv = 'A1B2C3D4E5' WHERE device = 'SN-1'
-                     AND state = 'PENDING' AND slot = 'tmk'").await;
+                edit(
+                    &mut database,
+                    "UPDATE device_keys SET kcv = 'A1B2C3D4E5' WHERE device = 'SN-1'
+                     AND state = 'PENDING' AND slot = 'tmk'",
+                )
+                .await;
                 let first = ada.ask("SN-1", "tmk", version).await.unwrap();
-                edit(&mut database, &format!("UPDATE approvals SET {edited} WHERE id = '{}'", first.id)).await;
-                let list = approvals.approvals.list_approvals(ListApprovalsRequest::default()).await;
-                let list = list.unwrap().into_inner().approvals;
+                edit(
+                    &mut database,
+                    &format!("UPDATE approvals SET {edited} WHERE id = '{}'", first.id),
+                )
+                .await;
+                let list = listed(&mut approvals).await;
                 assert_eq!(list.len(), version as usize * 2 - 3);
-                assert_eq!(list[0], Approval {
+                let expected = Approval {
                     id: first.id.clone(),
                     state: "REFUSED".to_owned(),
                     ..Approval::default()
-                });
+                };
+                assert_eq!(list[0], expected);
                 let refused = bob.approve(&first.id).await.unwrap_err();
-                let says = format!(
-                    "approval {} is not as the HSM has sealed it: its row was changed behind the host's back. Restore it \
-                     from a backup of the database; a row of a terminal's key can also be discarded (kdhctl key discard)",
+                let says = format!("approval {}{CHANGED}", first.id);
+                assert_eq!(
+                    (refused.reason(), refused.message()),
+                    (Some(Reason::WrongState), &*says)
+                );
+                let again = format!(
+                    "UPDATE approvals SET state = 'ASKED', asked_by = 'ada' WHERE id = '{}'",
                     first.id
                 );
-                assert_eq!((refused.reason(), refused.message()), (Some(Reason::Internal), &*says));
-                let again = format!("UPDATE approvals SET state = 'ASKED', asked_by = 'ada' WHERE id = '{}'", first.id);
                 edit(&mut database, &again).await;
                 bob.approve(&first.id).await.unwrap();
                 assert_eq!(stage.assign(0).await.key_version, version + 1);
@@ -244,8 +275,17 @@ fn a_bad_row_hides_no_other_and_a_bad_approval_neither() {
             }
             // A registered key that was changed.
             edit(&mut database, "UPDATE keys SET kind = 'DES'").await;
-            let refused = stage.operator.list_keys(ListKeysRequest {}).await.unwrap_err();
-            assert!(refused.message().starts_with("key key is not as the HSM has sealed it"), "{refused}");
+            let refused = stage
+                .operator
+                .list_keys(ListKeysRequest {})
+                .await
+                .unwrap_err();
+            assert!(
+                refused
+                    .message()
+                    .starts_with("key key is not as the HSM has sealed it"),
+                "{refused}"
+            );
             stage.host.stop().await;
         });
     });

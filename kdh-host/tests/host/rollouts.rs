@@ -482,7 +482,7 @@ fn what_somebody_writes_into_the_database_makes_no_key() {
                 let refused: Vec<u32> = refused.map(|refused| refused.number).collect();
                 assert_eq!(refused, [number], "{change}");
                 let status = ada.0.resume_rollout(order(number)).await.unwrap_err();
-                assert_eq!(status.reason(), Some(Reason::Internal), "{change}");
+                assert_eq!(status.reason(), Some(Reason::WrongState), "{change}");
                 // Another one is done meanwhile: the engine has been at all of them.
                 let other = ada.begin(of_devices(&["SN-1"])).await;
                 ada.until(other, is_done).await;

@@ -9,7 +9,7 @@ pub(crate) enum ApprovalCommand {
     /// List what was asked for, newest first
     #[command(
         after_help = "States: ASKED waits for another operator; APPROVED in force; ENDED done; WITHDRAWN ended by \
-        an operator; REJECTED; EXPIRED nobody approved it in time. FORGED: the row is not what the audit trail says \
+        an operator (CLOSED, if it is an export target); REJECTED; EXPIRED nobody approved it in time. FORGED: the row is not what the audit trail says \
         of it, and counts for nothing. REFUSED: it is not as the HSM has sealed it: restore it from a backup of the \
         database."
     )]
@@ -17,7 +17,13 @@ pub(crate) enum ApprovalCommand {
         #[command(flatten)]
         page: Page,
     },
-    /// Approve what another operator has asked for
+    /// Show what was asked for, whole
+    #[command(after_help = "Example: kdhctl approval show 5f0c1a9e")]
+    Show {
+        /// As kdhctl approval list shows it
+        id: String,
+    },
+    /// Approve what another operator has asked for: kdhctl approval show has all of it
     #[command(after_help = "Example: kdhctl approval approve 5f0c1a9e")]
     Approve {
         /// As kdhctl approval list shows it

@@ -13,6 +13,9 @@ pub(crate) enum BdkCommand {
         /// Its label in the HSM is bdk.NAME
         name: String,
         /// AES-128, AES-192, AES-256, or TDEA-2KEY, as the ceremony's plan has it
+        ///
+        /// Another kind is refused where the HSM states how long the key is. SoftHSM does not, of a key that a ceremony
+        /// has brought in: there it is of the kind that you say.
         #[arg(long, value_parser = key_kind)]
         kind: KeyKind,
         /// Key check value, 6 hexadecimal digits, as the ceremony's transcript has it

@@ -19,6 +19,10 @@ pub(crate) enum TargetCommand {
     )]
     Ask(Box<Ask>),
     /// List the targets, newest first, and how far each has come
+    #[command(
+        after_help = "States: ASKED waits for another operator; APPROVED in force; CLOSED, which --json calls \
+        WITHDRAWN as the interface does; REJECTED; EXPIRED nobody approved it in time."
+    )]
     List {
         #[command(flatten)]
         page: Page,

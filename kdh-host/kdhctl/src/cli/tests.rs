@@ -77,6 +77,7 @@ fn commands_parse() {
         "kdhctl storage rotate --why yearly",
         "kdhctl storage watch --seconds 5",
         "kdhctl approval list --limit 3",
+        "kdhctl approval show 5f0c1a9e --json",
         "kdhctl approval approve 5f0c1a9e",
         "kdhctl approval reject 5f0c1a9e",
         "kdhctl approval withdraw 5f0c1a9e --why later",

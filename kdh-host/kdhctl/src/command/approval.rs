@@ -18,15 +18,16 @@ pub(super) async fn run(command: ApprovalCommand, channel: Channel) -> Result<Re
     let mut client = ApprovalsClient::new(channel);
     match command {
         ApprovalCommand::List { page } => {
-            let approvals = fetch_all(page.limit, async |last: Option<&Approval>, limit| {
-                let message = ListApprovalsRequest {
-                    before: last.map_or_else(String::new, |last| last.id.clone()),
-                    limit,
-                };
-                let page = client.list_approvals(request(message)).await?;
-                Ok(page.into_inner().approvals)
-            });
-            Ok(report::approvals(&approvals.await?))
+            Ok(report::approvals(&list(&mut client, page.limit).await?))
+        }
+        ApprovalCommand::Show { id } => {
+            let approvals = list(&mut client, None).await?;
+            let found = approvals.iter().find(|approval| approval.id == id);
+            let found = found.ok_or_else(|| {
+                let unknown = format!("there is no approval {id}");
+                Failure::failed(unknown, Some("see kdhctl approval list"))
+            })?;
+            Ok(report::approval(found))
         }
         ApprovalCommand::Approve { id } => {
             let approved = client.approve(request(ApproveRequest { id })).await?;
@@ -43,4 +44,20 @@ pub(super) async fn run(command: ApprovalCommand, channel: Channel) -> Result<Re
             Ok(report::approval(withdrawn.get_ref()))
         }
     }
+}
+
+/// Newest first.
+async fn list(
+    client: &mut ApprovalsClient<Channel>,
+    limit: Option<u32>,
+) -> Result<Vec<Approval>, Failure> {
+    let approvals = fetch_all(limit, async |last: Option<&Approval>, limit| {
+        let message = ListApprovalsRequest {
+            before: last.map_or_else(String::new, |last| last.id.clone()),
+            limit,
+        };
+        let page = client.list_approvals(request(message)).await?;
+        Ok(page.into_inner().approvals)
+    });
+    Ok(approvals.await?)
 }

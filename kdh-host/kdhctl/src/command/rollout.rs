@@ -185,8 +185,10 @@ async fn watch(
         let wave = rollout.waves.first().map_or(0, |wave| wave.number);
         let waiting = if rollout.waiting { ", waiting" } else { "" };
         watched.say(format!(
-            "wave {wave}{waiting}: {} keys made, {} confirmed, {} failed",
-            sum.made, sum.confirmed, sum.failed
+            "wave {wave}{waiting}: {} made, {} confirmed, {} failed",
+            report::counted(sum.made, "key"),
+            sum.confirmed,
+            sum.failed
         ));
         watched.show(rollout.devices.saturating_sub(rollout.done));
         let open = sum.made.saturating_sub(sum.confirmed + sum.void);

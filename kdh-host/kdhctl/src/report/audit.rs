@@ -3,7 +3,7 @@
 use kdh_proto::v1::AuditRecord;
 use serde_json::{Value, json};
 
-use super::{Report, all, dash, table};
+use super::{Report, all, counted, dash, table};
 
 pub(crate) fn audit_records(records: &[AuditRecord]) -> Report {
     let rows = records.iter().map(|record| {
@@ -30,10 +30,11 @@ pub(crate) fn verified_audit_trail(verified: u64, head: &str) -> Report {
     Report {
         json: json!({"verified": verified, "head": head}),
         text: format!(
-            "{verified} audit records verified: none was altered, moved or taken out.\n\
+            "{} verified: none was altered, moved or taken out.\n\
              Head: {head}\n\n\
              Note both. A later trail whose record {verified} does not have this hash, or that \
-             does not reach it, is not this one."
+             does not reach it, is not this one.",
+            counted(verified, "audit record")
         ),
     }
 }

@@ -3,14 +3,14 @@
 use kdh_proto::v1::{DeviceGroup, SetDeviceGroupResponse};
 use serde_json::json;
 
-use super::{Report, all, dash, table};
+use super::{Report, all, counted, dash, table};
 
 /// Terminals that were put into a group, or taken out of theirs.
 pub(crate) fn grouped(group: &str, done: &SetDeviceGroupResponse) -> Report {
-    let (moved, stayed) = (done.moved, done.stayed);
+    let (moved, stayed) = (counted(done.moved, "terminal"), done.stayed);
     let text = match (group, &*done.profile_name) {
         ("", _) => {
-            format!("{moved} terminals were taken out of their groups; {stayed} were in none.")
+            format!("Taken out of their groups: {moved}. In none before: {stayed}.")
         }
         (group, profile) => {
             let profile = match profile {
@@ -18,15 +18,15 @@ pub(crate) fn grouped(group: &str, done: &SetDeviceGroupResponse) -> Report {
                 name => format!("What they hold is said by key profile {name}, which the group carries."),
             };
             format!(
-                "{moved} terminals were put into group {group}; {stayed} were there already. It has {} now.\n{profile}",
-                done.devices
+                "Put into group {group}: {moved}. There already: {stayed}. It has {} now.\n{profile}",
+                counted(done.devices, "terminal")
             )
         }
     };
     Report {
         json: json!({
             "group": group,
-            "moved": moved,
+            "moved": done.moved,
             "stayed": stayed,
             "devices": done.devices,
             "profile_name": done.profile_name,
@@ -83,7 +83,7 @@ mod tests {
         assert_eq!(report.json, json);
         assert_eq!(
             report.text,
-            "2 terminals were put into group pilot; 1 were there already. It has 3 now.\n\
+            "Put into group pilot: 2 terminals. There already: 1. It has 3 terminals now.\n\
              The group carries no key profile: that of a terminal's model says what it holds."
         );
         done.profile_name = "standard".to_owned();
@@ -91,7 +91,7 @@ mod tests {
         assert!(grouped("pilot", &done).text.ends_with(carried));
         assert_eq!(
             grouped("", &done).text,
-            "2 terminals were taken out of their groups; 1 were in none."
+            "Taken out of their groups: 2 terminals. In none before: 1."
         );
     }
 }

@@ -8,7 +8,7 @@ use kdh_proto::v1::{
 };
 use serde_json::{Value, json};
 
-use super::{Report, all, dash, fields, table};
+use super::{Report, all, counted, dash, fields, table, terminals::Terminals};
 use crate::profile_file::method_word;
 
 /// What a change would do, or why nothing is to be done.
@@ -124,7 +124,7 @@ pub(crate) fn profile(shown: &ShowKeyProfileResponse) -> Report {
             version.why.clone(),
         ]
     });
-    parts.push(table(["VERSION", "", "BY", "AT", "WHY"], rows));
+    parts.push(table(["VERSION", "WHAT", "BY", "AT", "WHY"], rows));
     Report {
         json: json!({
             "version": version_json(&version),
@@ -170,14 +170,14 @@ fn slot_table(slots: &[KeyProfileSlot]) -> String {
             slot.kind.clone(),
             source_text(slot.source.as_ref()),
             format!(
-                "{} bytes by {}",
-                slot.kcv_length,
+                "{} by {}",
+                counted(slot.kcv_length, "byte"),
                 method_word(slot.kcv_method())
             ),
-            format!("{} days", slot.validity_days),
+            counted(slot.validity_days, "day"),
             match slot.renewal_days {
                 0 => "never".to_owned(),
-                days => format!("after {days} days"),
+                days => format!("after {}", counted(days, "day")),
             },
         ]
     });
@@ -270,19 +270,19 @@ fn findings_text(findings: &[KeyProfileFinding]) -> impl Iterator<Item = String>
 }
 
 pub(super) fn target_text(target: Option<&KeyProfileTarget>) -> String {
-    match target.and_then(|target| target.target.as_ref()) {
-        Some(Target::Model(name)) => format!("model {name}"),
-        Some(Target::Group(name)) => format!("group {name}"),
-        None => dash(""),
-    }
+    terminals(target).map_or_else(|| dash(""), |terminals| terminals.to_string())
 }
 
 pub(super) fn target_json(target: Option<&KeyProfileTarget>) -> Value {
-    match target.and_then(|target| target.target.as_ref()) {
-        Some(Target::Model(name)) => json!({"model": name}),
-        Some(Target::Group(name)) => json!({"group": name}),
-        None => Value::Null,
-    }
+    terminals(target).map_or(Value::Null, |terminals| terminals.json())
+}
+
+fn terminals(target: Option<&KeyProfileTarget>) -> Option<Terminals<'_>> {
+    let target = target?.target.as_ref()?;
+    Some(match target {
+        Target::Model(name) => Terminals::OfModel(name),
+        Target::Group(name) => Terminals::InGroup(name),
+    })
 }
 
 fn version_json(version: &KeyProfileVersion) -> Value {
@@ -634,6 +634,7 @@ Warning: slot tmk: all devices get one key (shared-key)";
         for part in [
             "D0000K0AD00N0000",
             "5 bytes by aes-cmac",
+            "400 days",
             "after 365 days",
             "removed",
         ] {

@@ -6,7 +6,7 @@ use kdh_proto::v1::{
 };
 use serde_json::{Value, json};
 
-use super::{Report, all, dash, fields, table};
+use super::{Report, all, counted, dash, fields, table, terminals::Terminals};
 
 /// The waves of a rollout together.
 pub(crate) fn rollout_sum(rollout: &Rollout) -> RolloutWave {
@@ -50,7 +50,7 @@ fn plan_text(planned: &StartRolloutResponse) -> String {
     let target = target_text(rollout.target.as_ref());
     let skips = plan.skips.iter();
     let skips = skips.map(|skips| format!("\n  {} skipped: {}", skips.devices, skips.why));
-    let mut text = format!("{target}: {} terminals", plan.devices);
+    let mut text = format!("{target}: {}", counted(plan.devices, "terminal"));
     text.extend(skips);
     let rows = plan.slots.iter().map(|slot| {
         [
@@ -82,14 +82,16 @@ fn waves_text(rollout: &Rollout) -> String {
     let waves = match rollout.wave_devices {
         0 => "All in one wave".to_owned(),
         devices => format!(
-            "Waves of {devices} terminals; the next one begins when {}% of the keys are confirmed",
+            "Waves of {}; the next one begins when {}% of the keys are confirmed",
+            counted(devices, "terminal"),
             rollout.proceed_at
         ),
     };
     match rollout.stop_after {
         None => format!("{waves}."),
         Some(limit) => format!(
-            "{waves}. It pauses when more than {limit} terminals have reported a wrong check value."
+            "{waves}. It pauses when a wrong check value is reported by more than {}.",
+            counted(limit, "terminal")
         ),
     }
 }
@@ -153,8 +155,8 @@ pub(crate) fn rollouts(rollouts: &[Rollout], alarms: u64) -> Report {
     let mut text = table(header, rows);
     if alarms > 0 {
         let raised = format!(
-            "\n\nThe host has raised {alarms} alarms since it was started: look for alarm. in the audit trail \
-             (kdhctl audit list)."
+            "\n\nThe host has raised {} since it was started: look for alarm. in the audit trail (kdhctl audit list).",
+            counted(alarms, "alarm")
         );
         text += &raised;
     }
@@ -267,11 +269,11 @@ fn key_json(key: &RolloutKey) -> Value {
 
 fn target_text(target: Option<&RolloutTarget>) -> String {
     match target.and_then(|target| target.target.as_ref()) {
-        Some(Target::Model(name)) => format!("model {name}"),
-        Some(Target::Group(name)) => format!("group {name}"),
+        Some(Target::Model(name)) => Terminals::OfModel(name).to_string(),
+        Some(Target::Group(name)) => Terminals::InGroup(name).to_string(),
         Some(Target::Devices(devices)) => match &*devices.serial_numbers {
             [one] => one.clone(),
-            all => format!("{} named terminals", all.len()),
+            all => counted(all.len(), "named terminal"),
         },
         None => "whichever it is due for".to_owned(),
     }
@@ -279,8 +281,8 @@ fn target_text(target: Option<&RolloutTarget>) -> String {
 
 fn target_json(target: Option<&RolloutTarget>) -> Value {
     match target.and_then(|target| target.target.as_ref()) {
-        Some(Target::Model(name)) => json!({"model": name}),
-        Some(Target::Group(name)) => json!({"group": name}),
+        Some(Target::Model(name)) => Terminals::OfModel(name).json(),
+        Some(Target::Group(name)) => Terminals::InGroup(name).json(),
         Some(Target::Devices(devices)) => json!({"devices": devices.serial_numbers}),
         None => Value::Null,
     }
@@ -363,7 +365,8 @@ mod tests {
             "PAUSED: 3 devices have reported a wrong check value, more than 2",
             "20 of 40",
             "model Model X",
-            "Waves of 10 terminals; the next one begins when 95% of the keys are confirmed. It pauses when more than 2",
+            "Waves of 10 terminals; the next one begins when 95% of the keys are confirmed. It pauses when a wrong check \
+             value is reported by more than 2 terminals.",
             "kdhctl rollout resume 7",
             "SN-1",
             "REVOKED",

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::{
     Report, all,
     approval::{approval, approval_json},
-    table,
+    counted, table,
 };
 
 pub(crate) fn storage(storage: &ShowStorageResponse) -> Report {
@@ -42,10 +42,10 @@ pub(crate) fn storage(storage: &ShowStorageResponse) -> Report {
     }
     if storage.refused_rows > 0 {
         let stay = format!(
-            "\n\n{} rows are not as the HSM has sealed them and stay where they are: the audit trail names them \
-             (storage.row-refused).\nRestore those rows from a backup of the database, or discard those of terminals' keys (kdhctl key \
-             refused); the old\npair is destroyed when none is left.",
-            storage.refused_rows
+            "\n\nNot as the HSM has sealed them, and staying where they are: {}. The audit trail names each \
+             (storage.row-refused).\nRestore them from a backup of the database, or discard those of terminals' keys \
+             (kdhctl key refused); the old\npair is destroyed when none is left.",
+            counted(storage.refused_rows, "row")
         );
         text += &stay;
     }
@@ -98,7 +98,7 @@ mod tests {
         for part in [
             "ksk.1, ksm.1  RETIRING  7\n ksk.2, ksm.2  PRESENT   35",
             "kdhctl storage watch",
-            "1 rows are not as the HSM has sealed them",
+            "staying where they are: 1 row. The audit trail",
             "It does not go on: HSM: it is gone\nNext try at 2026-07-01T00:00:05Z.",
         ] {
             assert!(report.text.contains(part), "{}", report.text);

@@ -5,7 +5,12 @@ use std::path::Path;
 use kdh_proto::v1::{ExportKey, ExportTarget, FileHeader, TargetStanding, export_target::Scope};
 use serde_json::{Value, json};
 
-use super::{Report, all, approval::approval_json, dash, fields, kcv_json, kcv_text, table};
+use super::{
+    Report, all,
+    approval::{self, approval_json},
+    counted, kcv_json, kcv_text, lines, table,
+    terminals::Terminals,
+};
 
 pub(crate) fn targets(targets: &[TargetStanding]) -> Report {
     let rows = targets.iter().map(|standing| {
@@ -51,26 +56,16 @@ pub(crate) fn target(standing: &TargetStanding) -> Report {
         standing.kept_from,
     ]
     .map(|number| number.to_string());
-    let [last, made, sent, acknowledged, lag, kept_from] = &numbers;
-    let slots = if target.slots.is_empty() {
-        "all".to_owned()
-    } else {
-        target.slots.join(", ")
-    };
-    let text = fields(&[
-        ("Target", &target.name),
-        ("Id", &approval.id),
-        ("State", &approval.state),
-        ("Form", &target.form),
-        ("Under", &key_text(target.under.as_ref())),
-        ("MACs by", &key_text(target.mac.as_ref())),
-        ("Keys of", &scope_text(&target)),
-        ("Slots", &slots),
-        ("Goes", &way_text(&target)),
-        ("Key SHA-256", &dash(&target.receiver_key_sha256)),
-        ("Asked by", &approval.asked_by),
-        ("Decided by", &dash(&approval.decided_by)),
-        ("Why", &approval.why),
+    let [last, made, sent, acknowledged, lag, kept_from] = numbers;
+    let mut shown = described(&target);
+    shown.extend([
+        ("Id", approval.id.clone()),
+        ("State", state(standing)),
+        ("Asked by", approval.asked_by.clone()),
+        ("Why", approval.why.clone()),
+        ("Decided by", approval.decided_by.clone()),
+        ("Closed by", approval.ended_by.clone()),
+        ("Because", approval.ended_why.clone()),
         ("In line", last),
         ("Made", made),
         ("Sent", sent),
@@ -88,8 +83,27 @@ pub(crate) fn target(standing: &TargetStanding) -> Report {
     };
     Report {
         json: standing_json(standing),
-        text: text + &next,
+        text: lines(&shown) + &next,
     }
+}
+
+/// What two operators agree on, line by line.
+pub(super) fn described(target: &ExportTarget) -> Vec<(&'static str, String)> {
+    let slots = if target.slots.is_empty() {
+        "all".to_owned()
+    } else {
+        target.slots.join(", ")
+    };
+    vec![
+        ("Target", target.name.clone()),
+        ("Form", target.form.clone()),
+        ("Under", key_text(target.under.as_ref())),
+        ("MACs by", key_text(target.mac.as_ref())),
+        ("Keys of", scope_text(target)),
+        ("Slots", slots),
+        ("Goes", way_text(target)),
+        ("Key SHA-256", target.receiver_key_sha256.clone()),
+    ]
 }
 
 pub(crate) fn closed_target(name: &str) -> Report {
@@ -105,8 +119,9 @@ pub(crate) fn filled(name: &str, looked_at: u64, queued: u64) -> Report {
     Report {
         json: json!({"name": name, "looked_at": looked_at, "queued": queued}),
         text: format!(
-            "{looked_at} confirmed keys looked at, {queued} put in line for {name}.\n\n\
-             Next: kdhctl target show {name} tells how many are made."
+            "{} looked at, {queued} put in line for {name}.\n\n\
+             Next: kdhctl target show {name} tells how many are made.",
+            counted(looked_at, "confirmed key")
         ),
     }
 }
@@ -141,7 +156,10 @@ pub(crate) fn received(name: &str, records: u64, last: u64, out: &Path) -> Repor
     let out = out.display().to_string();
     Report {
         json: json!({"name": name, "records": records, "last": last, "out": out}),
-        text: format!("{records} records for {name} received, the last one is {last}: {out}"),
+        text: format!(
+            "{} for {name} received, the last one is {last}: {out}",
+            counted(records, "record")
+        ),
     }
 }
 
@@ -157,14 +175,14 @@ fn id(standing: &TargetStanding) -> String {
 
 fn state(standing: &TargetStanding) -> String {
     let approval = standing.approval.as_ref();
-    approval.map_or_else(String::new, |approval| approval.state.clone())
+    approval.map_or_else(String::new, |approval| approval::state(approval).to_owned())
 }
 
 fn scope_text(target: &ExportTarget) -> String {
     match &target.scope {
         None => "all terminals".to_owned(),
-        Some(Scope::Model(name)) => format!("model {name}"),
-        Some(Scope::Group(name)) => format!("group {name}"),
+        Some(Scope::Model(name)) => Terminals::OfModel(name).to_string(),
+        Some(Scope::Group(name)) => Terminals::InGroup(name).to_string(),
     }
 }
 
@@ -274,5 +292,36 @@ mod tests {
             shown.text
         );
         assert!(!shown.text.contains("approval approve"), "{}", shown.text);
+        assert_eq!(
+            filled("switch", 1, 0).text.lines().next(),
+            Some("1 confirmed key looked at, 0 put in line for switch.")
+        );
+    }
+
+    #[test]
+    fn a_target_that_was_in_force_is_closed() {
+        let standing = |state: &str, decided_by: &str, ended_by: &str| TargetStanding {
+            approval: Some(Approval {
+                act: "EXPORT_TARGET".to_owned(),
+                state: state.to_owned(),
+                decided_by: decided_by.to_owned(),
+                ended_by: ended_by.to_owned(),
+                ..Approval::default()
+            }),
+            ..sample()
+        };
+        let closed = standing("WITHDRAWN", "bob", "cleo");
+        for shown in [target(&closed), targets(&[closed])] {
+            assert!(shown.text.contains("CLOSED"), "{}", shown.text);
+            assert!(!shown.text.contains("WITHDRAWN"), "{}", shown.text);
+        }
+        for standing in [
+            standing("APPROVED", "bob", ""),
+            standing("REJECTED", "bob", ""),
+            standing("WITHDRAWN", "", "ada"),
+        ] {
+            let shown = target(&standing).text;
+            assert!(!shown.contains("CLOSED"), "{shown}");
+        }
     }
 }

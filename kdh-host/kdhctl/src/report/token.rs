@@ -6,7 +6,7 @@ use inspector::{Check, Inspection, Outcome, Party};
 use kdh_proto::v1::MakeOnePassTokenResponse;
 use serde_json::json;
 
-use super::{Report, kcv_json, kcv_text, pairs, table};
+use super::{Report, counted, kcv_json, kcv_text, pairs, table};
 
 /// A token that was looked at. The JSON has the keys of [`Inspection`].
 pub(crate) fn inspection(inspection: &Inspection) -> Report {
@@ -15,7 +15,7 @@ pub(crate) fn inspection(inspection: &Inspection) -> Report {
     let mut rows = vec![
         ("Token", Some(inspection.kind.to_owned())),
         ("Profile", Some(profiles)),
-        ("Length", Some(format!("{} bytes", inspection.length))),
+        ("Length", Some(counted(inspection.length, "byte"))),
         ("Signer", party(&inspection.signer)),
         ("Recipient", party(&inspection.recipient)),
         ("KDH", party(&inspection.kdh)),
@@ -43,7 +43,7 @@ pub(crate) fn inspection(inspection: &Inspection) -> Report {
             "Key",
             inspection
                 .key_length
-                .map(|len| format!("{len} bytes, in clear; not shown")),
+                .map(|len| format!("{}, in clear; not shown", counted(len, "byte"))),
         ),
     ]);
     for certificate in &inspection.certificates {
@@ -111,8 +111,8 @@ pub(crate) fn inspection(inspection: &Inspection) -> Report {
 fn age(seconds: i64) -> String {
     match seconds {
         ..0 => "from the future".to_owned(),
-        0..172_800 => format!("{} hours", seconds / 3600),
-        _ => format!("{} days", seconds / 86_400),
+        0..172_800 => counted(seconds / 3600, "hour"),
+        _ => counted(seconds / 86_400, "day"),
     }
 }
 

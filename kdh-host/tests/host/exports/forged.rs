@@ -240,10 +240,15 @@ fn a_record_or_a_target_that_was_edited_is_refused_whatever_was_edited() {
                 )
                 .await;
                 let refused = ada.file(1, 1).await.map(drop).unwrap_err();
-                let expected = match *column {
+                let expected = match (*column, *value) {
                     // It is not in this line any more.
-                    "target" => Reason::NotFound,
-                    _ => Reason::Internal,
+                    ("target", _) => Reason::NotFound,
+                    // There is none at its position that could be read.
+                    ("position", _)
+                    | ("state", "'ERASED'")
+                    | ("header", "NULL")
+                    | ("mac", "x'00'" | "NULL") => Reason::Internal,
+                    _ => Reason::WrongState,
                 };
                 assert_eq!(refused.reason(), Some(expected), "{column} = {value}");
                 execute(&mut database, "DELETE FROM export_records").await;

@@ -1,13 +1,17 @@
 //! Running programs: to their end, or in the background.
 
 use std::{
+    collections::BTreeSet,
     ffi::OsStr,
     fmt,
     fs::{File, OpenOptions},
     io::{Read, Write as _},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
-    sync::mpsc::{Receiver, channel},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        mpsc::{Receiver, channel},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -155,6 +159,8 @@ impl Program {
         let command = self.line();
         let mut log = append(&self.log)?;
         writeln!(log, "$ {command}")?;
+        // Nobody ends all between its start and its entry.
+        let mut running = running();
         let child = self
             .command
             .process_group(0)
@@ -163,6 +169,7 @@ impl Program {
             .stderr(log)
             .spawn()
             .with_context(|| format!("cannot start {command}"))?;
+        running.insert(child.id());
         Ok(Background {
             id: child.id(),
             child: Some(child),
@@ -267,7 +274,7 @@ impl Background {
         terminate(self.id)?;
         let child = self.child.as_mut().context("it was let go")?;
         let status = wait(child, LIMIT)?;
-        self.child = None;
+        self.release();
         ensure!(
             status.success(),
             "{} ended with {status}, see {}",
@@ -284,7 +291,7 @@ impl Background {
     pub fn ended(mut self) -> Result<ExitStatus> {
         let child = self.child.as_mut().context("it was let go")?;
         let status = wait(child, LIMIT)?;
-        self.child = None;
+        self.release();
         Ok(status)
     }
 
@@ -301,11 +308,17 @@ impl Background {
 
     /// Lets it go on without us.
     pub fn let_go(mut self) {
-        self.child = None;
+        self.release();
+    }
+
+    /// From now on nothing here ends it.
+    fn release(&mut self) -> Option<Child> {
+        running().remove(&self.id);
+        self.child.take()
     }
 
     fn kill_now(&mut self) -> Result<()> {
-        if let Some(mut child) = self.child.take() {
+        if let Some(mut child) = self.release() {
             child.kill()?;
             child.wait()?;
         }
@@ -317,6 +330,22 @@ impl Drop for Background {
     fn drop(&mut self) {
         let _ = self.kill_now();
     }
+}
+
+/// Programs in the background, by their ids.
+fn running() -> MutexGuard<'static, BTreeSet<u32>> {
+    static RUNNING: Mutex<BTreeSet<u32>> = Mutex::new(BTreeSet::new());
+    RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Ends this program, having asked those in the background to end: none of them is left, and none is started any more.
+pub fn exit_with_all(code: i32) -> ! {
+    let running = running();
+    for id in &*running {
+        // Whether it was there still is of no matter.
+        let _ = terminate(*id);
+    }
+    std::process::exit(code)
 }
 
 /// How a program in the background ended, with its last words.

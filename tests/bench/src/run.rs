@@ -8,11 +8,11 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use system_tests::host::HostOptions;
+use system_tests::host::{Host, HostOptions};
 
 use crate::{
     chart::chart,
-    interrupt::{self, Watched},
+    interrupt,
     pace::{CONNECTIONS, Pace},
     part::{
         apart,
@@ -179,7 +179,7 @@ impl<'a> Run<'a> {
         })
     }
 
-    fn target(&self, host: &Watched) -> Result<Target> {
+    fn target(&self, host: &Host) -> Result<Target> {
         Ok(Target {
             address: self.lab.site.addresses()?.terminals,
             host: host.id(),

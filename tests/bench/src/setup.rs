@@ -11,7 +11,7 @@ use hsm_modules::SOFTHSM;
 use kdh_proto::v1::BindRequest;
 use pki::Certificate;
 use system_tests::{
-    host::HostOptions,
+    host::{Host, HostOptions},
     hostile::{SoftTerminal, connect, load_certificate},
     master_key::MasterKey,
     programs::Programs,
@@ -21,7 +21,6 @@ use tr34::KeyKind;
 
 use crate::{
     fleet::{self, Member},
-    interrupt::Watched,
     pace::CONNECTIONS,
 };
 
@@ -72,8 +71,8 @@ impl Lab {
     }
 
     /// Starts its host.
-    pub(crate) fn start_host(&self, options: &HostOptions) -> Result<Watched> {
-        Ok(Watched::new(self.site.start_host(options)?))
+    pub(crate) fn start_host(&self, options: &HostOptions) -> Result<Host> {
+        self.site.start_host(options)
     }
 
     /// Enrols so many terminals with the running host, binds them, and writes them down.

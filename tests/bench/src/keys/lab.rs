@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result};
 use hsm_modules::SOFTHSM;
 use serde_json::Value;
 use system_tests::{
-    host::HostOptions,
+    host::{Host, HostOptions},
     hostile::{SoftTerminal, load_certificate},
     master_key::MasterKey,
     own_keys::ProfileSlot,
@@ -23,7 +23,6 @@ use tr34::KeyKind;
 use super::MODEL;
 use crate::{
     fleet,
-    interrupt::Watched,
     part::{load::Target, raw::RawToken},
     run::TOKEN,
     setup::{SLOT, enrol},
@@ -93,8 +92,8 @@ impl Lab {
         }
     }
 
-    pub(super) fn start_host(&self, options: &HostOptions) -> Result<Watched> {
-        Ok(Watched::new(self.site.start_host(options)?))
+    pub(super) fn start_host(&self, options: &HostOptions) -> Result<Host> {
+        self.site.start_host(options)
     }
 
     /// Has the model carry a profile with one slot, whose key the HSM makes for each device.
@@ -129,7 +128,7 @@ impl Lab {
     }
 
     /// The terminal, for deliveries by this host.
-    pub(super) fn target(&self, host: &Watched) -> Result<Target> {
+    pub(super) fn target(&self, host: &Host) -> Result<Target> {
         Ok(Target {
             address: self.site.addresses()?.terminals,
             host: host.id(),

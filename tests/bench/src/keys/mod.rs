@@ -19,6 +19,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use clap::ValueEnum;
+use system_tests::host::Host;
 
 use self::{
     bar::Bar,
@@ -28,7 +29,7 @@ use self::{
     report::Report,
 };
 use crate::{
-    interrupt::{self, Watched},
+    interrupt,
     part::{apart, load::Single, macs::Macs, raw_keys::RawKeys},
     print,
     process::{cpu_seconds, cpu_seconds_of_all, peak_kib},
@@ -209,7 +210,7 @@ impl Run {
         self.measured.write(&self.folder)
     }
 
-    fn start_host(&self, which: Which) -> Result<Watched> {
+    fn start_host(&self, which: Which) -> Result<Host> {
         self.lab
             .start_host(&self.databases.options(which, options()))
     }
@@ -452,7 +453,7 @@ struct Piece {
 
 impl Piece {
     /// From here on, with so much done.
-    fn begin(host: &Watched, rows: u64) -> Result<Self> {
+    fn begin(host: &Host, rows: u64) -> Result<Self> {
         Ok(Self {
             at: Instant::now(),
             host_cpu: cpu_seconds(host.id())?,
@@ -462,7 +463,7 @@ impl Piece {
     }
 
     /// What was done since it was asked last.
-    fn add_to(&mut self, done: &mut Done, host: &Watched, rows: u64) -> Result<()> {
+    fn add_to(&mut self, done: &mut Done, host: &Host, rows: u64) -> Result<()> {
         let now = Self::begin(host, rows)?;
         let host_cpu = now.host_cpu - self.host_cpu;
         done.rows += rows.saturating_sub(self.rows);

@@ -24,7 +24,7 @@ use crate::{
 /// How often rows are read that somebody changes meanwhile.
 const TRIES: usize = 8;
 /// What one operator may have asked for of one kind, and nobody has decided.
-const MAX_UNDECIDED: i64 = 32;
+const MAX_UNDECIDED: usize = 32;
 
 /// An approval as operators see it.
 #[derive(Debug)]

@@ -35,6 +35,8 @@ use crate::{
 
 /// Calls of one connection that may be under way.
 const CALLS_PER_CONNECTION: usize = 16;
+/// The same, with those that wait for it, and those whose answers go on. Nobody has more than one or two of these.
+const STREAMS_PER_CONNECTION: u32 = 32;
 /// Connections of one operator: of whoever has one key.
 const CONNECTIONS_PER_OPERATOR: usize = 16;
 /// A peer that is silent this long is asked whether it is there, and let go if it is not.
@@ -273,6 +275,7 @@ fn for_operators(host: &Host) -> Router {
 fn server() -> Server {
     Server::builder()
         .concurrency_limit_per_connection(CALLS_PER_CONNECTION)
+        .max_concurrent_streams(STREAMS_PER_CONNECTION)
         .http2_keepalive_interval(Some(SILENCE))
         .http2_keepalive_timeout(Some(SILENCE))
         .max_connection_age(CONNECTION_AGE)

@@ -5,24 +5,20 @@ use kdh_proto::{
     v1::{self, MakeFileRequest},
 };
 
-use super::{OpenTarget, record, require_target, sending};
+use super::{
+    record, require_target,
+    sending::{self, BATCH, Leaving},
+};
 use crate::{Host, HostError, administration::Operator, error::refused};
 
 /// Records in a file.
 const MAX_RECORDS: u32 = 10_000;
-/// Records that are read at once.
-const BATCH: u32 = 64;
 
 /// A file on its way.
-pub(crate) struct File {
-    host: Host,
-    open: OpenTarget,
-    next: u64,
-    to: u64,
-}
+pub(crate) struct File(Leaving);
 
 impl File {
-    /// Begins one: says what is in it. From here on its records have left.
+    /// Begins one: says what is in it.
     ///
     /// # Errors
     /// [`Reason::WrongState`]: a switch fetches this target's records itself, or the first one is not kept any more.
@@ -35,13 +31,9 @@ impl File {
         let open = require_target(host, &request.name).await?;
         sending::require_files(&open)?;
         let mut tx = host.store().read(host.now()).await?;
-        let marks = tx.export_marks(open.id()).await?;
+        let leaving = Leaving::begin(host, &mut tx, open, operator, request.from).await?;
+        let (open, from) = (&leaving.open, leaving.next);
         let line = tx.export_line(open.id()).await?;
-        let from = match request.from {
-            0 => marks.acknowledged + 1,
-            from => from,
-        };
-        sending::require_kept(&open, marks, from)?;
         let limit = match request.limit {
             0 => MAX_RECORDS,
             limit => limit.min(MAX_RECORDS),
@@ -72,31 +64,18 @@ impl File {
         let bytes = vec![record::file_bytes(&header)];
         let macs = host.keys().export_macs(&shared, bytes).await?;
         header.mac = macs.iter().flat_map(|mac| *mac.as_bytes()).collect();
-        sending::note_sent(host, &open, &operator.actor(), from, to).await?;
-        let file = Self {
-            host: host.clone(),
-            open,
-            next: from,
-            to,
-        };
-        Ok((header, file))
+        Ok((header, Self(leaving.up_to(to))))
     }
 
-    /// The next records in it; none behind the last one.
+    /// The next records in it, which leave from here on; none behind the last one.
     pub(crate) async fn next(&mut self) -> Result<Vec<v1::ExportRecord>, HostError> {
-        if self.next > self.to {
-            return Ok(Vec::new());
-        }
-        let left = u32::try_from(self.to - self.next + 1).unwrap_or(u32::MAX);
-        let records = sending::fetch(&self.host, &self.open, self.next, left.min(BATCH)).await?;
-        match records.last() {
-            Some(last) => self.next = last.position + 1,
-            None => {
-                return Err(HostError::Internal(format!(
-                    "record {} for {} is in line again",
-                    self.next, self.open.target.name
-                )));
-            }
+        let Self(leaving) = self;
+        let records = leaving.some(BATCH).await?;
+        if records.is_empty() && !leaving.is_over() {
+            return Err(HostError::Internal(format!(
+                "record {} for {} is in line again",
+                leaving.next, leaving.open.target.name
+            )));
         }
         Ok(records)
     }

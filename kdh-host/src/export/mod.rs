@@ -7,6 +7,7 @@
 //! hsm      a target's keys, and what is done with them
 //! making   records are made of what is in line, and their keys taken away in the end
 //! sending  records leave, arrive, and may leave again
+//! again    how often they do
 //! stream   a switch that is connected
 //! file     the same records as a file
 //! ```
@@ -16,6 +17,7 @@
 //! both before it wraps one. A record that is made stands under a MAC by the target's own key, which is computed
 //! again before it leaves.
 
+mod again;
 pub(crate) mod file;
 mod hsm;
 mod making;
@@ -46,6 +48,7 @@ use crate::{
     approvals,
     error::refused,
     names::{TargetName, Why},
+    refused_rows,
     state::{ApprovalState, ApprovedAct, DeviceKeyState, DeviceState},
     store::{
         Approval, AuditEntry, DeviceKey, ExportLine, ExportMarks, Proven, SealedRow as _,
@@ -65,7 +68,7 @@ pub(crate) struct Exports {
     stopping: watch::Sender<bool>,
     /// Targets to which a switch is connected.
     taken: Arc<Mutex<HashSet<String>>>,
-    again: stream::Again,
+    again: again::Again,
     /// Why no records are made for a target.
     faults: Mutex<HashMap<String, String>>,
 }
@@ -235,11 +238,14 @@ async fn require_target(host: &Host, name: &str) -> Result<OpenTarget, HostError
     }
 }
 
+/// A target, or its id alone if its row is not as the HSM has sealed it.
+pub(crate) type Listed = Result<Standing, String>;
+
 /// Targets of one name, or all; newest first, page by page.
 pub(crate) async fn list(
     host: &Host,
     request: &ListTargetsRequest,
-) -> Result<Vec<Standing>, HostError> {
+) -> Result<Vec<Listed>, HostError> {
     let begins = match &*request.name {
         "" => String::new(),
         name => Target::subject_begins(&TargetName::parse(name)?),
@@ -247,29 +253,51 @@ pub(crate) async fn list(
     let (before, limit) = (&request.before, page_size(request.limit));
     let mut tx = host.store().read(host.now()).await?;
     let now = tx.now().to_owned();
-    let approvals = tx
+    let rows = tx
         .approvals_of(ApprovedAct::ExportTarget, &begins, before, limit)
         .await?;
     drop(tx);
-    let approvals = host.keys().prove(approvals).await?;
+    let id = |row: &Approval| row.id.clone();
+    let approvals = refused_rows::sift_others(host, rows, id, |id| Approval::title_of(id)).await?;
     let mut tx = host.store().read(host.now()).await?;
-    let mut standings = Vec::new();
+    let mut listed = Vec::with_capacity(approvals.len());
     for approval in approvals {
-        let target = Target::of(&approval)?;
-        let forged = host.store().fault_of_approval(&approval);
-        let fault = forged.or_else(|| host.exports().faults().get(&approval.id).cloned());
-        standings.push(Standing {
-            line: tx.export_line(&approval.id).await?,
-            marks: tx.export_marks(&approval.id).await?,
-            approval: Approval {
-                state: approval.state_at(&now),
-                ..Approval::clone(&approval)
-            },
-            target,
-            fault,
+        listed.push(match approval {
+            Ok(approval) => Ok(standing(host, &mut tx, &approval, &now).await?),
+            Err(id) => Err(id),
         });
     }
-    Ok(standings)
+    Ok(listed)
+}
+
+async fn standing(
+    host: &Host,
+    tx: &mut Tx,
+    approval: &Proven<Approval>,
+    now: &str,
+) -> Result<Standing, HostError> {
+    let forged = host.store().fault_of_approval(approval);
+    let fault = forged.or_else(|| host.exports().faults().get(&approval.id).cloned());
+    let ((line, marks), spoilt) = match how_far(tx, &approval.id).await {
+        Ok(come) => (come, None),
+        // It hides no other target.
+        Err(error @ StoreError::Damaged(_)) => (Default::default(), Some(error.to_string())),
+        Err(error) => return Err(error.into()),
+    };
+    Ok(Standing {
+        line,
+        marks,
+        approval: Approval {
+            state: approval.state_at(now),
+            ..Approval::clone(approval)
+        },
+        target: Target::of(approval)?,
+        fault: fault.or(spoilt),
+    })
+}
+
+async fn how_far(tx: &mut Tx, id: &str) -> Result<(ExportLine, ExportMarks), StoreError> {
+    Ok((tx.export_line(id).await?, tx.export_marks(id).await?))
 }
 
 /// Closes a target, for good. Says its id.

@@ -12,8 +12,100 @@ use crate::{
     store::{Actor, AuditEntry, ExportMarks, ExportRow, StoreError, Tx},
 };
 
+/// Records that leave at once.
+pub(super) const BATCH: u64 = 64;
 /// Records whose arrival is put down in one transaction.
 const ACKNOWLEDGED_AT_ONCE: u64 = 1000;
+
+/// A target's records on their way, one after another.
+pub(super) struct Leaving {
+    pub(super) host: Host,
+    pub(super) open: OpenTarget,
+    pub(super) actor: Actor,
+    /// Of the next record.
+    pub(super) next: u64,
+    /// Of the last one that is meant.
+    last: u64,
+    /// As far as they are known here, which spares the database what is not new to it.
+    pub(super) marks: ExportMarks,
+    /// That records leave again is put down once.
+    is_again_noted: bool,
+}
+
+impl Leaving {
+    /// Begins with a record: the first behind the mark, if it is 0, or another one that is kept.
+    ///
+    /// # Errors
+    /// [`Reason::WrongState`]: the record is not kept any more. [`Reason::RequestInvalid`]: one before it has not left.
+    pub(super) async fn begin(
+        host: &Host,
+        tx: &mut Tx,
+        open: OpenTarget,
+        operator: &Operator,
+        from: u64,
+    ) -> Result<Self, HostError> {
+        let marks = tx.export_marks(open.id()).await?;
+        let next = match from {
+            0 => marks.acknowledged + 1,
+            from => from,
+        };
+        require_in_turn(tx, &open, marks, next).await?;
+        require_kept(&open, marks, next)?;
+        Ok(Self {
+            host: host.clone(),
+            open,
+            actor: operator.actor(),
+            next,
+            last: u64::MAX,
+            marks,
+            is_again_noted: false,
+        })
+    }
+
+    /// None behind this one.
+    pub(super) fn up_to(self, last: u64) -> Self {
+        Self { last, ..self }
+    }
+
+    /// Whether all that are meant have left.
+    pub(super) const fn is_over(&self) -> bool {
+        self.next > self.last
+    }
+
+    /// The next ones, so many at most, which leave from here on; none if none is made. What has left before waits for
+    /// its turn.
+    pub(super) async fn some(&mut self, at_most: u64) -> Result<Vec<v1::ExportRecord>, HostError> {
+        let again = self.next <= self.marks.sent;
+        // Those that have left before, and no other ones with them.
+        let to = if again {
+            self.last.min(self.marks.sent)
+        } else {
+            self.last
+        };
+        let behind = to.saturating_add(1);
+        let limit = behind.saturating_sub(self.next).min(at_most).min(BATCH);
+        let limit = u32::try_from(limit).unwrap_or_default();
+        if limit == 0 {
+            return Ok(Vec::new());
+        }
+        if again {
+            self.host.exports().again.wait(self.open.id()).await;
+        }
+        let records = fetch(&self.host, &self.open, self.next, limit).await?;
+        let Some(last) = records.last() else {
+            return Ok(records);
+        };
+        let (from, last) = (self.next, last.position);
+        if !again || !self.is_again_noted {
+            let to = if again { to } else { last };
+            note_sent(&self.host, &self.open, &self.actor, from, to).await?;
+            self.marks.sent = self.marks.sent.max(to);
+            self.is_again_noted |= again;
+        }
+        self.next = last + 1;
+        Ok(records)
+    }
+}
 
 /// A target's records from a position on, as far as they are made, and as they were made: the HSM has made their MACs
 /// again.
@@ -21,7 +113,7 @@ const ACKNOWLEDGED_AT_ONCE: u64 = 1000;
 /// # Errors
 /// [`Reason::WrongState`]: the target was closed, or the first of them is not kept any more. The first one is not as it
 /// was made.
-pub(super) async fn fetch(
+async fn fetch(
     host: &Host,
     open: &OpenTarget,
     from: u64,
@@ -97,11 +189,7 @@ pub(super) fn put_back(open: &OpenTarget, position: u64) -> HostError {
 }
 
 /// Refuses a position whose key is not kept any more.
-pub(super) fn require_kept(
-    open: &OpenTarget,
-    marks: ExportMarks,
-    from: u64,
-) -> Result<(), HostError> {
+fn require_kept(open: &OpenTarget, marks: ExportMarks, from: u64) -> Result<(), HostError> {
     if from > marks.erased {
         return Ok(());
     }
@@ -115,7 +203,7 @@ pub(super) fn require_kept(
 }
 
 /// Refuses to leave out a record that is there and has not left: it would count as arrived with those behind it.
-pub(super) async fn require_in_turn(
+async fn require_in_turn(
     tx: &mut Tx,
     open: &OpenTarget,
     marks: ExportMarks,
@@ -136,7 +224,7 @@ pub(super) async fn require_in_turn(
 ///
 /// # Errors
 /// [`Reason::RequestInvalid`]: one before them has not left.
-pub(super) async fn note_sent(
+async fn note_sent(
     host: &Host,
     open: &OpenTarget,
     actor: &Actor,

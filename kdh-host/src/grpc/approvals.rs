@@ -90,7 +90,7 @@ fn shown(shown: Shown) -> Approval {
 }
 
 /// One that is not as the HSM has sealed it: what it says may be anybody's.
-fn refused(id: String) -> Approval {
+pub(super) fn refused(id: String) -> Approval {
     Approval {
         id,
         state: "REFUSED".to_owned(),

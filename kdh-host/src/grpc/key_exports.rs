@@ -24,7 +24,13 @@ use tokio::{
 };
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{Audience, approvals::message, caller, end, operator, peer, status};
+use super::{
+    Audience,
+    approvals::{self, message},
+    end, operator,
+    operators::place,
+    peer, status,
+};
 use crate::{
     Host, HostError, administration as domain,
     config::OperatorRole::{Audit, Keys, Switch},
@@ -70,7 +76,10 @@ impl KeyExports for KeyExportsService {
             operator(&self.0, &request, CALL, &[Keys, Audit]).await?;
             let standings = export::list(&self.0, request.get_ref()).await?;
             Ok(ListTargetsResponse {
-                targets: standings.into_iter().map(standing).collect(),
+                targets: standings
+                    .into_iter()
+                    .map(|listed| listed.map_or_else(refused_target, standing))
+                    .collect(),
             })
         };
         end(CALL, call.await)
@@ -116,6 +125,7 @@ impl KeyExports for KeyExportsService {
         request: Request<MakeFileRequest>,
     ) -> Result<Response<Self::MakeFileStream>, Status> {
         const CALL: &str = "MakeFile";
+        let place = place(&request)?;
         let call = async {
             let operator = operator(&self.0, &request, CALL, &[Keys]).await?;
             let act = File::begin(&self.0, &operator, request.get_ref());
@@ -130,6 +140,8 @@ impl KeyExports for KeyExportsService {
                 let status = status(CALL, Audience::Operator, &error);
                 sender.send(Err(status)).await.ok();
             }
+            // Most of the work is done behind the beginning of the answer.
+            drop(place);
         });
         Ok(Response::new(answers))
     }
@@ -155,31 +167,30 @@ impl KeyExports for KeyExportsService {
         request: Request<Streaming<ReceiveRequest>>,
     ) -> Result<Response<Self::ReceiveStream>, Status> {
         const CALL: &str = "Receive";
+        let (metadata, extensions, mut asked) = request.into_parts();
+        let request = Request::from_parts(metadata, extensions, ());
+        let first = next(&mut asked).await;
+        // What follows is run to its end, as if the request had come whole.
+        place(&request)?;
         let begin = async {
             let operator = operator(&self.0, &request, CALL, &[Switch]).await?;
-            let certificate = peer(&request).and_then(|der| Certificate::from_der(&der).ok());
-            let caller = caller(request.extensions());
-            let mut asked = request.into_inner();
             let act = async {
+                let certificate = peer(&request).and_then(|der| Certificate::from_der(&der).ok());
                 let certificate = certificate
                     .ok_or_else(|| refused(Reason::IdentityMismatch, "no client certificate"))?;
-                let first = next(&mut asked).await?;
-                let Some(Asked::From(from)) = first else {
+                let Some(Asked::From(from)) = first? else {
                     return Err(refused(
                         Reason::RequestInvalid,
                         "the first message says of which target, and from where",
                     ));
                 };
-                // This request never comes whole: it takes the place that the others take then.
-                let _place = self.0.limits().operators.take(caller)?;
                 Receiving::begin(&self.0, &operator, &certificate, &from).await
             };
-            let receiving = domain::on_record(&self.0, &operator, CALL, act).await?;
-            Ok((receiving, asked))
+            domain::on_record(&self.0, &operator, CALL, act).await
         };
-        let (receiving, asked) = begin
+        let receiving = begin
             .await
-            .map_err(|error: HostError| status(CALL, Audience::Switch, &error))?;
+            .map_err(|error| status(CALL, Audience::Switch, &error))?;
         let (sender, answers) = answers();
         let host = self.0.clone();
         tokio::spawn(async move {
@@ -315,5 +326,13 @@ fn standing(standing: export::Standing) -> TargetStanding {
         acknowledged: standing.marks.acknowledged,
         kept_from: standing.marks.erased + 1,
         fault: standing.fault.unwrap_or_default(),
+    }
+}
+
+/// One whose row is not as the HSM has sealed it: what it says may be anybody's.
+fn refused_target(id: String) -> TargetStanding {
+    TargetStanding {
+        approval: Some(approvals::refused(id)),
+        ..TargetStanding::default()
     }
 }

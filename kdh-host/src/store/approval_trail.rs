@@ -12,8 +12,8 @@ use kdh_proto::v1::AuditRecord;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use super::{Actor, Approval, AuditEntry, SealedRow as _, Store, StoreError, Tx};
-use crate::state::ApprovalState;
+use super::{Actor, Approval, AuditEntry, Sealed, SealedRow as _, Store, StoreError, Tx};
+use crate::state::{ApprovalState, ApprovedAct};
 
 /// The action of the record that a row was not what the trail says.
 const REFUSED: &str = "approval.refused";
@@ -93,6 +93,12 @@ impl Known {
 }
 
 impl Known {
+    /// Whether a row is what the trail says.
+    fn says(&self, approval: &Approval) -> bool {
+        let rows = self.rows.get(&approval.id);
+        rows.is_some_and(|rows| rows.contains(&Noted::of(approval)))
+    }
+
     /// The approvals that are in force, with what the row of each may be.
     fn in_force(&self) -> Vec<(String, Vec<Noted>)> {
         let is_approved = |row: &Noted| row.state == ApprovalState::Approved;
@@ -147,12 +153,12 @@ impl Store {
     /// What is wrong with a row, in words, if it is not what the trail says.
     pub(crate) fn fault_of_approval(&self, approval: &Approval) -> Option<String> {
         let known = self.memory.approvals.known();
+        if known.says(approval) {
+            return None;
+        }
         let Some(rows) = known.rows.get(&approval.id) else {
             return Some("the audit trail has nothing of it".to_owned());
         };
-        if rows.contains(&Noted::of(approval)) {
-            return None;
-        }
         let newest = rows.last().map_or("nothing", |row| row.state.as_str());
         Some(format!(
             "it is not what the audit trail says of it ({newest}): its row was put back behind the host's back"
@@ -216,6 +222,23 @@ impl Tx {
         .await?;
         self.changes.approvals.push(Change::Refused(noted));
         Ok(true)
+    }
+
+    /// How much of a kind an operator has asked for that nobody has decided, and that has not expired. What the trail
+    /// does not say of a row does not count: whoever makes rows up keeps nobody from asking.
+    pub(crate) async fn undecided_approvals(
+        &mut self,
+        act: ApprovedAct,
+        asked_by: &str,
+    ) -> Result<usize, StoreError> {
+        let rows = self.readable_open_approvals(act).await?;
+        let known = self.memory.approvals.known();
+        let undecided = rows.iter().map(Sealed::unproven).filter(|row| {
+            row.asked_by == asked_by
+                && row.state_at(&self.now) == ApprovalState::Asked
+                && known.says(row)
+        });
+        Ok(undecided.count())
     }
 
     /// The approvals that are in force by the trail, and whose rows are gone or are not what it says of them. In a turn to

@@ -161,22 +161,6 @@ impl Tx {
         Ok(rows.iter().filter_map(|row| read(row).ok()).collect())
     }
 
-    /// How much of a kind an operator has asked for that nobody has decided, and that has not expired.
-    pub(crate) async fn undecided_approvals(
-        &mut self,
-        act: ApprovedAct,
-        asked_by: &str,
-    ) -> Result<i64, StoreError> {
-        let undecided = sqlx::query_scalar(
-            "SELECT COUNT(*) FROM approvals WHERE act = $1 AND state IN ('ASKED', 'APPROVED') AND state = 'ASKED'
-                 AND asked_by = $2 AND expires_at >= $3",
-        )
-        .bind(act.as_str())
-        .bind(asked_by)
-        .bind(self.now.clone());
-        Ok(undecided.fetch_one(self.connection().await?).await?)
-    }
-
     async fn open_approval_rows(&mut self, act: ApprovedAct) -> Result<Vec<Row>, StoreError> {
         Ok(sqlx::query(
             "SELECT * FROM approvals WHERE act = $1 AND state IN ('ASKED', 'APPROVED') ORDER BY sequence",
@@ -194,8 +178,8 @@ impl Tx {
         begins: &str,
         before: &str,
         limit: i64,
-    ) -> Result<Vec<Sealed<Approval>>, StoreError> {
-        sqlx::query(
+    ) -> Result<Vec<ApprovalRow>, StoreError> {
+        let rows = sqlx::query(
             "SELECT * FROM approvals WHERE act = $1 AND subject LIKE $2 AND ($3 = '' OR
                  sequence < (SELECT sequence FROM approvals WHERE id = $3))
              ORDER BY sequence DESC LIMIT $4",
@@ -205,10 +189,8 @@ impl Tx {
         .bind(before)
         .bind(limit)
         .fetch_all(self.connection().await?)
-        .await?
-        .iter()
-        .map(read)
-        .collect()
+        .await?;
+        Ok(rows.iter().map(read_or_id).collect())
     }
 
     /// All, newest first, older than a given one if one is given.
@@ -226,10 +208,7 @@ impl Tx {
         .bind(limit)
         .fetch_all(self.connection().await?)
         .await?;
-        Ok(rows
-            .iter()
-            .map(|row| read(row).map_err(|_| id(row)))
-            .collect())
+        Ok(rows.iter().map(read_or_id).collect())
     }
 }
 
@@ -250,6 +229,11 @@ fn id(row: &Row) -> String {
 /// A row that the host could have written.
 fn read(row: &Row) -> Result<Sealed<Approval>, StoreError> {
     parse(row).map_err(|_| StoreError::NotSealed(Approval::title_of(&id(row))))
+}
+
+/// The same; its id alone of one that it could not.
+fn read_or_id(row: &Row) -> ApprovalRow {
+    read(row).map_err(|_| id(row))
 }
 
 fn parse(row: &Row) -> Result<Sealed<Approval>, StoreError> {

@@ -469,7 +469,7 @@ fn read_mac(mac: Option<Vec<u8>>) -> Result<Option<Mac>, StoreError> {
 }
 
 fn read_marks(row: &Row) -> Result<ExportMarks, StoreError> {
-    let mark = |column| unsigned(row.try_get(column)?);
+    let mark = |column| unsigned(row.try_get(column).map_err(|_| damaged())?);
     Ok(ExportMarks {
         sent: mark("sent")?,
         acknowledged: mark("acknowledged")?,

@@ -543,7 +543,8 @@ fn what_no_two_operators_have_agreed_on_leaves_nothing() {
             assert_ne!(again.id, asked.id);
             assert_eq!(ada.show().await.last, 0);
             targets_come_in_pages(&mut ada).await;
-            an_operator_asks_for_so_many_at_a_time(&mut ada, &mut bob).await;
+            a_spoilt_target_hides_no_other(&mut ada, &mut database).await;
+            an_operator_asks_for_so_many_at_a_time(&mut ada, &mut bob, &mut database).await;
             stage.host.stop().await;
         });
     });
@@ -578,15 +579,91 @@ async fn targets_come_in_pages(ada: &mut Party) {
     assert!(ada.list("switc", "", 0).await.is_empty());
 }
 
+/// What an intruder makes of the row of a target.
+const SPOILT: [&str; 5] = [
+    "state = 'X'",
+    "subject = subject || ' '",
+    "asked_by = 'bob'",
+    "storage_key = 9",
+    "mac = NULL",
+];
+
+/// The newest is spoilt: it is told as that, and of the others everything.
+async fn a_spoilt_target_hides_no_other(ada: &mut Party, database: &mut SqliteConnection) {
+    let before = ada.list("", "", 0).await;
+    let id = before[0].approval.clone().unwrap().id;
+    execute(
+        database,
+        "CREATE TABLE whole AS SELECT * FROM approvals; CREATE TABLE marks AS SELECT * FROM export_marks",
+    )
+    .await;
+    for change in SPOILT {
+        let spoil = format!("UPDATE approvals SET {change} WHERE id = '{id}'");
+        edit(database, &spoil).await;
+        let listed = ada.list("", "", 0).await;
+        let refused = TargetStanding {
+            approval: Some(Approval {
+                id: id.clone(),
+                state: "REFUSED".to_owned(),
+                ..Approval::default()
+            }),
+            ..TargetStanding::default()
+        };
+        assert_eq!(listed[0], refused, "{change}");
+        assert_eq!(listed[1..], before[1..], "{change}");
+        execute(
+            database,
+            "DELETE FROM approvals; INSERT INTO approvals SELECT * FROM whole",
+        )
+        .await;
+    }
+    let named =
+        "SELECT json_extract(detail, '$.row') FROM audit WHERE action = 'storage.row-refused'";
+    let named: Vec<String> = sqlx::query_scalar(named)
+        .fetch_all(&mut *database)
+        .await
+        .unwrap();
+    assert_eq!(named, [format!("approval {id}")], "once");
+    for value in ["-1", "'many'"] {
+        let spoil = format!("UPDATE export_marks SET sent = {value}");
+        edit(database, &spoil).await;
+        let faults = ada.list("", "", 0).await.into_iter();
+        let faults: Vec<_> = faults.map(|standing| standing.fault).collect();
+        let fault = "the database holds a damaged export record";
+        assert_eq!(faults, ["", "", "", fault], "{value}");
+        execute(
+            database,
+            "DELETE FROM export_marks; INSERT INTO export_marks SELECT * FROM marks",
+        )
+        .await;
+    }
+    assert_eq!(ada.list("", "", 0).await, before);
+}
+
 /// Whoever asks without end does not have the others go through all of it.
-async fn an_operator_asks_for_so_many_at_a_time(ada: &mut Party, bob: &mut Party) {
+async fn an_operator_asks_for_so_many_at_a_time(
+    ada: &mut Party,
+    bob: &mut Party,
+    database: &mut SqliteConnection,
+) {
     let called = |number: u32| ExportTarget {
         name: format!("many-{number}"),
         ..to_files()
     };
+    // What somebody has made up in her name does not count.
+    edit(
+        database,
+        "WITH RECURSIVE counted (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM counted WHERE n < 32)
+         INSERT INTO approvals (id, act, subject, state, asked_by, why, expires_at, created_at, changed_at, storage_key,
+             mac)
+         SELECT 'forged-' || n, act, 'forged ' || n, state, asked_by, why, expires_at, created_at, changed_at,
+             storage_key, mac FROM approvals, counted WHERE state = 'ASKED'",
+    )
+    .await;
     // One waits already.
-    let mut last = String::new();
-    for number in 1..32 {
+    let mut last = ada.ask(called(1)).await.unwrap().id;
+    edit(database, "DELETE FROM approvals WHERE id LIKE 'forged-%'").await;
+    for number in 2..32 {
         last = ada.ask(called(number)).await.unwrap().id;
     }
     let refused = ada.ask(called(32)).await.unwrap_err();
@@ -835,6 +912,20 @@ fn the_same_records_make_the_same_file() {
             // One that is left out would count as arrived.
             let early = ada.file(2, 3).await.unwrap_err();
             assert_eq!(early.reason(), Some(Reason::RequestInvalid));
+            // Behind one that is not as it was made, none has left.
+            execute(&mut database, "CREATE TABLE macs AS SELECT position, mac FROM export_records").await;
+            edit(&mut database, "UPDATE export_records SET mac = zeroblob(16) WHERE position = 2").await;
+            assert_eq!(reason(ada.file(0, 0).await.map(drop)), Reason::Internal);
+            let early = ada.acknowledge_file(2).await.unwrap_err();
+            assert_eq!(
+                early.message(),
+                "record 2 for switch has not left: the last one that has is 1"
+            );
+            edit(
+                &mut database,
+                "UPDATE export_records SET mac = (SELECT mac FROM macs WHERE macs.position = export_records.position)",
+            )
+            .await;
             let (header, records) = ada.file(0, 2).await.unwrap();
             assert_eq!(records.len(), 2);
             assert_arrived(&records[0], 0, 1, &kcvs[0]);
@@ -906,6 +997,68 @@ fn the_same_records_make_the_same_file() {
     });
 }
 
+/// Calls of one operator that may be under way.
+const PLACES: usize = 16;
+
+#[test]
+fn a_file_keeps_its_callers_place_until_it_is_made_and_others_are_served() {
+    world::on(&[&SOFTHSM], |place| {
+        let world = World::with_kdh_token(place.folder(), share_keys);
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(async {
+            let mut stage = Stage::set(&world).await;
+            let mut ada = Party::new(&world, &stage.host, 0).await;
+            let mut bob = Party::new(&world, &stage.host, 1).await;
+            let mut elsewhere = Party::new(&world, &stage.host, 0).await;
+            let mut database = database(&world).await;
+            agreed(&mut ada, &mut bob, to_files()).await;
+            load(&mut stage, 0).await;
+            ada.until_made(1).await;
+
+            // Nothing leaves before it is put down.
+            execute(&mut database, "BEGIN IMMEDIATE").await;
+            let make = MakeFileRequest {
+                name: "switch".to_owned(),
+                ..MakeFileRequest::default()
+            };
+            let mut files = Vec::new();
+            for _ in 0..PLACES {
+                let file = ada.exports.make_file(make.clone()).await;
+                let mut file = file.unwrap().into_inner();
+                let first = file.message().await.unwrap().unwrap();
+                assert!(matches!(first.part, Some(Part::Header(_))), "{first:?}");
+                files.push(file);
+            }
+            let list = ListTargetsRequest::default();
+            for refused in [
+                ada.exports.make_file(make).await.map(drop),
+                ada.exports.list_targets(list.clone()).await.map(drop),
+                elsewhere.exports.list_targets(list.clone()).await.map(drop),
+                // Before it is seen that she is no switch.
+                elsewhere.receive(0).await.map(drop),
+            ] {
+                let refused = refused.unwrap_err();
+                assert_eq!(refused.reason(), Some(Reason::Overloaded));
+                assert_eq!(
+                    refused.message(),
+                    "too many calls of yours are under way: wait until one of them ends"
+                );
+            }
+            bob.show().await;
+            stage.list(0).await.unwrap();
+
+            execute(&mut database, "COMMIT").await;
+            for mut file in files {
+                let record = file.message().await.unwrap().unwrap();
+                assert!(matches!(record.part, Some(Part::Record(_))), "{record:?}");
+                assert_eq!(file.message().await.unwrap(), None);
+            }
+            let mut is_served = async || ada.exports.list_targets(list.clone()).await.ok();
+            world::until(async || is_served().await.map(drop)).await;
+            stage.host.stop().await;
+        });
+    });
+}
 #[test]
 fn another_key_by_the_name_of_the_zmk_exports_nothing() {
     world::on(&[&SOFTHSM], |place| {

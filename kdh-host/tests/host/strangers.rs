@@ -3,6 +3,10 @@
 use std::{
     convert::Infallible,
     pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll},
     time::{Duration, Instant},
 };
@@ -22,12 +26,15 @@ use tonic::{
     codegen::{Bytes, Service as _, http},
     transport::Channel,
 };
+use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
 use crate::world::{self, World};
 
 /// Connections that one key may have to the operators' listener, and calls that may be under way on each.
 const CONNECTIONS: usize = 16;
 const CALLS: usize = 16;
+/// Streams of a connection.
+const STREAMS: usize = 32;
 
 #[test]
 fn the_time_of_a_refusal_does_not_tell_whether_a_serial_number_is_known() {
@@ -213,6 +220,40 @@ fn no_certificate_takes_the_places_of_all_operators() {
             assert!(half.iter().all(|call| !call.is_finished()));
             half.iter().for_each(JoinHandle::abort);
             drop(connections);
+            host.stop().await;
+        });
+    });
+}
+
+#[test]
+fn a_connection_carries_so_many_streams() {
+    world::on(&[&SOFTHSM], |place| {
+        let world = World::new(place.folder());
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(async {
+            let host = world.serve().await;
+            let mut health = HealthClient::new(world.terminals_channel(&host).await);
+            let whole_host = HealthCheckRequest::default();
+            let mut streams = Vec::new();
+            for _ in 0..STREAMS {
+                streams.push(health.watch(whole_host.clone()).await.unwrap());
+            }
+            let is_one_over = Arc::new(AtomicBool::new(false));
+            let one_more = tokio::spawn({
+                let (is_one_over, whole_host) = (Arc::clone(&is_one_over), whole_host.clone());
+                async move {
+                    health.watch(whole_host).await.unwrap();
+                    is_one_over.load(Ordering::Relaxed)
+                }
+            });
+            let mut other = HealthClient::new(world.terminals_channel(&host).await);
+            for _ in 0..100 {
+                other.check(whole_host.clone()).await.unwrap();
+            }
+            is_one_over.store(true, Ordering::Relaxed);
+            streams.pop();
+            assert!(one_more.await.unwrap(), "it has waited");
+            drop(streams);
             host.stop().await;
         });
     });

@@ -440,8 +440,13 @@ impl<'a> World<'a> {
         token_tls::connect(address, "kdh.example", config, PATIENCE).await
     }
 
+    /// Of a terminal that has no certificate yet, for whichever of the services.
+    pub(crate) async fn terminals_channel(&self, host: &Running) -> Channel {
+        self.channel(&host.terminals, None).await
+    }
+
     pub(crate) async fn terminal(&self, host: &Running) -> KeyDistributionClient<Channel> {
-        KeyDistributionClient::new(self.channel(&host.terminals, None).await)
+        KeyDistributionClient::new(self.terminals_channel(host).await)
     }
 
     /// The terminal once it is enrolled.

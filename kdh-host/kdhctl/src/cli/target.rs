@@ -21,7 +21,8 @@ pub(crate) enum TargetCommand {
     /// List the targets, newest first, and how far each has come
     #[command(
         after_help = "States: ASKED waits for another operator; APPROVED in force; CLOSED, which --json calls \
-        WITHDRAWN as the interface does; REJECTED; EXPIRED nobody approved it in time."
+        WITHDRAWN as the interface does; REJECTED; EXPIRED nobody approved it in time; REFUSED the row is not as the \
+        HSM has sealed it: restore it from a backup of the database."
     )]
     List {
         #[command(flatten)]

@@ -14,14 +14,29 @@ use super::{
 
 pub(crate) fn targets(targets: &[TargetStanding]) -> Report {
     let rows = targets.iter().map(|standing| {
-        let target = standing.target.clone().unwrap_or_default();
+        let (id, state) = (id(standing), state(standing));
+        let Some(target) = &standing.target else {
+            // Its row is refused: nothing else of it is told.
+            let none = || "-".to_owned();
+            return [
+                none(),
+                id,
+                state,
+                none(),
+                none(),
+                none(),
+                none(),
+                none(),
+                none(),
+            ];
+        };
         [
             target.name.clone(),
-            id(standing),
-            state(standing),
+            id,
+            state,
             target.form.clone(),
-            scope_text(&target),
-            way_text(&target),
+            scope_text(target),
+            way_text(target),
             standing.made.to_string(),
             standing.acknowledged.to_string(),
             lag(standing).to_string(),
@@ -45,6 +60,17 @@ pub(crate) fn targets(targets: &[TargetStanding]) -> Report {
 }
 
 pub(crate) fn target(standing: &TargetStanding) -> Report {
+    if standing.target.is_none() {
+        let text = format!(
+            "Approval {} is {}: its row is not as the HSM has sealed it. Restore it from a backup of the database.",
+            id(standing),
+            state(standing)
+        );
+        return Report {
+            json: standing_json(standing),
+            text,
+        };
+    }
     let target = standing.target.clone().unwrap_or_default();
     let approval = standing.approval.clone().unwrap_or_default();
     let numbers = [
@@ -323,5 +349,24 @@ mod tests {
             let shown = target(&standing).text;
             assert!(!shown.contains("CLOSED"), "{shown}");
         }
+    }
+
+    #[test]
+    fn of_a_refused_target_nothing_is_told_but_that() {
+        let refused = TargetStanding {
+            approval: Some(Approval {
+                id: "5f0c1a9e".to_owned(),
+                state: "REFUSED".to_owned(),
+                ..Approval::default()
+            }),
+            ..TargetStanding::default()
+        };
+        let report = targets(&[refused.clone(), sample()]);
+        let expected =
+            "-       5f0c1a9e  REFUSED   -     -              -            -     -             -";
+        assert!(report.text.contains(expected), "{}", report.text);
+        let shown = target(&refused);
+        let expected = "Approval 5f0c1a9e is REFUSED: its row is not as the HSM has sealed it.";
+        assert!(shown.text.starts_with(expected), "{}", shown.text);
     }
 }

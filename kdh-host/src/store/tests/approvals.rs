@@ -98,6 +98,19 @@ async fn what_is_asked_for_is_not_in_force_and_counts_until_it_expires(on: Diale
     ] {
         put(&mut tx, None, &row).await;
     }
+    tx.commit().await.unwrap();
+    // Nobody has asked for these.
+    for forged in [
+        "INSERT INTO approvals (id, act, subject, state, asked_by, why, expires_at, created_at, changed_at, storage_key, mac)
+         SELECT 'f', act, 'f', state, asked_by, why, expires_at, created_at, changed_at, storage_key, mac FROM approvals
+         WHERE id = 'b'",
+        "INSERT INTO approvals (id, act, subject, state, asked_by, why, expires_at, created_at, changed_at, storage_key, mac)
+         SELECT 'g', act, 'g', state, 'cleo', why, expires_at, created_at, changed_at, storage_key, mac FROM approvals
+         WHERE id = 'b'",
+    ] {
+        database.tamper(forged).await;
+    }
+    let mut tx = database.tx().await;
     let in_force = tx.readable_approvals_in_force(act).await.unwrap();
     assert_eq!(in_force, [sealed(approved)]);
     for (by, expected) in [("ada", 1), ("bob", 1), ("cleo", 0)] {

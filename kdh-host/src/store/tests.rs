@@ -56,6 +56,24 @@ impl Database {
         self.store.write(NOW).await.unwrap()
     }
 
+    /// As the host's next start finds it.
+    async fn restarted(self) -> Self {
+        let Self { store, place } = self;
+        store.close().await;
+        drop(store);
+        // A program that another test starts just then has the lock, too, until it is loaded.
+        let open = async {
+            loop {
+                match Store::open(&place.settings).await {
+                    Err(StoreError::InUse) => tokio::task::yield_now().await,
+                    opened => return opened.unwrap(),
+                }
+            }
+        };
+        let store = timeout(std::time::Duration::from_mins(1), open).await.unwrap();
+        Self { store, place }
+    }
+
     /// What somebody does who has the file and not this program.
     async fn tamper(&self, statement: &'static str) {
         sqlx::query(statement)

@@ -160,11 +160,7 @@ async fn an_approval_is_what_the_trail_says_last(on: Dialect) {
     let mut tx = database.tx().await;
     assert!(tx.refuse_approval(&approved).await.unwrap());
     tx.commit().await.unwrap();
-    let Database { store, place } = database;
-    store.close().await;
-    drop(store);
-    let store = Store::open(&place.settings).await.unwrap();
-    database = Database { store, place };
+    database = database.restarted().await;
     verify(&database.store).await.unwrap().unwrap();
     assert_eq!(fault(&database, &ended), None);
     assert!(fault(&database, &approved).is_some());

@@ -163,13 +163,10 @@ async fn what_the_trail_does_not_say_of_derivation_ids_is_found(on: Dialect) {
     assert_eq!(verify(&database.store).await.unwrap(), Err(cut.to_owned()));
 
     // And a host went on from there.
-    let Database { store, place } = database;
-    store.close().await;
-    drop(store);
-    let store = Store::open(&place.settings).await.unwrap();
-    let mut tx = store.write(NOW).await.unwrap();
+    let database = database.restarted().await;
+    let mut tx = database.tx().await;
     claim(&mut tx, 64, 70).await;
     tx.commit().await.unwrap();
     let twice = "record 3 of the audit trail: derivation ids were given out twice";
-    assert_eq!(verify(&store).await.unwrap(), Err(twice.to_owned()));
+    assert_eq!(verify(&database.store).await.unwrap(), Err(twice.to_owned()));
 }

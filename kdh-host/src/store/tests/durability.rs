@@ -64,16 +64,12 @@ async fn what_is_not_committed_is_not_there(on: Dialect) {
 }
 
 async fn what_was_committed_is_there_after_a_restart(on: Dialect) {
-    let database = Database::with_trail(on, 2).await;
-    let Database { store, place } = database;
-    store.close().await;
-    drop(store);
-    let again = Store::open(&place.settings).await.unwrap();
-    assert_eq!(verify(&again).await.unwrap(), Ok(2));
-    let mut tx = again.write(NOW).await.unwrap();
+    let database = Database::with_trail(on, 2).await.restarted().await;
+    assert_eq!(verify(&database.store).await.unwrap(), Ok(2));
+    let mut tx = database.tx().await;
     tx.record(entry(&Actor::Host)).await.unwrap();
     tx.commit().await.unwrap();
-    assert_eq!(verify(&again).await.unwrap(), Ok(3));
+    assert_eq!(verify(&database.store).await.unwrap(), Ok(3));
 }
 
 async fn writers_follow_one_another(on: Dialect) {

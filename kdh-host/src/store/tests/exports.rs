@@ -108,12 +108,8 @@ async fn what_was_made_is_never_in_line_again(on: Dialect) {
     };
     for restarted in [false, true] {
         if restarted {
-            let Database { store, place } = database;
-            store.close().await;
-            drop(store);
-            let store = Store::open(&place.settings).await.unwrap();
-            assert_eq!(verify(&store).await.unwrap(), Ok(2));
-            database = Database { store, place };
+            database = database.restarted().await;
+            assert_eq!(verify(&database.store).await.unwrap(), Ok(2));
         }
         let mut tx = database.tx().await;
         assert_eq!(tx.exported_up_to("a").await.unwrap(), 2);

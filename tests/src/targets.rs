@@ -1,6 +1,7 @@
 //! Export targets: what two operators agree on, and the keys that the host shares with a payment switch.
 
 use anyhow::Result;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tr34::KeyKind;
 
@@ -19,6 +20,13 @@ pub struct SharedKeys {
     pub mac: MasterKey,
 }
 
+/// Their check values, by which operators name them.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct SharedKcvs {
+    under: String,
+    mac: String,
+}
+
 impl SharedKeys {
     /// Makes them, which no HSM has yet.
     ///
@@ -29,6 +37,17 @@ impl SharedKeys {
         Ok(Self {
             under: key("under")?,
             mac: key("mac")?,
+        })
+    }
+
+    /// Their check values.
+    ///
+    /// # Errors
+    /// One is no key.
+    pub fn kcvs(&self) -> Result<SharedKcvs> {
+        Ok(SharedKcvs {
+            under: self.under.kcv()?,
+            mac: self.mac.kcv()?,
         })
     }
 
@@ -49,7 +68,7 @@ impl Site {
     /// No host ever ran.
     pub fn ask_target(
         &self,
-        keys: &SharedKeys,
+        shared: &SharedKcvs,
         name: &str,
         form: &str,
         way: &[&str],
@@ -59,9 +78,8 @@ impl Site {
         } else {
             "zmkx.switch"
         };
-        let (under_kcv, mac_kcv) = (keys.under.kcv()?, keys.mac.kcv()?);
-        let under = ["--under", under, "--under-kcv", &under_kcv];
-        let mac = ["--mac", "zmac.switch", "--mac-kcv", &mac_kcv];
+        let under = ["--under", under, "--under-kcv", &shared.under];
+        let mac = ["--mac", "zmac.switch", "--mac-kcv", &shared.mac];
         let what = ["target", "ask", name, "--form", form, "--why", "acquirer A"];
         self.kdhctl(OPERATOR, &[&what[..], &under, &mac, way].concat())
     }
@@ -72,12 +90,12 @@ impl Site {
     /// `kdhctl` fails.
     pub fn agree_on_target(
         &self,
-        keys: &SharedKeys,
+        shared: &SharedKcvs,
         name: &str,
         form: &str,
         way: &[&str],
     ) -> Result<Value> {
-        let asked = answer(&self.ask_target(keys, name, form, way)?.succeed()?)?;
+        let asked = answer(&self.ask_target(shared, name, form, way)?.succeed()?)?;
         let approve = ["approval", "approve", text(&asked, "/id")?];
         self.operate_as(KEY_OFFICER, &approve)
     }

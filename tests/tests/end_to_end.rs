@@ -8,7 +8,7 @@ use aes::{
     Aes128,
     cipher::{Block, BlockCipherEncrypt as _, KeyInit as _},
 };
-use hsm_modules::TestModule;
+use hsm_modules::{SOFTHSM, TestModule};
 use serde_json::{Value, json};
 use system_tests::{
     fixture::Fixture,
@@ -22,6 +22,9 @@ use system_tests::{
 use tr34::KeyKind;
 
 const SLOT: &str = "tmk";
+
+/// One after the other, on one host.
+const LOADS: usize = 100;
 
 /// A registered terminal with an empty token, a key in its slot, and its activation code.
 fn expected_terminal(site: &Site, serial: &str, key: &MasterKey) -> (Terminal, String) {
@@ -179,35 +182,55 @@ fn two_terminals_load_at_once(module: &'static TestModule) {
     host.stop().unwrap();
 }
 
-fn a_hundred_terminals_load_one_after_the_other(module: &'static TestModule) {
+/// A hundred on one host; for the HSMs of other makers a tenth of them, each of which loads ten times: what the HSM
+/// does is the same.
+fn a_hundred_loads_go_one_after_the_other(module: &'static TestModule) {
     let site = Fixture::new(module, Topology::TwoSubCas);
     let host = site.start_host(&HostOptions::default()).unwrap();
-    let key = &site.keys.aes_128;
-    site.register_key(key).unwrap();
-    for number in 0..100 {
-        let (terminal, code) = expected_terminal(&site, &format!("SN-{number:03}"), key);
-        let loaded = terminal.run_all(&code).unwrap();
-        assert_eq!(loaded["slots"][0]["kcv"], key.kcv().unwrap());
+    let keys = [&site.keys.aes_128, &site.keys.aes_128_next];
+    for key in keys {
+        site.register_key(key).unwrap();
+    }
+    let loads = if module == &SOFTHSM { 1 } else { 10 };
+    let terminals = LOADS / loads;
+    for number in 0..terminals {
+        let serial = format!("SN-{number:03}");
+        let (terminal, code) = expected_terminal(&site, &serial, keys[0]);
+        for load in 0..loads {
+            let key = keys[load % 2];
+            let loaded = if load == 0 {
+                terminal.run_all(&code)
+            } else {
+                site.assign_key(&serial, SLOT, key).unwrap();
+                terminal.act(&["load"])
+            };
+            let slot = &loaded.unwrap()["slots"][0];
+            let expected = (json!(load + 1), json!(key.kcv().unwrap()));
+            assert_eq!(
+                (&slot["key-version"], &slot["kcv"]),
+                (&expected.0, &expected.1)
+            );
+        }
     }
     let bound = site
         .operate(&["device", "list", "--state", "BOUND"])
         .unwrap();
-    assert_eq!(bound["devices"].as_array().unwrap().len(), 100);
+    assert_eq!(bound["devices"].as_array().unwrap().len(), terminals);
     let deliveries = site.operate(&["delivery", "list"]).unwrap();
     let deliveries = deliveries["deliveries"].as_array().unwrap();
-    assert_eq!(deliveries.len(), 100);
+    assert_eq!(deliveries.len(), LOADS);
     assert!(
         deliveries
             .iter()
             .all(|delivery| delivery["state"] == "CONFIRMED")
     );
-    operators_plan_the_next_keys(&site);
+    operators_plan_the_next_keys(&site, terminals);
     site.verify_audit().unwrap();
     host.stop().unwrap();
 }
 
-/// A key profile for the hundred, of which two are in a group.
-fn operators_plan_the_next_keys(site: &Site) {
+/// A key profile for so many terminals, of which two are in a group.
+fn operators_plan_the_next_keys(site: &Site, terminals: usize) {
     let file = site.folder().join("next.toml");
     let profile = "name = \"next\"\n[[slots]]\nslot = \"pin\"\nheader = \"D0000P0TE00N0000\"\n\
                    kind = \"TDEA-3KEY\"\nvalidity-days = 365\n";
@@ -224,7 +247,10 @@ fn operators_plan_the_next_keys(site: &Site) {
     let pilot = ["--group", "pilot", "--why", "soon"];
     let group = [&["device", "group", "SN-000", "SN-001"], &pilot[..]].concat();
     assert_eq!(site.operate(&group).unwrap()["moved"], json!(2));
-    for (target, devices) in [(["--model", "Model X"], 100), (["--group", "pilot"], 2)] {
+    for (target, devices) in [
+        (["--model", "Model X"], terminals),
+        (["--group", "pilot"], 2),
+    ] {
         let assign = [&["profile", "assign", "next", "--dry-run"], &target[..]].concat();
         let planned = site.operate(&assign).unwrap();
         assert_eq!(planned["plan"]["reach"][0]["devices"], json!(devices));
@@ -335,5 +361,5 @@ on_every_module!(
     a_loaded_key_cannot_leave_the_terminals_token,
     a_key_is_updated_and_never_sent_without_need,
     two_terminals_load_at_once,
-    a_hundred_terminals_load_one_after_the_other,
+    a_hundred_loads_go_one_after_the_other,
 );

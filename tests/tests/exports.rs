@@ -92,7 +92,8 @@ impl Scene {
 
     /// What an operator asks for, and what comes of it.
     fn ask(&self, name: &str, form: &str, way: &[&str]) -> Result<Value, Value> {
-        let asked = self.site.ask_target(&self.keys, name, form, way).unwrap();
+        let kcvs = self.keys.kcvs().unwrap();
+        let asked = self.site.ask_target(&kcvs, name, form, way).unwrap();
         outcome(&asked.run().unwrap())
     }
 

@@ -30,8 +30,9 @@ impl File {
     ) -> Result<(v1::FileHeader, Self), HostError> {
         let open = require_target(host, &request.name).await?;
         sending::require_files(&open)?;
+        let shared = open.keys(host).await?;
         let mut tx = host.store().read(host.now()).await?;
-        let leaving = Leaving::begin(host, &mut tx, open, operator, request.from).await?;
+        let leaving = Leaving::begin(host, &mut tx, (open, shared), operator, request.from).await?;
         let (open, from) = (&leaving.open, leaving.next);
         let line = tx.export_line(open.id()).await?;
         let limit = match request.limit {
@@ -59,10 +60,8 @@ impl File {
                 open.target.name
             )));
         }
-        let target = open.target.clone();
-        let shared = host.in_hsm(move |keys| keys.export_target(&target)).await?;
         let bytes = vec![record::file_bytes(&header)];
-        let macs = host.keys().export_macs(&shared, bytes).await?;
+        let macs = host.keys().export_macs(&leaving.shared, bytes).await?;
         header.mac = macs.iter().flat_map(|mac| *mac.as_bytes()).collect();
         Ok((header, Self(leaving.up_to(to))))
     }

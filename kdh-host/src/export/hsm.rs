@@ -5,13 +5,26 @@ use hsm::{
 };
 use kdh_proto::Reason;
 
-use super::{Target, target::SharedKey};
+use super::{OpenTarget, Target, target::SharedKey};
 use crate::{
-    HostError,
+    Host, HostError,
     error::refused,
     keys::HostKeys,
     store::{DeviceKey, Sealed},
 };
+
+impl OpenTarget {
+    /// Its keys in the HSM, which are still those that were agreed on. They are looked up for each round of records that
+    /// are made, and for each file or call in which records leave: a key that was exchanged is noticed by the next one. A
+    /// token that was away and has come back with another key takes no part anyway.
+    ///
+    /// # Errors
+    /// As [`HostKeys::verify_export`].
+    pub(super) async fn keys(&self, host: &Host) -> Result<ExportTarget, HostError> {
+        let target = self.target.clone();
+        host.in_hsm(move |keys| keys.export_target(&target)).await
+    }
+}
 
 impl HostKeys {
     /// Whether keys can go to a target: the HSM has its keys, with the check values that were agreed on, and can do
@@ -28,7 +41,7 @@ impl HostKeys {
     ///
     /// # Errors
     /// As [`Self::verify_export`].
-    pub(crate) fn export_target(&self, target: &Target) -> Result<ExportTarget, HostError> {
+    fn export_target(&self, target: &Target) -> Result<ExportTarget, HostError> {
         // Before the HSM is asked, which is to know what is demanded of other keys as long as it was.
         let role = |key: &SharedKey| KeyRole::of_secret(&key.name);
         let form = ExportForm::of(role(&target.under), role(&target.mac))?;

@@ -9,7 +9,10 @@ use std::{
 
 use hsm::{ExportTarget, HsmError, KnSource, StorageError};
 use serde_json::json;
-use tokio::time::{Instant, sleep};
+use tokio::{
+    sync::OnceCell,
+    time::{Instant, sleep},
+};
 
 use super::{OpenTarget, Target, in_force, record, sending::put_back};
 use crate::{
@@ -95,8 +98,9 @@ async fn pass(host: &Host, tidy: bool) -> Result<Left, HostError> {
 }
 
 async fn make_round(host: &Host, target: &OpenTarget) -> Result<bool, HostError> {
+    let shared = OnceCell::new();
     for _ in 0..ROUND {
-        if !make_some(host, target).await? {
+        if !make_some(host, target, &shared).await? {
             return require_none_put_back(host, target).await.map(|()| false);
         }
     }
@@ -136,24 +140,27 @@ struct Outcome {
     why: String,
 }
 
-/// Makes the first ones in line. Whether there may be more.
-async fn make_some(host: &Host, open: &OpenTarget) -> Result<bool, HostError> {
+/// Makes the first ones in line, under the keys of this round. Whether there may be more.
+async fn make_some(
+    host: &Host,
+    open: &OpenTarget,
+    shared: &OnceCell<ExportTarget>,
+) -> Result<bool, HostError> {
     let candidates = candidates(host, open).await?;
     if candidates.is_empty() {
         return Ok(false);
     }
-    let target = open.target.clone();
-    let shared = host.in_hsm(move |keys| keys.export_target(&target)).await?;
+    let shared = shared.get_or_try_init(|| open.keys(host)).await?;
     let mut outcomes = Vec::with_capacity(candidates.len());
     let mut making = Vec::new();
     for candidate in candidates {
-        match exportable(host, open, &shared, &candidate)? {
+        match exportable(host, open, shared, &candidate)? {
             Ok(export) => making.push((candidate, export)),
             Err(why) => outcomes.push(skipped(candidate, why)),
         }
     }
-    make(host, open, &shared, making, &mut outcomes).await?;
-    add_macs(host, open, &shared, &mut outcomes).await?;
+    make(host, open, shared, making, &mut outcomes).await?;
+    add_macs(host, open, shared, &mut outcomes).await?;
     outcomes.sort_by_key(|outcome| outcome.row.position);
     put_down(host, open, outcomes).await
 }

@@ -1,5 +1,6 @@
 //! Records leave, arrive, and may leave again for as long as they are kept.
 
+use hsm::ExportTarget;
 use kdh_proto::{Reason, v1};
 use serde_json::json;
 
@@ -21,6 +22,8 @@ const ACKNOWLEDGED_AT_ONCE: u64 = 1000;
 pub(super) struct Leaving {
     pub(super) host: Host,
     pub(super) open: OpenTarget,
+    /// Its keys in the HSM.
+    pub(super) shared: ExportTarget,
     pub(super) actor: Actor,
     /// Of the next record.
     pub(super) next: u64,
@@ -40,7 +43,7 @@ impl Leaving {
     pub(super) async fn begin(
         host: &Host,
         tx: &mut Tx,
-        open: OpenTarget,
+        (open, shared): (OpenTarget, ExportTarget),
         operator: &Operator,
         from: u64,
     ) -> Result<Self, HostError> {
@@ -54,6 +57,7 @@ impl Leaving {
         Ok(Self {
             host: host.clone(),
             open,
+            shared,
             actor: operator.actor(),
             next,
             last: u64::MAX,
@@ -91,7 +95,7 @@ impl Leaving {
         if again {
             self.host.exports().again.wait(self.open.id()).await;
         }
-        let records = fetch(&self.host, &self.open, self.next, limit).await?;
+        let records = fetch(&self.host, &self.open, &self.shared, self.next, limit).await?;
         let Some(last) = records.last() else {
             return Ok(records);
         };
@@ -116,6 +120,7 @@ impl Leaving {
 async fn fetch(
     host: &Host,
     open: &OpenTarget,
+    shared: &ExportTarget,
     from: u64,
     limit: u32,
 ) -> Result<Vec<v1::ExportRecord>, HostError> {
@@ -140,7 +145,7 @@ async fn fetch(
         }
         whole.push(row);
     }
-    if let Some(index) = first_changed(host, open, &whole).await? {
+    if let Some(index) = first_changed(host, open, shared, &whole).await? {
         fault = Some(changed(open, whole[index].position));
         whole.truncate(index);
     }
@@ -162,19 +167,23 @@ async fn fetch(
 async fn first_changed(
     host: &Host,
     open: &OpenTarget,
+    shared: &ExportTarget,
     rows: &[ExportRow],
 ) -> Result<Option<usize>, HostError> {
     if rows.is_empty() {
         return Ok(None);
     }
-    let target = open.target.clone();
-    let shared = host.in_hsm(move |keys| keys.export_target(&target)).await?;
     let records = rows
         .iter()
         .map(|row| record::bytes(&record::message(&open.target, row)));
-    let macs = host.keys().export_macs(&shared, records.collect()).await?;
+    let macs = host.keys().export_macs(shared, records.collect()).await?;
     let mut rows = rows.iter().zip(macs);
-    Ok(rows.position(|(row, mac)| row.mac != Some(mac)))
+    let changed = rows.position(|(row, mac)| row.mac != Some(mac));
+    if changed.is_some() {
+        // By another key of that name all of them would have another one.
+        open.keys(host).await?;
+    }
+    Ok(changed)
 }
 
 fn changed(open: &OpenTarget, position: u64) -> HostError {

@@ -57,8 +57,10 @@ impl Receiving {
         }
         let made = host.exports().made.subscribe();
         let place = Place::take(&host.exports().taken, &open)?;
+        let shared = open.keys(host).await?;
         let mut tx = host.store().read(host.now()).await?;
-        let leaving = Leaving::begin(host, &mut tx, open, operator, from.position).await?;
+        let from = from.position;
+        let leaving = Leaving::begin(host, &mut tx, (open, shared), operator, from).await?;
         drop(tx);
         Ok(Self {
             acknowledged: leaving.next - 1,

@@ -70,7 +70,9 @@ impl Database {
                 }
             }
         };
-        let store = timeout(std::time::Duration::from_mins(1), open).await.unwrap();
+        let store = timeout(std::time::Duration::from_mins(1), open)
+            .await
+            .unwrap();
         Self { store, place }
     }
 
@@ -102,6 +104,13 @@ impl Database {
         tx.commit().await.unwrap();
         database
     }
+}
+
+/// The same in a transaction: it has to change something.
+async fn edit(tx: &mut Tx, statement: &str) {
+    let statement = sqlx::query(AssertSqlSafe(statement.to_owned()));
+    let done = statement.execute(tx.connection().await.unwrap()).await;
+    assert_ne!(done.unwrap().rows_affected(), 0);
 }
 
 async fn verify(store: &Store) -> Result<Result<u64, String>, StoreError> {

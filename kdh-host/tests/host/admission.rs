@@ -4,8 +4,8 @@ use hsm_modules::WHOLE;
 use kdh_proto::{
     Reason,
     v1::{
-        AddDeviceRequest, AdmitDeviceRequest, Device, DeviceExport, ExportDeviceRequest,
-        ListDevicesRequest, RevokeDeviceRequest, ShowDeviceRequest, SuspendDeviceRequest,
+        AdmitDeviceRequest, Device, DeviceExport, ExportDeviceRequest, ListDevicesRequest,
+        RevokeDeviceRequest, ShowDeviceRequest, SuspendDeviceRequest,
         administration_client::AdministrationClient,
     },
 };
@@ -13,7 +13,7 @@ use tonic::{Status, transport::Channel};
 
 use crate::{
     bindings::{Scene, of, play, reason},
-    world::{self, Bound, World, assign_master_key},
+    world::{self, Bound, World, add_device, assign_master_key},
 };
 
 type Operator = AdministrationClient<Channel>;
@@ -241,11 +241,7 @@ fn a_terminal_that_is_stopped_or_has_no_certificates_is_not_exported() {
             let role = Some(Reason::RoleMissing);
             assert_eq!(reason(export(&mut bob, "SN-1").await), role);
             let operator = &mut scene.operator;
-            let add = AddDeviceRequest {
-                serial_number: "SN-2".to_owned(),
-                model: "M1".to_owned(),
-            };
-            operator.add_device(add).await.unwrap();
+            add_device(operator, "SN-2").await;
             for (serial, expected) in [
                 ("SN-2", Reason::WrongState),
                 ("SN-9", Reason::NotFound),

@@ -2,11 +2,10 @@
 
 use hsm_modules::SOFTHSM;
 use kdh_proto::{Reason, v1::Approval};
-use sqlx::{AssertSqlSafe, SqliteConnection};
 
 use crate::{
-    device_keys::{database, edit, execute},
-    keeper::{Keeper, OBSTACLE, keepers, reason},
+    database::Database,
+    keeper::{Keeper, OBSTACLE, agree_on_rotation, keepers, reason},
     world::{self, Running, World},
 };
 
@@ -16,7 +15,7 @@ struct Scene {
     ada: Keeper,
     bob: Keeper,
     cleo: Keeper,
-    database: SqliteConnection,
+    database: Database,
 }
 
 impl Scene {
@@ -27,40 +26,38 @@ impl Scene {
             ada,
             bob,
             cleo,
-            database: database(world).await,
+            database: Database::open(world).await,
             host,
         }
     }
 
     /// Approved by bob, and not begun.
     async fn approved(&mut self) -> Approval {
-        let asked = self.ada.ask().await.unwrap();
-        self.bob.approve(&asked.id).await.unwrap()
+        agree_on_rotation(&mut self.ada, &mut self.bob).await
     }
 
     /// Takes a copy of a row, and of the audit trail.
     async fn keep(&mut self, copy: &str) {
         for table in ["approvals", "audit"] {
-            let keep = format!("CREATE TABLE {copy}_{table} AS SELECT * FROM {table}");
-            execute(&mut self.database, &keep).await;
+            let copy = format!("{copy}_{table}");
+            self.database.keep(table, &copy).await;
         }
     }
 
     /// Puts the row back as it was then.
     async fn put_back(&mut self, copy: &str, id: &str) {
         let gone = format!("DELETE FROM approvals WHERE id = '{id}'");
-        edit(&mut self.database, &gone).await;
+        self.database.edit(&gone).await;
         let back =
             format!("INSERT INTO approvals SELECT * FROM {copy}_approvals WHERE id = '{id}'");
-        edit(&mut self.database, &back).await;
+        self.database.edit(&back).await;
     }
 
     async fn records(&mut self, of: &str) -> Vec<String> {
         let records = format!(
             "SELECT action FROM audit WHERE action LIKE 'approval.%' AND detail LIKE '%{of}%' ORDER BY sequence"
         );
-        let records = sqlx::query_scalar(AssertSqlSafe(records));
-        records.fetch_all(&mut self.database).await.unwrap()
+        self.database.column(&records).await
     }
 
     /// State, and what is wrong with it.
@@ -80,11 +77,9 @@ fn put_back(newest: &str) -> String {
 #[test]
 fn what_is_in_force_is_withdrawn_once_and_stays_so_whatever_row_comes_back() {
     world::on(&[&SOFTHSM], |place| {
-        let world = World::new(place.folder());
-        let runtime = tokio::runtime::Runtime::new().unwrap();
-        runtime.block_on(async {
-            let mut scene = Scene::set(&world).await;
-            edit(&mut scene.database, OBSTACLE).await;
+        World::new(place.folder()).play(async |world| {
+            let mut scene = Scene::set(world).await;
+            scene.database.edit(OBSTACLE).await;
 
             // Who may end what.
             let asked = scene.ada.ask().await.unwrap();
@@ -125,11 +120,11 @@ fn what_is_in_force_is_withdrawn_once_and_stays_so_whatever_row_comes_back() {
             // Without the records that say otherwise.
             let trail = "DELETE FROM audit WHERE sequence > (SELECT MAX(sequence) FROM approved_audit)";
             scene.keep("whole").await;
-            edit(&mut scene.database, trail).await;
+            scene.database.edit(trail).await;
             scene.put_back("approved", id).await;
             assert_eq!(scene.ada.show().await.rotation, None);
             let records = "INSERT INTO audit SELECT * FROM whole_audit WHERE sequence NOT IN (SELECT sequence FROM audit)";
-            edit(&mut scene.database, records).await;
+            scene.database.edit(records).await;
 
             // It stands in the way of the next one, and is put away.
             assert_eq!(reason(scene.ada.ask().await), Reason::AlreadyExists);
@@ -139,9 +134,9 @@ fn what_is_in_force_is_withdrawn_once_and_stays_so_whatever_row_comes_back() {
 
             // A host that starts knows it from the trail.
             scene.put_back("approved", id).await;
-            edit(&mut scene.database, "DELETE FROM keys").await;
+            scene.database.edit("DELETE FROM keys").await;
             scene.host.stop().await;
-            let mut scene = Scene::set(&world).await;
+            let mut scene = Scene::set(world).await;
             assert_eq!(scene.ada.show().await.rotation, None);
             assert_eq!(scene.listed(id).await, ("APPROVED".to_owned(), put_back("WITHDRAWN")));
             assert_eq!(scene.records(id).await.len(), 6, "not named again");
@@ -172,29 +167,26 @@ const EDITS: [(&str, &str); 11] = [
 #[test]
 fn a_row_that_was_edited_approves_nothing_and_what_is_in_force_is_there_at_the_start() {
     world::on(&[&SOFTHSM], |place| {
-        let world = World::new(place.folder());
-        let runtime = tokio::runtime::Runtime::new().unwrap();
-        runtime.block_on(async {
-            let mut scene = Scene::set(&world).await;
+        World::new(place.folder()).play(async |world| {
+            let mut scene = Scene::set(world).await;
             let asked = scene.ada.ask().await.unwrap();
             let id = &*asked.id;
             scene.keep("asked").await;
             for (column, value) in EDITS {
                 let forge = format!("UPDATE approvals SET {column} = {value}");
-                edit(&mut scene.database, &forge).await;
+                scene.database.edit(&forge).await;
                 assert_eq!(reason(scene.bob.approve(id).await), Reason::WrongState, "{column}");
                 let last = "SELECT detail FROM audit ORDER BY sequence DESC LIMIT 1";
-                let last = sqlx::query_scalar(last).fetch_one(&mut scene.database);
-                let last: String = last.await.unwrap();
+                let last: String = scene.database.value(last).await;
                 let cause = format!("approval {id} is not as the HSM has sealed it");
                 assert!(last.contains(&cause), "{column}: {last}");
                 scene.put_back("asked", id).await;
             }
 
-            edit(&mut scene.database, OBSTACLE).await;
+            scene.database.edit(OBSTACLE).await;
             scene.bob.approve(id).await.unwrap();
             scene.keep("approved").await;
-            edit(&mut scene.database, "DELETE FROM keys").await;
+            scene.database.edit("DELETE FROM keys").await;
             scene.host.stop().await;
             let lacks = format!("approval {id} is in force, and its row in the database is not what the audit trail says");
             for edited in [
@@ -202,13 +194,12 @@ fn a_row_that_was_edited_approves_nothing_and_what_is_in_force_is_there_at_the_s
                 "UPDATE approvals SET state = 'ASKED'",
                 "UPDATE approvals SET decided_by = 'cleo'",
             ] {
-                edit(&mut scene.database, edited).await;
+                scene.database.edit(edited).await;
                 let refused = world.host().await.map(drop).unwrap_err().to_string();
                 assert!(refused.contains(&lacks), "{edited}: {refused}");
-                execute(&mut scene.database, "DELETE FROM approvals").await;
-                edit(&mut scene.database, "INSERT INTO approvals SELECT * FROM approved_approvals").await;
+                scene.database.put_back("approvals", "approved_approvals").await;
             }
-            let mut scene = Scene::set(&world).await;
+            let mut scene = Scene::set(world).await;
             scene.ada.until(|shown| shown.rotation.is_none()).await;
             assert_eq!(scene.listed(id).await, ("ENDED".to_owned(), String::new()));
             scene.host.stop().await;

@@ -67,8 +67,7 @@ pub(crate) fn play_with_postgres(place: &Place, scene: impl AsyncFnOnce(Scene<'_
 }
 
 fn play_in(world: &World<'_>, clock: impl Clock + 'static, scene: impl AsyncFnOnce(Scene<'_>)) {
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    runtime.block_on(async {
+    world.play(async |world| {
         let host = world.serve_by(clock).await;
         let mut operator = world.operator(&host).await;
         let terminal = world.bound(&host, &mut operator, SERIAL).await;

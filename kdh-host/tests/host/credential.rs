@@ -35,9 +35,7 @@ impl Clock for Forward {
 #[test]
 fn a_certificate_is_refused_once_it_has_expired() {
     world::on(&hsm_modules::WHOLE, |place| {
-        let world = World::new(place.folder());
-        let runtime = tokio::runtime::Runtime::new().unwrap();
-        runtime.block_on(async {
+        World::new(place.folder()).play(async |world| {
             let clock = Forward::default();
             let host = world.serve_by(clock.clone()).await;
             let mut operator = world.operator(&host).await;
@@ -90,10 +88,8 @@ impl Clock for Jumping {
 #[test]
 fn no_key_token_leaves_once_the_certificate_has_expired_however_late_that_is() {
     world::on(&hsm_modules::WHOLE, |place| {
-        let world = World::new(place.folder());
-        world.configure("key-strength = \"warn\"\n");
-        let runtime = tokio::runtime::Runtime::new().unwrap();
-        runtime.block_on(async {
+        World::new(place.folder()).play(async |world| {
+            world.configure("key-strength = \"warn\"\n");
             let clock = Jumping::never();
             let host = world.serve_by(clock.clone()).await;
             let mut operator = world.operator(&host).await;

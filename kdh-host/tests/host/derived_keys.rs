@@ -6,18 +6,17 @@ use kdh_host::StartError;
 use kdh_proto::{
     Reason, ReasonedStatus as _, audit_hash, to_hex,
     v1::{
-        AuditRecord, Bdk, DerivedKey, KeyCheckValue, KeyProfile, KeyProfileSlot, ListBdksRequest,
-        MakeOnePassTokenRequest, PutKeyProfileRequest, RegisterBdkRequest,
-        administration_client::AdministrationClient,
+        AuditRecord, Bdk, DerivedKey, KeyCheckValue, KeyProfileSlot, ListBdksRequest,
+        MakeOnePassTokenRequest, RegisterBdkRequest,
         base_derivation_keys_client::BaseDerivationKeysClient, key_profile_slot::Source,
     },
 };
-use sqlx::SqliteConnection;
 use tonic::{Status, transport::Channel};
 use tr34::{KeyToken, Profile};
 
 use crate::{
-    device_keys::{Stage, database, edit, execute, slot},
+    database::Database,
+    stage::{self, Stage, put_profile, slot},
     world::{
         self, BDK, BDK_KCV, KEY, MASTER_KEY_KCV, World, bring, bring_bdk, open, registering_bdk,
     },
@@ -59,27 +58,9 @@ pub(crate) fn derived(bdk: &str, ksn_in_header: bool) -> KeyProfileSlot {
     slot("tmk", HEADER, Source::Derived(derived))
 }
 
+/// The next version of the stage's profile.
 async fn put(stage: &mut Stage<'_>, based_on: u32, slot: KeyProfileSlot) -> Result<(), Status> {
-    put_as(&mut stage.operator, based_on, slot).await
-}
-
-/// The next version of the stage's profile, as an operator puts it.
-pub(crate) async fn put_as(
-    operator: &mut AdministrationClient<Channel>,
-    based_on: u32,
-    slot: KeyProfileSlot,
-) -> Result<(), Status> {
-    let profile = KeyProfile {
-        name: "own".to_owned(),
-        slots: vec![slot],
-    };
-    let put = PutKeyProfileRequest {
-        profile: Some(profile),
-        based_on,
-        why: "derived from now on".to_owned(),
-        ..PutKeyProfileRequest::default()
-    };
-    operator.put_key_profile(put).await.map(drop)
+    put_profile(&mut stage.operator, "own", based_on, vec![slot]).await
 }
 
 async fn listed(stage: &Stage<'_>) -> Vec<Bdk> {
@@ -114,24 +95,18 @@ fn header(derivation_id: u32) -> String {
 }
 
 /// Version, state, and derivation id of each row of a device.
-async fn rows(database: &mut SqliteConnection, device: &str) -> Vec<(i64, String, Option<i64>)> {
-    sqlx::query_as(
-        "SELECT version, state, derivation_id FROM device_keys WHERE device = $1 ORDER BY version",
-    )
-    .bind(device.to_owned())
-    .fetch_all(database)
-    .await
-    .unwrap()
+async fn rows(database: &mut Database, device: &str) -> Vec<(i64, String, Option<i64>)> {
+    let rows = format!(
+        "SELECT version, state, derivation_id FROM device_keys WHERE device = '{device}' ORDER BY version"
+    );
+    database.rows(&rows).await
 }
 
-/// As if as many had been given out before.
 /// As a host that has given them out leaves the database.
-async fn give_out_on_record(database: &mut SqliteConnection, first: u32, last: u32) {
-    let (sequence, head): (i64, String) =
-        sqlx::query_as("SELECT sequence, hash FROM audit ORDER BY sequence DESC LIMIT 1")
-            .fetch_one(&mut *database)
-            .await
-            .unwrap();
+async fn give_out_on_record(database: &mut Database, first: u32, last: u32) {
+    let (sequence, head): (i64, String) = database
+        .row("SELECT sequence, hash FROM audit ORDER BY sequence DESC LIMIT 1")
+        .await;
     let mut previous = [0; 32];
     hex::decode_to_slice(&head, &mut previous).unwrap();
     let detail =
@@ -156,30 +131,26 @@ async fn give_out_on_record(database: &mut SqliteConnection, first: u32, last: u
         .bind(record.detail)
         .bind(head)
         .bind(hash)
-        .execute(&mut *database)
+        .execute(database.connection())
         .await
         .unwrap();
     give_out(database, last).await;
 }
 
 /// Behind the host's back.
-async fn give_out(database: &mut SqliteConnection, last: u32) {
+async fn give_out(database: &mut Database, last: u32) {
     let all = format!(
         "INSERT INTO derivation_ids VALUES ('acquirer', '{KEY_SET}', {last})
          ON CONFLICT DO UPDATE SET last = excluded.last"
     );
-    edit(database, &all).await;
+    database.edit(&all).await;
 }
 
 #[test]
 fn initial_keys_are_the_standards_and_each_has_an_id_of_its_own() {
     assert_eq!(hex::encode_upper(initial_key(DERIVATION_ID)), INITIAL_KEY);
     world::on(&WHOLE, |place| {
-        let world = World::with_kdh_token(place.folder(), bring_bdks);
-        let runtime = tokio::runtime::Runtime::new().unwrap();
-        runtime.block_on(async {
-            let mut stage = Stage::set(&world).await;
-            let mut database = database(&world).await;
+        stage::play_with(place, bring_bdks, async |mut stage, mut database| {
             register_bdks(&mut stage).await;
             derive_from_now_on(&mut stage, true).await;
             let given_out = give_out_on_record(&mut database, 1, DERIVATION_ID - 1);
@@ -232,12 +203,11 @@ fn initial_keys_are_the_standards_and_each_has_an_id_of_its_own() {
             assert_eq!(hex::encode_upper(&set.id), KEY_SET);
             assert_eq!((set.last_derivation_id, set.keys), (fourth, 4));
             assert!(bdks[1].key_sets.is_empty());
-            let claimed: Vec<String> = sqlx::query_scalar(
-                "SELECT detail FROM audit WHERE action = 'bdk.ids-claimed' ORDER BY sequence",
-            )
-            .fetch_all(&mut database)
-            .await
-            .unwrap();
+            let claimed: Vec<String> = database
+                .column(
+                    "SELECT detail FROM audit WHERE action = 'bdk.ids-claimed' ORDER BY sequence",
+                )
+                .await;
             let claim = |id| {
                 format!(r#"{{"bdk":"acquirer","first":{id},"key-set-id":"{KEY_SET}","last":{id}}}"#)
             };
@@ -255,11 +225,7 @@ async fn refuses_to_assign(stage: &mut Stage<'_>, reason: Reason, cause: &str) {
 #[test]
 fn no_id_is_given_out_twice_whatever_the_database_says() {
     world::on(&[&SOFTHSM], |place| {
-        let world = World::with_kdh_token(place.folder(), bring_bdks);
-        let runtime = tokio::runtime::Runtime::new().unwrap();
-        runtime.block_on(async {
-            let mut stage = Stage::set(&world).await;
-            let mut database = database(&world).await;
+        stage::play_with(place, bring_bdks, async |mut stage, mut database| {
             register_bdks(&mut stage).await;
             derive_from_now_on(&mut stage, false).await;
             for _ in 0..2 {
@@ -272,13 +238,15 @@ fn no_id_is_given_out_twice_whatever_the_database_says() {
                 "UPDATE derivation_ids SET key_set_id = '12345679'",
                 "DELETE FROM derivation_ids",
             ] {
-                edit(&mut database, change).await;
+                database.edit(change).await;
                 refuses_to_assign(&mut stage, Reason::Internal, "INTERNAL").await;
-                execute(&mut database, "DELETE FROM derivation_ids").await;
+                database.execute("DELETE FROM derivation_ids").await;
                 give_out(&mut database, 2).await;
             }
             // The rows that have them are gone, and the ids are not to be had again.
-            edit(&mut database, "DELETE FROM device_keys WHERE derivation_id = 2").await;
+            database
+                .edit("DELETE FROM device_keys WHERE derivation_id = 2")
+                .await;
             assert_eq!(value(stage.assign(0).await.kcv), kcv(3));
             // Set forward, nothing is derived either: else all that are left would be lost.
             give_out(&mut database, u32::MAX - 1).await;
@@ -296,13 +264,15 @@ fn no_id_is_given_out_twice_whatever_the_database_says() {
             let copy = "INSERT INTO device_keys SELECT 'SN-2', slot, version, state, source, key_name, wrapped, header,
                  kind, kcv_method, kcv, recipient, created_at, changed_at, storage_key, mac, bdk, key_set_id,
                  derivation_id FROM device_keys WHERE device = 'SN-1' AND state = 'PENDING'";
-            let refused = sqlx::query(copy).execute(&mut database).await.unwrap_err();
+            let refused = sqlx::query(copy).execute(database.connection()).await;
+            let refused = refused.unwrap_err();
             assert!(refused.to_string().contains("UNIQUE"), "{refused}");
-            execute(&mut database, "DROP INDEX no_equal_initial_keys").await;
-            edit(&mut database, copy).await;
-            let recipient = "UPDATE device_keys SET recipient = (SELECT key_sha256 FROM certificates
+            database.execute("DROP INDEX no_equal_initial_keys").await;
+            database.edit(copy).await;
+            let recipient =
+                "UPDATE device_keys SET recipient = (SELECT key_sha256 FROM certificates
                  WHERE device = 'SN-2' AND purpose = 'ENCRYPTION') WHERE device = 'SN-2'";
-            edit(&mut database, recipient).await;
+            database.edit(recipient).await;
             let refused = stage.request(1).await.unwrap_err();
             assert_eq!(refused.reason(), Some(Reason::Internal));
             stage.host.stop().await;
@@ -313,21 +283,16 @@ fn no_id_is_given_out_twice_whatever_the_database_says() {
 #[test]
 fn a_host_does_not_start_with_other_bdks_or_ids_than_its_trail_says() {
     world::on(&[&SOFTHSM], |place| {
-        let world = World::with_kdh_token(place.folder(), bring_bdks);
-        let runtime = tokio::runtime::Runtime::new().unwrap();
-        runtime.block_on(async {
-            let mut stage = Stage::set(&world).await;
+        stage::play_with(place, bring_bdks, async |mut stage, mut database| {
             register_bdks(&mut stage).await;
             derive_from_now_on(&mut stage, false).await;
             for terminal in [0, 0, 1] {
                 stage.assign(terminal).await;
             }
             stage.host.stop().await;
-            let mut database = database(&world).await;
-            execute(&mut database, "PRAGMA foreign_keys = OFF").await;
+            database.execute("PRAGMA foreign_keys = OFF").await;
             for table in ["bdks", "derivation_ids"] {
-                let kept = format!("CREATE TABLE kept_{table} AS SELECT * FROM {table}");
-                execute(&mut database, &kept).await;
+                database.keep(table, &format!("kept_{table}")).await;
             }
             let said = |last| {
                 format!(
@@ -336,29 +301,55 @@ fn a_host_does_not_start_with_other_bdks_or_ids_than_its_trail_says() {
                      be given out twice. Restore the database from a backup that has all of the trail"
                 )
             };
-            let unlike = "store: BDK acquirer: no operator registered it as its row in the database says";
+            let unlike =
+                "store: BDK acquirer: no operator registered it as its row in the database says";
             let sealed = "BDK acquirer is not as the HSM has sealed it";
             for (change, expected) in [
                 ("UPDATE derivation_ids SET last = 2", &*said(2)),
                 ("UPDATE derivation_ids SET last = 4", &said(4)),
                 ("DELETE FROM derivation_ids", &said(0)),
-                ("UPDATE derivation_ids SET last = -1", "store: the database holds a damaged derivation id"),
-                ("UPDATE bdks SET kind = 'AES-256' WHERE name = 'acquirer'", unlike),
-                ("UPDATE bdks SET kcv = 'A1B2C3' WHERE name = 'acquirer'", unlike),
-                ("UPDATE bdks SET kcv_method = 'TDEA_ECB' WHERE name = 'acquirer'", unlike),
-                ("UPDATE bdks SET created_at = '' WHERE name = 'acquirer'", sealed),
-                ("UPDATE bdks SET mac = x'00112233445566778899aabbccddeeff' WHERE name = 'acquirer'", sealed),
+                (
+                    "UPDATE derivation_ids SET last = -1",
+                    "store: the database holds a damaged derivation id",
+                ),
+                (
+                    "UPDATE bdks SET kind = 'AES-256' WHERE name = 'acquirer'",
+                    unlike,
+                ),
+                (
+                    "UPDATE bdks SET kcv = 'A1B2C3' WHERE name = 'acquirer'",
+                    unlike,
+                ),
+                (
+                    "UPDATE bdks SET kcv_method = 'TDEA_ECB' WHERE name = 'acquirer'",
+                    unlike,
+                ),
+                (
+                    "UPDATE bdks SET created_at = '' WHERE name = 'acquirer'",
+                    sealed,
+                ),
+                (
+                    "UPDATE bdks SET mac = x'00112233445566778899aabbccddeeff' WHERE name = 'acquirer'",
+                    sealed,
+                ),
                 ("UPDATE bdks SET mac = NULL WHERE name = 'acquirer'", sealed),
-                ("UPDATE bdks SET storage_key = 2 WHERE name = 'acquirer'", sealed),
-                ("UPDATE bdks SET name = 'third' WHERE name = 'acquirer'", "store: BDK third: no operator registered it"),
-                ("DELETE FROM bdks WHERE name = 'acquirer'", "store: BDK acquirer: an operator registered it, and it is gone from the database: restore its row from a backup"),
+                (
+                    "UPDATE bdks SET storage_key = 2 WHERE name = 'acquirer'",
+                    sealed,
+                ),
+                (
+                    "UPDATE bdks SET name = 'third' WHERE name = 'acquirer'",
+                    "store: BDK third: no operator registered it",
+                ),
+                (
+                    "DELETE FROM bdks WHERE name = 'acquirer'",
+                    "store: BDK acquirer: an operator registered it, and it is gone from the database: restore its row from a backup",
+                ),
             ] {
-                edit(&mut database, change).await;
-                refuses_to_start(&world, expected).await;
+                database.edit(change).await;
+                refuses_to_start(stage.world, expected).await;
                 for table in ["bdks", "derivation_ids"] {
-                    execute(&mut database, &format!("DELETE FROM {table}")).await;
-                    let back = format!("INSERT INTO {table} SELECT * FROM kept_{table}");
-                    execute(&mut database, &back).await;
+                    database.put_back(table, &format!("kept_{table}")).await;
                 }
             }
 
@@ -367,17 +358,21 @@ fn a_host_does_not_start_with_other_bdks_or_ids_than_its_trail_says() {
             let token = open("kdh");
             token.destroy_key(&name).unwrap();
             drop(token);
-            refuses_to_start(&world, "BDK acquirer: HSM: no key is called bdk.acquirer").await;
+            refuses_to_start(
+                stage.world,
+                "BDK acquirer: HSM: no key is called bdk.acquirer",
+            )
+            .await;
             let token = open("kdh");
             let other = *b"another BDK here";
             bring(&token, "bdk.acquirer", &other, &check_value(&other));
             drop(token);
-            refuses_to_start(&world, "BDK acquirer: HSM: ").await;
+            refuses_to_start(stage.world, "BDK acquirer: HSM: ").await;
             let token = open("kdh");
             token.destroy_key(&name).unwrap();
             bring_bdk(&token);
             drop(token);
-            let host = world.serve().await;
+            let host = stage.world.serve().await;
             host.stop().await;
         });
     });
@@ -410,45 +405,30 @@ async fn refuses_to_start(world: &World<'_>, expected: &str) {
 fn a_bdk_is_known_by_its_check_value_and_by_one_name() {
     // Which states the kinds of keys that came in components, too.
     world::on(&[&KRYOPTIC], |place| {
-        let world = World::with_kdh_token(place.folder(), |token| {
+        let bring_three = |token: &Token| {
             bring_bdks(token);
             bring(token, "bdk.again", &BDK, &BDK_KCV);
-        });
-        let runtime = tokio::runtime::Runtime::new().unwrap();
-        runtime.block_on(async {
-            let mut stage = Stage::set(&world).await;
+        };
+        stage::play_with(place, bring_three, async |mut stage, _| {
             let unregistered = put(&mut stage, 1, derived("acquirer", true)).await;
-            let unknown = "slot tmk: there is no BDK acquirer: register it first, by kdhctl bdk register";
+            let unknown =
+                "slot tmk: there is no BDK acquirer: register it first, by kdhctl bdk register";
             assert_eq!(unregistered.unwrap_err().message(), unknown);
-            let mut bdks = world.bdks(&stage.host).await;
+            let mut bdks = stage.world.bdks(&stage.host).await;
             let right = || registering_bdk("acquirer", "AES-128", &BDK_KCV);
-            let method = |method: i32| {
-                let mut request = right();
-                request.kcv.as_mut().unwrap().method = method;
-                request
-            };
-            let refusals: [(RegisterBdkRequest, Reason, &str); 9] = [
-                (registering_bdk("bdk.acquirer", "AES-128", &BDK_KCV), Reason::RequestInvalid, "\"bdk.acquirer\" is no name of a base derivation key"),
-                (registering_bdk("nobody", "AES-128", &BDK_KCV), Reason::NotFound, "no key is called bdk.nobody"),
-                (registering_bdk("acquirer", "AES", &BDK_KCV), Reason::RequestInvalid, "\"AES\" is no kind of key"),
-                (registering_bdk("acquirer", "AES-256", &BDK_KCV), Reason::RequestInvalid, "bdk.acquirer is of the kind AES-128, not AES-256"),
-                (registering_bdk("acquirer", "AES-128", &MASTER_KEY_KCV), Reason::KcvMismatch, "the key does not have the check value D4B1C0"),
-                (registering_bdk("acquirer", "AES-128", &[]), Reason::RequestInvalid, "a key check value of 3 bytes is needed"),
-                (RegisterBdkRequest { kcv: None, ..right() }, Reason::RequestInvalid, "a key check value of 3 bytes is needed"),
-                (method(0), Reason::RequestInvalid, "a key check value of 3 bytes is needed"),
-                (method(1), Reason::KcvMismatch, "the key does not have the check value FF0BD7"),
-            ];
-            for (request, reason, cause) in refusals {
-                let refused = bdks.register_bdk(request).await.unwrap_err();
-                assert_eq!(refused.reason(), Some(reason), "{refused}");
-                assert!(refused.message().starts_with(cause), "{refused}");
-            }
+            refuses_bdks(&mut bdks).await;
             assert!(listed(&stage).await.is_empty());
             let registered = bdks.register_bdk(right()).await.unwrap().into_inner();
-            assert_eq!((&*registered.name, &*registered.kind), ("acquirer", "AES-128"));
+            assert_eq!(
+                (&*registered.name, &*registered.kind),
+                ("acquirer", "AES-128")
+            );
             assert_eq!(value(registered.kcv), BDK_KCV);
             for (request, cause) in [
-                (right(), "there is a BDK acquirer already, with the check value FF0BD7"),
+                (
+                    right(),
+                    "there is a BDK acquirer already, with the check value FF0BD7",
+                ),
                 (
                     registering_bdk("again", "AES-128", &BDK_KCV),
                     "another BDK of the kind AES-128 has the check value FF0BD7: if it is the same key, it would give out \
@@ -456,9 +436,12 @@ fn a_bdk_is_known_by_its_check_value_and_by_one_name() {
                 ),
             ] {
                 let refused = bdks.register_bdk(request).await.unwrap_err();
-                assert_eq!((refused.reason(), refused.message()), (Some(Reason::AlreadyExists), cause));
+                assert_eq!(
+                    (refused.reason(), refused.message()),
+                    (Some(Reason::AlreadyExists), cause)
+                );
             }
-            let channel = world.operators_channel(&stage.host, 2).await;
+            let channel = stage.world.operators_channel(&stage.host, 2).await;
             let mut hers = BaseDerivationKeysClient::new(channel);
             let refused = [
                 hers.register_bdk(right()).await.map(drop),
@@ -479,4 +462,69 @@ fn a_bdk_is_known_by_its_check_value_and_by_one_name() {
             stage.host.stop().await;
         });
     });
+}
+
+/// Each differs in one thing from what is registered.
+async fn refuses_bdks(bdks: &mut BaseDerivationKeysClient<Channel>) {
+    let right = || registering_bdk("acquirer", "AES-128", &BDK_KCV);
+    let method = |method: i32| {
+        let mut request = right();
+        request.kcv.as_mut().unwrap().method = method;
+        request
+    };
+    let refusals: [(RegisterBdkRequest, Reason, &str); 9] = [
+        (
+            registering_bdk("bdk.acquirer", "AES-128", &BDK_KCV),
+            Reason::RequestInvalid,
+            "\"bdk.acquirer\" is no name of a base derivation key",
+        ),
+        (
+            registering_bdk("nobody", "AES-128", &BDK_KCV),
+            Reason::NotFound,
+            "no key is called bdk.nobody",
+        ),
+        (
+            registering_bdk("acquirer", "AES", &BDK_KCV),
+            Reason::RequestInvalid,
+            "\"AES\" is no kind of key",
+        ),
+        (
+            registering_bdk("acquirer", "AES-256", &BDK_KCV),
+            Reason::RequestInvalid,
+            "bdk.acquirer is of the kind AES-128, not AES-256",
+        ),
+        (
+            registering_bdk("acquirer", "AES-128", &MASTER_KEY_KCV),
+            Reason::KcvMismatch,
+            "the key does not have the check value D4B1C0",
+        ),
+        (
+            registering_bdk("acquirer", "AES-128", &[]),
+            Reason::RequestInvalid,
+            "a key check value of 3 bytes is needed",
+        ),
+        (
+            RegisterBdkRequest {
+                kcv: None,
+                ..right()
+            },
+            Reason::RequestInvalid,
+            "a key check value of 3 bytes is needed",
+        ),
+        (
+            method(0),
+            Reason::RequestInvalid,
+            "a key check value of 3 bytes is needed",
+        ),
+        (
+            method(1),
+            Reason::KcvMismatch,
+            "the key does not have the check value FF0BD7",
+        ),
+    ];
+    for (request, reason, cause) in refusals {
+        let refused = bdks.register_bdk(request).await.unwrap_err();
+        assert_eq!(refused.reason(), Some(reason), "{refused}");
+        assert!(refused.message().starts_with(cause), "{refused}");
+    }
 }

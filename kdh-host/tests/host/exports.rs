@@ -1,321 +1,47 @@
 //! Keys of terminals for a payment switch: what two operators agree on, what leaves, what arrives, and what does not.
 
 mod forged;
+pub(crate) mod parties;
 
-use hsm::{KeyName, Token};
+use hsm::KeyName;
 use hsm_modules::{
     KRYOPTIC, SOFTHSM,
-    makers::{key_unwrap, openssl, tr31_opened},
+    makers::{key_unwrap, tr31_opened},
 };
 use kdh_proto::{
     Reason, ReasonedStatus as _,
     v1::{
-        AcknowledgeFileRequest, Approval, ApproveRequest, AskTargetRequest, CloseTargetRequest,
-        ExportKey, ExportRecord, ExportTarget, FileHeader, FilePart, FillTargetRequest,
-        KeyCheckValue, ListTargetsRequest, MakeFileRequest, ReceiveFrom, ReceiveRequest,
-        RejectRequest, TargetStanding, approvals_client::ApprovalsClient, export_target::Scope,
-        file_part::Part, key_check_value::Method, key_exports_client::KeyExportsClient,
-        receive_request::Request as Said,
+        Approval, AskTargetRequest, ExportTarget, ListTargetsRequest, MakeFileRequest,
+        RejectRequest, TargetStanding, export_target::Scope, file_part::Part,
     },
 };
 use sha2::{Digest as _, Sha256};
-use sqlx::SqliteConnection;
-use tokio::sync::mpsc;
-use tonic::{Status, Streaming, transport::Channel};
 
+use self::parties::{
+    KBPK, Party, STANDBY, ZMK, agreed, assert_arrived, bytes, cmac, in_best_form, joined, play,
+    play_with, shared_key, to_files, to_switch,
+};
 use crate::{
+    database::Database,
     derived_keys::{bring_bdks, derive_from_now_on, initial_key, register_bdks},
-    device_keys::{HEADER, Stage, database, edit, execute},
-    keeper::{keepers, reason},
-    world::{self, KEY, MASTER_KEY_KCV, Running, World, bring_key, bring_swapped_key, open},
+    keeper::{agree_on_rotation, keepers, reason},
+    world::{self, KEY, bring_key, bring_swapped_key, open},
 };
 
-const ZMK: &str = "zmkx.switch";
-const KBPK: &str = "kbpkx.switch";
-const MAC: &str = "zmac.switch";
-
-/// The keys that are shared with the switch, all of the value [`KEY`].
-fn share_keys(token: &Token) {
-    for label in [ZMK, KBPK, MAC] {
-        bring_key(token, label);
-    }
-}
-
-/// An operator, or a switch, who has to do with exports.
-struct Party {
-    exports: KeyExportsClient<Channel>,
-    approvals: ApprovalsClient<Channel>,
-}
-
-const SWITCH: usize = 3;
-const STANDBY: usize = 4;
-
-impl Party {
-    async fn new(world: &World<'_>, host: &Running, operator: usize) -> Self {
-        let channel = world.operators_channel(host, operator).await;
-        Self {
-            exports: KeyExportsClient::new(channel.clone()),
-            approvals: ApprovalsClient::new(channel),
-        }
-    }
-
-    async fn ask(&mut self, target: ExportTarget) -> Result<Approval, Status> {
-        let ask = AskTargetRequest {
-            target: Some(target),
-            why: "the acquirer's".to_owned(),
-        };
-        Ok(self.exports.ask_target(ask).await?.into_inner())
-    }
-
-    async fn approve(&mut self, id: &str) -> Result<Approval, Status> {
-        let id = id.to_owned();
-        let approved = self.approvals.approve(ApproveRequest { id }).await?;
-        Ok(approved.into_inner())
-    }
-
-    async fn close(&mut self) -> Result<String, Status> {
-        let close = CloseTargetRequest {
-            name: "switch".to_owned(),
-            why: "another acquirer".to_owned(),
-        };
-        Ok(self.exports.close_target(close).await?.into_inner().id)
-    }
-
-    async fn fill(&mut self) -> Result<u32, Status> {
-        let fill = FillTargetRequest {
-            name: "switch".to_owned(),
-            ..FillTargetRequest::default()
-        };
-        Ok(self.exports.fill_target(fill).await?.into_inner().queued)
-    }
-
-    async fn list(&mut self, name: &str, before: &str, limit: u32) -> Vec<TargetStanding> {
-        let list = ListTargetsRequest {
-            name: name.to_owned(),
-            before: before.to_owned(),
-            limit,
-        };
-        let listed = self.exports.list_targets(list).await.unwrap();
-        listed.into_inner().targets
-    }
-
-    async fn show(&mut self) -> TargetStanding {
-        self.list("switch", "", 1).await.remove(0)
-    }
-
-    /// Once it is so.
-    async fn until(&mut self, is: impl Fn(&TargetStanding) -> bool) -> TargetStanding {
-        world::until(async || Some(self.show().await).filter(&is)).await
-    }
-
-    /// Once so many records are made.
-    async fn until_made(&mut self, made: u64) -> TargetStanding {
-        self.until(|standing| standing.made >= made && standing.made == standing.last)
-            .await
-    }
-
-    async fn file(
-        &mut self,
-        from: u64,
-        to: u64,
-    ) -> Result<(FileHeader, Vec<ExportRecord>), Status> {
-        let make = MakeFileRequest {
-            name: "switch".to_owned(),
-            from,
-            to,
-            limit: 0,
-        };
-        let mut parts = self.exports.make_file(make).await?.into_inner();
-        let (mut header, mut records) = (None, Vec::new());
-        while let Some(FilePart { part }) = parts.message().await? {
-            match part.unwrap() {
-                Part::Header(first) => header = Some(first),
-                Part::Record(record) => records.push(record),
-            }
-        }
-        Ok((header.unwrap(), records))
-    }
-
-    async fn acknowledge_file(&mut self, position: u64) -> Result<u64, Status> {
-        let acknowledge = AcknowledgeFileRequest {
-            name: "switch".to_owned(),
-            position,
-        };
-        let acknowledged = self.exports.acknowledge_file(acknowledge).await?;
-        Ok(acknowledged.into_inner().acknowledged)
-    }
-
-    async fn receive(&mut self, position: u64) -> Result<Line, Status> {
-        let (said, mut saying) = mpsc::unbounded_channel();
-        let from = ReceiveFrom {
-            name: "switch".to_owned(),
-            position,
-        };
-        let line = |request| ReceiveRequest {
-            request: Some(request),
-        };
-        said.send(line(Said::From(from))).unwrap();
-        let saying = futures_util::stream::poll_fn(move |context| saying.poll_recv(context));
-        let records = self.exports.receive(saying).await?.into_inner();
-        Ok(Line { said, records })
-    }
-}
-
-/// A switch's connection.
-struct Line {
-    said: mpsc::UnboundedSender<ReceiveRequest>,
-    records: Streaming<ExportRecord>,
-}
-
-impl Line {
-    async fn next(&mut self) -> Result<ExportRecord, Status> {
-        let record = self.records.message().await?;
-        Ok(record.unwrap())
-    }
-
-    fn acknowledge(&self, position: u64) {
-        let request = Some(Said::Acknowledged(position));
-        self.said.send(ReceiveRequest { request }).unwrap();
-    }
-}
-
-fn shared_key(label: &str) -> ExportKey {
-    ExportKey {
-        label: label.to_owned(),
-        kind: "AES-128".to_owned(),
-        kcv: Some(KeyCheckValue {
-            method: Method::AesCmac.into(),
-            value: MASTER_KEY_KCV.to_vec(),
-        }),
-    }
-}
-
-/// All keys, to the switch, by AES key wrap.
-fn to_switch() -> ExportTarget {
-    ExportTarget {
-        name: "switch".to_owned(),
-        form: "key-wrap".to_owned(),
-        under: Some(shared_key(ZMK)),
-        mac: Some(shared_key(MAC)),
-        receiver: "switch".to_owned(),
-        ..ExportTarget::default()
-    }
-}
-
-fn to_files() -> ExportTarget {
-    ExportTarget {
-        receiver: String::new(),
-        ..to_switch()
-    }
-}
-
-async fn agreed(ada: &mut Party, bob: &mut Party, target: ExportTarget) -> Approval {
-    let asked = ada.ask(target).await.unwrap();
-    bob.approve(&asked.id).await.unwrap()
-}
-
-/// A terminal loads the next key that its profile says.
-async fn load(stage: &mut Stage<'_>, terminal: usize) -> Vec<u8> {
-    stage.assign(terminal).await;
-    let issued = stage.request(terminal).await.unwrap();
-    stage.confirm(terminal, &issued).await.unwrap();
-    issued.kcv.unwrap().value
-}
-
-/// As docs/export.md has it, by OpenSSL.
-fn cmac(key: &[u8], bytes: &[u8]) -> Vec<u8> {
-    let key = format!("hexkey:{}", hex::encode(key));
-    let cipher = "cipher:AES-128-CBC";
-    openssl(
-        &["mac", "-binary", "-macopt", cipher, "-macopt", &key, "CMAC"],
-        bytes,
-    )
-}
-
-fn joined(texts: &[&str]) -> Vec<u8> {
-    let with_len = |text: &&str| {
-        let len = u32::try_from(text.len()).unwrap().to_be_bytes();
-        [&len[..], text.as_bytes()].concat()
-    };
-    texts.iter().flat_map(with_len).collect()
-}
-
-fn bytes(record: &ExportRecord) -> Vec<u8> {
-    joined(&[
-        "kdh-export-1",
-        &record.target,
-        &record.name,
-        &record.position.to_string(),
-        &record.state,
-        &record.device,
-        &record.slot,
-        &record.version.to_string(),
-        &record.header,
-        &record.kind,
-        &record.kcv_method,
-        &record.kcv,
-        &record.form,
-        &record.key,
-    ])
-}
-
-/// The switch has the key: its MAC is right, and what it unwraps has the check value that the terminal confirmed.
-fn assert_arrived(record: &ExportRecord, terminal: usize, version: u32, kcv: &[u8]) {
-    let device = ["SN-1", "SN-2"][terminal];
-    assert_eq!(
-        (
-            &*record.state,
-            &*record.device,
-            &*record.slot,
-            record.version
-        ),
-        ("KEY", device, "tmk", version)
-    );
-    assert_eq!(record.header, HEADER);
-    assert_eq!(
-        (&*record.kind, &*record.kcv_method),
-        ("AES-128", "AES_CMAC")
-    );
-    assert_eq!(record.kcv, hex::encode_upper(kcv));
-    assert_eq!(record.mac, cmac(&KEY, &bytes(record)), "{record:?}");
-    let kn = if record.form == "key-wrap" {
-        key_unwrap(&KEY, &hex::decode(&record.key).unwrap())
-    } else {
-        let said = tr31_opened(&KEY, std::slice::from_ref(&record.key)).remove(0);
-        let (fields, kn) = said.rsplit_once(' ').unwrap();
-        assert!(fields.starts_with(&record.header), "{fields}");
-        hex::decode(kn).unwrap()
-    };
-    assert_eq!(kcv, &cmac(&kn, &[0; 16])[..kcv.len()]);
-}
-
 /// Action, device and detail of what the trail has of exports.
-async fn trail(database: &mut SqliteConnection) -> Vec<(String, String)> {
-    sqlx::query_as(
-        "SELECT action, device FROM audit WHERE action LIKE 'export.%' ORDER BY sequence",
-    )
-    .fetch_all(database)
-    .await
-    .unwrap()
+async fn trail(database: &mut Database) -> Vec<(String, String)> {
+    database
+        .rows("SELECT action, device FROM audit WHERE action LIKE 'export.%' ORDER BY sequence")
+        .await
 }
 
 #[test]
 fn a_switch_gets_each_key_that_a_terminal_confirms() {
     world::on(&[&SOFTHSM, &KRYOPTIC], |place| {
-        let world = World::with_kdh_token(place.folder(), share_keys);
-        let runtime = tokio::runtime::Runtime::new().unwrap();
-        let tr31 = place.module().name == KRYOPTIC.name;
-        runtime.block_on(async {
-            let mut stage = Stage::set(&world).await;
-            let mut ada = Party::new(&world, &stage.host, 0).await;
-            let mut bob = Party::new(&world, &stage.host, 1).await;
-            let mut switch = Party::new(&world, &stage.host, SWITCH).await;
-            let before = load(&mut stage, 0).await;
-            let mut target = to_switch();
-            if tr31 {
-                target.form = "tr31".to_owned();
-                target.under = Some(shared_key(KBPK));
-            }
+        play(place, async |mut stage, parties, mut database| {
+            let [mut ada, mut bob, mut switch] = parties;
+            let before = stage.load(0).await;
+            let target = in_best_form(place, to_switch());
             let approval = agreed(&mut ada, &mut bob, target).await;
             assert_eq!(approval.state, "APPROVED");
             let standing = ada.show().await;
@@ -324,7 +50,7 @@ fn a_switch_gets_each_key_that_a_terminal_confirms() {
                 (0, 0, 1)
             );
             let told = standing.target.unwrap();
-            let certificate = world.certificate("switch.pem");
+            let certificate = stage.world.certificate("switch.pem");
             assert_eq!(
                 (&*told.receiver, told.receiver_key_sha256),
                 (
@@ -335,7 +61,7 @@ fn a_switch_gets_each_key_that_a_terminal_confirms() {
 
             // Confirmed from now on: it wakes the switch that waits.
             let mut line = switch.receive(0).await.unwrap();
-            let own = load(&mut stage, 1).await;
+            let own = stage.load(1).await;
             let first = line.next().await.unwrap();
             assert_eq!((first.position, &first.target), (1, &approval.id));
             assert_arrived(&first, 1, 1, &own);
@@ -346,7 +72,7 @@ fn a_switch_gets_each_key_that_a_terminal_confirms() {
             assert_eq!(second.position, 2);
             assert_arrived(&second, 0, 1, &before);
             line.acknowledge(1);
-            let next = load(&mut stage, 0).await;
+            let next = stage.load(0).await;
             assert_arrived(&line.next().await.unwrap(), 0, 2, &next);
             ada.until(|standing| standing.acknowledged == 1).await;
             drop(line);
@@ -354,8 +80,10 @@ fn a_switch_gets_each_key_that_a_terminal_confirms() {
             // From the mark on, and from before it. The host notices when it writes next.
             let mut line = world::until(async || {
                 let line = switch.receive(0).await;
-                line.inspect_err(|status| assert_eq!(status.reason(), Some(Reason::AlreadyExists)))
-                    .ok()
+                line.inspect_err(|status| {
+                    assert_eq!(status.reason(), Some(Reason::AlreadyExists));
+                })
+                .ok()
             })
             .await;
             assert_eq!(line.next().await.unwrap(), second);
@@ -377,7 +105,6 @@ fn a_switch_gets_each_key_that_a_terminal_confirms() {
             assert_eq!(again.next().await.unwrap(), first, "the same bytes");
             drop(again);
 
-            let mut database = database(&world).await;
             let trail = trail(&mut database).await;
             let made: Vec<_> = trail
                 .iter()
@@ -386,13 +113,10 @@ fn a_switch_gets_each_key_that_a_terminal_confirms() {
                 .collect();
             assert_eq!(made, ["SN-2", "SN-1", "SN-1"]);
             let expected: String = hex::encode(Sha256::digest(bytes(&first)));
-            let noted: String = sqlx::query_scalar(
+            let noted =
                 "SELECT json_extract(detail, '$.sha256') FROM audit WHERE action = 'export.made'
-                 ORDER BY sequence LIMIT 1",
-            )
-            .fetch_one(&mut database)
-            .await
-            .unwrap();
+                 ORDER BY sequence LIMIT 1";
+            let noted: String = database.value(noted).await;
             assert_eq!(noted, expected);
             stage.host.stop().await;
         });
@@ -402,27 +126,16 @@ fn a_switch_gets_each_key_that_a_terminal_confirms() {
 #[test]
 fn an_initial_key_goes_out_with_its_id() {
     world::on(&[&SOFTHSM, &KRYOPTIC], |place| {
-        let world = World::with_kdh_token(place.folder(), |token| {
-            share_keys(token);
-            bring_bdks(token);
-        });
-        let runtime = tokio::runtime::Runtime::new().unwrap();
-        let tr31 = place.module().name == KRYOPTIC.name;
-        runtime.block_on(async {
-            let mut stage = Stage::set(&world).await;
-            let mut ada = Party::new(&world, &stage.host, 0).await;
-            let mut bob = Party::new(&world, &stage.host, 1).await;
+        play_with(place, bring_bdks, async |mut stage, parties, _| {
+            let [mut ada, mut bob, _] = parties;
             register_bdks(&mut stage).await;
             // The terminal's own header does not say whose the key is.
             derive_from_now_on(&mut stage, false).await;
-            let mut target = to_files();
-            if tr31 {
-                target.form = "tr31".to_owned();
-                target.under = Some(shared_key(KBPK));
-            }
+            let target = in_best_form(place, to_files());
+            let is_block = target.form == "tr31";
             agreed(&mut ada, &mut bob, target).await;
             "D0000B1AX00N0000".clone_into(&mut stage.header);
-            let kcv = load(&mut stage, 0).await;
+            let kcv = stage.load(0).await;
             ada.until_made(1).await;
             let (_, records) = ada.file(0, 0).await.unwrap();
             let [record] = &records[..] else {
@@ -432,7 +145,7 @@ fn an_initial_key_goes_out_with_its_id() {
             assert_eq!(record.kcv, hex::encode_upper(kcv));
             assert_eq!(record.mac, cmac(&KEY, &bytes(record)));
             let expected = initial_key(1);
-            if tr31 {
+            if is_block {
                 let opened = tr31_opened(&KEY, std::slice::from_ref(&record.key)).remove(0);
                 let words: Vec<_> = opened.split(' ').collect();
                 assert_eq!(words[..2], [&*stage.header, "IK=1234567800000001"]);
@@ -449,15 +162,10 @@ fn an_initial_key_goes_out_with_its_id() {
 #[test]
 fn what_no_two_operators_have_agreed_on_leaves_nothing() {
     world::on(&[&SOFTHSM], |place| {
-        let world = World::with_kdh_token(place.folder(), share_keys);
-        let runtime = tokio::runtime::Runtime::new().unwrap();
-        runtime.block_on(async {
-            let mut stage = Stage::set(&world).await;
-            let mut ada = Party::new(&world, &stage.host, 0).await;
-            let mut bob = Party::new(&world, &stage.host, 1).await;
-            let mut cleo = Party::new(&world, &stage.host, 2).await;
-            let mut switch = Party::new(&world, &stage.host, SWITCH).await;
-            let mut standby = Party::new(&world, &stage.host, STANDBY).await;
+        play(place, async |mut stage, parties, mut database| {
+            let [mut ada, mut bob, mut switch] = parties;
+            let mut cleo = Party::new(stage.world, &stage.host, 2).await;
+            let mut standby = Party::new(stage.world, &stage.host, STANDBY).await;
 
             refuses_targets(&mut ada).await;
             for nobody in [&mut cleo, &mut switch] {
@@ -469,7 +177,7 @@ fn what_no_two_operators_have_agreed_on_leaves_nothing() {
             assert_eq!(reason(cleo.approve(&asked.id).await), Reason::RoleMissing);
             assert_eq!(reason(switch.approve(&asked.id).await), Reason::RoleMissing);
             assert_eq!(reason(bob.ask(to_files()).await), Reason::AlreadyExists);
-            load(&mut stage, 0).await;
+            stage.load(0).await;
             assert_eq!(reason(ada.fill().await), Reason::NotFound);
             assert_eq!(reason(switch.receive(0).await.map(drop)), Reason::NotFound);
             assert_eq!(ada.show().await.last, 0);
@@ -523,16 +231,12 @@ fn what_no_two_operators_have_agreed_on_leaves_nothing() {
             assert_eq!(reason(bob.close().await), Reason::NotFound);
             assert_eq!(reason(switch.receive(1).await.map(drop)), Reason::NotFound);
             assert_eq!(reason(bob.approve(&asked.id).await), Reason::WrongState);
-            load(&mut stage, 1).await;
-            let mut database = database(&world).await;
+            stage.load(1).await;
             let standing = ada.until(|standing| standing.kept_from == 2).await;
             assert_eq!(standing.last, 1);
-            let kept: i64 = sqlx::query_scalar(
-                "SELECT COUNT(*) FROM export_records WHERE exported IS NOT NULL",
-            )
-            .fetch_one(&mut database)
-            .await
-            .unwrap();
+            let kept: i64 = database
+                .value("SELECT COUNT(*) FROM export_records WHERE exported IS NOT NULL")
+                .await;
             assert_eq!(kept, 0);
             assert_eq!(standing.approval.unwrap().state, "WITHDRAWN");
             // A new one begins anew.
@@ -589,17 +293,14 @@ const SPOILT: [&str; 5] = [
 ];
 
 /// The newest is spoilt: it is told as that, and of the others everything.
-async fn a_spoilt_target_hides_no_other(ada: &mut Party, database: &mut SqliteConnection) {
+async fn a_spoilt_target_hides_no_other(ada: &mut Party, database: &mut Database) {
     let before = ada.list("", "", 0).await;
     let id = before[0].approval.clone().unwrap().id;
-    execute(
-        database,
-        "CREATE TABLE whole AS SELECT * FROM approvals; CREATE TABLE marks AS SELECT * FROM export_marks",
-    )
-    .await;
+    database.keep("approvals", "whole").await;
+    database.keep("export_marks", "marks").await;
     for change in SPOILT {
         let spoil = format!("UPDATE approvals SET {change} WHERE id = '{id}'");
-        edit(database, &spoil).await;
+        database.edit(&spoil).await;
         let listed = ada.list("", "", 0).await;
         let refused = TargetStanding {
             approval: Some(Approval {
@@ -611,31 +312,20 @@ async fn a_spoilt_target_hides_no_other(ada: &mut Party, database: &mut SqliteCo
         };
         assert_eq!(listed[0], refused, "{change}");
         assert_eq!(listed[1..], before[1..], "{change}");
-        execute(
-            database,
-            "DELETE FROM approvals; INSERT INTO approvals SELECT * FROM whole",
-        )
-        .await;
+        database.put_back("approvals", "whole").await;
     }
     let named =
         "SELECT json_extract(detail, '$.row') FROM audit WHERE action = 'storage.row-refused'";
-    let named: Vec<String> = sqlx::query_scalar(named)
-        .fetch_all(&mut *database)
-        .await
-        .unwrap();
+    let named: Vec<String> = database.column(named).await;
     assert_eq!(named, [format!("approval {id}")], "once");
     for value in ["-1", "'many'"] {
         let spoil = format!("UPDATE export_marks SET sent = {value}");
-        edit(database, &spoil).await;
+        database.edit(&spoil).await;
         let faults = ada.list("", "", 0).await.into_iter();
         let faults: Vec<_> = faults.map(|standing| standing.fault).collect();
         let fault = "the database holds a damaged export record";
         assert_eq!(faults, ["", "", "", fault], "{value}");
-        execute(
-            database,
-            "DELETE FROM export_marks; INSERT INTO export_marks SELECT * FROM marks",
-        )
-        .await;
+        database.put_back("export_marks", "marks").await;
     }
     assert_eq!(ada.list("", "", 0).await, before);
 }
@@ -644,25 +334,24 @@ async fn a_spoilt_target_hides_no_other(ada: &mut Party, database: &mut SqliteCo
 async fn an_operator_asks_for_so_many_at_a_time(
     ada: &mut Party,
     bob: &mut Party,
-    database: &mut SqliteConnection,
+    database: &mut Database,
 ) {
     let called = |number: u32| ExportTarget {
         name: format!("many-{number}"),
         ..to_files()
     };
     // What somebody has made up in her name does not count.
-    edit(
-        database,
-        "WITH RECURSIVE counted (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM counted WHERE n < 32)
+    database.edit("WITH RECURSIVE counted (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM counted WHERE n < 32)
          INSERT INTO approvals (id, act, subject, state, asked_by, why, expires_at, created_at, changed_at, storage_key,
              mac)
          SELECT 'forged-' || n, act, 'forged ' || n, state, asked_by, why, expires_at, created_at, changed_at,
-             storage_key, mac FROM approvals, counted WHERE state = 'ASKED'",
-    )
+             storage_key, mac FROM approvals, counted WHERE state = 'ASKED'")
     .await;
     // One waits already.
     let mut last = ada.ask(called(1)).await.unwrap().id;
-    edit(database, "DELETE FROM approvals WHERE id LIKE 'forged-%'").await;
+    database
+        .edit("DELETE FROM approvals WHERE id LIKE 'forged-%'")
+        .await;
     for number in 2..32 {
         last = ada.ask(called(number)).await.unwrap().id;
     }
@@ -801,16 +490,10 @@ async fn refuses_targets(ada: &mut Party) {
 #[test]
 fn a_switch_gets_no_more_than_it_acknowledges_whatever_happens_meanwhile() {
     world::on(&[&SOFTHSM], |place| {
-        let world = World::with_kdh_token(place.folder(), share_keys);
-        let runtime = tokio::runtime::Runtime::new().unwrap();
-        runtime.block_on(async {
-            let mut stage = Stage::set(&world).await;
-            let mut ada = Party::new(&world, &stage.host, 0).await;
-            let mut bob = Party::new(&world, &stage.host, 1).await;
-            let mut switch = Party::new(&world, &stage.host, SWITCH).await;
-            let mut database = database(&world).await;
+        play(place, async |mut stage, parties, mut database| {
+            let [mut ada, mut bob, mut switch] = parties;
             let approval = agreed(&mut ada, &mut bob, to_switch()).await;
-            load(&mut stage, 0).await;
+            stage.load(0).await;
             ada.until_made(1).await;
             // Many, of which nothing can be made.
             let many = format!(
@@ -819,7 +502,7 @@ fn a_switch_gets_no_more_than_it_acknowledges_whatever_happens_meanwhile() {
                  SELECT '{}', n, 'SN-9', 'tmk', n, 'QUEUED', '', '' FROM counted",
                 approval.id
             );
-            edit(&mut database, &many).await;
+            database.edit(&many).await;
             assert_eq!(ada.fill().await.unwrap(), 0);
             ada.until_made(300).await;
 
@@ -834,29 +517,26 @@ fn a_switch_gets_no_more_than_it_acknowledges_whatever_happens_meanwhile() {
             }
             assert_eq!(ada.show().await.sent, 266);
             // Whoever says much has little written.
-            execute(&mut database, "BEGIN IMMEDIATE").await;
+            database.execute("BEGIN IMMEDIATE").await;
             for position in 11..=266 {
                 line.acknowledge(position);
             }
             ada.show().await;
-            execute(&mut database, "COMMIT").await;
+            database.execute("COMMIT").await;
             for position in 267..=300 {
                 assert_eq!(line.next().await.unwrap().position, position);
             }
             ada.until(|standing| standing.acknowledged == 266).await;
-            let written: i64 = sqlx::query_scalar(
-                "SELECT COUNT(*) FROM audit WHERE action = 'export.acknowledged'",
-            )
-            .fetch_one(&mut database)
-            .await
-            .unwrap();
+            let written: i64 = database
+                .value("SELECT COUNT(*) FROM audit WHERE action = 'export.acknowledged'")
+                .await;
             assert!((2..32).contains(&written), "{written}");
 
             // What has left leaves again, which is put down once.
             drop(line);
             let sent = "SELECT json_extract(detail, '$.from') || '-' || json_extract(detail, '$.to') FROM audit
                         WHERE action = 'export.sent' ORDER BY sequence";
-            let before: Vec<String> = sqlx::query_scalar(sent).fetch_all(&mut database).await.unwrap();
+            let before: Vec<String> = database.column(sent).await;
             let mut line = world::until(async || switch.receive(1).await.ok()).await;
             for position in 1..=256 {
                 assert_eq!(line.next().await.unwrap().position, position);
@@ -865,21 +545,23 @@ fn a_switch_gets_no_more_than_it_acknowledges_whatever_happens_meanwhile() {
             for position in 257..=300 {
                 assert_eq!(line.next().await.unwrap().position, position);
             }
-            let after: Vec<String> = sqlx::query_scalar(sent).fetch_all(&mut database).await.unwrap();
+            let after: Vec<String> = database.column(sent).await;
             assert_eq!(after[before.len()..], ["1-300"]);
 
             // The target stays in force, and the call goes on, when the storage keys are changed.
-            let mut keepers = keepers(&world, &stage.host).await;
-            let rotation = keepers[0].ask().await.unwrap();
-            keepers[1].approve(&rotation.id).await.unwrap();
-            keepers[0]
+            let [mut asking, mut approving, _] = keepers(stage.world, &stage.host).await;
+            agree_on_rotation(&mut asking, &mut approving).await;
+            asking
                 .until(|shown| {
                     let mut pairs = shown.pairs.iter();
                     pairs.any(|pair| pair.number == 2 && pair.state == "PRESENT")
-                        && shown.pairs.iter().all(|pair| pair.number == 2 || pair.rows == 0)
+                        && shown
+                            .pairs
+                            .iter()
+                            .all(|pair| pair.number == 2 || pair.rows == 0)
                 })
                 .await;
-            let kcv = load(&mut stage, 1).await;
+            let kcv = stage.load(1).await;
             let record = line.next().await.unwrap();
             assert_eq!(record.position, 301);
             assert_arrived(&record, 1, 1, &kcv);
@@ -895,36 +577,32 @@ fn a_switch_gets_no_more_than_it_acknowledges_whatever_happens_meanwhile() {
 #[test]
 fn the_same_records_make_the_same_file() {
     world::on(&[&SOFTHSM], |place| {
-        let world = World::with_kdh_token(place.folder(), share_keys);
-        let runtime = tokio::runtime::Runtime::new().unwrap();
-        runtime.block_on(async {
-            let mut stage = Stage::set(&world).await;
-            let mut ada = Party::new(&world, &stage.host, 0).await;
-            let mut bob = Party::new(&world, &stage.host, 1).await;
-            let mut database = database(&world).await;
+        play(place, async |mut stage, parties, mut database| {
+            let [mut ada, mut bob, _] = parties;
             let approval = agreed(&mut ada, &mut bob, to_files()).await;
             assert_eq!(reason(ada.file(0, 0).await.map(drop)), Reason::NotFound);
             let mut kcvs = Vec::new();
             for terminal in [0, 1, 0] {
-                kcvs.push(load(&mut stage, terminal).await);
+                kcvs.push(stage.load(terminal).await);
                 ada.until_made(kcvs.len() as u64).await;
             }
             // One that is left out would count as arrived.
             let early = ada.file(2, 3).await.unwrap_err();
             assert_eq!(early.reason(), Some(Reason::RequestInvalid));
             // Behind one that is not as it was made, none has left.
-            execute(&mut database, "CREATE TABLE macs AS SELECT position, mac FROM export_records").await;
-            edit(&mut database, "UPDATE export_records SET mac = zeroblob(16) WHERE position = 2").await;
+            database
+                .execute("CREATE TABLE macs AS SELECT position, mac FROM export_records")
+                .await;
+            database
+                .edit("UPDATE export_records SET mac = zeroblob(16) WHERE position = 2")
+                .await;
             assert_eq!(reason(ada.file(0, 0).await.map(drop)), Reason::Internal);
             let early = ada.acknowledge_file(2).await.unwrap_err();
             assert_eq!(
                 early.message(),
                 "record 2 for switch has not left: the last one that has is 1"
             );
-            edit(
-                &mut database,
-                "UPDATE export_records SET mac = (SELECT mac FROM macs WHERE macs.position = export_records.position)",
-            )
+            database.edit("UPDATE export_records SET mac = (SELECT mac FROM macs WHERE macs.position = export_records.position)")
             .await;
             let (header, records) = ada.file(0, 2).await.unwrap();
             assert_eq!(records.len(), 2);
@@ -969,14 +647,14 @@ fn the_same_records_make_the_same_file() {
 
             // When they are kept no more.
             stage.host.stop().await;
-            edit(
-                &mut database,
-                "UPDATE export_records SET acknowledged_at = '2020-01-01T00:00:00Z'
+            database
+                .edit(
+                    "UPDATE export_records SET acknowledged_at = '2020-01-01T00:00:00Z'
                  WHERE acknowledged_at IS NOT NULL",
-            )
-            .await;
-            let host = world.serve().await;
-            let mut ada = Party::new(&world, &host, 0).await;
+                )
+                .await;
+            let host = stage.world.serve().await;
+            let mut ada = Party::new(stage.world, &host, 0).await;
             ada.until(|standing| standing.kept_from == 3).await;
             let gone = ada.file(2, 3).await.unwrap_err();
             assert_eq!(gone.reason(), Some(Reason::WrongState));
@@ -984,12 +662,9 @@ fn the_same_records_make_the_same_file() {
                 gone.message(),
                 "records for switch up to 2 are not kept any more: begin with 3"
             );
-            let kept: Vec<i64> = sqlx::query_scalar(
-                "SELECT position FROM export_records WHERE exported IS NOT NULL",
-            )
-            .fetch_all(&mut database)
-            .await
-            .unwrap();
+            let kept: Vec<i64> = database
+                .column("SELECT position FROM export_records WHERE exported IS NOT NULL")
+                .await;
             assert_eq!(kept, [3]);
             assert_eq!(ada.file(3, 3).await.unwrap().1, records);
             host.stop().await;
@@ -1003,20 +678,15 @@ const PLACES: usize = 16;
 #[test]
 fn a_file_keeps_its_callers_place_until_it_is_made_and_others_are_served() {
     world::on(&[&SOFTHSM], |place| {
-        let world = World::with_kdh_token(place.folder(), share_keys);
-        let runtime = tokio::runtime::Runtime::new().unwrap();
-        runtime.block_on(async {
-            let mut stage = Stage::set(&world).await;
-            let mut ada = Party::new(&world, &stage.host, 0).await;
-            let mut bob = Party::new(&world, &stage.host, 1).await;
-            let mut elsewhere = Party::new(&world, &stage.host, 0).await;
-            let mut database = database(&world).await;
+        play(place, async |mut stage, parties, mut database| {
+            let [mut ada, mut bob, _] = parties;
+            let mut elsewhere = Party::new(stage.world, &stage.host, 0).await;
             agreed(&mut ada, &mut bob, to_files()).await;
-            load(&mut stage, 0).await;
+            stage.load(0).await;
             ada.until_made(1).await;
 
             // Nothing leaves before it is put down.
-            execute(&mut database, "BEGIN IMMEDIATE").await;
+            database.execute("BEGIN IMMEDIATE").await;
             let make = MakeFileRequest {
                 name: "switch".to_owned(),
                 ..MakeFileRequest::default()
@@ -1047,7 +717,7 @@ fn a_file_keeps_its_callers_place_until_it_is_made_and_others_are_served() {
             bob.show().await;
             stage.list(0).await.unwrap();
 
-            execute(&mut database, "COMMIT").await;
+            database.execute("COMMIT").await;
             for mut file in files {
                 let record = file.message().await.unwrap().unwrap();
                 assert!(matches!(record.part, Some(Part::Record(_))), "{record:?}");
@@ -1059,17 +729,14 @@ fn a_file_keeps_its_callers_place_until_it_is_made_and_others_are_served() {
         });
     });
 }
+
 #[test]
 fn another_key_by_the_name_of_the_zmk_exports_nothing() {
     world::on(&[&SOFTHSM], |place| {
-        let world = World::with_kdh_token(place.folder(), share_keys);
-        let runtime = tokio::runtime::Runtime::new().unwrap();
-        runtime.block_on(async {
-            let mut stage = Stage::set(&world).await;
-            let mut ada = Party::new(&world, &stage.host, 0).await;
-            let mut bob = Party::new(&world, &stage.host, 1).await;
+        play(place, async |mut stage, parties, mut database| {
+            let [mut ada, mut bob, _] = parties;
             agreed(&mut ada, &mut bob, to_files()).await;
-            let kcv = load(&mut stage, 0).await;
+            let kcv = stage.load(0).await;
             ada.until_made(1).await;
             stage.host.stop().await;
             let label = KeyName::new(ZMK).unwrap();
@@ -1079,11 +746,10 @@ fn another_key_by_the_name_of_the_zmk_exports_nothing() {
                 let swapped = [&KEY[8..], &KEY[..8]].concat();
                 bring_swapped_key(&token, ZMK, &cmac(&swapped, &[0; 16])[..3]);
             }
-            let host = world.serve().await;
-            let mut ada = Party::new(&world, &host, 0).await;
-            let mut database = database(&world).await;
+            let host = stage.world.serve().await;
+            let mut ada = Party::new(stage.world, &host, 0).await;
             // The next position has a key to be made, which it would go under.
-            edit(&mut database, "DELETE FROM export_records").await;
+            database.edit("DELETE FROM export_records").await;
             assert_eq!(ada.fill().await.unwrap(), 1);
             let standing = ada.until(|standing| !standing.fault.is_empty()).await;
             assert!(standing.fault.contains("D4B1C0"), "{}", standing.fault);
@@ -1097,8 +763,8 @@ fn another_key_by_the_name_of_the_zmk_exports_nothing() {
                 token.destroy_key(&label).unwrap();
                 bring_key(&token, ZMK);
             }
-            let host = world.serve().await;
-            let mut ada = Party::new(&world, &host, 0).await;
+            let host = stage.world.serve().await;
+            let mut ada = Party::new(stage.world, &host, 0).await;
             ada.until_made(2).await;
             let (_, records) = ada.file(2, 2).await.unwrap();
             assert_arrived(&records[0], 0, 1, &kcv);

@@ -4,38 +4,19 @@ use hsm_modules::SOFTHSM;
 use kdh_proto::{
     Reason, ReasonedStatus as _,
     v1::{
-        AssignKeyRequest, Assignment, BindRequest, EnrollResponse, ExportDeviceRequest,
-        IssueActivationCodeRequest, KeyProfile, ListAssignmentsRequest, PutKeyProfileRequest,
-        RequestKeyRequest, SetDeviceGroupRequest, UniqueKey, key_profile_slot::Source,
+        BindRequest, EnrollResponse, ExportDeviceRequest, IssueActivationCodeRequest,
+        ListAssignmentsRequest, UniqueKey, key_profile_slot::Source,
     },
 };
 use sha2::{Digest as _, Sha256};
-use sqlx::SqliteConnection;
-use tonic::Status;
-use tr34::{KrdNonce, RandomToken};
 
 use crate::{
-    device_keys::{Stage, database, edit, execute, slot},
-    world::{self, World, register_master_key},
+    database::Database,
+    stage::{self, Stage, join, put_profile, requesting, slot},
+    world::{self, register_master_key},
 };
 
 impl Stage<'_> {
-    /// A registered key, or what the profile says if none is named.
-    async fn assign_named(
-        &mut self,
-        serial_number: &str,
-        slot: &str,
-        key_name: &str,
-    ) -> Result<Assignment, Status> {
-        let request = AssignKeyRequest {
-            serial_number: serial_number.to_owned(),
-            slot: slot.to_owned(),
-            key_name: key_name.to_owned(),
-            ..AssignKeyRequest::default()
-        };
-        Ok(self.operator.assign_key(request).await?.into_inner())
-    }
-
     async fn refuses_to_assign(&mut self, key_name: &str, (reason, cause): (Reason, &str)) {
         let refused = self
             .assign_named("SN-1", "tmk", key_name)
@@ -91,51 +72,49 @@ const KEPT: [&str; 3] = ["key_profiles", "key_profile_targets", "devices"];
 #[test]
 fn a_key_is_assigned_from_a_profile_that_the_trail_and_the_policy_of_today_know() {
     world::on(&[&SOFTHSM], |place| {
-        let world = World::new(place.folder());
-        let runtime = tokio::runtime::Runtime::new().unwrap();
-        runtime.block_on(async {
-            let mut stage = Stage::set(&world).await;
-            let mut database = database(&world).await;
-            execute(&mut database, "PRAGMA foreign_keys = OFF").await;
+        stage::play(place, async |mut stage, mut database| {
+            database.execute("PRAGMA foreign_keys = OFF").await;
             for table in KEPT {
-                execute(&mut database, &format!("CREATE TABLE kept_{table} AS SELECT * FROM {table}")).await;
+                database.keep(table, &format!("kept_{table}")).await;
             }
             for (change, what) in EDITS {
-                edit(&mut database, change).await;
+                database.edit(change).await;
                 let cause = format!(
                     "{what} is not as the audit trail has it: its row was changed behind the host's back. Restore it from \
                      a backup of the database"
                 );
-                stage.refuses_to_assign("", (Reason::WrongState, &cause)).await;
+                stage
+                    .refuses_to_assign("", (Reason::WrongState, &cause))
+                    .await;
                 for table in KEPT {
-                    execute(&mut database, &format!("DELETE FROM {table}")).await;
-                    execute(&mut database, &format!("INSERT INTO {table} SELECT * FROM kept_{table}")).await;
+                    database.put_back(table, &format!("kept_{table}")).await;
                 }
             }
             // A record that was slipped in finds no place in the chain.
-            edit(
-                &mut database,
-                "INSERT INTO audit SELECT 1000000, at, 'operator:eve', action, device, outcome, detail, previous_hash, hash
-                 FROM audit WHERE action = 'key-profile.put'",
-            )
-            .await;
-            edit(&mut database, "UPDATE key_profiles SET put_by = 'eve'").await;
+            let change = "INSERT INTO audit SELECT 1000000, at, 'operator:eve', action, device, outcome, detail, previous_hash, hash
+                 FROM audit WHERE action = 'key-profile.put'";
+            database.edit(change).await;
+            database
+                .edit("UPDATE key_profiles SET put_by = 'eve'")
+                .await;
             let refused = stage.assign_named("SN-1", "tmk", "").await.unwrap_err();
-            assert!(refused.message().starts_with("key profile own is not as"), "{refused}");
-            edit(&mut database, "DELETE FROM audit WHERE sequence = 1000000").await;
-            edit(&mut database, "UPDATE key_profiles SET put_by = 'ada'").await;
+            assert!(
+                refused.message().starts_with("key profile own is not as"),
+                "{refused}"
+            );
+            database
+                .edit("DELETE FROM audit WHERE sequence = 1000000")
+                .await;
+            database
+                .edit("UPDATE key_profiles SET put_by = 'ada'")
+                .await;
             stage.assign(0).await;
 
             // A device that moved by an operator's word is where the trail says.
-            let group = |group: &str| SetDeviceGroupRequest {
-                serial_numbers: vec!["SN-1".to_owned()],
-                group: group.to_owned(),
-                why: "pilot".to_owned(),
-            };
-            stage.operator.set_device_group(group("pilot")).await.unwrap();
-            stage.assign(0).await;
-            stage.operator.set_device_group(group("")).await.unwrap();
-            stage.assign(0).await;
+            for group in ["pilot", ""] {
+                join(&mut stage.operator, group, &["SN-1"]).await;
+                stage.assign(0).await;
+            }
 
             // A registered key goes through the same.
             let fits = "key profile own says that slot tmk holds a key of the kind AES-128 with the header \
@@ -144,8 +123,13 @@ fn a_key_is_assigned_from_a_profile_that_the_trail_and_the_policy_of_today_know(
             register_master_key(&mut stage.operator).await;
             stage.assign_named("SN-1", "data", "key").await.unwrap();
             stage.assign_named("SN-1", "tmk", "key").await.unwrap();
-            put_again(&mut stage, "D0000K0AB00N0000").await;
-            stage.refuses_to_assign("key", (Reason::RequestInvalid, fits)).await;
+            let other = slot("tmk", "D0000K0AB00N0000", Source::Unique(UniqueKey {}));
+            put_profile(&mut stage.operator, "own", 1, vec![other])
+                .await
+                .unwrap();
+            stage
+                .refuses_to_assign("key", (Reason::RequestInvalid, fits))
+                .await;
             let shared = stage.assign_named("SN-2", "data", "key").await.unwrap_err();
             assert_eq!(shared.reason(), Some(Reason::RequestInvalid));
             assert_eq!(
@@ -156,84 +140,84 @@ fn a_key_is_assigned_from_a_profile_that_the_trail_and_the_policy_of_today_know(
             );
             let own = stage.assign_named("SN-1", "other", "key").await;
             assert_eq!(own.unwrap().key_version, 1, "the terminal that has it");
-            let none = stage.assign_named("SN-1", "data", "none").await.unwrap_err();
+            let none = stage
+                .assign_named("SN-1", "data", "none")
+                .await
+                .unwrap_err();
             assert_eq!(none.message(), "there is no key none");
-            stage.host.stop().await;
-
-            // What the configuration refuses by now assigns nothing, whoever has put it when it did not.
-            for (lines, by_profile, by_name) in [
-                ("key-strength = \"warn\"\nkey-policy = \"strict\"\n", "stronger-than-what-wraps-it", "stronger-than-what-wraps-it"),
-                ("key-strength = \"warn\"\nkey-policy = \"strict\"\nshared-keys = \"allow\"\n", "stronger-than-what-wraps-it", "shared-pin-key"),
-            ] {
-                world.configure(lines);
-                stage.host = world.serve().await;
-                stage.operator = world.operator(&stage.host).await;
-                let refused = stage.assign_named("SN-1", "tmk", "").await.unwrap_err();
-                let begins = "the configuration refuses version 2 of key profile own by now, and no key is assigned from \
-                              it: put another version:\nslot tmk: ";
-                assert!(refused.message().starts_with(begins), "{refused}");
-                assert!(refused.message().ends_with(&format!("({by_profile})")), "{refused}");
-                let refused = stage.assign_named("SN-2", "data", "key").await.unwrap_err();
-                assert!(refused.message().contains(&format!("({by_name})")), "{refused}");
-                stage.host.stop().await;
-            }
-            world.configure("key-strength = \"warn\"\nshared-keys = \"allow\"\n");
-            stage.host = world.serve().await;
-            stage.operator = world.operator(&stage.host).await;
-            stage.assign_named("SN-2", "data", "key").await.unwrap();
-            let warned: Vec<Option<String>> = sqlx::query_scalar(
-                "SELECT json_extract(detail, '$.\"warned-of\"') FROM audit WHERE action = 'key.assigned'
-                 AND device = 'SN-2' ORDER BY sequence DESC LIMIT 1",
-            )
-            .fetch_all(&mut database)
-            .await
-            .unwrap();
-            let rules = r#"["stronger-than-what-wraps-it","shared-pin-key","shared-key"]"#;
-            assert_eq!(warned, [Some(rules.to_owned())]);
-            stage.host.stop().await;
+            refuses_what_the_configuration_refuses_by_now(stage, &mut database).await;
         });
     });
 }
 
-/// The profile with another header, as an operator wants it.
-async fn put_again(stage: &mut Stage<'_>, header: &str) {
-    let slots = vec![slot("tmk", header, Source::Unique(UniqueKey {}))];
-    let name = "own".to_owned();
-    let put = PutKeyProfileRequest {
-        profile: Some(KeyProfile { name, slots }),
-        why: "not exportable".to_owned(),
-        based_on: 1,
-        dry_run: false,
-    };
-    stage.operator.put_key_profile(put).await.unwrap();
+/// Whoever has put it when it was not refused.
+async fn refuses_what_the_configuration_refuses_by_now(
+    mut stage: Stage<'_>,
+    database: &mut Database,
+) {
+    stage.host.stop().await;
+    for (lines, by_profile, by_name) in [
+        (
+            "key-strength = \"warn\"\nkey-policy = \"strict\"\n",
+            "stronger-than-what-wraps-it",
+            "stronger-than-what-wraps-it",
+        ),
+        (
+            "key-strength = \"warn\"\nkey-policy = \"strict\"\nshared-keys = \"allow\"\n",
+            "stronger-than-what-wraps-it",
+            "shared-pin-key",
+        ),
+    ] {
+        stage.world.configure(lines);
+        stage.host = stage.world.serve().await;
+        stage.operator = stage.world.operator(&stage.host).await;
+        let refused = stage.assign_named("SN-1", "tmk", "").await.unwrap_err();
+        let begins = "the configuration refuses version 2 of key profile own by now, and no key is assigned from \
+                      it: put another version:\nslot tmk: ";
+        assert!(refused.message().starts_with(begins), "{refused}");
+        assert!(
+            refused.message().ends_with(&format!("({by_profile})")),
+            "{refused}"
+        );
+        let refused = stage.assign_named("SN-2", "data", "key").await.unwrap_err();
+        assert!(
+            refused.message().contains(&format!("({by_name})")),
+            "{refused}"
+        );
+        stage.host.stop().await;
+    }
+    stage
+        .world
+        .configure("key-strength = \"warn\"\nshared-keys = \"allow\"\n");
+    stage.host = stage.world.serve().await;
+    stage.operator = stage.world.operator(&stage.host).await;
+    stage.assign_named("SN-2", "data", "key").await.unwrap();
+    let warned =
+        "SELECT json_extract(detail, '$.\"warned-of\"') FROM audit WHERE action = 'key.assigned'
+         AND device = 'SN-2' ORDER BY sequence DESC LIMIT 1";
+    let warned: Vec<Option<String>> = database.column(warned).await;
+    let rules = r#"["stronger-than-what-wraps-it","shared-pin-key","shared-key"]"#;
+    assert_eq!(warned, [Some(rules.to_owned())]);
+    stage.host.stop().await;
 }
 
 #[test]
 fn only_the_first_enrolment_ever_says_for_whom_earlier_keys_are_meant() {
     world::on(&[&SOFTHSM], |place| {
-        let world = World::new(place.folder());
-        let runtime = tokio::runtime::Runtime::new().unwrap();
-        runtime.block_on(async {
-            let mut stage = Stage::set(&world).await;
-            let mut database = database(&world).await;
-            let code = world.added(&mut stage.operator, "SN-5").await;
+        stage::play(place, async |mut stage, mut database| {
+            let code = stage.world.added(&mut stage.operator, "SN-5").await;
             stage.assign_named("SN-5", "tmk", "").await.unwrap();
-            execute(
-                &mut database,
-                "CREATE TABLE kept AS SELECT * FROM device_keys WHERE device = 'SN-5'",
-            )
-            .await;
-            let mut stranger = world.terminal(&stage.host).await;
+            database
+                .execute("CREATE TABLE kept AS SELECT * FROM device_keys WHERE device = 'SN-5'")
+                .await;
+            let mut stranger = stage.world.terminal(&stage.host).await;
             let enrolled = stranger
-                .enroll(world.enrollment("SN-5", &code))
+                .enroll(stage.world.enrollment("SN-5", &code))
                 .await
                 .unwrap();
             let recipient =
                 "SELECT recipient FROM device_keys WHERE device = 'SN-5' AND version = 1";
-            let pinned: Option<Vec<u8>> = sqlx::query_scalar(recipient)
-                .fetch_one(&mut database)
-                .await
-                .unwrap();
+            let pinned: Option<Vec<u8>> = database.value(recipient).await;
             assert!(pinned.is_some());
             drop(enrolled);
 
@@ -251,14 +235,14 @@ fn only_the_first_enrolment_ever_says_for_whom_earlier_keys_are_meant() {
             .into_iter()
             .enumerate()
             {
-                edit(
-                    &mut database,
-                    "DELETE FROM device_keys WHERE device = 'SN-5'",
-                )
-                .await;
-                edit(&mut database, "INSERT INTO device_keys SELECT * FROM kept").await;
+                database
+                    .edit("DELETE FROM device_keys WHERE device = 'SN-5'")
+                    .await;
+                database
+                    .edit("INSERT INTO device_keys SELECT * FROM kept")
+                    .await;
                 for change in changes {
-                    edit(&mut database, change).await;
+                    database.edit(change).await;
                 }
                 let code = stage
                     .operator
@@ -275,25 +259,20 @@ fn only_the_first_enrolment_ever_says_for_whom_earlier_keys_are_meant() {
                         "the encryption certificate of SN-5 is not as the audit trail has it";
                     assert!(refused.message().starts_with(says), "{refused}");
                 }
-                let mut enrollment = world.enrollment(&format!("SN-5-{number}"), &code);
+                let mut enrollment = stage.world.enrollment(&format!("SN-5-{number}"), &code);
                 "SN-5".clone_into(&mut enrollment.serial_number);
                 stranger.enroll(enrollment).await.unwrap();
-                let pinned: Option<Vec<u8>> = sqlx::query_scalar(recipient)
-                    .fetch_one(&mut database)
-                    .await
-                    .unwrap();
+                let pinned: Option<Vec<u8>> = database.value(recipient).await;
                 assert_eq!(pinned, None, "{changes:?}");
             }
             // A row that was edited keeps nobody from enrolling, and is meant for nobody.
-            let code = world.added(&mut stage.operator, "SN-6").await;
+            let code = stage.world.added(&mut stage.operator, "SN-6").await;
             stage.assign_named("SN-6", "tmk", "").await.unwrap();
-            edit(
-                &mut database,
-                "UPDATE device_keys SET kcv = 'A1B2C3D4E5' WHERE device = 'SN-6'",
-            )
-            .await;
+            database
+                .edit("UPDATE device_keys SET kcv = 'A1B2C3D4E5' WHERE device = 'SN-6'")
+                .await;
             stranger
-                .enroll(world.enrollment("SN-6", &code))
+                .enroll(stage.world.enrollment("SN-6", &code))
                 .await
                 .unwrap();
             let rows = stage.refused().await;
@@ -320,31 +299,37 @@ async fn try_to_enrol(
 #[test]
 fn nobody_enrols_or_comes_back_by_editing_the_database() {
     world::on(&[&SOFTHSM], |place| {
-        let world = World::new(place.folder());
-        let runtime = tokio::runtime::Runtime::new().unwrap();
-        runtime.block_on(async {
-            let mut stage = Stage::set(&world).await;
-            let mut database = database(&world).await;
-            let issued = world.added(&mut stage.operator, "SN-5").await;
-            execute(&mut database, "CREATE TABLE kept AS SELECT * FROM activation_codes").await;
+        stage::play(place, async |mut stage, mut database| {
+            let issued = stage.world.added(&mut stage.operator, "SN-5").await;
+            database.keep("activation_codes", "kept").await;
             // A code of the editor's own.
             let own = "ABCD-ABCD-ABCD-ABCD";
             let hash = hex::encode(Sha256::digest("SN-5\0ABCDABCDABCDABCD"));
             let refused = Err(Some(Reason::EnrollmentRefused));
-            let put = format!("UPDATE activation_codes SET code_sha256 = x'{hash}' WHERE device = 'SN-5'");
-            edit(&mut database, &put).await;
+            let put = format!(
+                "UPDATE activation_codes SET code_sha256 = x'{hash}' WHERE device = 'SN-5'"
+            );
+            database.edit(&put).await;
             assert_eq!(try_to_enrol(&stage, "SN-5-0", own).await, refused);
             let why = "SELECT outcome || detail FROM audit ORDER BY sequence DESC LIMIT 1";
-            let why: String = sqlx::query_scalar(why).fetch_one(&mut database).await.unwrap();
+            let why: String = database.value(why).await;
             let says = "ENROLLMENT_REFUSED{\"why\":\"the audit trail knows no such activation code";
             assert!(why.starts_with(says), "{why}");
-            edit(&mut database, "DELETE FROM activation_codes WHERE device = 'SN-5'").await;
-            edit(&mut database, "INSERT INTO activation_codes SELECT * FROM kept WHERE device = 'SN-5'").await;
+            database
+                .edit("DELETE FROM activation_codes WHERE device = 'SN-5'")
+                .await;
+            database
+                .edit("INSERT INTO activation_codes SELECT * FROM kept WHERE device = 'SN-5'")
+                .await;
             let first = try_to_enrol(&stage, "SN-5-1", &issued).await.unwrap();
 
             // One that has done its work, put back as it was before.
-            edit(&mut database, "DELETE FROM activation_codes WHERE device = 'SN-5'").await;
-            edit(&mut database, "INSERT INTO activation_codes SELECT * FROM kept WHERE device = 'SN-5'").await;
+            database
+                .edit("DELETE FROM activation_codes WHERE device = 'SN-5'")
+                .await;
+            database
+                .edit("INSERT INTO activation_codes SELECT * FROM kept WHERE device = 'SN-5'")
+                .await;
             assert_eq!(try_to_enrol(&stage, "SN-5-2", &issued).await, refused);
 
             // The device is replaced, and whoever has the old one has its certificates put back.
@@ -352,34 +337,46 @@ fn nobody_enrols_or_comes_back_by_editing_the_database() {
                 serial_number: "SN-5".to_owned(),
             };
             let code = stage.operator.issue_activation_code(code).await.unwrap();
-            let second = try_to_enrol(&stage, "SN-5-3", &code.into_inner().code).await.unwrap();
-            let mut old = world.enrolled(&stage.host, "SN-5-1", &first).await;
-            let mut new = world.enrolled(&stage.host, "SN-5-3", &second).await;
+            let second = try_to_enrol(&stage, "SN-5-3", &code.into_inner().code)
+                .await
+                .unwrap();
+            let mut old = stage.world.enrolled(&stage.host, "SN-5-1", &first).await;
+            let mut new = stage.world.enrolled(&stage.host, "SN-5-3", &second).await;
             stage.assign_named("SN-5", "tmk", "").await.unwrap();
             let ct_old = first.ct_krd.clone();
-            new.bind(BindRequest { ct_krd: second.ct_krd.clone() }).await.unwrap();
-            execute(
-                &mut database,
-                "CREATE TABLE old AS SELECT serial, purpose FROM certificates WHERE device = 'SN-5' AND state = 'SUPERSEDED'",
-            )
-            .await;
-            let swap = async |database: &mut SqliteConnection, purpose: &str, to: &str| {
+            new.bind(BindRequest {
+                ct_krd: second.ct_krd.clone(),
+            })
+            .await
+            .unwrap();
+            let change =
+                "CREATE TABLE old AS SELECT serial, purpose FROM certificates WHERE device = 'SN-5'
+                 AND state = 'SUPERSEDED'";
+            database.execute(change).await;
+            let swap = async |database: &mut Database, purpose: &str, to: &str| {
                 let this = format!("device = 'SN-5' AND purpose = '{purpose}'");
-                edit(database, &format!("UPDATE certificates SET state = 'SUPERSEDED' WHERE {this} AND state = 'CURRENT'")).await;
-                edit(database, &format!("UPDATE certificates SET state = 'CURRENT' WHERE {this} AND serial {to} (SELECT serial FROM old)")).await;
+                for (state, which) in [
+                    ("SUPERSEDED", "state = 'CURRENT'"),
+                    ("CURRENT", &*format!("serial {to} (SELECT serial FROM old)")),
+                ] {
+                    let swap = format!(
+                        "UPDATE certificates SET state = '{state}' WHERE {this} AND {which}"
+                    );
+                    database.edit(&swap).await;
+                }
             };
             swap(&mut database, "ENCRYPTION", "IN").await;
             let says = "the encryption certificate of SN-5 is not as the audit trail has it";
             let refused = stage.assign_named("SN-5", "tmk", "").await.unwrap_err();
             assert!(refused.message().starts_with(says), "{refused}");
             let rejected = Some(Reason::CredentialRejected);
-            let bind = new.bind(BindRequest { ct_krd: ct_old.clone() }).await;
+            let bind = new
+                .bind(BindRequest {
+                    ct_krd: ct_old.clone(),
+                })
+                .await;
             assert_eq!(bind.unwrap_err().reason(), rejected);
-            let nonce = KrdNonce::from_bytes([1; 16]);
-            let request = RequestKeyRequest {
-                slot: "tmk".to_owned(),
-                rt_krd: RandomToken::new(nonce).to_der(),
-            };
+            let request = requesting("tmk", 1);
             let requested = new.request_key(request.clone()).await;
             assert_eq!(requested.unwrap_err().reason(), rejected);
             let exported = ExportDeviceRequest {

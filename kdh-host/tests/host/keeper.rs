@@ -25,6 +25,12 @@ pub(crate) async fn keepers(world: &World<'_>, host: &Running) -> [Keeper; 3] {
     ]
 }
 
+/// Two of them want a new pair of storage keys.
+pub(crate) async fn agree_on_rotation(asking: &mut Keeper, approving: &mut Keeper) -> Approval {
+    let asked = asking.ask().await.unwrap();
+    approving.approve(&asked.id).await.unwrap()
+}
+
 /// An operator who has to do with storage keys.
 pub(crate) struct Keeper {
     pub(crate) storage: KeyStorageClient<Channel>,

@@ -171,8 +171,7 @@ fn no_key_that_is_registered_or_imported_is_one_that_a_killed_ceremony_was_makin
             note(kdh, "kn.arrived");
         });
         world.configure("key-strength = \"warn\"\n");
-        let runtime = tokio::runtime::Runtime::new().unwrap();
-        runtime.block_on(async {
+        world.play(async |world| {
             let host = world.serve().await;
             let mut ada = world.operator(&host).await;
             let [mut bob, _] = world.recoverers(&host).await;

@@ -6,11 +6,11 @@ use hsm_modules::{Place, SOFTHSM};
 use kdh_proto::{
     Reason, ReasonedStatus as _,
     v1::{
-        AddDeviceRequest, AssignKeyProfileRequest, DerivedKey, KeyCheckValue, KeyProfile,
-        KeyProfileChange, KeyProfileSlot, KeyProfileTarget, KeyProfileVersion,
-        ListAuditRecordsRequest, ListDeviceGroupsRequest, ListKeyProfilesRequest,
-        PutKeyProfileRequest, RegisterKeyRequest, RemoveKeyProfileRequest, SetDeviceGroupRequest,
-        SetDeviceGroupResponse, SharedKey, ShowDeviceRequest, ShowKeyProfileRequest, UniqueKey,
+        AssignKeyProfileRequest, DerivedKey, KeyCheckValue, KeyProfile, KeyProfileChange,
+        KeyProfileSlot, KeyProfileTarget, KeyProfileVersion, ListAuditRecordsRequest,
+        ListDeviceGroupsRequest, ListKeyProfilesRequest, PutKeyProfileRequest, RegisterKeyRequest,
+        RemoveKeyProfileRequest, SetDeviceGroupRequest, SetDeviceGroupResponse, SharedKey,
+        ShowDeviceRequest, ShowKeyProfileRequest, UniqueKey,
         administration_client::AdministrationClient, key_check_value::Method,
         key_profile_slot::Source, key_profile_target::Target,
     },
@@ -19,7 +19,9 @@ use tonic::{Status, transport::Channel};
 
 use crate::{
     bindings::reason,
-    world::{self, BDK_KCV, MASTER_KEY_KCV, Running, World, bring_bdk, registering_bdk},
+    world::{
+        self, BDK_KCV, MASTER_KEY_KCV, Running, World, add_device, bring_bdk, registering_bdk,
+    },
 };
 
 type Operator = AdministrationClient<Channel>;
@@ -37,18 +39,13 @@ struct Office<'w> {
 fn play(place: &Place, scene: impl AsyncFnOnce(Office<'_>)) {
     let world = World::with_kdh_token(place.folder(), bring_bdk);
     configure(&world, "");
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    runtime.block_on(async {
-        let mut office = Office::open(&world).await;
+    world.play(async |world| {
+        let mut office = Office::open(world).await;
         let mut bdks = world.bdks(&office.host).await;
         let bdk = registering_bdk("acquirer", "AES-128", &BDK_KCV);
         bdks.register_bdk(bdk).await.unwrap();
         for number in 1..=4 {
-            let device = AddDeviceRequest {
-                serial_number: format!("SN-{number}"),
-                model: "M1".to_owned(),
-            };
-            office.bob.add_device(device).await.unwrap();
+            add_device(&mut office.bob, &format!("SN-{number}")).await;
         }
         scene(office).await;
     });

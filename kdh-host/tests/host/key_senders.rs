@@ -237,13 +237,12 @@ pub(crate) fn play(
 ) {
     let (world, sender) = world(place.folder());
     world.configure(&configured(more));
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    runtime.block_on(async {
+    world.play(async |world| {
         let host = world.serve_by(clock).await;
         let ada = world.operator(&host).await;
         let [bob, _] = world.recoverers(&host).await;
         let stage = Stage {
-            world: &world,
+            world,
             sender: &sender,
             host,
             ada,

@@ -11,9 +11,7 @@ const PATIENCE: Duration = Duration::from_mins(1);
 #[test]
 fn what_is_nobodys_is_given_back_while_the_host_runs() {
     world::on(&hsm_modules::WHOLE, |place| {
-        let world = World::new(place.folder());
-        let runtime = tokio::runtime::Runtime::new().unwrap();
-        runtime.block_on(async {
+        World::new(place.folder()).play(async |world| {
             let host = world.serve().await;
             let mut operator = world.operator(&host).await;
             let code = world.added(&mut operator, "SN-1").await;

@@ -4,20 +4,18 @@ use std::collections::BTreeSet;
 
 use hsm_modules::SOFTHSM;
 use kdh_proto::v1::{
-    AddDeviceRequest, AssignKeyProfileRequest, KeyProfile, KeyProfileTarget, ListBdksRequest,
-    PutKeyProfileRequest, RolloutWaves, SetDeviceGroupRequest, SharedKey, ShowStorageResponse,
-    StartRolloutRequest, UniqueKey, administration_client::AdministrationClient,
+    ListBdksRequest, SharedKey, ShowStorageResponse, administration_client::AdministrationClient,
     key_profile_slot::Source, key_profile_target, rollout_target::Target, rollout_waves::Size,
 };
-use sqlx::SqliteConnection;
 
 use crate::{
     credential::Forward,
-    derived_keys::{bring_bdks, derive_from_now_on, derived, kcv, put_as, register_bdks},
-    device_keys::{HEADER, Stage, carry, database, edit, execute, slot},
-    keeper::keepers,
-    rollouts::{Conductor, add_devices, count, is_done, of, of_devices, of_model, order},
-    world::{self, World, register_master_key},
+    database::Database,
+    derived_keys::{bring_bdks, derive_from_now_on, derived, kcv, register_bdks},
+    keeper::{agree_on_rotation, keepers},
+    rollouts::{Conductor, add_devices, in_waves, is_done, of, of_devices, of_model, order},
+    stage::{self, HEADER, LENIENT, Stage, carry, carry_profile, join, put_profile, slot, unique},
+    world::{self, World, add_device, register_master_key},
 };
 
 /// In one batch.
@@ -26,11 +24,7 @@ const DEVICES: usize = 64;
 #[test]
 fn no_id_is_given_out_twice_and_nobody_is_left_out_whatever_fails_or_is_exchanged() {
     world::on(&[&SOFTHSM], |place| {
-        let world = World::with_kdh_token(place.folder(), bring_bdks);
-        let runtime = tokio::runtime::Runtime::new().unwrap();
-        runtime.block_on(async {
-            let mut stage = Stage::set(&world).await;
-            let mut database = database(&world).await;
+        stage::play_with(place, bring_bdks, async |mut stage, mut database| {
             add_devices(&mut stage, DEVICES - 2).await;
             register_bdks(&mut stage).await;
             derive_from_now_on(&mut stage, false).await;
@@ -43,19 +37,19 @@ fn no_id_is_given_out_twice_and_nobody_is_left_out_whatever_fails_or_is_exchange
 }
 
 /// The ids of a batch are given out, and the host ends before its keys are written.
-async fn fails_behind_its_ids<'w>(stage: Stage<'w>, database: &mut SqliteConnection) -> Stage<'w> {
+async fn fails_behind_its_ids<'w>(stage: Stage<'w>, database: &mut Database) -> Stage<'w> {
     let refuse = "CREATE TRIGGER refuse BEFORE INSERT ON device_keys BEGIN SELECT RAISE(ABORT, 'a test'); END";
-    execute(database, refuse).await;
+    database.execute(refuse).await;
     let mut ada = Conductor::new(stage.world, &stage.host, 0).await;
     let number = ada.begin(of_model()).await;
     let claims = "audit WHERE action = 'bdk.ids-claimed'";
-    while count(database, claims).await == 0 {
+    while database.count(claims).await == 0 {
         tokio::task::yield_now().await;
     }
     let stage = stage
         .restart(async || {
-            assert_eq!(count(database, "device_keys").await, 0);
-            execute(database, "DROP TRIGGER refuse").await;
+            assert_eq!(database.count("device_keys").await, 0);
+            database.execute("DROP TRIGGER refuse").await;
         })
         .await;
     let mut ada = Conductor::new(stage.world, &stage.host, 0).await;
@@ -64,16 +58,14 @@ async fn fails_behind_its_ids<'w>(stage: Stage<'w>, database: &mut SqliteConnect
         (done.waves[0].made, done.waves[0].skipped),
         (DEVICES as u64, 0)
     );
-    let keys: Vec<(String, i64)> =
-        sqlx::query_as("SELECT device, derivation_id FROM device_keys WHERE state = 'PENDING'")
-            .fetch_all(&mut *database)
-            .await
-            .unwrap();
+    let keys: Vec<(String, i64)> = database
+        .rows("SELECT device, derivation_id FROM device_keys WHERE state = 'PENDING'")
+        .await;
     let (devices, ids): (BTreeSet<_>, BTreeSet<_>) = keys.into_iter().unzip();
     assert_eq!((devices.len(), ids.len()), (DEVICES, DEVICES));
     // Those of the first attempts are nobody's.
     let batch = i64::try_from(DEVICES).unwrap();
-    let last = batch * count(database, claims).await;
+    let last = batch * database.count(claims).await;
     assert!(last > batch);
     assert!(
         ids.iter().all(|id| (last - batch + 1..=last).contains(id)),
@@ -83,68 +75,52 @@ async fn fails_behind_its_ids<'w>(stage: Stage<'w>, database: &mut SqliteConnect
 }
 
 /// Another operator exchanges the BDK while a rollout waits for its next wave.
-async fn exchanges_the_bdk(stage: &mut Stage<'_>, database: &mut SqliteConnection) {
+async fn exchanges_the_bdk(stage: &mut Stage<'_>, database: &mut Database) {
     let mut ada = Conductor::new(stage.world, &stage.host, 0).await;
     let channel = stage.world.operators_channel(&stage.host, 1).await;
     let mut bob = AdministrationClient::new(channel);
-    let in_waves = StartRolloutRequest {
-        waves: Some(RolloutWaves {
-            size: Some(Size::Devices(1)),
-            proceed_at: 100,
-            stop_after: None,
-        }),
-        ..of_devices(&["SN-1", "SN-2"])
-    };
-    let number = ada.begin(in_waves).await;
+    let waves = in_waves(Size::Devices(1), 100, None, of_devices(&["SN-1", "SN-2"]));
+    let number = ada.begin(waves).await;
     ada.until(number, |shown| shown.waiting).await;
-    put_as(&mut bob, 2, derived("other", false)).await.unwrap();
+    let other = vec![derived("other", false)];
+    put_profile(&mut bob, "own", 2, other).await.unwrap();
     // What was made by the BDK from before is what is loaded.
-    let before: i64 = sqlx::query_scalar(
-        "SELECT derivation_id FROM device_keys WHERE device = 'SN-1' AND state = 'PENDING' AND bdk = 'acquirer'",
-    )
-    .fetch_one(&mut *database)
-    .await
-    .unwrap();
+    let before = "SELECT derivation_id FROM device_keys WHERE device = 'SN-1' AND state = 'PENDING'
+         AND bdk = 'acquirer'";
+    let before: i64 = database.value(before).await;
     let issued = stage.request(0).await.unwrap();
     let value = issued.kcv.clone().unwrap().value;
     assert_eq!(value, kcv(u32::try_from(before).unwrap()));
     stage.header = derived("acquirer", false).header;
     stage.confirm(0, &issued).await.unwrap();
     ada.until(number, is_done).await;
-    let after: (String, i64) = sqlx::query_as(
-        "SELECT bdk, derivation_id FROM device_keys WHERE device = 'SN-2' AND state = 'PENDING'",
-    )
-    .fetch_one(&mut *database)
-    .await
-    .unwrap();
+    let after =
+        "SELECT bdk, derivation_id FROM device_keys WHERE device = 'SN-2' AND state = 'PENDING'";
+    let after: (String, i64) = database.row(after).await;
     assert_eq!(after, ("other".to_owned(), 1));
 }
 
 /// Rows of rollouts and BDKs that no host has written, or that are gone, hide no other, and keep the old storage keys.
-async fn refuses_spoilt_rows(stage: &mut Stage<'_>, database: &mut SqliteConnection) {
-    execute(database, "PRAGMA foreign_keys = OFF").await;
+async fn refuses_spoilt_rows(stage: &mut Stage<'_>, database: &mut Database) {
+    database.execute("PRAGMA foreign_keys = OFF").await;
     let mut ada = Conductor::new(stage.world, &stage.host, 0).await;
-    let in_waves = StartRolloutRequest {
-        waves: Some(RolloutWaves {
-            size: Some(Size::Devices(1)),
-            proceed_at: 100,
-            stop_after: None,
-        }),
-        ..of_devices(&["D-00001", "D-00002"])
-    };
-    let spoilt = ada.begin(in_waves).await;
+    let waves = in_waves(
+        Size::Devices(1),
+        100,
+        None,
+        of_devices(&["D-00001", "D-00002"]),
+    );
+    let spoilt = ada.begin(waves).await;
     ada.until(spoilt, |shown| shown.waiting).await;
-    execute(database, "CREATE TABLE kept_bdks AS SELECT * FROM bdks").await;
-    edit(
-        database,
-        &format!("UPDATE rollouts SET kind = 'NONE' WHERE number = {spoilt}"),
-    )
-    .await;
-    edit(
-        database,
-        "UPDATE bdks SET kind = 'DES' WHERE name = 'other'",
-    )
-    .await;
+    database.keep("bdks", "kept_bdks").await;
+    database
+        .edit(&format!(
+            "UPDATE rollouts SET kind = 'NONE' WHERE number = {spoilt}"
+        ))
+        .await;
+    database
+        .edit("UPDATE bdks SET kind = 'DES' WHERE name = 'other'")
+        .await;
     let mut bdks = stage.world.bdks(&stage.host).await;
     let listed = bdks
         .list_bdks(ListBdksRequest {})
@@ -154,32 +130,28 @@ async fn refuses_spoilt_rows(stage: &mut Stage<'_>, database: &mut SqliteConnect
     assert_eq!((listed.bdks.len(), &*listed.bdks[0].name), (1, "acquirer"));
     assert_eq!(listed.refused, ["other"]);
     // The host has known it since before it was spoilt.
-    let other = ada.begin(of_devices(&["D-00003"])).await;
-    ada.until(other, is_done).await;
+    ada.complete(of_devices(&["D-00003"])).await;
     let status = ada.0.stop_rollout(order(spoilt)).await.unwrap_err();
     let says = format!("rollout {spoilt} is not as the HSM has sealed it: ");
     assert!(status.message().starts_with(&says), "{status}");
 
-    edit(database, "DELETE FROM bdks WHERE name = 'acquirer'").await;
+    database
+        .edit("DELETE FROM bdks WHERE name = 'acquirer'")
+        .await;
     let [mut asking, mut approving, _] = keepers(stage.world, &stage.host).await;
-    let asked = asking.ask().await.unwrap();
-    approving.approve(&asked.id).await.unwrap();
+    agree_on_rotation(&mut asking, &mut approving).await;
     let stuck =
         |shown: &ShowStorageResponse| shown.refused_rows == 3 && !shown.next_try_at.is_empty();
     asking.until(stuck).await;
-    let named: Vec<String> = sqlx::query_scalar(
-        "SELECT json_extract(detail, '$.row') FROM audit WHERE action = 'storage.row-refused' ORDER BY 1",
-    )
-    .fetch_all(&mut *database)
-    .await
-    .unwrap();
+    let named = "SELECT json_extract(detail, '$.row') FROM audit WHERE action = 'storage.row-refused' ORDER BY 1";
+    let named: Vec<String> = database.column(named).await;
     let rollout = format!("rollout {spoilt}");
     assert_eq!(named, ["BDK acquirer", "BDK other", &*rollout]);
     // From the backup, under the pair that is still there.
     let back = "INSERT INTO bdks SELECT * FROM kept_bdks WHERE name = 'acquirer'";
-    edit(database, back).await;
-    edit(database, "UPDATE bdks SET kind = 'AES-128'").await;
-    edit(database, "UPDATE rollouts SET kind = 'COMMAND'").await;
+    database.edit(back).await;
+    database.edit("UPDATE bdks SET kind = 'AES-128'").await;
+    database.edit("UPDATE rollouts SET kind = 'COMMAND'").await;
     asking.until(|shown| shown.rotation.is_none()).await;
     assert_eq!(asking.show().await.pairs.len(), 1);
     let listed = bdks
@@ -194,76 +166,46 @@ async fn refuses_spoilt_rows(stage: &mut Stage<'_>, database: &mut SqliteConnect
 #[test]
 fn a_profile_that_is_refused_by_now_keeps_no_other_from_renewal() {
     world::on(&[&SOFTHSM], |place| {
-        let world = World::new(place.folder());
-        let lenient = "key-strength = \"warn\"\nkey-policy = \"lenient\"\n";
-        world.configure(&format!("{lenient}shared-keys = \"allow\"\n"));
-        let runtime = tokio::runtime::Runtime::new().unwrap();
-        runtime.block_on(async {
+        World::new(place.folder()).play(async |world| {
+            world.configure(&format!("{LENIENT}shared-keys = \"allow\"\n"));
             let host = world.serve().await;
             let mut operator = world.operator(&host).await;
-            let mut ada = Conductor::new(&world, &host, 0).await;
-            let mut own = slot("tmk", HEADER, Source::Unique(UniqueKey {}));
+            let mut ada = Conductor::new(world, &host, 0).await;
+            let mut own = unique();
             own.renewal_days = 1;
             carry(&mut operator, vec![own.clone()]).await;
             register_master_key(&mut operator).await;
             let key_name = "key".to_owned();
             let mut shared = slot("data", HEADER, Source::Shared(SharedKey { key_name }));
             shared.kcv_length = 3;
-            let put = PutKeyProfileRequest {
-                profile: Some(KeyProfile {
-                    name: "shared".to_owned(),
-                    slots: vec![shared, own],
-                }),
-                why: "for now".to_owned(),
-                ..PutKeyProfileRequest::default()
-            };
-            operator.put_key_profile(put).await.unwrap();
-            let carry = AssignKeyProfileRequest {
-                profile_name: "shared".to_owned(),
-                target: Some(KeyProfileTarget {
-                    target: Some(key_profile_target::Target::Group("a-pilot".to_owned())),
-                }),
-                why: "for now".to_owned(),
-                ..AssignKeyProfileRequest::default()
-            };
+            let both = put_profile(&mut operator, "shared", 0, vec![shared, own]);
+            both.await.unwrap();
             for serial in ["D-1", "D-2"] {
-                let device = AddDeviceRequest {
-                    serial_number: serial.to_owned(),
-                    model: "M1".to_owned(),
-                };
-                operator.add_device(device).await.unwrap();
+                add_device(&mut operator, serial).await;
             }
-            let group = SetDeviceGroupRequest {
-                serial_numbers: vec!["D-1".to_owned()],
-                group: "a-pilot".to_owned(),
-                why: "first".to_owned(),
-            };
-            operator.set_device_group(group).await.unwrap();
-            operator.assign_key_profile(carry).await.unwrap();
+            join(&mut operator, "a-pilot", &["D-1"]).await;
+            let pilot = key_profile_target::Target::Group("a-pilot".to_owned());
+            carry_profile(&mut operator, "shared", pilot).await;
             for target in [
                 Target::Group("a-pilot".to_owned()),
                 Target::Model("M1".to_owned()),
             ] {
-                let number = ada.begin(of(target)).await;
-                ada.until(number, is_done).await;
+                ada.complete(of(target)).await;
             }
             host.stop().await;
 
-            world.configure(lenient);
+            world.configure(LENIENT);
             let clock = Forward::default();
             clock.put_to(25);
             let host = world.serve_by(clock).await;
-            let mut ada = Conductor::new(&world, &host, 0).await;
+            let mut ada = Conductor::new(world, &host, 0).await;
             let renewal = ada.until(3, is_done).await;
             assert_eq!(renewal.kind, "RENEWAL");
             assert_eq!(ada.report(3, false).await, ["D-2 tmk 2 MADE "]);
-            let mut database = database(&world).await;
-            let named: Vec<String> = sqlx::query_scalar(
-                "SELECT detail FROM audit WHERE action = 'rollout.profile-refused'",
-            )
-            .fetch_all(&mut database)
-            .await
-            .unwrap();
+            let mut database = Database::open(world).await;
+            let named: Vec<String> = database
+                .column("SELECT detail FROM audit WHERE action = 'rollout.profile-refused'")
+                .await;
             let [named] = &named[..] else {
                 panic!("{named:?}")
             };

@@ -6,24 +6,23 @@ use hsm_modules::SOFTHSM;
 use kdh_proto::{
     Reason, ReasonedStatus as _,
     v1::{
-        AddDeviceRequest, EnrollRequest, KeyCheckValue, ListAssignmentsRequest,
-        ListRolloutKeysRequest, ListRolloutsRequest, MoveRolloutRequest, RequestKeyRequest,
-        Rollout, RolloutDevices, RolloutTarget, RolloutWaves, SetDeviceGroupRequest,
-        ShowDeviceRequest, ShowRolloutRequest, StartRolloutRequest, StartRolloutResponse,
-        SuspendDeviceRequest, UniqueKey, key_check_value::Method, key_profile_slot::Source,
+        EnrollRequest, KeyCheckValue, ListAssignmentsRequest, ListRolloutKeysRequest,
+        ListRolloutsRequest, MoveRolloutRequest, RevokeDeviceRequest, Rollout, RolloutDevices,
+        RolloutTarget, RolloutWaves, ShowDeviceRequest, ShowRolloutRequest, StartRolloutRequest,
+        StartRolloutResponse, SuspendDeviceRequest, UniqueKey, key_check_value::Method,
+        key_distribution_client::KeyDistributionClient, key_profile_slot::Source,
         rollout_target::Target, rollout_waves::Size, rollouts_client::RolloutsClient,
     },
 };
-use sqlx::SqliteConnection;
 use tonic::{Status, transport::Channel};
-use tr34::{KrdNonce, RandomToken};
 
 use crate::{
     credential::Forward,
+    database::Database,
     derived_keys::{bring_bdks, derive_from_now_on, register_bdks},
-    device_keys::{HEADER, Stage, carry, database, edit, execute, slot},
-    keeper::keepers,
-    world::{self, Bound, Running, World},
+    keeper::{agree_on_rotation, keepers},
+    stage::{self, LENIENT, Stage, carry, join, requesting, slot, unique},
+    world::{self, Bound, Running, World, add_device},
 };
 
 /// An operator who starts rollouts.
@@ -45,6 +44,12 @@ impl Conductor {
     /// Starts one that nothing speaks against. Its number.
     pub(crate) async fn begin(&mut self, request: StartRolloutRequest) -> u32 {
         self.start(request).await.unwrap().rollout.unwrap().number
+    }
+
+    /// The same, and waits until it is done.
+    pub(crate) async fn complete(&mut self, request: StartRolloutRequest) -> Rollout {
+        let number = self.begin(request).await;
+        self.until(number, is_done).await
     }
 
     pub(crate) async fn show(&mut self, number: u32) -> Result<Rollout, Status> {
@@ -113,14 +118,29 @@ pub(crate) fn of_devices(serials: &[&str]) -> StartRolloutRequest {
     }))
 }
 
+/// The same in waves: how large, how many of a hundred confirm before the next one, and after how many wrong check
+/// values there is none.
+pub(crate) fn in_waves(
+    size: Size,
+    proceed_at: u32,
+    stop_after: Option<u32>,
+    request: StartRolloutRequest,
+) -> StartRolloutRequest {
+    let waves = RolloutWaves {
+        size: Some(size),
+        proceed_at,
+        stop_after,
+    };
+    StartRolloutRequest {
+        waves: Some(waves),
+        ..request
+    }
+}
+
 /// Devices that nobody has enrolled: D-00001 and so on.
 pub(crate) async fn add_devices(stage: &mut Stage<'_>, devices: usize) {
     for number in 1..=devices {
-        let device = AddDeviceRequest {
-            serial_number: format!("D-{number:05}"),
-            model: "M1".to_owned(),
-        };
-        stage.operator.add_device(device).await.unwrap();
+        add_device(&mut stage.operator, &format!("D-{number:05}")).await;
     }
 }
 
@@ -132,18 +152,11 @@ pub(crate) fn is_paused(rollout: &Rollout) -> bool {
     rollout.state == "PAUSED"
 }
 
-pub(crate) async fn count(database: &mut SqliteConnection, what: &str) -> i64 {
-    let sql = sqlx::AssertSqlSafe(format!("SELECT COUNT(*) FROM {what}"));
-    sqlx::query_scalar(sql).fetch_one(database).await.unwrap()
-}
-
 /// Device, version and check value of each key that a rollout has made, as the trail has them.
-async fn recorded(database: &mut SqliteConnection) -> BTreeSet<String> {
-    let details: Vec<String> =
-        sqlx::query_scalar("SELECT detail FROM audit WHERE action = 'rollout.keys-made'")
-            .fetch_all(database)
-            .await
-            .unwrap();
+async fn recorded(database: &mut Database) -> BTreeSet<String> {
+    let details: Vec<String> = database
+        .column("SELECT detail FROM audit WHERE action = 'rollout.keys-made'")
+        .await;
     let mut made = BTreeSet::new();
     for detail in details {
         let detail: serde_json::Value = serde_json::from_str(&detail).unwrap();
@@ -164,21 +177,17 @@ async fn recorded(database: &mut SqliteConnection) -> BTreeSet<String> {
 #[test]
 fn every_device_of_a_model_gets_a_key_once() {
     world::on(&[&SOFTHSM], |place| {
-        let world = World::new(place.folder());
-        let runtime = tokio::runtime::Runtime::new().unwrap();
-        runtime.block_on(async {
+        World::new(place.folder()).play(async |world| {
             // Two batches a second, of which the host is stopped in the middle.
-            let mut stage = Stage::set_with(&world, "limits.rollout-per-second = 128\n").await;
-            let mut ada = Conductor::new(&world, &stage.host, 0).await;
-            let mut database = database(&world).await;
+            let mut stage = Stage::set_with(world, "limits.rollout-per-second = 128\n").await;
+            let mut ada = Conductor::new(world, &stage.host, 0).await;
+            let mut database = Database::open(world).await;
             add_devices(&mut stage, 300).await;
             // One that no operator has added.
             let forged = "INSERT INTO devices (serial_number, model, state, created_at, changed_at) \
                           SELECT 'D-FORGED', model, state, created_at, changed_at FROM devices WHERE serial_number = 'D-00001'";
-            edit(&mut database, forged).await;
-            stage.assign(0).await;
-            let issued = stage.request(0).await.unwrap();
-            stage.confirm(0, &issued).await.unwrap();
+            database.edit(forged).await;
+            stage.load(0).await;
             stage.assign(1).await;
             let suspend = SuspendDeviceRequest {
                 serial_number: "D-00007".to_owned(),
@@ -204,7 +213,7 @@ fn every_device_of_a_model_gets_a_key_once() {
             );
             assert_eq!((planned.devices, planned.confirmed, planned.pending), (302, 1, 1));
             assert!(ada.list().await.unwrap().is_empty());
-            assert_eq!(count(&mut database, "device_keys").await, 2);
+            assert_eq!(database.count("device_keys").await, 2);
 
             let number = ada.begin(of_model()).await;
             let status = ada.start(of_model()).await.unwrap_err();
@@ -218,7 +227,7 @@ fn every_device_of_a_model_gets_a_key_once() {
                 // Wherever the engine is.
                 stage.host.stop().await;
                 stage.host = world.serve().await;
-                ada = Conductor::new(&world, &stage.host, 0).await;
+                ada = Conductor::new(world, &stage.host, 0).await;
             }
             assert!(stops > 1);
             let shown = ada.until(number, is_done).await;
@@ -230,24 +239,17 @@ fn every_device_of_a_model_gets_a_key_once() {
                 ["D-00007  0 SKIPPED SUSPENDED", "D-FORGED  0 SKIPPED NOT_RECORDED"]
             );
 
-            let rows: Vec<(String, i64, i64)> = sqlx::query_as(
-                "SELECT state, version, COUNT(*) FROM device_keys GROUP BY state, version ORDER BY state, version",
-            )
-            .fetch_all(&mut database)
-            .await
-            .unwrap();
+            let rows = "SELECT state, version, COUNT(*) FROM device_keys GROUP BY state, version
+                 ORDER BY state, version";
+            let rows: Vec<(String, i64, i64)> = database.rows(rows).await;
             let rows: Vec<_> = rows
                 .iter()
                 .map(|(state, version, keys)| (&**state, *version, *keys))
                 .collect();
             let expected = [("ACTIVE", 1, 1), ("PENDING", 1, 299), ("PENDING", 2, 2), ("WITHDRAWN", 1, 1)];
             assert_eq!(rows, expected);
-            let held: Vec<String> = sqlx::query_scalar(
-                "SELECT device || ' ' || version || ' ' || kcv FROM device_keys WHERE state = 'PENDING'",
-            )
-            .fetch_all(&mut database)
-            .await
-            .unwrap();
+            let held = "SELECT device || ' ' || version || ' ' || kcv FROM device_keys WHERE state = 'PENDING'";
+            let held: Vec<String> = database.column(held).await;
             assert_eq!(recorded(&mut database).await, held.into_iter().collect());
             stage.host.stop().await;
         });
@@ -257,12 +259,8 @@ fn every_device_of_a_model_gets_a_key_once() {
 #[test]
 fn derived_keys_have_ids_of_their_own_and_a_rotation_moves_rollouts() {
     world::on(&[&SOFTHSM], |place| {
-        let world = World::with_kdh_token(place.folder(), bring_bdks);
-        let runtime = tokio::runtime::Runtime::new().unwrap();
-        runtime.block_on(async {
-            let mut stage = Stage::set(&world).await;
-            let mut ada = Conductor::new(&world, &stage.host, 0).await;
-            let mut database = database(&world).await;
+        stage::play_with(place, bring_bdks, async |mut stage, mut database| {
+            let mut ada = Conductor::new(stage.world, &stage.host, 0).await;
             add_devices(&mut stage, 98).await;
             register_bdks(&mut stage).await;
             derive_from_now_on(&mut stage, true).await;
@@ -270,40 +268,37 @@ fn derived_keys_have_ids_of_their_own_and_a_rotation_moves_rollouts() {
             assert_eq!(planned.plan.unwrap().slots[0].source, "DERIVED");
             let number = planned.rollout.unwrap().number;
             ada.until(number, is_done).await;
-            assert_eq!(count(&mut database, "device_keys").await, 100);
-            let ids: Vec<i64> =
-                sqlx::query_scalar("SELECT derivation_id FROM device_keys ORDER BY derivation_id")
-                    .fetch_all(&mut database)
-                    .await
-                    .unwrap();
+            assert_eq!(database.count("device_keys").await, 100);
+            let ids: Vec<i64> = database
+                .column("SELECT derivation_id FROM device_keys ORDER BY derivation_id")
+                .await;
             assert_eq!(ids, (1..=100).collect::<Vec<_>>());
             let claimed = "audit WHERE action = 'bdk.ids-claimed'";
-            assert_eq!(count(&mut database, claimed).await, 2, "once for each batch");
+            assert_eq!(database.count(claimed).await, 2, "once for each batch");
             // The trail says which device has which one.
-            let (device, version, kcv, id): (String, i64, String, i64) = sqlx::query_as(
-                "SELECT device, version, kcv, derivation_id FROM device_keys WHERE device = 'D-00070'",
-            )
-            .fetch_one(&mut database)
-            .await
-            .unwrap();
+            let query = "SELECT device, version, kcv, derivation_id FROM device_keys WHERE device = 'D-00070'";
+            let (device, version, kcv, id): (String, i64, String, i64) = database.row(query).await;
             let entry = format!("{device} {version} {kcv} 12345678{id:08X}");
-            let details: Vec<String> =
-                sqlx::query_scalar("SELECT detail FROM audit WHERE action = 'rollout.keys-made'")
-                    .fetch_all(&mut database)
-                    .await
-                    .unwrap();
+            let details: Vec<String> = database
+                .column("SELECT detail FROM audit WHERE action = 'rollout.keys-made'")
+                .await;
             let of_bdk = |detail: &String| {
                 let detail: serde_json::Value = serde_json::from_str(detail).unwrap();
                 let keys = &detail["keys"];
                 assert_eq!(keys.as_array().unwrap().len(), 1, "{detail}");
-                assert_eq!((&keys[0]["source"], &keys[0]["bdk"]), (&"DERIVED".into(), &"acquirer".into()));
-                keys[0]["made"].as_array().unwrap().contains(&entry.clone().into())
+                assert_eq!(
+                    (&keys[0]["source"], &keys[0]["bdk"]),
+                    (&"DERIVED".into(), &"acquirer".into())
+                );
+                keys[0]["made"]
+                    .as_array()
+                    .unwrap()
+                    .contains(&entry.clone().into())
             };
             assert_eq!(details.iter().filter(|detail| of_bdk(detail)).count(), 1);
 
-            let [mut asking, mut approving, _] = keepers(&world, &stage.host).await;
-            let asked = asking.ask().await.unwrap();
-            approving.approve(&asked.id).await.unwrap();
+            let [mut asking, mut approving, _] = keepers(stage.world, &stage.host).await;
+            agree_on_rotation(&mut asking, &mut approving).await;
             let pairs = asking.until(|shown| shown.rotation.is_none()).await;
             // Of devices, two BDKs, the rollout, the approval.
             assert_eq!(pairs, [(2, "PRESENT".to_owned(), 104)]);
@@ -316,37 +311,38 @@ fn derived_keys_have_ids_of_their_own_and_a_rotation_moves_rollouts() {
 #[test]
 fn a_wave_waits_for_confirmations_and_stops_at_wrong_check_values() {
     world::on(&[&SOFTHSM], |place| {
-        let world = World::new(place.folder());
-        let runtime = tokio::runtime::Runtime::new().unwrap();
-        runtime.block_on(async {
-            let mut stage = Stage::set(&world).await;
-            let mut ada = Conductor::new(&world, &stage.host, 0).await;
-            let mut cleo = Conductor::new(&world, &stage.host, 2).await;
-            let mut database = database(&world).await;
-            let add = AddDeviceRequest {
-                serial_number: "SN-3".to_owned(),
-                model: "M1".to_owned(),
-            };
-            stage.operator.add_device(add).await.unwrap();
-            let in_waves = StartRolloutRequest {
-                waves: Some(RolloutWaves {
-                    size: Some(Size::Percent(33)),
-                    proceed_at: 100,
-                    stop_after: Some(0),
-                }),
-                ..of_devices(&["SN-3", "SN-1", "SN-2"])
-            };
-            let status = cleo.start(in_waves.clone()).await.unwrap_err();
+        stage::play(place, async |mut stage, mut database| {
+            let mut ada = Conductor::new(stage.world, &stage.host, 0).await;
+            let mut cleo = Conductor::new(stage.world, &stage.host, 2).await;
+            add_device(&mut stage.operator, "SN-3").await;
+            let waves = in_waves(
+                Size::Percent(33),
+                100,
+                Some(0),
+                of_devices(&["SN-3", "SN-1", "SN-2"]),
+            );
+            let status = cleo.start(waves.clone()).await.unwrap_err();
             assert_eq!(status.reason(), Some(Reason::RoleMissing));
-            let number = ada.begin(in_waves).await;
+            let number = ada.begin(waves).await;
             let waiting = ada.until(number, |shown| shown.waiting).await;
             assert_eq!(waiting.wave_devices, 1);
             let wave = waiting.waves[0];
-            assert_eq!((wave.number, wave.made, wave.offered, wave.confirmed), (1, 1, 0, 0));
+            assert_eq!(
+                (wave.number, wave.made, wave.offered, wave.confirmed),
+                (1, 1, 0, 0)
+            );
             let issued = stage.request(0).await.unwrap();
-            assert_eq!(ada.until(number, |shown| shown.waves[0].offered == 1).await.waves.len(), 1);
+            assert_eq!(
+                ada.until(number, |shown| shown.waves[0].offered == 1)
+                    .await
+                    .waves
+                    .len(),
+                1
+            );
             stage.confirm(0, &issued).await.unwrap();
-            let second = ada.until(number, |shown| shown.waves.len() == 2 && shown.waiting).await;
+            let second = ada
+                .until(number, |shown| shown.waves.len() == 2 && shown.waiting)
+                .await;
             assert_eq!((second.waves[1].confirmed, second.waves[0].made), (1, 1));
 
             // The next one has loaded something else.
@@ -364,41 +360,39 @@ fn a_wave_waits_for_confirmations_and_stops_at_wrong_check_values() {
             );
             assert_eq!((paused.waves.len(), paused.waves[0].failed), (2, 1));
             assert_eq!(ada.report(number, true).await, ["SN-2 tmk 1 FAILED "]);
-            assert_eq!(count(&mut database, "device_keys").await, 2);
+            assert_eq!(database.count("device_keys").await, 2);
 
             // Whoever has looked at it lets it go on; the wave waits for the one that failed until that is revoked.
             let status = cleo.0.resume_rollout(order(number)).await.unwrap_err();
             assert_eq!(status.reason(), Some(Reason::RoleMissing));
             ada.0.resume_rollout(order(number)).await.unwrap();
             let status = ada.0.resume_rollout(order(number)).await.unwrap_err();
-            assert_eq!(status.message(), format!("rollout {number} is RUNNING: this is not possible now"));
+            assert_eq!(
+                status.message(),
+                format!("rollout {number} is RUNNING: this is not possible now")
+            );
             ada.until(number, |shown| shown.waiting).await;
-            let revoke = kdh_proto::v1::RevokeDeviceRequest {
+            let revoke = RevokeDeviceRequest {
                 serial_number: "SN-2".to_owned(),
                 why: "opened".to_owned(),
             };
             stage.operator.revoke_device(revoke).await.unwrap();
             let done = ada.until(number, is_done).await;
-            assert_eq!((done.waves.len(), done.waves[1].void, done.waves[0].made), (3, 1, 1));
+            assert_eq!(
+                (done.waves.len(), done.waves[1].void, done.waves[0].made),
+                (3, 1, 1)
+            );
             assert_eq!(
                 ada.report(number, false).await,
-                ["SN-1 tmk 1 CONFIRMED ", "SN-2 tmk 1 VOID ", "SN-3 tmk 1 MADE "]
+                [
+                    "SN-1 tmk 1 CONFIRMED ",
+                    "SN-2 tmk 1 VOID ",
+                    "SN-3 tmk 1 MADE "
+                ]
             );
-            for moved in [
-                ada.0.pause_rollout(order(number)).await,
-                ada.0.resume_rollout(order(number)).await,
-                ada.0.stop_rollout(order(number)).await,
-            ] {
-                let status = moved.unwrap_err();
-                let cause = format!("rollout {number} is DONE: this is not possible now");
-                assert_eq!((status.reason(), status.message()), (Some(Reason::WrongState), &*cause));
-            }
-            let actions: Vec<String> = sqlx::query_scalar(
-                "SELECT actor || ' ' || action FROM audit WHERE action LIKE 'rollout.%' ORDER BY sequence",
-            )
-            .fetch_all(&mut database)
-            .await
-            .unwrap();
+            moves_no_more(&mut ada, number).await;
+            let actions = "SELECT actor || ' ' || action FROM audit WHERE action LIKE 'rollout.%' ORDER BY sequence";
+            let actions: Vec<String> = database.column(actions).await;
             let expected = [
                 "operator:ada rollout.started",
                 "host rollout.keys-made",
@@ -414,52 +408,54 @@ fn a_wave_waits_for_confirmations_and_stops_at_wrong_check_values() {
     });
 }
 
+/// Once it is done.
+async fn moves_no_more(ada: &mut Conductor, number: u32) {
+    for moved in [
+        ada.0.pause_rollout(order(number)).await,
+        ada.0.resume_rollout(order(number)).await,
+        ada.0.stop_rollout(order(number)).await,
+    ] {
+        let status = moved.unwrap_err();
+        let cause = format!("rollout {number} is DONE: this is not possible now");
+        assert_eq!(
+            (status.reason(), status.message()),
+            (Some(Reason::WrongState), &*cause)
+        );
+    }
+}
+
 #[test]
 fn what_somebody_writes_into_the_database_makes_no_key() {
     world::on(&[&SOFTHSM], |place| {
-        let world = World::new(place.folder());
-        let runtime = tokio::runtime::Runtime::new().unwrap();
-        runtime.block_on(async {
-            let mut stage = Stage::set(&world).await;
-            let mut ada = Conductor::new(&world, &stage.host, 0).await;
-            let mut database = database(&world).await;
-            let add = AddDeviceRequest {
-                serial_number: "SN-3".to_owned(),
-                model: "M1".to_owned(),
-            };
-            stage.operator.add_device(add).await.unwrap();
+        stage::play(place, async |mut stage, mut database| {
+            let mut ada = Conductor::new(stage.world, &stage.host, 0).await;
+            add_device(&mut stage.operator, "SN-3").await;
             refuses_bad_requests(&mut ada).await;
 
             // A key whose row was edited is not replaced by another, and nobody else waits for it.
             stage.assign(1).await;
-            edit(
-                &mut database,
-                "UPDATE device_keys SET header = 'D0000P0AE00N0000' WHERE device = 'SN-2'",
-            )
-            .await;
-            let number = ada.begin(of_model()).await;
-            ada.until(number, is_done).await;
+            database
+                .edit("UPDATE device_keys SET header = 'D0000P0AE00N0000' WHERE device = 'SN-2'")
+                .await;
+            let number = ada.complete(of_model()).await.number;
             assert_eq!(
                 ada.report(number, false).await,
-                ["SN-1 tmk 1 MADE ", "SN-2 tmk 0 SKIPPED ROW_CHANGED", "SN-3 tmk 1 MADE "]
+                [
+                    "SN-1 tmk 1 MADE ",
+                    "SN-2 tmk 0 SKIPPED ROW_CHANGED",
+                    "SN-3 tmk 1 MADE "
+                ]
             );
 
             skips_a_forged_device(&mut ada, &mut database).await;
             follows_on_no_version_that_was_made_up(&mut ada, &mut database).await;
 
             // One that is paused is not made to run, nor to reach others, by who can write to its row.
-            let paused = StartRolloutRequest {
-                waves: Some(RolloutWaves {
-                    size: Some(Size::Devices(1)),
-                    proceed_at: 100,
-                    stop_after: None,
-                }),
-                ..of_devices(&["SN-1", "SN-3"])
-            };
+            let paused = in_waves(Size::Devices(1), 100, None, of_devices(&["SN-1", "SN-3"]));
             let number = ada.begin(paused).await;
             ada.until(number, |shown| shown.waiting).await;
             ada.0.pause_rollout(order(number)).await.unwrap();
-            execute(&mut database, "CREATE TABLE kept AS SELECT * FROM rollouts").await;
+            database.keep("rollouts", "kept").await;
             for change in [
                 "state = 'RUNNING'",
                 "state = 'RUNNING', wave_devices = 0, proceed_at = 0",
@@ -471,12 +467,12 @@ fn what_somebody_writes_into_the_database_makes_no_key() {
                 "kind = 'NONE'",
                 "state = 'RUNNING', devices = 'sn-1'",
             ] {
-                let kept = count(&mut database, "device_keys").await;
-                edit(
-                    &mut database,
-                    &format!("UPDATE rollouts SET {change} WHERE number = {number}"),
-                )
-                .await;
+                let kept = database.count("device_keys").await;
+                database
+                    .edit(&format!(
+                        "UPDATE rollouts SET {change} WHERE number = {number}"
+                    ))
+                    .await;
                 let listed = ada.list().await.unwrap();
                 let refused = listed.iter().filter(|listed| listed.state == "REFUSED");
                 let refused: Vec<u32> = refused.map(|refused| refused.number).collect();
@@ -484,12 +480,9 @@ fn what_somebody_writes_into_the_database_makes_no_key() {
                 let status = ada.0.resume_rollout(order(number)).await.unwrap_err();
                 assert_eq!(status.reason(), Some(Reason::WrongState), "{change}");
                 // Another one is done meanwhile: the engine has been at all of them.
-                let other = ada.begin(of_devices(&["SN-1"])).await;
-                ada.until(other, is_done).await;
-                assert_eq!(count(&mut database, "device_keys").await, kept + 1, "{change}");
-                edit(
-                    &mut database,
-                    &format!(
+                ada.complete(of_devices(&["SN-1"])).await;
+                assert_eq!(database.count("device_keys").await, kept + 1, "{change}");
+                database.edit(&format!(
                         "UPDATE rollouts SET (kind, target_kind, target, devices, slots, wave_devices, proceed_at,
                              state, started_by, why) = (SELECT kind, target_kind, target, devices, slots,
                              wave_devices, proceed_at, state, started_by, why FROM kept k
@@ -500,10 +493,8 @@ fn what_somebody_writes_into_the_database_makes_no_key() {
             }
 
             // Put back to its beginning it does not give anybody a second key.
-            let kept = count(&mut database, "device_keys").await;
-            edit(
-                &mut database,
-                &format!("UPDATE rollout_waves SET last_device = '', devices = 0 WHERE rollout = {number}"),
+            let kept = database.count("device_keys").await;
+            database.edit(&format!("UPDATE rollout_waves SET last_device = '', devices = 0 WHERE rollout = {number}"),
             )
             .await;
             ada.0.resume_rollout(order(number)).await.unwrap();
@@ -513,7 +504,7 @@ fn what_somebody_writes_into_the_database_makes_no_key() {
                  somebody else has changed them"
             );
             assert_eq!(stopped.state_why, cause);
-            assert_eq!(count(&mut database, "device_keys").await, kept);
+            assert_eq!(database.count("device_keys").await, kept);
             ada.0.stop_rollout(order(number)).await.unwrap();
 
             raises_the_alarm_for_equal_check_values(&mut ada, &mut database).await;
@@ -524,37 +515,32 @@ fn what_somebody_writes_into_the_database_makes_no_key() {
 }
 
 /// A device that somebody has put there, with a record in the trail that says that an operator did.
-async fn skips_a_forged_device(ada: &mut Conductor, database: &mut SqliteConnection) {
+async fn skips_a_forged_device(ada: &mut Conductor, database: &mut Database) {
     let forged = "INSERT INTO devices (serial_number, model, state, created_at, changed_at) \
                   SELECT 'D-FORGED', model, state, created_at, changed_at FROM devices WHERE serial_number = 'SN-3'";
-    edit(database, forged).await;
+    database.edit(forged).await;
     let record = "INSERT INTO audit SELECT 1000000, at, actor, action, 'D-FORGED', outcome, detail, previous_hash,
          hash FROM audit WHERE action = 'device.added' AND device = 'SN-3'";
-    edit(database, record).await;
-    let number = ada.begin(of_devices(&["D-FORGED", "SN-3"])).await;
-    ada.until(number, is_done).await;
+    database.edit(record).await;
+    let number = ada.complete(of_devices(&["D-FORGED", "SN-3"])).await.number;
     assert_eq!(
         ada.report(number, false).await,
         ["D-FORGED  0 SKIPPED NOT_RECORDED", "SN-3 tmk 2 MADE "]
     );
-    edit(database, "DELETE FROM audit WHERE sequence = 1000000").await;
+    database
+        .edit("DELETE FROM audit WHERE sequence = 1000000")
+        .await;
 }
 
 /// Rows that use a slot's version numbers up, or that stand where no host puts one.
-async fn follows_on_no_version_that_was_made_up(
-    ada: &mut Conductor,
-    database: &mut SqliteConnection,
-) {
-    let made_up = async |database: &mut SqliteConnection,
-                         device: &str,
-                         slot: &str,
-                         version: u64| {
+async fn follows_on_no_version_that_was_made_up(ada: &mut Conductor, database: &mut Database) {
+    let made_up = async |database: &mut Database, device: &str, slot: &str, version: u64| {
         let insert = format!(
             "INSERT INTO device_keys SELECT device, '{slot}', {version}, 'DESTROYED', source, key_name, NULL, header,
              kind, kcv_method, kcv, recipient, created_at, changed_at, storage_key, mac, NULL, NULL, NULL
              FROM device_keys WHERE device = '{device}' AND version = 1"
         );
-        edit(database, &insert).await;
+        database.edit(&insert).await;
     };
     let largest = u64::from(u32::MAX);
     made_up(database, "SN-1", "tmk", largest + 7).await;
@@ -575,20 +561,19 @@ async fn follows_on_no_version_that_was_made_up(
         let named = format!(
             "audit WHERE action = 'storage.row-refused' AND device = 'SN-3' AND detail LIKE '%:{version}}}'"
         );
-        world::until(async || (count(database, &named).await == 1).then_some(())).await;
-        edit(
-            database,
-            &format!("DELETE FROM device_keys WHERE device = 'SN-3' AND version = {version}"),
-        )
-        .await;
+        world::until(async || (database.count(&named).await == 1).then_some(())).await;
+        database
+            .edit(&format!(
+                "DELETE FROM device_keys WHERE device = 'SN-3' AND version = {version}"
+            ))
+            .await;
     }
-    edit(
-        database,
-        &format!("DELETE FROM device_keys WHERE slot = 'TMK!' OR version > {largest}"),
-    )
-    .await;
-    let number = ada.begin(of_devices(&["SN-1", "SN-3"])).await;
-    ada.until(number, is_done).await;
+    database
+        .edit(&format!(
+            "DELETE FROM device_keys WHERE slot = 'TMK!' OR version > {largest}"
+        ))
+        .await;
+    let number = ada.complete(of_devices(&["SN-1", "SN-3"])).await.number;
     assert_eq!(
         ada.report(number, false).await,
         ["SN-1 tmk 6 MADE ", "SN-3 tmk 3 MADE "]
@@ -602,17 +587,14 @@ async fn alarms_of(ada: &mut Conductor) -> u64 {
 }
 
 /// Two keys with one check value of five bytes, among a handful of keys.
-async fn raises_the_alarm_for_equal_check_values(
-    ada: &mut Conductor,
-    database: &mut SqliteConnection,
-) {
+async fn raises_the_alarm_for_equal_check_values(ada: &mut Conductor, database: &mut Database) {
     // As if the HSM had made them.
     let twin = "CREATE TRIGGER twin AFTER INSERT ON device_keys WHEN NEW.device = 'SN-3' BEGIN
          INSERT INTO device_keys (device, slot, version, state, source, wrapped, header, kind, kcv_method, kcv,
              created_at, changed_at, storage_key, mac)
          VALUES ('SN-2', 'twin', 1, 'PENDING', 'UNIQUE', randomblob(24), NEW.header, NEW.kind, NEW.kcv_method, NEW.kcv,
              NEW.created_at, NEW.changed_at, NEW.storage_key, randomblob(16)); END";
-    execute(database, twin).await;
+    database.execute(twin).await;
     assert_eq!(alarms_of(ada).await, 0);
     let number = ada.begin(of_devices(&["SN-3"])).await;
     let paused = ada.until(number, is_paused).await;
@@ -621,21 +603,19 @@ async fn raises_the_alarm_for_equal_check_values(
         "internal: more keys have one check value than chance gives: see alarm.equal-check-values in the audit trail"
     );
     assert_eq!(alarms_of(ada).await, 1);
-    let (actor, outcome, detail): (String, String, String) = sqlx::query_as(
-        "SELECT actor, outcome, detail FROM audit WHERE action = 'alarm.equal-check-values'",
-    )
-    .fetch_one(&mut *database)
-    .await
-    .unwrap();
-    let kcv: String = sqlx::query_scalar("SELECT kcv FROM device_keys WHERE slot = 'twin'")
-        .fetch_one(&mut *database)
-        .await
-        .unwrap();
+    let (actor, outcome, detail): (String, String, String) = database
+        .row("SELECT actor, outcome, detail FROM audit WHERE action = 'alarm.equal-check-values'")
+        .await;
+    let kcv: String = database
+        .value("SELECT kcv FROM device_keys WHERE slot = 'twin'")
+        .await;
     assert_eq!((&*actor, &*outcome), ("host", "ok"));
     let says = format!(r#"{{"alarm":"2 keys of devices have the check value {kcv}, of "#);
     assert!(detail.starts_with(&says), "{detail}");
-    execute(database, "DROP TRIGGER twin").await;
-    edit(database, "DELETE FROM device_keys WHERE slot = 'twin'").await;
+    database.execute("DROP TRIGGER twin").await;
+    database
+        .edit("DELETE FROM device_keys WHERE slot = 'twin'")
+        .await;
     ada.0.stop_rollout(order(number)).await.unwrap();
 }
 
@@ -643,7 +623,7 @@ async fn raises_the_alarm_for_equal_check_values(
 async fn raises_the_alarm_for_twins(
     stage: &mut Stage<'_>,
     ada: &mut Conductor,
-    database: &mut SqliteConnection,
+    database: &mut Database,
 ) {
     let code = stage.world.added(&mut stage.operator, "SN-4").await;
     let enrollment = stage.world.enrollment("SN-4", &code);
@@ -655,11 +635,9 @@ async fn raises_the_alarm_for_twins(
         ..enrollment
     };
     stranger.enroll(twin).await.unwrap_err();
-    let alarms: Vec<(String, String)> =
-        sqlx::query_as("SELECT device, detail FROM audit WHERE action = 'alarm.public-key-in-use'")
-            .fetch_all(database)
-            .await
-            .unwrap();
+    let alarms: Vec<(String, String)> = database
+        .rows("SELECT device, detail FROM audit WHERE action = 'alarm.public-key-in-use'")
+        .await;
     let detail = r#"{"alarm":"SN-5 came to enrol with a public key of SN-4"}"#;
     assert_eq!(alarms, [("SN-5".to_owned(), detail.to_owned())]);
     assert_eq!(alarms_of(ada).await, 2);
@@ -808,35 +786,28 @@ async fn refuses_bad_requests(ada: &mut Conductor) {
 
 /// A device by itself: enrolled by now, bound, and asked for the key in a slot.
 async fn request(
-    client: &mut kdh_proto::v1::key_distribution_client::KeyDistributionClient<Channel>,
+    client: &mut KeyDistributionClient<Channel>,
     slot: &str,
     nonce: u8,
 ) -> Result<u32, Status> {
-    let request = RequestKeyRequest {
-        slot: slot.to_owned(),
-        rt_krd: RandomToken::new(KrdNonce::from_bytes([nonce; 16])).to_der(),
-    };
+    let request = requesting(slot, nonce);
     Ok(client.request_key(request).await?.into_inner().key_version)
 }
 
 #[test]
 fn the_host_makes_by_itself_what_is_missing_and_what_is_due() {
     world::on(&[&SOFTHSM], |place| {
-        let world = World::new(place.folder());
-        world.configure(
-            "key-strength = \"warn\"\nkey-policy = \"lenient\"\nkeys-for-new-devices = \"make\"\n",
-        );
-        // Terminals come back after days.
-        let configuration = std::fs::read_to_string(world.path("kdh-host.toml")).unwrap();
-        let longer = configuration.replace("validity-days = 1\n", "validity-days = 9\n");
-        std::fs::write(world.path("kdh-host.toml"), longer).unwrap();
-        let runtime = tokio::runtime::Runtime::new().unwrap();
-        runtime.block_on(async {
+        World::new(place.folder()).play(async |world| {
+            world.configure(&format!("{LENIENT}keys-for-new-devices = \"make\"\n"));
+            // Terminals come back after days.
+            let configuration = std::fs::read_to_string(world.path("kdh-host.toml")).unwrap();
+            let longer = configuration.replace("validity-days = 1\n", "validity-days = 9\n");
+            std::fs::write(world.path("kdh-host.toml"), longer).unwrap();
             let clock = Forward::default();
             let host = world.serve_by(clock.clone()).await;
             let mut operator = world.operator(&host).await;
-            let mut ada = Conductor::new(&world, &host, 0).await;
-            let mut renewed = slot("tmk", HEADER, Source::Unique(UniqueKey {}));
+            let mut ada = Conductor::new(world, &host, 0).await;
+            let mut renewed = unique();
             (renewed.renewal_days, renewed.validity_days) = (1, 2);
             let mut short = slot("data", "D0000D0AB00N0000", Source::Unique(UniqueKey {}));
             short.validity_days = 1;
@@ -871,12 +842,7 @@ fn the_host_makes_by_itself_what_is_missing_and_what_is_due() {
             for serial_number in ["SN-1", "SN-3"] {
                 world.added(&mut operator, serial_number).await;
             }
-            let group = SetDeviceGroupRequest {
-                serial_numbers: vec!["SN-2".to_owned(), "SN-3".to_owned()],
-                group: "pilot".to_owned(),
-                why: "first".to_owned(),
-            };
-            operator.set_device_group(group).await.unwrap();
+            join(&mut operator, "pilot", &["SN-2", "SN-3"]).await;
             let second = ada.until(first.number + 1, is_done).await;
             assert_eq!(
                 ada.report(second.number, false).await,
@@ -889,7 +855,7 @@ fn the_host_makes_by_itself_what_is_missing_and_what_is_due() {
             clock.put_to(49);
             let host = world.serve_by(clock.clone()).await;
             let mut operator = world.operator(&host).await;
-            let mut ada = Conductor::new(&world, &host, 0).await;
+            let mut ada = Conductor::new(world, &host, 0).await;
             let renewal = ada.until(second.number + 1, is_done).await;
             assert_eq!((&*renewal.kind, &*renewal.started_by), ("RENEWAL", "host"));
             assert_eq!(
@@ -918,8 +884,7 @@ fn the_host_makes_by_itself_what_is_missing_and_what_is_due() {
                 slots: vec!["data".to_owned()],
                 ..of_devices(&["SN-2"])
             };
-            let number = ada.begin(named).await;
-            ada.until(number, is_done).await;
+            ada.complete(named).await;
             assert_eq!(request(&mut client, "data", 3).await.unwrap(), 2);
             let shown = operator.show_device(show).await.unwrap().into_inner();
             assert!(shown.expired_slots.is_empty());
@@ -931,55 +896,34 @@ fn the_host_makes_by_itself_what_is_missing_and_what_is_due() {
 #[test]
 fn the_same_on_a_server() {
     world::on(&[&SOFTHSM], |place| {
-        let world = World::new(place.folder());
-        world.configure(
-            "key-strength = \"warn\"\nkey-policy = \"lenient\"\nkeys-for-new-devices = \"make\"\n",
-        );
-        world.use_postgres();
-        let runtime = tokio::runtime::Runtime::new().unwrap();
-        runtime.block_on(async {
+        World::new(place.folder()).play(async |world| {
+            world.configure(&format!("{LENIENT}keys-for-new-devices = \"make\"\n"));
+            world.use_postgres();
             let host = world.serve().await;
             let mut operator = world.operator(&host).await;
-            let mut ada = Conductor::new(&world, &host, 0).await;
-            let mut renewed = slot("tmk", HEADER, Source::Unique(UniqueKey {}));
+            let mut ada = Conductor::new(world, &host, 0).await;
+            let mut renewed = unique();
             renewed.renewal_days = 1;
             carry(&mut operator, vec![renewed]).await;
             for number in 1..=5 {
-                let add = AddDeviceRequest {
-                    serial_number: format!("D-{number}"),
-                    model: "M1".to_owned(),
-                };
-                operator.add_device(add).await.unwrap();
+                add_device(&mut operator, &format!("D-{number}")).await;
             }
-            let in_waves = StartRolloutRequest {
-                waves: Some(RolloutWaves {
-                    size: Some(Size::Devices(3)),
-                    proceed_at: 1,
-                    stop_after: Some(1),
-                }),
-                ..of_model()
-            };
-            let number = ada.begin(in_waves).await;
+            let waves = in_waves(Size::Devices(3), 1, Some(1), of_model());
+            let number = ada.begin(waves).await;
             let waiting = ada.until(number, |shown| shown.waiting).await;
             assert_eq!((waiting.devices, waiting.done), (5, 3));
             ada.0.stop_rollout(order(number)).await.unwrap();
-            let group = SetDeviceGroupRequest {
-                serial_numbers: vec!["D-4".to_owned()],
-                group: "pilot".to_owned(),
-                why: "first".to_owned(),
-            };
-            operator.set_device_group(group).await.unwrap();
+            join(&mut operator, "pilot", &["D-4"]).await;
             let filled = ada.until(number + 1, is_done).await;
             assert_eq!(ada.report(filled.number, false).await, ["D-4 tmk 1 MADE "]);
             host.stop().await;
             let clock = Forward::default();
             clock.put_to(25);
             let host = world.serve_by(clock).await;
-            let mut ada = Conductor::new(&world, &host, 0).await;
+            let mut ada = Conductor::new(world, &host, 0).await;
             let renewal = ada.until(number + 2, is_done).await;
             assert_eq!(renewal.waves[0].made, 4);
-            let all = ada.begin(of_model()).await;
-            ada.until(all, is_done).await;
+            let all = ada.complete(of_model()).await.number;
             let report = ada.report(all, false).await;
             let versions: BTreeMap<&str, &str> =
                 report.iter().map(|line| line.split_at(3)).collect();

@@ -13,10 +13,8 @@ use crate::world::{self, World, assign_master_key, open};
 #[test]
 fn a_sound_host_starts_and_stops_and_starts_again() {
     world::on(&hsm_modules::WHOLE, |place| {
-        let world = World::new(place.folder());
-        kdh_host::check(&world.config(), SystemClock.now(), true).unwrap();
-        let runtime = tokio::runtime::Runtime::new().unwrap();
-        runtime.block_on(async {
+        World::new(place.folder()).play(async |world| {
+            kdh_host::check(&world.config(), SystemClock.now(), true).unwrap();
             for _ in 0..2 {
                 world.serve().await.stop().await;
             }
@@ -87,9 +85,7 @@ fn what_stops_the_host_is_found_by_the_check() {
 #[test]
 fn a_key_that_the_token_lacks_stops_the_host_and_is_not_forgotten() {
     world::on(&hsm_modules::WHOLE, |place| {
-        let world = World::new(place.folder());
-        let runtime = tokio::runtime::Runtime::new().unwrap();
-        runtime.block_on(async {
+        World::new(place.folder()).play(async |world| {
             let host = world.serve().await;
             let mut operator = world.operator(&host).await;
             world.added(&mut operator, "SN-1").await;
@@ -128,9 +124,7 @@ fn a_key_that_the_token_lacks_stops_the_host_and_is_not_forgotten() {
 #[test]
 fn a_host_whose_certificate_is_revoked_gives_nothing_away() {
     world::on(&hsm_modules::WHOLE, |place| {
-        let world = World::new(place.folder());
-        let runtime = tokio::runtime::Runtime::new().unwrap();
-        runtime.block_on(async {
+        World::new(place.folder()).play(async |world| {
             let host = world.serve().await;
             let code = world.added(&mut world.operator(&host).await, "SN-1").await;
             let enrollment = world.enrollment("SN-1", &code);

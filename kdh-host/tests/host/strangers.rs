@@ -39,9 +39,7 @@ const STREAMS: usize = 32;
 #[test]
 fn the_time_of_a_refusal_does_not_tell_whether_a_serial_number_is_known() {
     world::on(&hsm_modules::WHOLE, |place| {
-        let world = World::new(place.folder());
-        let runtime = tokio::runtime::Runtime::new().unwrap();
-        runtime.block_on(async {
+        World::new(place.folder()).play(async |world| {
             let host = world.serve().await;
             world.added(&mut world.operator(&host).await, "SN-1").await;
             let enrollment = world.enrollment("SN-1", "0000-0000-0000-0000");
@@ -65,10 +63,8 @@ fn the_time_of_a_refusal_does_not_tell_whether_a_serial_number_is_known() {
 #[test]
 fn a_terminal_that_calls_without_end_is_told_to_wait() {
     world::on(&hsm_modules::WHOLE, |place| {
-        let world = World::new(place.folder());
-        world.configure("limits.device-calls-per-minute = 10\n");
-        let runtime = tokio::runtime::Runtime::new().unwrap();
-        runtime.block_on(async {
+        World::new(place.folder()).play(async |world| {
+            world.configure("limits.device-calls-per-minute = 10\n");
             let host = world.serve().await;
             let mut operator = world.operator(&host).await;
             let mut terminals = Vec::new();
@@ -103,10 +99,8 @@ fn a_terminal_that_calls_without_end_is_told_to_wait() {
 #[test]
 fn who_knows_a_used_code_does_not_fill_the_trail() {
     world::on(&hsm_modules::WHOLE, |place| {
-        let world = World::new(place.folder());
-        world.configure("limits.device-calls-per-minute = 10\n");
-        let runtime = tokio::runtime::Runtime::new().unwrap();
-        runtime.block_on(async {
+        World::new(place.folder()).play(async |world| {
+            world.configure("limits.device-calls-per-minute = 10\n");
             let host = world.serve().await;
             let code = world.added(&mut world.operator(&host).await, "SN-1").await;
             let enrollment = world.enrollment("SN-1", &code);
@@ -136,9 +130,7 @@ fn who_knows_a_used_code_does_not_fill_the_trail() {
 #[test]
 fn an_operator_is_known_by_certificate_and_not_by_name() {
     world::on(&hsm_modules::WHOLE, |place| {
-        let world = World::new(place.folder());
-        let runtime = tokio::runtime::Runtime::new().unwrap();
-        runtime.block_on(async {
+        World::new(place.folder()).play(async |world| {
             let host = world.serve().await;
             world.added(&mut world.operator(&host).await, "SN-1").await;
             let suspend = SuspendDeviceRequest {
@@ -187,9 +179,7 @@ async fn half_a_call(channel: &mut Channel) -> JoinHandle<()> {
 #[test]
 fn no_certificate_takes_the_places_of_all_operators() {
     world::on(&[&SOFTHSM], |place| {
-        let world = World::new(place.folder());
-        let runtime = tokio::runtime::Runtime::new().unwrap();
-        runtime.block_on(async {
+        World::new(place.folder()).play(async |world| {
             let host = world.serve().await;
             let list = ListDevicesRequest::default();
             let (mut connections, mut half) = (Vec::new(), Vec::new());

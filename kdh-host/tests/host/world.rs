@@ -184,7 +184,6 @@ impl Running {
     }
 }
 
-/// Runs the body of a test on each of the modules, in a folder with a world of its own.
 /// Asks until there is an answer, which everything that is waited for here has within seconds.
 pub(crate) async fn until<T>(mut ask: impl AsyncFnMut() -> Option<T>) -> T {
     let asked = async {
@@ -198,6 +197,7 @@ pub(crate) async fn until<T>(mut ask: impl AsyncFnMut() -> Option<T>) -> T {
     tokio::time::timeout(LONG, asked).await.unwrap()
 }
 
+/// Runs the body of a test on each of the modules, in a folder with a world of its own.
 pub(crate) fn on<F: FnOnce(&Place)>(modules: &[&'static TestModule], body: F) {
     hsm_modules::on_founded(FOUNDING, modules, body);
 }
@@ -241,6 +241,12 @@ impl<'a> World<'a> {
     pub(crate) fn with_kdh_token(directory: &'a Path, prepare: impl FnOnce(&Token)) -> Self {
         prepare(&open("kdh"));
         Self::new(directory)
+    }
+
+    /// Plays a scene in it.
+    pub(crate) fn play(&self, scene: impl AsyncFnOnce(&World<'_>)) {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(scene(self));
     }
 
     /// Tokens, certificates and lists, and a configuration that names them.
@@ -475,11 +481,7 @@ impl<'a> World<'a> {
         operator: &mut AdministrationClient<Channel>,
         serial_number: &str,
     ) -> String {
-        let device = AddDeviceRequest {
-            serial_number: serial_number.to_owned(),
-            model: "M1".to_owned(),
-        };
-        operator.add_device(device).await.unwrap();
+        add_device(operator, serial_number).await;
         let code = IssueActivationCodeRequest {
             serial_number: serial_number.to_owned(),
         };
@@ -714,6 +716,15 @@ pub(crate) const KEY: [u8; 16] = *b"CCCCCCCC&&&&&&&&";
 
 /// As OpenSSL computes it of [`KEY`].
 pub(crate) const MASTER_KEY_KCV: [u8; 3] = [0xd4, 0xb1, 0xc0];
+
+/// Registers a device of the model that all have.
+pub(crate) async fn add_device(operator: &mut AdministrationClient<Channel>, serial_number: &str) {
+    let device = AddDeviceRequest {
+        serial_number: serial_number.to_owned(),
+        model: "M1".to_owned(),
+    };
+    operator.add_device(device).await.unwrap();
+}
 
 /// Registers the master key.
 pub(crate) async fn register_master_key(operator: &mut AdministrationClient<Channel>) {

@@ -123,7 +123,7 @@ async fn stored(site: &Fixture) -> Vec<Vec<u8>> {
 /// Has every key exported, and waits until that is done. Says slot and record of each.
 fn export(site: &Fixture, keys: &SharedKeys, form: &str) -> Vec<(String, String)> {
     let target = site
-        .agree_on_target(keys, form, form, &["--files"])
+        .agree_on_target(&keys.kcvs().unwrap(), form, form, &["--files"])
         .unwrap();
     site.operate(&["target", "fill", form]).unwrap();
     let id = text(&target, "/id").unwrap();

@@ -36,6 +36,7 @@ impl Export {
         let site = Fixture::new(&SOFTHSM, Topology::TwoSubCas);
         let keys = SharedKeys::generate().unwrap();
         site.bring_in(&keys.labelled()).unwrap();
+        let kcvs = keys.kcvs().unwrap();
         let fragile = Fragile::with_own_keys(site, HostOptions::default());
         let site = &fragile.site;
         let code = site.add_device(SERIAL).unwrap();
@@ -46,7 +47,7 @@ impl Export {
             .iter()
             .zip([&["--receiver", "switch"][..], &["--files"]])
         {
-            site.agree_on_target(&keys, name, "key-wrap", way).unwrap();
+            site.agree_on_target(&kcvs, name, "key-wrap", way).unwrap();
         }
         Self {
             fragile,

@@ -1,8 +1,8 @@
 //! Keys in TR-34 tokens from another host, whose key blocks are made in software.
 
 use hsm::{
-    HsmError, KeyImport, KeyPairKind, KeyRole, SigningKey, Token, TokenGroup, Upstream,
-    UpstreamFreshness, WrappedKey,
+    HsmError, KeyImport, KeyRole, SigningKey, Token, TokenGroup, Upstream, UpstreamFreshness,
+    WrappedKey,
 };
 use hsm_modules::{KRYOPTIC, KRYOPTIC_BARE, NSS, Place, SOFTHSM, TestModule};
 use pki::{
@@ -17,7 +17,8 @@ use tr34::{
 };
 
 use super::{
-    assert_imported, assert_kcv_verified, assert_refused, header, import, key_name, key_of,
+    PAIR, RSA_3072, assert_imported, assert_kcv_verified, assert_refused, founded, header, import,
+    key_name, key_of, on, public_half,
 };
 use crate::{
     combining::component,
@@ -29,10 +30,7 @@ use crate::{
 /// The modules that open key blocks inside.
 static INSIDE: [&TestModule; 3] = [&KRYOPTIC, &KRYOPTIC_BARE, &NSS];
 
-const PAIR: &str = "import-pair";
 const PROFILE: Profile = Profile::X9_2019;
-const RSA_2048: KeyPairKind = KeyPairKind::Rsa { bits: 2048 };
-const RSA_3072: KeyPairKind = KeyPairKind::Rsa { bits: 3072 };
 const DAY: Duration = Duration::days(1);
 
 fn now() -> OffsetDateTime {
@@ -47,23 +45,14 @@ struct Other {
 }
 
 impl Other {
-    fn new(token: &Token) -> Self {
-        let name = key_name("root");
-        let public_key = token
-            .generate_key_pair(KeyRole::RootCa, &name, RSA_2048)
+    fn new(token: &Token, place: &Place) -> Self {
+        let root_key = token
+            .signing_key(KeyRole::RootCa, &key_name("root"))
             .unwrap();
-        let root_key = token.signing_key(KeyRole::RootCa, &name).unwrap();
-        let root = subject(Role::RootCa, "Root", public_key, 16);
+        let root = subject(Role::RootCa, "Root", public_half(place, "root"), 16);
         let root = issue_root(&root_key, &root).unwrap();
-        let ca = |role, label, kind, text: &str, len, by: (&Certificate, &SigningKey)| {
-            let name = key_name(label);
-            let public_key = token.generate_key_pair(role, &name, kind).unwrap();
-            let role = match role {
-                KeyRole::IssuingCa => Role::SubCa,
-                KeyRole::KdhSigning => Role::Kdh,
-                _ => Role::Krd,
-            };
-            let mut certificate = subject(role, text, public_key, len);
+        let ca = |role: Role, label, text: &str, len, by: (&Certificate, &SigningKey)| {
+            let mut certificate = subject(role, text, public_half(place, label), len);
             if role != Role::SubCa {
                 certificate.name = role.subject(by.0.subject(), text).unwrap();
             }
@@ -73,29 +62,15 @@ impl Other {
             };
             issue_certificate(&issuer, &certificate).unwrap()
         };
-        let sub_ca = ca(
-            KeyRole::IssuingCa,
-            "ca",
-            RSA_2048,
-            "Other bank",
-            16,
-            (&root, &root_key),
-        );
+        let sub_ca = ca(Role::SubCa, "ca", "Other bank", 16, (&root, &root_key));
         let ca_key = token
             .signing_key(KeyRole::IssuingCa, &key_name("ca"))
             .unwrap();
         let by = (&sub_ca, &ca_key);
         // Kn lies on a block boundary.
         let len = aligned_serial_length(sub_ca.subject(), &[16, 32], &[16], 16).unwrap();
-        let sender = ca(
-            KeyRole::KdhSigning,
-            "sender",
-            RSA_2048,
-            "Other host",
-            len,
-            by,
-        );
-        let own = ca(KeyRole::ImportPair, PAIR, RSA_3072, "Our host", 16, by);
+        let sender = ca(Role::Kdh, "sender", "Other host", len, by);
+        let own = ca(Role::Krd, PAIR, "Our host", 16, by);
         let sender_key = token
             .signing_key(KeyRole::KdhSigning, &key_name("sender"))
             .unwrap();
@@ -262,8 +237,8 @@ fn refusal(token: &Token, der: &[u8], expected: &Upstream<'_>) -> String {
 }
 
 /// One, Ke as it is encrypted, and Ke.
-pub(super) fn one(token: &Token) -> (KeyImport, Vec<u8>, Vec<u8>) {
-    let other = Other::new(token);
+pub(super) fn one(token: &Token, place: &Place) -> (KeyImport, Vec<u8>, Vec<u8>) {
+    let other = Other::new(token, place);
     let ke = component(KeyKind::Aes256, 7);
     let kind = KeyKind::Aes128;
     let der = other.token(&Made {
@@ -295,9 +270,9 @@ fn does_not_open(kind: KeyKind) -> String {
 
 #[test]
 fn the_key_of_a_token_becomes_a_master_key() {
-    hsm_modules::on(&INSIDE, |place| {
-        let token = new_token("kdh");
-        let other = Other::new(&token);
+    on(&INSIDE, |place| {
+        let token = founded();
+        let other = Other::new(&token, place);
         for kind in openable(place) {
             let der = other.token(&made(&other.own, kind));
             assert_imported(&token, place, &arrived(&token, &other, &der, kind));
@@ -308,9 +283,9 @@ fn the_key_of_a_token_becomes_a_master_key() {
 
 #[test]
 fn a_token_that_is_not_what_was_announced_is_refused() {
-    hsm_modules::on(&INSIDE, |place| {
-        let token = new_token("kdh");
-        let other = Other::new(&token);
+    on(&INSIDE, |place| {
+        let token = founded();
+        let other = Other::new(&token, place);
         let kind = KeyKind::Aes128;
         let good = || made(&other.own, kind);
         let refused = |made: &Made<'_>, expected: &str| {
@@ -412,9 +387,9 @@ fn a_token_that_is_not_what_was_announced_is_refused() {
 
 #[test]
 fn a_token_of_another_sender_or_for_another_receiver_or_stale_is_refused() {
-    hsm_modules::on(&[&KRYOPTIC], |_| {
-        let token = new_token("kdh");
-        let other = Other::new(&token);
+    on(&[&KRYOPTIC], |place| {
+        let token = founded();
+        let other = Other::new(&token, place);
         let kind = KeyKind::Aes128;
         let pair = key_name(PAIR);
         let expected = other.expected(&pair, RECENT);
@@ -505,9 +480,9 @@ fn a_token_of_another_sender_or_for_another_receiver_or_stale_is_refused() {
 /// The token's own list says nothing of it.
 #[test]
 fn a_sender_that_is_on_the_other_list_is_refused() {
-    hsm_modules::on(&[&KRYOPTIC], |_| {
-        let token = new_token("kdh");
-        let other = Other::new(&token);
+    on(&[&KRYOPTIC], |place| {
+        let token = founded();
+        let other = Other::new(&token, place);
         let pair = key_name(PAIR);
         let expected = other.expected(&pair, RECENT);
         let der = other.token(&made(&other.own, KeyKind::Aes128));
@@ -567,9 +542,9 @@ fn tokens_that_share_the_work_share_a_nonce() {
 /// A host asks for it at its start.
 #[test]
 fn what_cannot_receive_tokens_says_so() {
-    hsm_modules::on(&[&KRYOPTIC, &NSS, &SOFTHSM], |place| {
-        let token = new_token("kdh");
-        let other = Other::new(&token);
+    on(&[&KRYOPTIC, &NSS, &SOFTHSM], |place| {
+        let token = founded();
+        let other = Other::new(&token, place);
         let group = TokenGroup::from(token);
         let require = |pair: &str, own: &Certificate, freshness| {
             let outcome = group.require_receiver(&key_name(pair), own, freshness);
@@ -604,9 +579,9 @@ fn what_cannot_receive_tokens_says_so() {
 #[test]
 fn a_nonce_is_good_for_one_token() {
     static WITH_RECORDS: [&TestModule; 2] = [&KRYOPTIC, &KRYOPTIC_BARE];
-    hsm_modules::on(&WITH_RECORDS, |_| {
-        let token = new_token("kdh");
-        let other = Other::new(&token);
+    on(&WITH_RECORDS, |place| {
+        let token = founded();
+        let other = Other::new(&token, place);
         let kind = KeyKind::Aes128;
         let pair = key_name(PAIR);
         let expected = other.expected(&pair, UpstreamFreshness::Nonce);
@@ -661,9 +636,9 @@ fn a_nonce_is_good_for_one_token() {
 
 #[test]
 fn a_module_that_cannot_open_it_inside_refuses_it_by_mechanism() {
-    hsm_modules::on(&[&SOFTHSM], |_| {
-        let token = new_token("kdh");
-        let other = Other::new(&token);
+    on(&[&SOFTHSM], |place| {
+        let token = founded();
+        let other = Other::new(&token, place);
         let kind = KeyKind::Aes128;
         let der = other.token(&made(&other.own, kind));
         assert_refused(
@@ -677,9 +652,9 @@ fn a_module_that_cannot_open_it_inside_refuses_it_by_mechanism() {
 
 #[test]
 fn a_module_that_opens_aligned_keys_only_refuses_others_by_mechanism() {
-    hsm_modules::on(&[&KRYOPTIC_BARE], |_| {
-        let token = new_token("kdh");
-        let other = Other::new(&token);
+    on(&[&KRYOPTIC_BARE], |place| {
+        let token = founded();
+        let other = Other::new(&token, place);
         let kind = KeyKind::Aes192;
         let der = other.token(&made(&other.own, kind));
         assert_refused(

@@ -3,7 +3,7 @@
 use std::fs;
 
 use cryptoki::object::Attribute;
-use hsm::{KeyImport, KeyName, KeyPairKind, KeyRole, KeyWrap, Token, WrappedKey};
+use hsm::{KeyImport, KeyName, KeyPairKind, KeyRole, KeyWrap, WrappedKey};
 use hsm_modules::{
     ALL, KRYOPTIC, KRYOPTIC_BARE, NSS, Place, SOFTHSM, TestModule,
     makers::{key_wrap, rsa_oaep},
@@ -11,8 +11,8 @@ use hsm_modules::{
 use tr34::{KeyKind, OaepHash};
 
 use super::{
-    assert_imported, assert_kcv_verified, assert_refused, create_over, import, key_name, key_of,
-    over,
+    PAIR, assert_imported, assert_kcv_verified, assert_refused, create_over, founded, import,
+    key_name, key_of, on, over, public_half,
 };
 use crate::{
     combining::component,
@@ -22,7 +22,6 @@ use crate::{
 };
 
 const ZMK: &str = "zmk.switch";
-const PAIR: &str = "import-pair";
 
 /// Whether the module knows the padding of RFC 5649.
 fn pads(place: &Place) -> bool {
@@ -49,8 +48,8 @@ pub(super) fn one_under_zmk() -> (KeyImport, Vec<u8>) {
 }
 
 /// One, and the encrypted transport key.
-pub(super) fn one_under_pair(token: &Token, place: &Place) -> (KeyImport, Vec<u8>) {
-    let sender = Sender::to(token, place, "boundary-pair");
+pub(super) fn one_under_pair(place: &Place) -> (KeyImport, Vec<u8>) {
+    let sender = Sender::to(place);
     let import = sender.made(OaepHash::Sha1, KeyKind::Aes256, false, KeyKind::Aes128);
     let encrypted = match &import.wrapped {
         WrappedKey::RsaOaep { transport_key, .. } => transport_key.clone(),
@@ -66,16 +65,14 @@ struct Sender {
 }
 
 impl Sender {
-    fn to(token: &Token, place: &Place, label: &str) -> Self {
-        let pair = key_name(label);
-        let kind = KeyPairKind::Rsa { bits: 3072 };
-        let public = token
-            .generate_key_pair(KeyRole::ImportPair, &pair, kind)
-            .unwrap();
-        let public_key = place.folder().join(format!("{label}.pem"));
-        let pem = pem(public.as_spki_der());
-        fs::write(&public_key, pem).unwrap();
-        Self { pair, public_key }
+    fn to(place: &Place) -> Self {
+        let public_key = place.folder().join("import-pair.pem");
+        let spki = public_half(place, PAIR);
+        fs::write(&public_key, pem(spki.as_spki_der())).unwrap();
+        Self {
+            pair: key_name(PAIR),
+            public_key,
+        }
     }
 
     fn send(&self, oaep: OaepHash, transport_key: &[u8], key: KeyWrap, kind: KeyKind) -> KeyImport {
@@ -94,6 +91,22 @@ impl Sender {
         let bytes = key_wrap(&transport_key, &key_of(kind), padded);
         self.send(oaep, &transport_key, KeyWrap { padded, bytes }, kind)
     }
+}
+
+/// Of nobody here.
+fn other_public_key(place: &Place) -> std::path::PathBuf {
+    let path = place.folder().join("other.pem");
+    let generate = [
+        "genpkey",
+        "-algorithm",
+        "RSA",
+        "-pkeyopt",
+        "rsa_keygen_bits:3072",
+    ];
+    let private = hsm_modules::makers::openssl(&generate, b"");
+    let public = hsm_modules::makers::openssl(&["pkey", "-pubout"], &private);
+    fs::write(&path, public).unwrap();
+    path
 }
 
 fn pem(spki: &[u8]) -> Vec<u8> {
@@ -123,9 +136,9 @@ fn what_openssl_wraps_under_a_zmk_becomes_a_master_key() {
 
 #[test]
 fn what_openssl_sends_to_an_import_pair_becomes_a_master_key() {
-    on_every_module(|place| {
-        let token = new_token("kdh");
-        let sender = Sender::to(&token, place, PAIR);
+    on(&ALL, |place| {
+        let token = founded();
+        let sender = Sender::to(place);
         for oaep in hashes(place) {
             for kind in kinds(place) {
                 for transport in [KeyKind::Aes128, KeyKind::Aes192, KeyKind::Aes256] {
@@ -148,10 +161,11 @@ fn what_openssl_sends_to_an_import_pair_becomes_a_master_key() {
 
 #[test]
 fn an_import_pair_may_only_unwrap() {
-    on_every_module(|place| {
-        let token = new_token("kdh");
-        let pair = Sender::to(&token, place, PAIR).pair;
-        let found = token.key_strengths().unwrap();
+    on(&ALL, |place| {
+        let token = founded();
+        let pair = Sender::to(place).pair;
+        let mut found = token.key_strengths().unwrap();
+        found.retain(|found| found.key.label == PAIR);
         assert_eq!(found.len(), 1);
         assert_eq!(
             (found[0].role, &found[0].weaknesses[..]),
@@ -256,10 +270,10 @@ fn what_was_padded_is_taken_as_padded_only() {
 #[test]
 fn a_module_without_a_form_of_key_wrap_refuses_it_by_mechanism() {
     static OTHERS: [&TestModule; 3] = [&KRYOPTIC, &KRYOPTIC_BARE, &NSS];
-    hsm_modules::on(&OTHERS, |place| {
-        let token = new_token("kdh");
+    on(&OTHERS, |place| {
+        let token = founded();
         create_over(ZMK, KeyKind::Aes256, &over(KeyKind::Aes256));
-        let sender = Sender::to(&token, place, PAIR);
+        let sender = Sender::to(place);
         let expected = "importing a key under AES key wrap (RFC 5649) inside is not possible with this \
                         module, which lacks CKM_AES_KEY_WRAP_PAD";
         let kind = KeyKind::Aes128;
@@ -271,9 +285,9 @@ fn a_module_without_a_form_of_key_wrap_refuses_it_by_mechanism() {
 
 #[test]
 fn a_module_without_sha_256_refuses_it_by_mechanism() {
-    hsm_modules::on(&[&SOFTHSM], |place| {
-        let token = new_token("kdh");
-        let sender = Sender::to(&token, place, PAIR);
+    on(&[&SOFTHSM], |place| {
+        let token = founded();
+        let sender = Sender::to(place);
         let import = sender.made(OaepHash::Sha256, KeyKind::Aes256, false, KeyKind::Aes128);
         assert_refused(
             &token,
@@ -286,10 +300,13 @@ fn a_module_without_sha_256_refuses_it_by_mechanism() {
 
 #[test]
 fn what_is_wrong_with_a_transport_key_is_said() {
-    on_every_module(|place| {
-        let token = new_token("kdh");
-        let sender = Sender::to(&token, place, PAIR);
-        let other = Sender::to(&token, place, "other-pair");
+    on(&ALL, |place| {
+        let token = founded();
+        let sender = Sender::to(place);
+        let other = Sender {
+            pair: key_name(PAIR),
+            public_key: other_public_key(place),
+        };
         let (oaep, kind) = (OaepHash::Sha1, KeyKind::Aes128);
         let good = || sender.made(oaep, KeyKind::Aes256, false, kind);
         let with = |change: &dyn Fn(&mut Vec<u8>)| {
@@ -367,9 +384,9 @@ fn what_is_wrong_with_a_transport_key_is_said() {
 #[test]
 fn with_another_hash_a_transport_key_does_not_open() {
     static BOTH: [&TestModule; 3] = [&KRYOPTIC, &KRYOPTIC_BARE, &NSS];
-    hsm_modules::on(&BOTH, |place| {
-        let token = new_token("kdh");
-        let sender = Sender::to(&token, place, PAIR);
+    on(&BOTH, |place| {
+        let token = founded();
+        let sender = Sender::to(place);
         let mut import = sender.made(OaepHash::Sha1, KeyKind::Aes256, false, KeyKind::Aes128);
         if let WrappedKey::RsaOaep { oaep, .. } = &mut import.wrapped {
             *oaep = OaepHash::Sha256;

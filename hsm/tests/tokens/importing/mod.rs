@@ -4,16 +4,82 @@ mod key_block;
 mod key_token;
 mod key_wrap;
 
+use std::fs;
+
 use cryptoki::object::Attribute;
-use hsm::{HsmError, ImportForm, Kcv, KcvMethod, KeyImport, KeyName, KeyRole, Token, WrappedKey};
-use hsm_modules::Place;
+use hsm::{
+    HsmError, ImportForm, Kcv, KcvMethod, KeyImport, KeyName, KeyPairKind, KeyRole, Token,
+    TokenConfig, WrappedKey,
+};
+use hsm_modules::{ALL, Place, TestModule};
+use pki::PublicKey;
 use tr34::{Kbh, KeyKind};
 
 use crate::{
     combining::{component, kcv_of},
+    common::{USER_PIN, module, new_token, pin},
     raw,
     sealing::import_raw,
 };
+
+/// The pair to which keys are sent.
+const PAIR: &str = "import-pair";
+const RSA_3072: KeyPairKind = KeyPairKind::Rsa { bits: 3072 };
+
+/// The pairs of those who send and receive keys.
+const PAIRS: [(&str, KeyRole, KeyPairKind); 4] = [
+    ("root", KeyRole::RootCa, KeyPairKind::Rsa { bits: 2048 }),
+    ("ca", KeyRole::IssuingCa, KeyPairKind::Rsa { bits: 2048 }),
+    (
+        "sender",
+        KeyRole::KdhSigning,
+        KeyPairKind::Rsa { bits: 2048 },
+    ),
+    (PAIR, KeyRole::ImportPair, RSA_3072),
+];
+
+/// The test that makes them.
+const FOUNDING: &str = "importing::pairs_are_made";
+
+/// Tests begin with copies of what this leaves: RSA keys take their time.
+#[test]
+fn pairs_are_made() {
+    if let Some(place) = Place::of_this_process() {
+        make_pairs(&new_token("kdh"), &place);
+        return;
+    }
+    for module in ALL {
+        hsm_modules::founded(FOUNDING, module);
+    }
+}
+
+/// Makes them in a token, their public halves in files.
+fn make_pairs(token: &Token, place: &Place) {
+    for (label, role, kind) in PAIRS {
+        let name = key_name(label);
+        let public = token.generate_key_pair(role, &name, kind).unwrap();
+        fs::write(public_file(place, label), public.as_spki_der()).unwrap();
+    }
+}
+
+fn public_file(place: &Place, label: &str) -> std::path::PathBuf {
+    place.folder().join(format!("{label}.spki"))
+}
+
+fn public_half(place: &Place, label: &str) -> PublicKey {
+    PublicKey::from_spki_der(&fs::read(public_file(place, label)).unwrap()).unwrap()
+}
+
+/// Runs the body of a test on each of the modules, where the pairs are in a token already.
+fn on<F: FnOnce(&Place)>(modules: &[&'static TestModule], body: F) {
+    hsm_modules::on_founded(FOUNDING, modules, body);
+}
+
+/// That token.
+fn founded() -> Token {
+    let config = TokenConfig::new("kdh");
+    module().open(&config, &pin(USER_PIN)).unwrap()
+}
 
 fn key_name(label: &str) -> KeyName {
     KeyName::new(label).unwrap()
@@ -95,13 +161,14 @@ pub(crate) fn one_of_each_form(
     token: &Token,
     place: &Place,
 ) -> Vec<(KeyImport, Vec<u8>, Vec<Vec<u8>>)> {
+    make_pairs(token, place);
     let possible = token.capabilities().unwrap().imports;
     let possible = possible.into_iter().filter(|(_, outcome)| outcome.is_ok());
     let kind = KeyKind::Aes128;
     let secrets = || vec![key_of(kind), over(KeyKind::Aes256)];
     let one = possible.map(|(form, _)| match form {
         ImportForm::RsaOaep => {
-            let (import, encrypted) = key_wrap::one_under_pair(token, place);
+            let (import, encrypted) = key_wrap::one_under_pair(place);
             (import, encrypted, secrets())
         }
         ImportForm::Zmk => {
@@ -113,7 +180,7 @@ pub(crate) fn one_of_each_form(
             (import, last_block, [secrets(), derived].concat())
         }
         ImportForm::Tr34 => {
-            let (import, encrypted, ke) = key_token::one(token);
+            let (import, encrypted, ke) = key_token::one(token, place);
             (import, encrypted, vec![key_of(kind), ke])
         }
     });

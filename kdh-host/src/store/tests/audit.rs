@@ -124,16 +124,13 @@ async fn what_stands_in_a_records_detail_is_found(on: Dialect) {
         let chained = tx.is_chained_note(actions, field, value).await.unwrap();
         assert_eq!(chained, found, "{actions:?} {field} {value}");
     }
-    let gone = "DELETE FROM audit WHERE sequence = 1";
-    let gone = sqlx::query(gone).execute(tx.connection().await.unwrap());
-    gone.await.unwrap();
+    edit(&mut tx, "DELETE FROM audit WHERE sequence = 1").await;
     let actions = ["b.done"];
     let value = "it's \"2\"";
     assert!(tx.is_noted(&actions, "id", value).await.unwrap());
     let chained = tx.is_chained_note(&actions, "id", value).await.unwrap();
     assert!(!chained, "not in its place");
-    let broken = sqlx::query("UPDATE audit SET detail = '{' WHERE action = 'c.done'");
-    let broken = broken.execute(tx.connection().await.unwrap());
-    broken.await.unwrap();
+    let broken = "UPDATE audit SET detail = '{' WHERE action = 'c.done'";
+    edit(&mut tx, broken).await;
     tx.is_noted(&["c.done"], "id", "3").await.unwrap_err();
 }

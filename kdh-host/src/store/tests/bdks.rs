@@ -134,9 +134,7 @@ async fn a_bdk_has_one_name(on: Dialect) {
     ] {
         let mut tx = database.tx().await;
         let statement = format!("UPDATE bdks SET {change} WHERE name = 'a'");
-        let changed =
-            sqlx::query(sqlx::AssertSqlSafe(statement)).execute(tx.connection().await.unwrap());
-        assert_eq!(changed.await.unwrap().rows_affected(), 1, "{change}");
+        edit(&mut tx, &statement).await;
         let rows = tx.bdks().await.unwrap();
         assert_eq!(rows[0], Err("a".to_owned()), "{change}");
         assert!(rows[1].is_ok(), "{change}");
@@ -168,5 +166,8 @@ async fn what_the_trail_does_not_say_of_derivation_ids_is_found(on: Dialect) {
     claim(&mut tx, 64, 70).await;
     tx.commit().await.unwrap();
     let twice = "record 3 of the audit trail: derivation ids were given out twice";
-    assert_eq!(verify(&database.store).await.unwrap(), Err(twice.to_owned()));
+    assert_eq!(
+        verify(&database.store).await.unwrap(),
+        Err(twice.to_owned())
+    );
 }

@@ -102,10 +102,6 @@ async fn what_was_made_is_never_in_line_again(on: Dialect) {
     }
     assert_eq!(tx.exported_up_to("a").await.unwrap(), 0, "not yet");
     tx.commit().await.unwrap();
-    let forge = async |tx: &mut Tx, statement: &'static str| {
-        let done = sqlx::query(statement).execute(tx.connection().await.unwrap());
-        done.await.unwrap();
-    };
     for restarted in [false, true] {
         if restarted {
             database = database.restarted().await;
@@ -115,14 +111,14 @@ async fn what_was_made_is_never_in_line_again(on: Dialect) {
         assert_eq!(tx.exported_up_to("a").await.unwrap(), 2);
         assert_eq!(tx.exported_up_to("b").await.unwrap(), 0);
         assert_eq!(tx.export_put_back("a").await.unwrap(), None);
-        forge(&mut tx, "UPDATE export_records SET state = 'QUEUED'").await;
+        edit(&mut tx, "UPDATE export_records SET state = 'QUEUED'").await;
         assert_eq!(tx.export_put_back("a").await.unwrap(), Some(1));
         assert_eq!(tx.export_put_back("b").await.unwrap(), None);
         let rows = tx.queued_exports("a", 9).await.unwrap();
         let rows: Vec<_> = rows.iter().map(|row| row.position).collect();
         assert_eq!(rows, [3]);
         // A position is given out once.
-        forge(&mut tx, "DELETE FROM export_records WHERE target = 'a'").await;
+        edit(&mut tx, "DELETE FROM export_records WHERE target = 'a'").await;
         assert!(queue(&mut tx, "a", 1, 1).await);
         assert_eq!(positions(&mut tx, "a").await, [(3, QUEUED)]);
     }
@@ -148,7 +144,7 @@ async fn what_was_made_is_never_in_line_again(on: Dialect) {
     };
     tx.set_export_marks("a", marks).await.unwrap();
     assert_eq!(tx.exported_up_to("a").await.unwrap(), 5);
-    forge(&mut tx, "UPDATE audit SET sequence = sequence + 7 WHERE sequence = (SELECT MAX(sequence) FROM audit)").await;
+    edit(&mut tx, "UPDATE audit SET sequence = sequence + 7 WHERE sequence = (SELECT MAX(sequence) FROM audit)").await;
     let fault = tx.exported_up_to("a").await.unwrap_err();
     assert!(matches!(fault, StoreError::NotRecorded(_)), "{fault}");
     drop(tx);
@@ -260,8 +256,7 @@ async fn confirmed_keys_come_in_pages(on: Dialect) {
     assert_eq!(rest, [confirmed(3)]);
     // Another's hand.
     let spoil = "UPDATE devices SET model = '\n' WHERE serial_number = 'SN-2'";
-    let spoil = sqlx::query(spoil).execute(tx.connection().await.unwrap());
-    spoil.await.unwrap();
+    edit(&mut tx, spoil).await;
     let all = tx.confirmed_keys("", "", 3).await.unwrap();
     let spoilt = Err(("SN-2".to_owned(), slot().to_string()));
     assert_eq!(all, [confirmed(1), spoilt, confirmed(3)]);

@@ -33,8 +33,7 @@ async fn a_key_is_what_an_operator_registered(on: Dialect) {
     for (case, statement) in cases {
         // Dropped behind each case.
         let mut tx = database.tx().await;
-        let changed = sqlx::query(statement).execute(tx.connection().await.unwrap());
-        changed.await.unwrap();
+        edit(&mut tx, statement).await;
         let found = tx.verify_audit().await;
         assert!(!matches!(found, Ok(Ok(_))), "{case}: {found:?}");
     }
@@ -81,10 +80,7 @@ async fn an_assignment_is_meant_for_one_key_of_its_device(on: Dialect) {
     assign(&mut tx, &a, &late).await;
     let anew = expected(&[("early", false), ("late", true)]);
     assert_eq!(meant(&mut tx, &a).await, anew);
-    sqlx::query("UPDATE device_keys SET recipient = NULL")
-        .execute(tx.connection().await.unwrap())
-        .await
-        .unwrap();
+    edit(&mut tx, "UPDATE device_keys SET recipient = NULL").await;
     let unnamed = expected(&[("early", false), ("late", false)]);
     assert_eq!(meant(&mut tx, &a).await, unnamed, "meant for nobody");
     assert_eq!(
@@ -171,10 +167,7 @@ async fn a_slot_has_one_key_in_each_state_and_no_two_devices_the_same(on: Dialec
         ("1", false),
     ] {
         let put = format!("UPDATE device_keys SET version = {version} WHERE state = 'DESTROYED'");
-        sqlx::query(sqlx::AssertSqlSafe(put))
-            .execute(tx.connection().await.unwrap())
-            .await
-            .unwrap();
+        edit(&mut tx, &put).await;
         let over = tx.newest_keys_that_are_over(&[a.clone(), b.clone()]).await;
         let over: Vec<_> = over.unwrap().iter().map(place_of).collect();
         assert_eq!(over.len(), usize::from(counts), "{version}");

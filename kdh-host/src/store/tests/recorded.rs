@@ -15,12 +15,6 @@ on_both!("current_thread":
     only_a_host_that_seals_leaves_its_mark,
 );
 
-async fn execute(tx: &mut Tx, statement: &str) {
-    let statement = sqlx::query(sqlx::AssertSqlSafe(statement.to_owned()));
-    let done = statement.execute(tx.connection().await.unwrap()).await;
-    assert_ne!(done.unwrap().rows_affected(), 0);
-}
-
 async fn say(tx: &mut Tx, device: Option<&str>, action: &'static str, detail: serde_json::Value) {
     let device = device.map(super::device);
     let entry = AuditEntry {
@@ -72,7 +66,7 @@ async fn a_row_that_no_host_has_written_hides_no_other(on: Dialect) {
         "slot = 'T W O'",
     ] {
         let mut tx = database.tx().await;
-        execute(
+        edit(
             &mut tx,
             &format!("UPDATE device_keys SET {change} WHERE slot = 'two'"),
         )
@@ -118,7 +112,7 @@ async fn a_row_that_no_host_has_written_hides_no_other(on: Dialect) {
             "{change}"
         );
         tx.rows_by_storage_key().await.unwrap();
-        execute(
+        edit(
             &mut tx,
             "UPDATE device_keys SET created_at = 'later' WHERE slot NOT IN ('one', 'three')",
         )
@@ -135,7 +129,7 @@ async fn a_discarded_row_holds_nothing_and_keeps_its_version(on: Dialect) {
     let database = with_keys(on).await;
     let mut tx = database.tx().await;
     let slot = Slot::parse("two").unwrap();
-    execute(
+    edit(
         &mut tx,
         "UPDATE device_keys SET state = 'X' WHERE slot = 'two'",
     )

@@ -76,11 +76,7 @@ async fn no_column_of_a_rollout_is_changed_unnoticed(on: Dialect) {
     ] {
         let mut tx = database.tx().await;
         let statement = format!("UPDATE rollouts SET {change} WHERE number = 1");
-        let changed = sqlx::query(sqlx::AssertSqlSafe(statement))
-            .execute(tx.connection().await.unwrap())
-            .await
-            .unwrap();
-        assert_eq!(changed.rows_affected(), 1, "{change}");
+        edit(&mut tx, &statement).await;
         // The name of a list of devices is made of the list: the one without the other says nothing.
         let is_told_by_the_list = change == "target = 'A'";
         match tx.rollout(1).await {
@@ -244,15 +240,8 @@ async fn keys_that_share_a_check_value_are_counted(on: Dialect) {
 async fn a_device_that_was_moved_meanwhile_stays_in_the_queue(on: Dialect) {
     let database = Database::with_devices(on, &["A", "B"]).await;
     let mut tx = database.tx().await;
-    for statement in [
-        "INSERT INTO devices_to_fill (device) VALUES ('A')",
-        "INSERT INTO devices_to_fill (device) VALUES ('B')",
-    ] {
-        sqlx::query(statement)
-            .execute(tx.connection().await.unwrap())
-            .await
-            .unwrap();
-    }
+    let queue = "INSERT INTO devices_to_fill (device) VALUES ('A'), ('B')";
+    edit(&mut tx, queue).await;
     let judged = tx.unfilled("", 9).await.unwrap();
     assert_eq!(judged.len(), 2);
     for change in [
@@ -263,10 +252,7 @@ async fn a_device_that_was_moved_meanwhile_stays_in_the_queue(on: Dialect) {
         tx.commit().await.unwrap();
         tx = database.tx().await;
         let change = format!("UPDATE devices SET {change} WHERE serial_number = 'B'");
-        sqlx::query(sqlx::AssertSqlSafe(change.clone()))
-            .execute(tx.connection().await.unwrap())
-            .await
-            .unwrap();
+        edit(&mut tx, &change).await;
         assert!(!tx.unqueue_as_seen(&judged).await.unwrap(), "{change}");
         drop(tx);
         tx = database.tx().await;

@@ -5,20 +5,18 @@ use std::time::{Duration, Instant};
 use hsm_modules::SOFTHSM;
 use kdh_proto::{
     Reason, ReasonedStatus as _,
-    v1::{
-        ExportRecord, ExportTarget, SetDeviceGroupRequest, WithdrawRequest, export_target::Scope,
-    },
+    v1::{ExportRecord, ExportTarget, WithdrawRequest, export_target::Scope},
 };
-use sqlx::SqliteConnection;
 use tonic::Status;
 
-use super::{
-    Party, SWITCH, agreed, assert_arrived, bytes, cmac, load, share_keys, to_files, to_switch,
+use super::parties::{
+    Party, SWITCH, agreed, assert_arrived, bytes, cmac, play, to_files, to_switch,
 };
 use crate::{
-    device_keys::{Stage, database, edit, execute},
+    database::Database,
     keeper::reason,
-    world::{self, KEY, World, assign_master_key},
+    stage::join,
+    world::{self, KEY, assign_master_key},
 };
 
 /// A record in line, for whoever writes to the database.
@@ -35,34 +33,26 @@ fn in_line(lines: &[String]) -> String {
 }
 
 /// Of each record, in their order.
-async fn states(database: &mut SqliteConnection) -> Vec<String> {
-    let states = sqlx::query_scalar("SELECT state FROM export_records ORDER BY target, position");
-    states.fetch_all(database).await.unwrap()
+async fn states(database: &mut Database) -> Vec<String> {
+    let states = "SELECT state FROM export_records ORDER BY target, position";
+    database.column(states).await
 }
 
 /// Why records were skipped.
-async fn reasons(database: &mut SqliteConnection) -> Vec<String> {
+async fn reasons(database: &mut Database) -> Vec<String> {
     let reasons = "SELECT json_extract(detail, '$.why') FROM audit WHERE action = 'export.skipped' ORDER BY sequence";
-    sqlx::query_scalar(reasons)
-        .fetch_all(database)
-        .await
-        .unwrap()
+    database.column(reasons).await
 }
 
 #[test]
 fn what_was_destroyed_or_edited_before_it_was_made_is_skipped() {
     world::on(&[&SOFTHSM], |place| {
-        let world = World::with_kdh_token(place.folder(), share_keys);
-        let runtime = tokio::runtime::Runtime::new().unwrap();
-        runtime.block_on(async {
-            let mut stage = Stage::set(&world).await;
-            let mut ada = Party::new(&world, &stage.host, 0).await;
-            let mut bob = Party::new(&world, &stage.host, 1).await;
-            let mut database = database(&world).await;
-            load(&mut stage, 0).await;
-            let good = load(&mut stage, 0).await;
-            load(&mut stage, 1).await;
-            world.added(&mut stage.operator, "SN-3").await;
+        play(place, async |mut stage, parties, mut database| {
+            let [mut ada, mut bob, _] = parties;
+            stage.load(0).await;
+            let good = stage.load(0).await;
+            stage.load(1).await;
+            stage.world.added(&mut stage.operator, "SN-3").await;
             assign_master_key(&mut stage.operator, "SN-3").await;
             let scoped = ExportTarget {
                 scope: Some(Scope::Model("M1".to_owned())),
@@ -72,24 +62,16 @@ fn what_was_destroyed_or_edited_before_it_was_made_is_skipped() {
             let approval = agreed(&mut ada, &mut bob, scoped).await;
 
             // Lines that somebody else puts in: nothing is made of them but of the one that is good.
-            execute(
-                &mut database,
-                "CREATE TABLE kept AS SELECT * FROM device_keys",
-            )
-            .await;
-            edit(
-                &mut database,
-                "UPDATE device_keys SET header = 'D0000P0AB00E0000' WHERE device = 'SN-2'",
-            )
-            .await;
-            execute(
-                &mut database,
-                &format!(
+            database.keep("device_keys", "kept").await;
+            database
+                .edit("UPDATE device_keys SET header = 'D0000P0AB00E0000' WHERE device = 'SN-2'")
+                .await;
+            database
+                .execute(&format!(
                     "INSERT INTO export_marks VALUES ('{}', 0, 0, 0)",
                     approval.id
-                ),
-            )
-            .await;
+                ))
+                .await;
             let lines = [
                 // What a newer version has replaced; good; changed behind the host's back; never confirmed; not there;
                 // of a slot that it does not cover.
@@ -100,7 +82,7 @@ fn what_was_destroyed_or_edited_before_it_was_made_is_skipped() {
                 line(&approval.id, 5, "SN-1", "tmk", 7),
                 line(&approval.id, 6, "SN-1", "other", 1),
             ];
-            edit(&mut database, &in_line(&lines)).await;
+            database.edit(&in_line(&lines)).await;
             // It wakes who makes them.
             assert_eq!(ada.fill().await.unwrap(), 0);
             ada.until_made(6).await;
@@ -129,29 +111,22 @@ fn what_was_destroyed_or_edited_before_it_was_made_is_skipped() {
 
             // What was skipped for what was done to its row is put in line again when it is as it was, whatever was
             // done to the one before it.
-            edit(
-                &mut database,
-                "UPDATE devices SET model = char(10) WHERE serial_number = 'SN-1'",
-            )
-            .await;
+            database
+                .edit("UPDATE devices SET model = char(10) WHERE serial_number = 'SN-1'")
+                .await;
             assert_eq!(ada.fill().await.unwrap(), 1);
             let standing = ada.until_made(9).await;
             assert_eq!(standing.last, 9);
             assert_eq!(states(&mut database).await[8], "MADE");
-            edit(&mut database, "UPDATE devices SET model = 'M1'").await;
+            database.edit("UPDATE devices SET model = 'M1'").await;
             stage.host.stop().await;
         });
     });
 }
 
 /// What a target does not cover any more, and a device that nobody trusts any more.
-async fn what_may_go_no_more_is_skipped(
-    ada: &mut Party,
-    target: &str,
-    database: &mut SqliteConnection,
-) {
-    edit(database, "DELETE FROM device_keys").await;
-    edit(database, "INSERT INTO device_keys SELECT * FROM kept").await;
+async fn what_may_go_no_more_is_skipped(ada: &mut Party, target: &str, database: &mut Database) {
+    database.put_back("device_keys", "kept").await;
     for (position, change, back, expected) in [
         (
             7,
@@ -167,15 +142,13 @@ async fn what_may_go_no_more_is_skipped(
         ),
     ] {
         let change_it = |to| format!("UPDATE devices SET {to} WHERE serial_number = 'SN-2'");
-        edit(database, &change_it(change)).await;
-        edit(
-            database,
-            &in_line(&[line(target, position, "SN-2", "tmk", 1)]),
-        )
-        .await;
+        database.edit(&change_it(change)).await;
+        database
+            .edit(&in_line(&[line(target, position, "SN-2", "tmk", 1)]))
+            .await;
         assert_eq!(ada.fill().await.unwrap(), 0);
         ada.until_made(position).await;
-        edit(database, &change_it(back)).await;
+        database.edit(&change_it(back)).await;
         assert_eq!(reasons(database).await.last().unwrap(), expected);
     }
 }
@@ -210,37 +183,22 @@ const HARMLESS: [&str; 3] = ["created_at", "changed_at", "acknowledged_at"];
 #[test]
 fn a_record_or_a_target_that_was_edited_is_refused_whatever_was_edited() {
     world::on(&[&SOFTHSM], |place| {
-        let world = World::with_kdh_token(place.folder(), share_keys);
-        let runtime = tokio::runtime::Runtime::new().unwrap();
-        runtime.block_on(async {
-            let mut stage = Stage::set(&world).await;
-            let mut ada = Party::new(&world, &stage.host, 0).await;
-            let mut bob = Party::new(&world, &stage.host, 1).await;
-            let mut database = database(&world).await;
+        play(place, async |mut stage, parties, mut database| {
+            let [mut ada, mut bob, _] = parties;
             agreed(&mut ada, &mut bob, to_files()).await;
-            load(&mut stage, 0).await;
+            stage.load(0).await;
             ada.until_made(1).await;
             let whole = ada.file(1, 1).await.unwrap();
-            let columns: Vec<String> =
-                sqlx::query_scalar("SELECT name FROM pragma_table_info('export_records')")
-                    .fetch_all(&mut database)
-                    .await
-                    .unwrap();
+            let columns = database.columns("export_records").await;
             for column in &columns {
                 let edited = EDITS.iter().any(|(edited, _)| edited == column);
                 assert!(edited || HARMLESS.contains(&&**column), "{column}");
             }
-            execute(
-                &mut database,
-                "CREATE TABLE kept AS SELECT * FROM export_records",
-            )
-            .await;
+            database.keep("export_records", "kept").await;
             for (column, value) in EDITS {
-                edit(
-                    &mut database,
-                    &format!("UPDATE export_records SET {column} = {value}"),
-                )
-                .await;
+                database
+                    .edit(&format!("UPDATE export_records SET {column} = {value}"))
+                    .await;
                 let refused = ada.file(1, 1).await.map(drop).unwrap_err();
                 let expected = match (*column, *value) {
                     // It is not in this line any more.
@@ -253,12 +211,7 @@ fn a_record_or_a_target_that_was_edited_is_refused_whatever_was_edited() {
                     _ => Reason::WrongState,
                 };
                 assert_eq!(refused.reason(), Some(expected), "{column} = {value}");
-                execute(&mut database, "DELETE FROM export_records").await;
-                execute(
-                    &mut database,
-                    "INSERT INTO export_records SELECT * FROM kept",
-                )
-                .await;
+                database.put_back("export_records", "kept").await;
             }
             assert_eq!(ada.file(1, 1).await.unwrap(), whole);
 
@@ -276,29 +229,25 @@ fn a_record_or_a_target_that_was_edited_is_refused_whatever_was_edited() {
                 let swap = |from: &str, to: &str| {
                     format!("UPDATE approvals SET subject = REPLACE(subject, '{from}', '{to}')")
                 };
-                edit(&mut database, &swap(from, to)).await;
+                database.edit(&swap(from, to)).await;
                 let refused = ada.file(1, 1).await.map(drop).unwrap_err();
                 assert_eq!(refused.reason(), Some(Reason::NotFound), "{to}");
                 // A terminal is not kept waiting by it, and nothing is made.
-                load(&mut stage, 1).await;
-                edit(&mut database, &swap(to, from)).await;
+                stage.load(1).await;
+                database.edit(&swap(to, from)).await;
             }
             for change in [
                 "decided_by = 'cleo'",
                 "asked_by = 'cleo'",
                 "created_at = ''",
             ] {
-                execute(
-                    &mut database,
-                    "CREATE TABLE sealed AS SELECT * FROM approvals",
-                )
-                .await;
-                edit(&mut database, &format!("UPDATE approvals SET {change}")).await;
+                database.keep("approvals", "sealed").await;
+                database
+                    .edit(&format!("UPDATE approvals SET {change}"))
+                    .await;
                 let refused = ada.file(1, 1).await.map(drop).unwrap_err();
                 assert_eq!(refused.reason(), Some(Reason::NotFound), "{change}");
-                execute(&mut database, "DELETE FROM approvals").await;
-                execute(&mut database, "INSERT INTO approvals SELECT * FROM sealed").await;
-                execute(&mut database, "DROP TABLE sealed").await;
+                database.put_back("approvals", "sealed").await;
             }
             a_closed_target_stays_closed(&mut ada, &mut bob, &mut database).await;
             stage.host.stop().await;
@@ -307,19 +256,16 @@ fn a_record_or_a_target_that_was_edited_is_refused_whatever_was_edited() {
 }
 
 /// Whatever somebody who writes to the database says.
-async fn a_closed_target_stays_closed(
-    ada: &mut Party,
-    bob: &mut Party,
-    database: &mut SqliteConnection,
-) {
+async fn a_closed_target_stays_closed(ada: &mut Party, bob: &mut Party, database: &mut Database) {
     // A closed one that somebody says is in force; and its row as it was, which the HSM has sealed.
-    execute(database, "CREATE TABLE sealed AS SELECT * FROM approvals").await;
+    database.keep("approvals", "sealed").await;
     bob.close().await.unwrap();
-    edit(database, "UPDATE approvals SET state = 'APPROVED'").await;
+    database
+        .edit("UPDATE approvals SET state = 'APPROVED'")
+        .await;
     assert_eq!(reason(ada.file(1, 1).await.map(drop)), Reason::NotFound);
     assert_eq!(reason(ada.fill().await), Reason::NotFound);
-    execute(database, "DELETE FROM approvals").await;
-    execute(database, "INSERT INTO approvals SELECT * FROM sealed").await;
+    database.put_back("approvals", "sealed").await;
     assert_eq!(reason(ada.file(1, 1).await.map(drop)), Reason::NotFound);
     assert_eq!(reason(ada.fill().await), Reason::NotFound);
     let standing = ada.show().await;
@@ -338,39 +284,45 @@ const MADE_ANEW: [&str; 4] = [
 #[test]
 fn what_was_made_is_never_made_anew_under_its_position() {
     world::on(&[&SOFTHSM], |place| {
-        let world = World::with_kdh_token(place.folder(), share_keys);
-        let runtime = tokio::runtime::Runtime::new().unwrap();
-        runtime.block_on(async {
-            let mut stage = Stage::set(&world).await;
-            let mut ada = Party::new(&world, &stage.host, 0).await;
-            let mut bob = Party::new(&world, &stage.host, 1).await;
-            let mut switch = Party::new(&world, &stage.host, SWITCH).await;
-            let mut database = database(&world).await;
+        play(place, async |mut stage, parties, mut database| {
+            let [mut ada, mut bob, mut switch] = parties;
             agreed(&mut ada, &mut bob, to_switch()).await;
-            load(&mut stage, 0).await;
+            stage.load(0).await;
             ada.until_made(1).await;
             let first = switch.receive(0).await.unwrap().next().await.unwrap();
             // Keys that are as good, which nobody has put in line.
-            edit(&mut database, "UPDATE approvals SET state = 'ASKED'").await;
-            load(&mut stage, 0).await;
-            load(&mut stage, 1).await;
-            edit(&mut database, "UPDATE approvals SET state = 'APPROVED'").await;
-            execute(&mut database, "CREATE TABLE kept AS SELECT * FROM export_records").await;
+            database.edit("UPDATE approvals SET state = 'ASKED'").await;
+            stage.load(0).await;
+            stage.load(1).await;
+            database
+                .edit("UPDATE approvals SET state = 'APPROVED'")
+                .await;
+            database.keep("export_records", "kept").await;
             let refused = "store: record 1 for export target switch is not as the audit trail has it: its row was changed \
                            behind the host's back. Restore it from a backup of the database";
             for put_back in MADE_ANEW {
-                execute(&mut database, "DELETE FROM export_records WHERE position > 1").await;
-                edit(&mut database, "UPDATE export_marks SET sent = 0").await;
-                edit(&mut database, put_back).await;
+                database
+                    .execute("DELETE FROM export_records WHERE position > 1")
+                    .await;
+                database.edit("UPDATE export_marks SET sent = 0").await;
+                database.edit(put_back).await;
                 ada.fill().await.unwrap();
                 let standing = ada.until(|standing| !standing.fault.is_empty()).await;
-                assert_eq!((&*standing.fault, standing.made), (refused, 0), "{put_back}");
+                assert_eq!(
+                    (&*standing.fault, standing.made),
+                    (refused, 0),
+                    "{put_back}"
+                );
                 // What is behind it is made, and does not overtake it.
                 until_finished(&mut database).await;
                 let refused = receive(&mut switch, 1).await.unwrap_err();
                 assert_eq!(refused.reason(), Some(Reason::Internal), "{put_back}");
-                execute(&mut database, "DELETE FROM export_records WHERE position = 1").await;
-                execute(&mut database, "INSERT INTO export_records SELECT * FROM kept").await;
+                database
+                    .execute("DELETE FROM export_records WHERE position = 1")
+                    .await;
+                database
+                    .execute("INSERT INTO export_records SELECT * FROM kept")
+                    .await;
                 ada.fill().await.unwrap();
                 ada.until(|standing| standing.fault.is_empty() && standing.made == standing.last)
                     .await;
@@ -379,36 +331,37 @@ fn what_was_made_is_never_made_anew_under_its_position() {
 
             // A host that did not see it happen.
             let put_back = "UPDATE export_records SET state = 'QUEUED' WHERE position = 1";
-            let stage = stage.restart(async || edit(&mut database, put_back).await).await;
-            let mut ada = Party::new(&world, &stage.host, 0).await;
+            let stage = stage.restart(async || database.edit(put_back).await).await;
+            let mut ada = Party::new(stage.world, &stage.host, 0).await;
             let standing = ada.until(|standing| !standing.fault.is_empty()).await;
             assert_eq!((&*standing.fault, standing.made), (refused, 0));
             // Positions are not given out twice either.
             let last = standing.last;
-            edit(&mut database, "DELETE FROM export_records").await;
+            database.edit("DELETE FROM export_records").await;
             assert_eq!(ada.fill().await.unwrap(), 2);
             // The fault is over when the round is in which they are made.
             let standing = ada
                 .until(|standing| standing.made == last + 2 && standing.fault.is_empty())
                 .await;
             assert_eq!(standing.last, last + 2);
-            let made: Vec<i64> = sqlx::query_scalar(
-                "SELECT json_extract(detail, '$.position') FROM audit WHERE action = 'export.made' ORDER BY sequence",
-            )
-            .fetch_all(&mut database)
-            .await
-            .unwrap();
+            let made =
+                "SELECT json_extract(detail, '$.position') FROM audit WHERE action = 'export.made'
+                     ORDER BY sequence";
+            let made: Vec<i64> = database.column(made).await;
             assert!(made.is_sorted_by(|one, next| one < next), "{made:?}");
 
             // What has left was made, also when the trail does not say it.
             let cut = "DELETE FROM audit WHERE sequence >= (SELECT MAX(sequence) FROM audit WHERE action = 'export.made')";
-            let stage = stage.restart(async || edit(&mut database, cut).await).await;
-            let mut ada = Party::new(&world, &stage.host, 0).await;
-            let mut switch = Party::new(&world, &stage.host, SWITCH).await;
+            let stage = stage.restart(async || database.edit(cut).await).await;
+            let mut ada = Party::new(stage.world, &stage.host, 0).await;
+            let mut switch = Party::new(stage.world, &stage.host, SWITCH).await;
             let next = receive(&mut switch, last + 1).await.unwrap();
             assert_eq!(next.position, last + 1);
-            let put_back = format!("UPDATE export_records SET state = 'QUEUED' WHERE position = {}", last + 2);
-            edit(&mut database, &put_back).await;
+            let put_back = format!(
+                "UPDATE export_records SET state = 'QUEUED' WHERE position = {}",
+                last + 2
+            );
+            database.edit(&put_back).await;
             let standing = ada.until(|standing| !standing.fault.is_empty()).await;
             let refused = refused.replace("record 1", &format!("record {}", last + 2));
             assert_eq!((standing.fault, standing.made), (refused, last + 1));
@@ -429,11 +382,10 @@ async fn receive(switch: &mut Party, position: u64) -> Result<ExportRecord, Stat
 }
 
 /// Once no record waits but the first one.
-async fn until_finished(database: &mut SqliteConnection) {
-    let waiting = "SELECT COUNT(*) FROM export_records WHERE state = 'QUEUED' AND position > 1";
+async fn until_finished(database: &mut Database) {
+    let waiting = "export_records WHERE state = 'QUEUED' AND position > 1";
     world::until(async || {
-        let waiting = sqlx::query_scalar(waiting).fetch_one(&mut *database);
-        let waiting: i64 = waiting.await.unwrap();
+        let waiting = database.count(waiting).await;
         (waiting == 0).then_some(())
     })
     .await;
@@ -442,36 +394,23 @@ async fn until_finished(database: &mut SqliteConnection) {
 #[test]
 fn a_device_counts_as_the_trail_says() {
     world::on(&[&SOFTHSM], |place| {
-        let world = World::with_kdh_token(place.folder(), share_keys);
-        let runtime = tokio::runtime::Runtime::new().unwrap();
-        runtime.block_on(async {
-            let mut stage = Stage::set(&world).await;
-            let mut ada = Party::new(&world, &stage.host, 0).await;
-            let mut bob = Party::new(&world, &stage.host, 1).await;
-            let mut database = database(&world).await;
+        play(place, async |mut stage, parties, mut database| {
+            let [mut ada, mut bob, _] = parties;
             let pilot = ExportTarget {
                 scope: Some(Scope::Group("pilot".to_owned())),
                 ..to_files()
             };
             agreed(&mut ada, &mut bob, pilot).await;
-            let (first, second) = (load(&mut stage, 0).await, load(&mut stage, 1).await);
+            let (first, second) = (stage.load(0).await, stage.load(1).await);
             assert_eq!(ada.fill().await.unwrap(), 0, "none of them is in it");
-            let join = async |stage: &mut Stage<'_>, serial: &str| {
-                let group = SetDeviceGroupRequest {
-                    serial_numbers: vec![serial.to_owned()],
-                    group: "pilot".to_owned(),
-                    why: "first".to_owned(),
-                };
-                stage.operator.set_device_group(group).await.unwrap();
-            };
             let columns = |serial: &str, columns: &str| {
                 format!("UPDATE devices SET {columns} WHERE serial_number = '{serial}'")
             };
             // Nobody has put it there; and of another model than it was, there rightly.
-            join(&mut stage, "SN-1").await;
+            join(&mut stage.operator, "pilot", &["SN-1"]).await;
             let forged = columns("SN-2", "group_name = 'pilot'");
-            edit(&mut database, &forged).await;
-            edit(&mut database, &columns("SN-1", "model = 'M2'")).await;
+            database.edit(&forged).await;
+            database.edit(&columns("SN-1", "model = 'M2'")).await;
             assert_eq!(ada.fill().await.unwrap(), 2);
             ada.until_made(2).await;
             assert_eq!(states(&mut database).await, ["SKIPPED", "SKIPPED"]);
@@ -483,9 +422,9 @@ fn a_device_counts_as_the_trail_says() {
             });
             assert_eq!(reasons(&mut database).await, expected);
             // As operators have them.
-            edit(&mut database, &columns("SN-1", "model = 'M1'")).await;
-            edit(&mut database, &columns("SN-2", "group_name = NULL")).await;
-            join(&mut stage, "SN-2").await;
+            database.edit(&columns("SN-1", "model = 'M1'")).await;
+            database.edit(&columns("SN-2", "group_name = NULL")).await;
+            join(&mut stage.operator, "pilot", &["SN-2"]).await;
             assert_eq!(ada.fill().await.unwrap(), 2);
             ada.until_made(4).await;
             let (_, records) = ada.file(0, 0).await.unwrap();
@@ -499,7 +438,7 @@ fn a_device_counts_as_the_trail_says() {
                 ..to_files()
             };
             agreed(&mut ada, &mut bob, other).await;
-            edit(&mut database, &columns("SN-2", "model = 'M2'")).await;
+            database.edit(&columns("SN-2", "model = 'M2'")).await;
             assert_eq!(ada.fill().await.unwrap(), 1);
             ada.until_made(1).await;
             assert_eq!(reasons(&mut database).await[2..], expected[1..]);
@@ -511,13 +450,8 @@ fn a_device_counts_as_the_trail_says() {
 #[test]
 fn keys_are_erased_when_the_trail_says_that_a_target_is_closed_and_not_before() {
     world::on(&[&SOFTHSM], |place| {
-        let world = World::with_kdh_token(place.folder(), share_keys);
-        let runtime = tokio::runtime::Runtime::new().unwrap();
-        runtime.block_on(async {
-            let mut stage = Stage::set(&world).await;
-            let mut ada = Party::new(&world, &stage.host, 0).await;
-            let mut bob = Party::new(&world, &stage.host, 1).await;
-            let mut database = database(&world).await;
+        play(place, async |mut stage, parties, mut database| {
+            let [mut ada, mut bob, _] = parties;
             let mut ids = Vec::new();
             for name in ["switch", "batch"] {
                 let target = ExportTarget {
@@ -526,7 +460,7 @@ fn keys_are_erased_when_the_trail_says_that_a_target_is_closed_and_not_before() 
                 };
                 ids.push(agreed(&mut ada, &mut bob, target).await.id);
             }
-            load(&mut stage, 0).await;
+            stage.load(0).await;
             for name in ["switch", "batch"] {
                 let mut is_made = async || ada.list(name, "", 1).await.remove(0).made == 1;
                 world::until(async || is_made().await.then_some(())).await;
@@ -537,40 +471,31 @@ fn keys_are_erased_when_the_trail_says_that_a_target_is_closed_and_not_before() 
                 unreachable!()
             };
             // Before its keys are erased, the one that is closed is as if it never was; and the other one is as if it was.
-            execute(
-                &mut database,
-                "CREATE TRIGGER refused BEFORE UPDATE ON export_records WHEN NEW.state = 'ERASED'
+            database.execute("CREATE TRIGGER refused BEFORE UPDATE ON export_records WHEN NEW.state = 'ERASED'
                  BEGIN SELECT RAISE(ABORT, 'a test'); END",
             )
             .await;
-            execute(
-                &mut database,
-                "CREATE TABLE sealed AS SELECT * FROM approvals",
-            )
-            .await;
+            database.keep("approvals", "sealed").await;
             let withdraw = WithdrawRequest {
                 id: closed.clone(),
                 why: "over".to_owned(),
             };
             bob.approvals.withdraw(withdraw).await.unwrap();
-            execute(&mut database, "DELETE FROM approvals").await;
-            execute(&mut database, "INSERT INTO approvals SELECT * FROM sealed").await;
+            database.put_back("approvals", "sealed").await;
             let over = format!("UPDATE approvals SET state = 'WITHDRAWN' WHERE id = '{kept}'");
-            edit(&mut database, &over).await;
-            execute(&mut database, "DROP TRIGGER refused").await;
+            database.edit(&over).await;
+            database.execute("DROP TRIGGER refused").await;
             // It wakes who erases.
             let another = ExportTarget {
                 name: "another".to_owned(),
                 ..to_files()
             };
             agreed(&mut ada, &mut bob, another).await;
-            let has_key = "SELECT exported IS NOT NULL FROM export_records WHERE target = $1";
-            let mut has_key = async |id: &String| -> bool {
-                let has_key = sqlx::query_scalar(has_key).bind(id);
-                has_key.fetch_one(&mut database).await.unwrap()
-            };
-            world::until(async || (!has_key(closed).await).then_some(())).await;
-            assert!(has_key(kept).await);
+            let has_key =
+                |id: &str| format!("export_records WHERE target = '{id}' AND exported IS NOT NULL");
+            let of_closed = has_key(closed);
+            world::until(async || (database.count(&of_closed).await == 0).then_some(())).await;
+            assert_eq!(database.count(&has_key(kept)).await, 1);
             stage.host.stop().await;
         });
     });
@@ -579,13 +504,8 @@ fn keys_are_erased_when_the_trail_says_that_a_target_is_closed_and_not_before() 
 #[test]
 fn a_long_line_does_not_keep_other_targets_waiting() {
     world::on(&[&SOFTHSM], |place| {
-        let world = World::with_kdh_token(place.folder(), share_keys);
-        let runtime = tokio::runtime::Runtime::new().unwrap();
-        runtime.block_on(async {
-            let stage = Stage::set(&world).await;
-            let mut ada = Party::new(&world, &stage.host, 0).await;
-            let mut bob = Party::new(&world, &stage.host, 1).await;
-            let mut database = database(&world).await;
+        play(place, async |stage, parties, mut database| {
+            let [mut ada, mut bob, _] = parties;
             let busy = agreed(&mut ada, &mut bob, to_files()).await.id;
             let other = ExportTarget {
                 name: "other".to_owned(),
@@ -599,24 +519,21 @@ fn a_long_line_does_not_keep_other_targets_waiting() {
                 .collect();
             lines.push(line(&other, 1, "SN-9", "tmk", 1));
             let put_in_line = async || {
-                execute(&mut database, "DROP INDEX exported_once").await;
+                database.execute("DROP INDEX exported_once").await;
                 for target in [&busy, &other] {
                     let marks = format!("INSERT INTO export_marks VALUES ('{target}', 0, 0, 0)");
-                    edit(&mut database, &marks).await;
+                    database.edit(&marks).await;
                 }
-                edit(&mut database, &in_line(&lines)).await;
+                database.edit(&in_line(&lines)).await;
             };
             let stage = stage.restart(put_in_line).await;
-            let mut ada = Party::new(&world, &stage.host, 0).await;
-            let mut bob = Party::new(&world, &stage.host, 1).await;
+            let mut ada = Party::new(stage.world, &stage.host, 0).await;
+            let mut bob = Party::new(stage.world, &stage.host, 1).await;
             ada.until_made(1100).await;
-            let targets: Vec<String> = sqlx::query_scalar(
+            let targets =
                 "SELECT json_extract(detail, '$.target') FROM audit WHERE action = 'export.skipped'
-                 ORDER BY sequence",
-            )
-            .fetch_all(&mut database)
-            .await
-            .unwrap();
+                 ORDER BY sequence";
+            let targets: Vec<String> = database.column(targets).await;
             let before = targets.iter().position(|target| *target == other);
             assert_eq!((before, targets.len()), (Some(1024), 1101));
 
@@ -627,27 +544,26 @@ fn a_long_line_does_not_keep_other_targets_waiting() {
             assert_eq!(ada.file(0, 0).await.unwrap().1.len(), 1100);
             assert!(begun.elapsed() >= Duration::from_secs(1));
             assert_eq!(ada.acknowledge_file(1100).await.unwrap(), 1100);
-            let acknowledged: Vec<String> = sqlx::query_scalar(
-                "SELECT json_extract(detail, '$.from') || '-' || json_extract(detail, '$.to') FROM audit
-                 WHERE action = 'export.acknowledged' ORDER BY sequence",
-            )
-            .fetch_all(&mut database)
-            .await
-            .unwrap();
+            let acknowledged =
+                "SELECT json_extract(detail, '$.from') || '-' || json_extract(detail, '$.to')
+                 FROM audit
+                 WHERE action = 'export.acknowledged' ORDER BY sequence";
+            let acknowledged: Vec<String> = database.column(acknowledged).await;
             assert_eq!(acknowledged, ["1-1000", "1001-1100"]);
 
             // Nor a target until all that was another's is erased.
             let mut lines: Vec<_> = (1101..=6000)
-                .map(|position| line(&busy, position, "SN-9", "tmk", 1).replace("QUEUED", "SKIPPED"))
+                .map(|position| {
+                    line(&busy, position, "SN-9", "tmk", 1).replace("QUEUED", "SKIPPED")
+                })
                 .collect();
             lines.extend((2..=1100).map(|position| line(&other, position, "SN-9", "tmk", 1)));
-            edit(&mut database, &in_line(&lines)).await;
+            database.edit(&in_line(&lines)).await;
             bob.close().await.unwrap();
             let passed: Vec<(String, i64)> = world::until(async || {
                 let passed = "SELECT action, COALESCE(json_extract(detail, '$.position'), json_extract(detail, '$.to'))
                               FROM audit WHERE action IN ('export.skipped', 'export.erased') ORDER BY sequence";
-                let passed = sqlx::query_as(passed).fetch_all(&mut database);
-                let passed: Vec<(String, i64)> = passed.await.unwrap();
+                let passed: Vec<(String, i64)> = database.rows(passed).await;
                 let count = |action| passed.iter().filter(|(passed, _)| passed == action).count();
                 (count("export.skipped") == 2200 && count("export.erased") == 6).then_some(passed)
             })

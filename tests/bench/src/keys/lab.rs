@@ -13,12 +13,11 @@ use serde_json::Value;
 use system_tests::{
     host::{Host, HostOptions},
     hostile::{SoftTerminal, load_certificate},
-    master_key::MasterKey,
     own_keys::ProfileSlot,
     programs::Programs,
     site::{SWITCH, Site, Topology},
+    targets::SharedKeys,
 };
-use tr34::KeyKind;
 
 use super::MODEL;
 use crate::{
@@ -36,9 +35,7 @@ pub(super) const STORAGE_KEY: &str = "ksk.1";
 pub(super) const SEALING_KEY: &str = "ksm.1";
 const TERMINAL: &str = "BENCH-1";
 
-/// Keys that are shared with the payment switch, which has the same name as its target.
-const ZMK: &str = "zmkx.switch";
-const ZMAC: &str = "zmac.switch";
+/// The payment switch to which keys go.
 const TARGET: &str = "switch";
 
 pub(super) struct Lab {
@@ -67,13 +64,10 @@ impl Lab {
         site.make_tokens()?;
         site.hold_pki_ceremony()?;
         site.carry_tokens_away()?;
-        let (zmk, zmac) = (shared_key("zmk")?, shared_key("zmac")?);
-        site.bring_in(&[(ZMK, &zmk), (ZMAC, &zmac)])?;
+        let shared = SharedKeys::generate()?;
+        site.bring_in(&shared.labelled())?;
         let lab = Self::of(site);
-        fs::write(
-            &lab.shared,
-            serde_json::to_string(&[zmk.kcv()?, zmac.kcv()?])?,
-        )?;
+        fs::write(&lab.shared, serde_json::to_string(&shared.kcvs()?)?)?;
         Ok(lab)
     }
 
@@ -186,14 +180,10 @@ impl Lab {
 
     /// Two operators want keys to go to the payment switch.
     pub(super) fn agree_on_target(&self) -> Result<()> {
-        let shared = fs::read_to_string(&self.shared)?;
-        let [zmk, zmac]: [String; 2] = serde_json::from_str(&shared)?;
-        let what = ["target", "ask", TARGET, "--form", "key-wrap", "--receiver"];
-        let keys = ["--under", ZMK, "--under-kcv", &zmk, "--mac", ZMAC];
-        let rest = ["--mac-kcv", &zmac, "--why", "bench"];
-        let ask = [&what[..], &[SWITCH.name], &keys, &rest].concat();
-        let asked = self.site.operate(&ask)?;
-        self.site.approve(&asked)
+        let shared = serde_json::from_str(&fs::read_to_string(&self.shared)?)?;
+        let way = ["--receiver", SWITCH.name];
+        let agreed = self.site.agree_on_target(&shared, TARGET, "key-wrap", &way);
+        agreed.map(drop)
     }
 
     /// Puts all confirmed keys in line.
@@ -209,8 +199,4 @@ impl Lab {
         let receive = ["target", "receive", TARGET, "--count", &count, "--out", out];
         self.site.operate_as(SWITCH, &receive).map(drop)
     }
-}
-
-fn shared_key(name: &str) -> Result<MasterKey> {
-    MasterKey::generate(name, KeyKind::Aes256)
 }

@@ -47,7 +47,7 @@ pub(crate) async fn ask(
     let id = dual_control::new_id()?;
     let now = host.now();
     let mut tx = host.store().write(now).await?;
-    let certificate = present_certificate(&mut tx, &serial).await?;
+    let certificate = present_certificate(host, &mut tx, &serial).await?;
     for expired in tx.expire_authority_requests(&serial).await? {
         tx.record(AuditEntry {
             actor: &Actor::Host,
@@ -127,9 +127,9 @@ async fn claim(host: &Host, operator: &Operator, id: &str) -> Result<Approval, H
     let request = require_open(&mut tx, id).await?;
     // Nobody else works on what is open.
     let working = host.under_way().begin(id.to_owned());
-    require_recorded(&mut tx, &request).await?;
+    require_recorded(host, &request)?;
     dual_control::require_another(&request.asked_by, operator)?;
-    if present_certificate(&mut tx, &request.device).await? != request.certificate {
+    if present_certificate(host, &mut tx, &request.device).await? != request.certificate {
         let cause = format!("{} has enrolled again since: ask anew", request.device);
         return Err(refused(Reason::WrongState, cause));
     }
@@ -191,6 +191,7 @@ async fn draft(host: &Host, request: &AuthorityRequest) -> Result<TokenDraft, Ho
     let certificate = certificate
         .filter(|certificate| certificate.serial().to_string() == request.certificate)
         .ok_or_else(|| HostError::Internal("the certificate is gone".to_owned()))?;
+    binding::require_enrolled(host, &request.device, Purpose::Encryption, &certificate)?;
     let krd = certificate.issuer_and_serial();
     let ours = |error: tr34::MalformedToken| HostError::Internal(error.to_string());
     let (profile, krd) = (host.config().profiles.of(&device.model), krd.map_err(ours)?);
@@ -336,7 +337,11 @@ async fn hand_out(
 }
 
 /// Serial number of the encryption certificate of a device that is not stopped.
-async fn present_certificate(tx: &mut Tx, serial: &DeviceSerial) -> Result<String, HostError> {
+async fn present_certificate(
+    host: &Host,
+    tx: &mut Tx,
+    serial: &DeviceSerial,
+) -> Result<String, HostError> {
     let device = require_device(tx, serial).await?;
     let none = || {
         let state = device.state.as_str();
@@ -348,6 +353,7 @@ async fn present_certificate(tx: &mut Tx, serial: &DeviceSerial) -> Result<Strin
     binding::require_running(serial, device.state).map_err(|_| none())?;
     let stored = tx.current_certificate(serial, Purpose::Encryption).await?;
     let certificate = stored.ok_or_else(none)?.certificate()?;
+    binding::require_enrolled(host, serial, Purpose::Encryption, &certificate)?;
     Ok(certificate.serial().to_string())
 }
 
@@ -402,8 +408,8 @@ fn detail(request: &AuthorityRequest) -> Result<Value, HostError> {
 }
 
 /// A request must be what an operator asked for: whoever can write to the database must not be the first of the
-/// two, nor say something else than the first did.
-async fn require_recorded(tx: &mut Tx, request: &AuthorityRequest) -> Result<(), HostError> {
+/// two, nor say something else than the first did, nor bring back what was decided.
+fn require_recorded(host: &Host, request: &AuthorityRequest) -> Result<(), HostError> {
     let asked = AuditEntry {
         actor: &Actor::Operator(request.asked_by.clone()),
         action: ASKED,
@@ -411,7 +417,7 @@ async fn require_recorded(tx: &mut Tx, request: &AuthorityRequest) -> Result<(),
         outcome: "ok",
         detail: detail(request)?,
     };
-    if tx.is_recorded(&asked).await? {
+    if host.store().is_open(&asked) {
         return Ok(());
     }
     Err(StoreError::Damaged("request to the authority").into())

@@ -143,13 +143,14 @@ async fn verify_current(
 /// earlier key gains nothing by an edited row.
 ///
 /// # Errors
-/// It has enrolled last with another key, by the audit trail.
+/// It has enrolled last with another key, or was revoked, by the audit trail.
 pub(crate) fn require_enrolled(
     host: &Host,
     device: &DeviceSerial,
     purpose: Purpose,
     certificate: &Certificate,
 ) -> Result<(), HostError> {
+    require_not_revoked(host, device)?;
     let key = certificate.public_key().fingerprint();
     if host.store().trail_of(device).has_key(purpose, &key) {
         return Ok(());
@@ -160,6 +161,19 @@ pub(crate) fn require_enrolled(
     );
     tracing::error!("{cause}");
     Err(refused(Reason::CredentialRejected, cause))
+}
+
+/// Nobody takes a revocation back, by an edited row as little as otherwise.
+fn require_not_revoked(host: &Host, device: &DeviceSerial) -> Result<(), HostError> {
+    if !host.store().trail_of(device).is_revoked() {
+        return Ok(());
+    }
+    let cause = format!(
+        "{device}: the audit trail says that it was revoked, and the registry does not: its row was changed behind the \
+         host's back"
+    );
+    tracing::error!("{cause}");
+    Err(refused(Reason::DeviceRevoked, cause))
 }
 
 /// The device's encryption credential, verified now. Nothing is sent to a key without this proof.
@@ -183,6 +197,7 @@ pub(crate) async fn recheck(
 ) -> Result<(), HostError> {
     let crl = host.crl_ca_krd().await?;
     let serial = device.serial();
+    require_not_revoked(host, serial)?;
     for credential in [encryption, device.credential()] {
         credential
             .require_good(&crl, host.now())

@@ -146,8 +146,8 @@ impl DevicesNow {
         })
     }
 
-    /// Whether a device is of this model and in this group, by the audit trail, and has the encryption key that it has
-    /// enrolled with last, if it has.
+    /// Whether a device is of this model and in this group, by the audit trail, was not revoked, and has the encryption key
+    /// that it has enrolled with last, if it has.
     pub(crate) fn is_as_recorded(
         &self,
         device: &DeviceSerial,
@@ -157,6 +157,7 @@ impl DevicesNow {
         let trail = self.trails.get(device);
         trail.is_some_and(|trail| {
             trail.belongs_to(model, group)
+                && !trail.is_revoked()
                 && match self.recipients.get(device) {
                     Some(key) => trail.has_key(Purpose::Encryption, key),
                     None => !trail.has_enrolled(),

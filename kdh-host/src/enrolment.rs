@@ -275,7 +275,9 @@ fn is_same_enrolment(claim: &EnrolmentClaim, keys: Option<&Keys>) -> bool {
 /// Gives the answer that was lost. Only a device in good standing gets it.
 async fn repeat(host: &Host, tx: &mut Tx, serial: &DeviceSerial) -> Result<Enrolled, HostError> {
     let device = tx.device(serial).await?;
-    let device = device.filter(|device| device.state.after(DeviceEvent::Bound, None).is_some());
+    let is_revoked = tx.trail_of(serial).is_revoked();
+    let device = device
+        .filter(|device| !is_revoked && device.state.after(DeviceEvent::Bound, None).is_some());
     let encryption = tx.current_certificate(serial, Purpose::Encryption).await?;
     let authentication = tx
         .current_certificate(serial, Purpose::Authentication)

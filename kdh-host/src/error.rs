@@ -144,6 +144,7 @@ impl HostError {
                 StoreError::Damaged(_)
                 | StoreError::NotSealed(_)
                 | StoreError::NotRecorded(_)
+                | StoreError::ForeignTrail(_)
                 | StoreError::NoNextVersion(_)
                 | StoreError::Lock(_)
                 | StoreError::Database(sqlx::Error::Decode(_) | sqlx::Error::ColumnDecode { .. }),
@@ -170,6 +171,7 @@ impl HostError {
             Self::Store(
                 cause @ (StoreError::NotSealed(_)
                 | StoreError::NotRecorded(_)
+                | StoreError::ForeignTrail(_)
                 | StoreError::NoNextVersion(_)),
             ) => (Reason::WrongState, cause.to_string()),
             _ => (reason, String::new()),

@@ -130,7 +130,11 @@ async fn settle(
         // The answer was lost, and this is the same word again.
         return Ok(());
     }
-    if let MadeFor::Order(number) = token.made_for {
+    let order = match token.made_for {
+        MadeFor::Order(number) => Some(number),
+        MadeFor::Authority(_) => None,
+    };
+    if let Some(number) = order {
         // An operator may have cancelled it when the token had left.
         tx.close_order(number, OrderEnd::Done).await?;
     }
@@ -143,6 +147,7 @@ async fn settle(
         detail: json!({
             "token": token.id,
             "kind": token.change.kind().as_str(),
+            "order": order,
             "state": state.as_str(),
             "destroyed-keys": destroyed,
         }),

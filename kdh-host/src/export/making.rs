@@ -99,6 +99,7 @@ async fn pass(host: &Host, tidy: bool) -> Result<Left, HostError> {
 
 async fn make_round(host: &Host, target: &OpenTarget) -> Result<bool, HostError> {
     let shared = OnceCell::new();
+    host.store().settle_exports(target.id(), host.now()).await?;
     for _ in 0..ROUND {
         if !make_some(host, target, &shared).await? {
             return require_none_put_back(host, target).await.map(|()| false);
@@ -130,6 +131,8 @@ struct Basis {
     owner: Option<Owner>,
     /// Whether its device is of its model and in its group by the audit trail, too.
     is_owner_recorded: bool,
+    /// Whether its device was revoked, by the audit trail.
+    is_revoked: bool,
 }
 
 /// What came of it.
@@ -190,14 +193,14 @@ async fn bases(
         // One that no host has written is none.
         let owner = owners.get(row.device.as_str());
         let owner = owner.and_then(|owner| owner.as_ref().ok()).cloned();
-        let is_recorded = |owner: &Owner| {
-            let trail = tx.trail_of(&row.device);
-            trail.belongs_to(owner.model.as_str(), owner.group.as_ref())
-        };
+        let trail = tx.trail_of(&row.device);
+        let is_recorded =
+            |owner: &Owner| trail.belongs_to(owner.model.as_str(), owner.group.as_ref());
         Basis {
             key: keys.remove(&place),
             // A target of all devices does not ask what they are.
             is_owner_recorded: target.devices.is_none() || owner.as_ref().is_some_and(is_recorded),
+            is_revoked: trail.is_revoked(),
             owner,
         }
     });
@@ -243,7 +246,7 @@ fn exportable(
     if row.state != DeviceKeyState::Active {
         return Ok(Err(format!("it is {}", row.state.as_str())));
     }
-    if owner.state == DeviceState::Revoked {
+    if candidate.basis.is_revoked || owner.state == DeviceState::Revoked {
         return Ok(Err("its device was revoked".to_owned()));
     }
     let scope = &open.target;
@@ -514,6 +517,7 @@ mod tests {
                 state: DeviceState::Bound,
             }),
             is_owner_recorded: true,
+            is_revoked: false,
         }
     }
 
@@ -564,6 +568,10 @@ mod tests {
             },
             Basis {
                 is_owner_recorded: false,
+                ..basis()
+            },
+            Basis {
+                is_revoked: true,
                 ..basis()
             },
             Basis {

@@ -25,10 +25,7 @@ pub(crate) use self::{
 use self::{
     arrived::{Arrived, NOTHING},
     order::order,
-    trail::{
-        ASKED, DONE, EXPIRED, IMPORT, LEFT, REJECTED, RELEASED, SIGNED_SHA256,
-        may_have_left_its_key, record, require_recorded,
-    },
+    trail::{ASKED, DONE, EXPIRED, IMPORT, LEFT, REJECTED, RELEASED, record, require_recorded},
 };
 use crate::{
     Host, HostError,
@@ -104,7 +101,7 @@ pub(crate) async fn ask(
     }
     require_free(&mut tx, &name).await?;
     if let Some(digest) = &signed_sha256 {
-        require_new(&mut tx, digest, None).await?;
+        require_new(host, &mut tx, digest, None).await?;
     }
     let new = NewKeyImport {
         id: &id,
@@ -127,7 +124,7 @@ pub(crate) async fn ask(
     record(&mut tx, &operator.actor(), ASKED, &asked).await?;
     let mut left = Vec::new();
     for id in expired {
-        if may_have_left_its_key(&mut tx, &id).await? {
+        if host.store().may_have_left_its_key(&id) {
             left.push(require_import(&mut tx, &id).await?);
         }
     }
@@ -180,7 +177,7 @@ pub(crate) enum Left {
 async fn require_free_in_hsm(host: &Host, id: &str) -> Result<(), HostError> {
     let mut tx = host.store().read(host.now()).await?;
     let import = require_open(&mut tx, id).await?;
-    if may_have_left_its_key(&mut tx, id).await? {
+    if host.store().may_have_left_its_key(id) {
         return Ok(());
     }
     drop(tx);
@@ -200,13 +197,13 @@ async fn claim(host: &Host, operator: &Operator, id: &str) -> Result<Approval, H
     let import = require_open(&mut tx, id).await?;
     // Nobody else works on what is open.
     let working = host.under_way().begin(id.to_owned());
-    require_recorded(&mut tx, &import).await?;
+    require_recorded(host, &import)?;
     dual_control::require_another(&import.asked_by, operator)?;
     require_free(&mut tx, &import.name).await?;
     if let Some(digest) = &import.signed_sha256 {
-        require_new(&mut tx, digest, Some(id)).await?;
+        require_new(host, &mut tx, digest, Some(id)).await?;
     }
-    let tried_before = may_have_left_its_key(&mut tx, id).await?;
+    let tried_before = host.store().may_have_left_its_key(id);
     let (asked, approved) = (KeyImportState::Asked, KeyImportState::Approved);
     tx.set_key_import_state(id, asked, approved, Some(operator.name()))
         .await?;
@@ -282,7 +279,7 @@ pub(crate) async fn reject(
     tx.set_key_import_state(id, asked, rejected, Some(operator.name()))
         .await?;
     record(&mut tx, &operator.actor(), REJECTED, &import).await?;
-    let tried_before = may_have_left_its_key(&mut tx, id).await?;
+    let tried_before = host.store().may_have_left_its_key(id);
     let import = require_import(&mut tx, id).await?;
     tx.commit().await?;
     if tried_before {
@@ -330,7 +327,12 @@ async fn require_free(tx: &mut Tx, name: &KeyAlias) -> Result<(), HostError> {
 
 /// A token of another host is imported once, under whatever name. The trail knows it, too, which whoever writes to
 /// the database cannot make forget.
-async fn require_new(tx: &mut Tx, digest: &str, except: Option<&str>) -> Result<(), HostError> {
+async fn require_new(
+    host: &Host,
+    tx: &mut Tx,
+    digest: &str,
+    except: Option<&str>,
+) -> Result<(), HostError> {
     let already = |cause: String| refused(Reason::AlreadyExists, cause);
     match tx.key_import_of_token(digest, except).await? {
         Some((id, name, KeyImportState::Imported)) => Err(already(format!(
@@ -339,7 +341,7 @@ async fn require_new(tx: &mut Tx, digest: &str, except: Option<&str>) -> Result<
         Some((id, name, _)) => Err(already(format!(
             "the token is that of import {id} of {name}, which is open: approve or reject that one first"
         ))),
-        None if tx.is_noted(&[DONE], SIGNED_SHA256, digest).await? => Err(already(
+        None if host.store().was_imported(digest) => Err(already(
             "the token was imported already: have the sender make another one".into(),
         )),
         None => Ok(()),

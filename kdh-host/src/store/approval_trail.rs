@@ -12,7 +12,9 @@ use kdh_proto::v1::AuditRecord;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use super::{Actor, Approval, AuditEntry, Sealed, SealedRow as _, Store, StoreError, Tx};
+use super::{
+    Actor, Approval, AuditEntry, Sealed, SealedRow as _, Store, StoreError, Tx, memory::Memory,
+};
 use crate::state::{ApprovalState, ApprovedAct};
 
 /// The action of the record that a row was not what the trail says.
@@ -62,8 +64,8 @@ pub(super) struct ApprovalTrail(Mutex<Known>);
 
 #[derive(Debug, Default)]
 pub(super) struct Known {
-    /// By id. Several, the newest last, for as long as it is not known which of them the database has.
-    rows: HashMap<String, Vec<Noted>>,
+    /// By id.
+    rows: HashMap<String, Noted>,
     refused: HashSet<Noted>,
 }
 
@@ -87,26 +89,14 @@ impl Known {
         if record.action == REFUSED {
             self.refused.insert(noted);
         } else {
-            self.rows.insert(id, vec![noted]);
+            self.rows.insert(id, noted);
         }
     }
-}
 
-impl Known {
-    /// Whether a row is what the trail says.
-    fn says(&self, approval: &Approval) -> bool {
-        let rows = self.rows.get(&approval.id);
-        rows.is_some_and(|rows| rows.contains(&Noted::of(approval)))
-    }
-
-    /// The approvals that are in force, with what the row of each may be.
-    fn in_force(&self) -> Vec<(String, Vec<Noted>)> {
-        let is_approved = |row: &Noted| row.state == ApprovalState::Approved;
-        let in_force = self.rows.iter();
-        let in_force = in_force.filter(|(_, rows)| rows.last().is_some_and(is_approved));
-        in_force
-            .map(|(id, rows)| (id.clone(), rows.clone()))
-            .collect()
+    /// The approvals that are in force, by their ids, with the row of each.
+    fn in_force(&self) -> impl Iterator<Item = (&String, &Noted)> {
+        let rows = self.rows.iter();
+        rows.filter(|(_, row)| row.state == ApprovalState::Approved)
     }
 }
 
@@ -115,31 +105,13 @@ impl ApprovalTrail {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// These changes are about to be committed: from now on, the database may have either.
-    pub(super) fn expect(&self, changes: &[Change]) {
-        let mut known = self.known();
-        for change in changes {
-            if let Change::Row(id, noted) = change {
-                known
-                    .rows
-                    .entry(id.clone())
-                    .or_default()
-                    .push(noted.clone());
-            }
-        }
-    }
-
     /// They are committed.
     pub(super) fn settle(&self, changes: Vec<Change>) {
         let mut known = self.known();
         for change in changes {
             match change {
                 Change::Row(id, noted) => {
-                    let rows = known.rows.entry(id).or_default();
-                    // Whoever committed later may have been told sooner.
-                    if let Some(place) = rows.iter().rposition(|row| *row == noted) {
-                        rows.drain(..place);
-                    }
+                    known.rows.insert(id, noted);
                 }
                 Change::Refused(noted) => {
                     known.refused.insert(noted);
@@ -149,26 +121,50 @@ impl ApprovalTrail {
     }
 }
 
+impl Memory {
+    /// What the row of an approval may be, the newest last.
+    fn approval(&self, id: &str) -> Vec<Noted> {
+        let possible = self.possible(
+            || self.approvals.known().rows.get(id).cloned(),
+            |before, changes| {
+                let mut newest = changes.approvals.iter().rev();
+                let newest = newest.find_map(|change| match change {
+                    Change::Row(of, noted) if of == id => Some(noted.clone()),
+                    _ => None,
+                });
+                newest.or_else(|| before.clone())
+            },
+        );
+        possible.into_iter().flatten().collect()
+    }
+
+    /// Whether a row is what the trail says.
+    fn says(&self, approval: &Approval) -> bool {
+        self.approval(&approval.id).contains(&Noted::of(approval))
+    }
+}
+
 impl Store {
     /// What is wrong with a row, in words, if it is not what the trail says.
     pub(crate) fn fault_of_approval(&self, approval: &Approval) -> Option<String> {
-        let known = self.memory.approvals.known();
-        if known.says(approval) {
+        let rows = self.memory.approval(&approval.id);
+        if rows.contains(&Noted::of(approval)) {
             return None;
         }
-        let Some(rows) = known.rows.get(&approval.id) else {
-            return Some("the audit trail has nothing of it".to_owned());
-        };
-        let newest = rows.last().map_or("nothing", |row| row.state.as_str());
-        Some(format!(
-            "it is not what the audit trail says of it ({newest}): its row was put back behind the host's back"
+        Some(rows.last().map_or_else(
+            || "the audit trail has nothing of it".to_owned(),
+            |newest| {
+                let newest = newest.state.as_str();
+                format!(
+                    "it is not what the audit trail says of it ({newest}): its row was put back behind the host's back"
+                )
+            },
         ))
     }
 
     /// Whether the trail says that an approval neither is nor comes in force any more.
     pub(crate) fn is_approval_over(&self, id: &str) -> bool {
-        let known = self.memory.approvals.known();
-        let rows = known.rows.get(id).map(Vec::as_slice).unwrap_or_default();
+        let rows = self.memory.approval(id);
         !rows.is_empty() && rows.iter().all(|row| row.state.is_over())
     }
 }
@@ -232,11 +228,10 @@ impl Tx {
         asked_by: &str,
     ) -> Result<usize, StoreError> {
         let rows = self.readable_open_approvals(act).await?;
-        let known = self.memory.approvals.known();
         let undecided = rows.iter().map(Sealed::unproven).filter(|row| {
             row.asked_by == asked_by
                 && row.state_at(&self.now) == ApprovalState::Asked
-                && known.says(row)
+                && self.memory.says(row)
         });
         Ok(undecided.count())
     }
@@ -244,9 +239,13 @@ impl Tx {
     /// The approvals that are in force by the trail, and whose rows are gone or are not what it says of them. In a turn to
     /// write, so that none is being changed.
     pub(crate) async fn lost_approvals(&mut self) -> Result<Vec<String>, StoreError> {
-        let in_force = self.memory.approvals.known().in_force();
+        let in_force: Vec<_> = {
+            let known = self.memory.approvals.known();
+            known.in_force().map(|(id, _)| id.clone()).collect()
+        };
         let mut lost = Vec::new();
-        for (id, rows) in in_force {
+        for id in in_force {
+            let rows = self.memory.approval(&id);
             let row = match self.approval(&id).await {
                 Err(StoreError::NotSealed(_)) => None,
                 row => row?,
@@ -264,9 +263,9 @@ impl Tx {
         &mut self,
         known: Known,
     ) -> Result<Option<String>, StoreError> {
-        for (id, rows) in known.in_force() {
-            let row = self.approval(&id).await?;
-            if row.is_none_or(|row| !rows.contains(&Noted::of(row.unproven()))) {
+        for (id, noted) in known.in_force() {
+            let row = self.approval(id).await?;
+            if row.is_none_or(|row| Noted::of(row.unproven()) != *noted) {
                 return Ok(Some(format!(
                     "approval {id} is in force, and its row in the database is not what the audit trail says of it: \
                      restore it from a backup of the database"
@@ -291,8 +290,13 @@ fn detail(approval: &Approval, noted: &Noted) -> Value {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
+    use crate::store::{
+        commits::{Head, Records},
+        memory::Changes,
+    };
 
     fn change(row: &str) -> Change {
         let noted = Noted {
@@ -302,25 +306,46 @@ mod tests {
         Change::Row("a".to_owned(), noted)
     }
 
-    fn may_be(trail: &ApprovalTrail) -> Vec<String> {
-        let rows = &trail.known().rows["a"];
-        rows.iter().map(|row| row.row_sha256.clone()).collect()
+    const fn head(sequence: u64) -> Head {
+        Head {
+            sequence,
+            hash: [0; 32],
+        }
+    }
+
+    fn expect(memory: &Memory, sequence: u64, row: &str) {
+        let records = Records {
+            behind: head(sequence - 1),
+            last: head(sequence),
+        };
+        memory.expect(Changes {
+            records: Some(records),
+            approvals: vec![change(row)],
+            ..Changes::default()
+        });
+    }
+
+    fn may_be(memory: &Memory) -> Vec<String> {
+        let rows = memory.approval("a").into_iter();
+        rows.map(|row| row.row_sha256).collect()
     }
 
     #[test]
     fn either_may_be_there_until_one_of_them_is_known_to_be() {
-        let trail = ApprovalTrail::default();
-        trail.expect(&[change("1")]);
-        trail.settle(vec![change("1")]);
-        trail.expect(&[change("2")]);
-        assert_eq!(may_be(&trail), ["1", "2"]);
-        // Nobody was told how that one ended.
-        trail.expect(&[change("3")]);
-        assert_eq!(may_be(&trail), ["1", "2", "3"]);
-        // Who committed last is told first.
-        trail.expect(&[change("4")]);
-        trail.settle(vec![change("4")]);
-        trail.settle(vec![change("3")]);
-        assert_eq!(may_be(&trail), ["4"]);
+        let memory = Memory::default();
+        memory.commits.known().learn(head(0));
+        expect(&memory, 1, "1");
+        memory.settle(head(1));
+        assert_eq!(may_be(&memory), ["1"]);
+        for (sequence, row) in [(2, "2"), (3, "3"), (4, "4")] {
+            expect(&memory, sequence, row);
+        }
+        assert_eq!(may_be(&memory), ["1", "2", "3", "4"]);
+        assert!(memory.approval("b").is_empty());
+        // Nobody was told how the first of them ended.
+        memory.settle(head(3));
+        assert_eq!(may_be(&memory), ["3", "4"]);
+        memory.find(head(3), true).unwrap();
+        assert_eq!(may_be(&memory), ["3"]);
     }
 }

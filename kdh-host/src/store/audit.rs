@@ -3,13 +3,18 @@
 
 use std::{collections::HashSet, fmt};
 
-use kdh_proto::{ChainVerifier, FIRST_PREVIOUS_HASH, audit_hash, to_hex, v1::AuditRecord};
+use kdh_proto::{ChainVerifier, audit_hash, to_hex, v1::AuditRecord};
 use serde_json::Value;
 use sqlx::Row as _;
 
 use super::{
-    Row, Sealed, StoreError, StoredKey, Tx, approval_trail, bdks::BdkTrail, device_trail,
-    export_trail, key_profiles::ProfileTrail,
+    Row, Sealed, StoreError, StoredKey, Tx, act_trail, approval_trail,
+    bdks::BdkTrail,
+    commits::{Head, Records},
+    device_trail, export_trail,
+    key_profiles::ProfileTrail,
+    milestones::{self, is_milestone},
+    profile_trail,
 };
 use crate::names::DeviceSerial;
 
@@ -42,13 +47,6 @@ impl fmt::Display for Actor {
     }
 }
 
-/// The last record of the trail.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Head {
-    sequence: u64,
-    hash: [u8; 32],
-}
-
 /// A record to be written.
 #[derive(Debug)]
 pub(crate) struct AuditEntry<'a> {
@@ -64,29 +62,47 @@ pub(crate) struct AuditEntry<'a> {
     pub(crate) detail: Value,
 }
 
+impl AuditEntry<'_> {
+    /// As a record that has no place in the trail yet.
+    pub(super) fn said(&self) -> AuditRecord {
+        AuditRecord {
+            actor: self.actor.to_string(),
+            action: self.action.to_owned(),
+            device: self.device.map(ToString::to_string).unwrap_or_default(),
+            outcome: self.outcome.to_owned(),
+            detail: self.detail.to_string(),
+            ..AuditRecord::default()
+        }
+    }
+}
+
 impl Tx {
     /// Adds a record to the trail. It becomes part of it with this transaction.
     pub(crate) async fn record(&mut self, entry: AuditEntry<'_>) -> Result<(), StoreError> {
-        let head = match self.take_head() {
-            Some(head) => head,
-            None => self.read_head().await?,
-        };
+        let head = self.head().await?;
         let mut record = AuditRecord {
             sequence: head.sequence + 1,
             at: self.now.clone(),
-            actor: entry.actor.to_string(),
-            action: entry.action.to_owned(),
-            device: entry.device.map(ToString::to_string).unwrap_or_default(),
-            outcome: entry.outcome.to_owned(),
-            detail: entry.detail.to_string(),
             previous_hash: to_hex(&head.hash),
-            hash: String::new(),
+            ..entry.said()
         };
-        self.changes
-            .devices
-            .extend(self.memory.devices.change(&record));
         let hash = audit_hash(&head.hash, &record);
         record.hash = to_hex(&hash);
+        let last = Head {
+            sequence: record.sequence,
+            hash,
+        };
+        let changes = &mut self.changes;
+        changes.devices.extend(self.memory.devices.change(&record));
+        changes.acts.extend(act_trail::changes(&record));
+        changes.profiles.extend(profile_trail::change(&record));
+        if is_milestone(last) {
+            changes.milestones.push(last);
+        }
+        let records = changes
+            .records
+            .get_or_insert(Records { behind: head, last });
+        records.last = last;
         self.later("INSERT INTO audit VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)")
             .bind(signed(record.sequence)?)
             .bind(record.at)
@@ -97,28 +113,31 @@ impl Tx {
             .bind(record.detail)
             .bind(record.previous_hash)
             .bind(record.hash);
-        self.leave_head(Head {
-            sequence: head.sequence + 1,
-            hash,
-        });
+        self.leave_head(last);
         Ok(())
     }
 
-    async fn read_head(&mut self) -> Result<Head, StoreError> {
+    /// Where the trail ends: as the writer before has left word, or as the database has it.
+    ///
+    /// # Errors
+    /// [`StoreError::ForeignTrail`]: the host has not left it so.
+    pub(super) async fn head(&mut self) -> Result<Head, StoreError> {
+        if let Some(head) = self.take_head() {
+            return Ok(head);
+        }
         let last = sqlx::query("SELECT sequence, hash FROM audit ORDER BY sequence DESC LIMIT 1")
             .fetch_optional(self.connection().await?)
             .await?;
-        let Some(row) = last else {
-            return Ok(Head {
-                sequence: 0,
-                hash: FIRST_PREVIOUS_HASH,
-            });
-        };
-        let hash: String = row.try_get("hash")?;
-        Ok(Head {
-            sequence: unsigned(&row, "sequence")?,
-            hash: from_hex(&hash)?,
-        })
+        let mut head = Head::NONE;
+        if let Some(row) = last {
+            let hash: String = row.try_get("hash")?;
+            head = Head {
+                sequence: unsigned(&row, "sequence")?,
+                hash: from_hex(&hash)?,
+            };
+        }
+        self.memory.find(head, self.is_alone())?;
+        Ok(head)
     }
 
     /// Records after a sequence number, oldest first.
@@ -137,101 +156,21 @@ impl Tx {
             .collect()
     }
 
-    /// Whether the trail has such a record, in its place. Looks through all of it.
-    pub(crate) async fn is_recorded(&mut self, entry: &AuditEntry<'_>) -> Result<bool, StoreError> {
-        let found = sqlx::query_scalar(
-            "SELECT sequence FROM audit WHERE sequence > 0 AND actor = $1 AND action = $2
-                 AND device = $3 AND outcome = $4 AND detail = $5 ORDER BY sequence LIMIT 1",
-        )
-        .bind(entry.actor.to_string())
-        .bind(entry.action)
-        .bind(entry.device.map_or("", DeviceSerial::as_str))
-        .bind(entry.outcome)
-        .bind(entry.detail.to_string())
-        .fetch_optional(self.connection().await?)
-        .await?;
-        let found = found.map(|sequence: i64| u64::try_from(sequence));
-        match found.transpose() {
-            Ok(Some(sequence)) => self.is_chained(sequence).await,
-            Ok(None) => Ok(false),
-            Err(_) => Err(StoreError::Damaged("audit record")),
-        }
-    }
-
-    /// Whether the trail has a record of one of these actions whose detail says this in a field, in its place or not.
-    /// Looks through all of it.
-    pub(crate) async fn is_noted(
-        &mut self,
-        actions: &[&str],
-        field: &str,
-        value: &str,
-    ) -> Result<bool, StoreError> {
-        Ok(self.noted(actions, field, value).await?.is_some())
-    }
-
-    /// The same, of a record in its place.
-    pub(crate) async fn is_chained_note(
-        &mut self,
-        actions: &[&str],
-        field: &str,
-        value: &str,
-    ) -> Result<bool, StoreError> {
-        match self.noted(actions, field, value).await? {
-            Some(sequence) => self.is_chained(sequence).await,
-            None => Ok(false),
-        }
-    }
-
-    async fn noted(
-        &mut self,
-        actions: &[&str],
-        field: &str,
-        value: &str,
-    ) -> Result<Option<u64>, StoreError> {
-        let mut first = None;
-        for action in actions {
-            let records = sqlx::query(
-                "SELECT sequence, detail FROM audit WHERE action = $1 AND sequence > 0 ORDER BY sequence",
-            );
-            let records = records.bind(*action).fetch_all(self.connection().await?);
-            for record in records.await? {
-                let detail: Value = serde_json::from_str(record.try_get("detail")?)
-                    .map_err(|_| StoreError::Damaged("audit record"))?;
-                if detail[field] == value {
-                    let sequence = unsigned(&record, "sequence")?;
-                    first = first.or(Some(sequence)).min(Some(sequence));
-                    break;
-                }
-            }
-        }
-        Ok(first)
-    }
-
-    /// Whether a record follows on the one before, and the one behind it, if there is one, on it. Whoever
-    /// slips one in for a moment finds no place for it.
-    pub(super) async fn is_chained(&mut self, sequence: u64) -> Result<bool, StoreError> {
-        let mut around = self.audit_records(sequence.saturating_sub(2), 3).await?;
-        let mut chain = ChainVerifier::default();
-        if sequence > 1 && !around.is_empty() {
-            let before = around.remove(0);
-            chain = ChainVerifier::behind(before.sequence, from_hex(&before.hash)?);
-        }
-        let holds = around.iter().all(|record| chain.verify(record).is_ok());
-        let is_there = around.iter().any(|record| record.sequence == sequence);
-        Ok(holds && is_there)
-    }
-
     /// Follows the whole trail. Returns how many records hold, or what is wrong, in words: with the
     /// chain, or with a registered key, a BDK, a key profile or an approval in force whose row says something else
     /// than its record.
     pub(crate) async fn verify_audit(&mut self) -> Result<Result<u64, String>, StoreError> {
         let mut chain = ChainVerifier::default();
+        let mut end = Head::NONE;
         let mut registrations = HashSet::new();
         let mut profiles = ProfileTrail::default();
         let mut bdks = BdkTrail::default();
         let mut approvals = approval_trail::Known::default();
         let mut devices = device_trail::Known::default();
         let mut exports = export_trail::Known::default();
+        let mut acts = act_trail::Known::default();
+        let mut milestones = milestones::Known::default();
+        let mut newest_profiles = profile_trail::Known::default();
         loop {
             let page = self.audit_records(chain.verified(), PAGE).await?;
             if page.is_empty() {
@@ -241,6 +180,13 @@ impl Tx {
                 if let Err(broken) = chain.verify(&record) {
                     return Ok(Err(broken.to_string()));
                 }
+                end = Head {
+                    sequence: record.sequence,
+                    hash: from_hex(&record.hash)?,
+                };
+                milestones.note(end);
+                acts.note(&record);
+                newest_profiles.note(&record);
                 approvals.note(&record);
                 devices.note(&record);
                 exports.note(&record);
@@ -272,6 +218,10 @@ impl Tx {
         }
         *self.memory.devices.known() = devices;
         self.memory.exports.learn(exports);
+        *self.memory.acts.known() = acts;
+        *self.memory.milestones.known() = milestones;
+        *self.memory.profiles.known() = newest_profiles;
+        self.memory.commits.known().learn(end);
         Ok(Ok(chain.verified()))
     }
 }

@@ -1,5 +1,5 @@
-//! What the audit trail says of devices: of which model each is, in which group, with which keys it has enrolled last, and
-//! which activation code an operator has issued for it last.
+//! What the audit trail says of devices: of which model each is, in which group, with which keys it has enrolled last,
+//! which activation code an operator has issued for it last, and whether it was revoked.
 //!
 //! It is learnt from the trail at the start, which is followed whole, and kept in memory as the host writes: some 200
 //! bytes for each device. A record that comes or goes behind the host's back changes nothing here.
@@ -15,11 +15,8 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use super::{Purpose, Store, Tx};
+use super::{Purpose, Store, Tx, memory::Memory};
 use crate::names::{DeviceSerial, GroupName};
-
-/// So many states of a device may be in doubt. Beyond that its whole trail is, until the next start.
-const MOST_IN_DOUBT: usize = 64;
 
 /// A device, by the beginning of SHA-256 of its serial number, which spares its text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -71,6 +68,16 @@ impl Code {
     }
 }
 
+/// What an operator has said last of whether a device may enrol.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Leave {
+    #[default]
+    None,
+    WithCode(Code),
+    /// It was revoked, which is final.
+    Revoked,
+}
+
 /// Public keys that a device has enrolled with. One that a record does not say is nobody's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Keys {
@@ -88,26 +95,32 @@ impl Keys {
     }
 }
 
-/// What is said of a device, each with the record that says so; 0 is none.
+/// What is said of a device.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Noted {
     model: Option<Word>,
     group: Option<Word>,
-    grouped: u64,
-    code: Option<Code>,
-    coded: u64,
-    keys: Keys,
-    enrolled: u64,
+    leave: Leave,
+    /// With which it has enrolled last; none if it never has.
+    keys: Option<Keys>,
 }
 
 impl Noted {
-    const fn has_enrolled(&self) -> bool {
-        self.enrolled > 0
+    /// A code is spent by that.
+    fn enrolled(self, keys: Keys) -> Self {
+        let leave = match self.leave {
+            Leave::Revoked => Leave::Revoked,
+            Leave::None | Leave::WithCode(_) => Leave::None,
+        };
+        Self {
+            keys: Some(keys),
+            leave,
+            ..self
+        }
     }
 
-    /// The code with which nobody has enrolled yet.
-    fn unspent(&self) -> Option<Code> {
-        self.code.filter(|_| self.coded > self.enrolled)
+    const fn is_revoked(&self) -> bool {
+        matches!(self.leave, Leave::Revoked)
     }
 }
 
@@ -120,6 +133,7 @@ enum News {
     Enrolled(Keys),
     CodeIssued(Code),
     Grouped(Option<Word>),
+    Revoked,
 }
 
 /// What a transaction adds.
@@ -127,36 +141,27 @@ enum News {
 pub(super) struct Change {
     device: DeviceId,
     news: News,
-    sequence: u64,
 }
 
 impl Change {
-    /// Two may be heard of in another order than they were committed. Of two with one number only one can have been.
     fn apply(&self, noted: Noted) -> Noted {
-        let sequence = self.sequence;
         match self.news {
             News::Added(model) => Noted { model, ..noted },
-            News::Admitted(model, keys) => {
-                let news = News::Enrolled(keys);
-                let noted = Self { news, ..*self }.apply(noted);
-                Noted { model, ..noted }
-            }
-            News::Enrolled(keys) if sequence >= noted.enrolled => Noted {
-                keys,
-                enrolled: sequence,
+            News::Admitted(model, keys) => Noted {
+                model,
+                ..noted.enrolled(keys)
+            },
+            News::Enrolled(keys) => noted.enrolled(keys),
+            News::CodeIssued(_) if noted.is_revoked() => noted,
+            News::CodeIssued(code) => Noted {
+                leave: Leave::WithCode(code),
                 ..noted
             },
-            News::CodeIssued(code) if sequence >= noted.coded => Noted {
-                code: Some(code),
-                coded: sequence,
+            News::Grouped(group) => Noted { group, ..noted },
+            News::Revoked => Noted {
+                leave: Leave::Revoked,
                 ..noted
             },
-            News::Grouped(to) if sequence >= noted.grouped => Noted {
-                group: to,
-                grouped: sequence,
-                ..noted
-            },
-            News::Enrolled(_) | News::CodeIssued(_) | News::Grouped(_) => noted,
         }
     }
 }
@@ -168,9 +173,6 @@ pub(super) struct DeviceTrails(Mutex<Known>);
 #[derive(Debug, Default)]
 pub(super) struct Known {
     devices: HashMap<DeviceId, Noted>,
-    /// Of which it is not known what the database has: all that it may have, or nothing where that would be too much.
-    /// There are few.
-    in_doubt: HashMap<DeviceId, Vec<Noted>>,
     words: Vec<Arc<str>>,
     places: HashMap<Arc<str>, Word>,
 }
@@ -179,9 +181,13 @@ impl Known {
     /// Takes note of a record, which follows on those before.
     pub(super) fn note(&mut self, record: &AuditRecord) {
         if let Some(change) = self.read(record) {
-            let noted = self.devices.entry(change.device).or_default();
-            *noted = change.apply(*noted);
+            self.apply(&change);
         }
+    }
+
+    fn apply(&mut self, change: &Change) {
+        let noted = self.devices.entry(change.device).or_default();
+        *noted = change.apply(*noted);
     }
 
     /// What a record says of a device, if it says something.
@@ -196,12 +202,12 @@ impl Known {
             "device.enrolled" => News::Enrolled(Keys::read(&detail())),
             "device.code-issued" => News::CodeIssued(Code::read(&detail())?),
             "device.grouped" => News::Grouped(self.word(&detail()["to"])),
+            "device.revoked" => News::Revoked,
             _ => return None,
         };
         Some(Change {
             device: DeviceId::of(&record.device),
             news,
-            sequence: record.sequence,
         })
     }
 
@@ -222,13 +228,6 @@ impl Known {
         let place = usize::try_from(word?.0.get()).ok()?;
         self.words.get(place - 1).cloned()
     }
-
-    /// All that may be said of a device.
-    fn possible(&self, device: DeviceId) -> Vec<Noted> {
-        let settled = self.devices.get(&device).copied().unwrap_or_default();
-        let in_doubt = self.in_doubt.get(&device).cloned();
-        in_doubt.unwrap_or_else(|| vec![settled])
-    }
 }
 
 impl DeviceTrails {
@@ -241,52 +240,43 @@ impl DeviceTrails {
         self.known().read(record)
     }
 
-    /// These changes are about to be committed: from now on, the database may have them or not.
-    pub(super) fn expect(&self, changes: &[Change]) {
-        let mut known = self.known();
-        for change in changes {
-            let mut possible = known.possible(change.device);
-            for place in 0..possible.len() {
-                let then = change.apply(possible[place]);
-                if !possible.contains(&then) {
-                    possible.push(then);
-                }
-            }
-            if possible.len() > MOST_IN_DOUBT {
-                possible.clear();
-            }
-            known.in_doubt.insert(change.device, possible);
-        }
-    }
-
     /// They are committed.
     pub(super) fn settle(&self, changes: &[Change]) {
         let mut known = self.known();
         for change in changes {
-            let mut settled = Vec::new();
-            for noted in known.possible(change.device) {
-                let then = change.apply(noted);
-                if !settled.contains(&then) {
-                    settled.push(then);
-                }
-            }
-            if let [noted] = settled[..] {
-                known.devices.insert(change.device, noted);
-                known.in_doubt.remove(&change.device);
-            } else {
-                known.in_doubt.insert(change.device, settled);
-            }
+            known.apply(change);
         }
     }
+}
 
-    fn of(&self, device: &DeviceSerial) -> DeviceTrail {
-        let known = self.known();
-        let possible = known.possible(DeviceId::of(device.as_str()));
+impl Memory {
+    fn trail_of(&self, device: &DeviceSerial) -> DeviceTrail {
+        let id = DeviceId::of(device.as_str());
+        let devices = &self.devices;
+        let possible = self.possible(
+            || {
+                devices
+                    .known()
+                    .devices
+                    .get(&id)
+                    .copied()
+                    .unwrap_or_default()
+            },
+            |noted, changes| {
+                let changes = changes.devices.iter().filter(|change| change.device == id);
+                changes.fold(*noted, |noted, change| change.apply(noted))
+            },
+        );
+        let known = devices.known();
         let possible = possible.iter().map(|noted| Said {
             model: known.text(noted.model),
             group: known.text(noted.group),
-            keys: noted.has_enrolled().then_some(noted.keys),
-            unspent: noted.unspent(),
+            keys: noted.keys,
+            unspent: match noted.leave {
+                Leave::WithCode(code) => Some(code),
+                Leave::None | Leave::Revoked => None,
+            },
+            is_revoked: noted.is_revoked(),
         });
         DeviceTrail {
             possible: possible.collect(),
@@ -294,8 +284,7 @@ impl DeviceTrails {
     }
 }
 
-/// What the trail says of a device: several things for as long as it is not known which of them the database has, and
-/// nothing if there would be too many.
+/// What the trail says of a device: several things for as long as it is not known which of them the database has.
 #[derive(Debug)]
 pub(crate) struct DeviceTrail {
     possible: Vec<Said>,
@@ -307,6 +296,7 @@ struct Said {
     group: Option<Arc<str>>,
     keys: Option<Keys>,
     unspent: Option<Code>,
+    is_revoked: bool,
 }
 
 impl DeviceTrail {
@@ -315,6 +305,11 @@ impl DeviceTrail {
         let group = group.map(GroupName::as_str);
         let mut possible = self.possible.iter();
         possible.any(|said| said.model.as_deref() == Some(model) && said.group.as_deref() == group)
+    }
+
+    /// Whether it was revoked, or may have been.
+    pub(crate) fn is_revoked(&self) -> bool {
+        self.possible.iter().any(|said| said.is_revoked)
     }
 
     /// Whether it has ever had an encryption key here.
@@ -333,26 +328,27 @@ impl DeviceTrail {
     }
 
     /// Whether the last code that an operator has issued for it is this one, given by its hash, and nobody has enrolled
-    /// since, and it is good at this time.
+    /// since, and it is good at this time, and the device was not revoked.
     pub(crate) fn awaits(&self, code_sha256: &[u8], now: OffsetDateTime) -> bool {
         let mut unspent = self.possible.iter().filter_map(|said| said.unspent);
         let now = now.unix_timestamp();
-        Digest::of(code_sha256)
-            .is_some_and(|sha256| unspent.any(|code| code.sha256 == sha256 && now <= code.expires))
+        let is_issued = Digest::of(code_sha256)
+            .is_some_and(|sha256| unspent.any(|code| code.sha256 == sha256 && now <= code.expires));
+        is_issued && !self.is_revoked()
     }
 }
 
 impl Tx {
     /// What the trail says of a device. That is not of the moment that this transaction sees, but of now.
     pub(crate) fn trail_of(&self, device: &DeviceSerial) -> DeviceTrail {
-        self.memory.devices.of(device)
+        self.memory.trail_of(device)
     }
 }
 
 impl Store {
     /// What the trail says of a device now.
     pub(crate) fn trail_of(&self, device: &DeviceSerial) -> DeviceTrail {
-        self.memory.devices.of(device)
+        self.memory.trail_of(device)
     }
 }
 
@@ -362,6 +358,10 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::store::{
+        commits::{Head, Records},
+        memory::Changes,
+    };
 
     fn record(sequence: u64, action: &str, detail: &Value) -> AuditRecord {
         AuditRecord {
@@ -373,83 +373,58 @@ mod tests {
         }
     }
 
-    fn grouped(trails: &DeviceTrails, sequence: u64, to: &str) -> [Change; 1] {
-        let record = record(sequence, "device.grouped", &json!({"to": to}));
-        [trails.change(&record).unwrap()]
+    const fn head(sequence: u64) -> Head {
+        Head {
+            sequence,
+            hash: [0; 32],
+        }
     }
 
-    fn groups(trails: &DeviceTrails) -> Vec<String> {
-        let known = trails.known();
-        let possible = known.possible(DeviceId::of("A"));
-        let groups = possible.iter().map(|noted| known.text(noted.group));
-        groups
-            .map(|name| name.unwrap_or_default().to_string())
-            .collect()
+    /// A record of the trail.
+    fn note(memory: &Memory, record: &AuditRecord) {
+        memory.devices.known().note(record);
+        memory.commits.known().learn(head(record.sequence));
+    }
+
+    /// A record that is about to be committed, behind the one before.
+    fn expect(memory: &Memory, record: &AuditRecord) {
+        let records = Records {
+            behind: head(record.sequence - 1),
+            last: head(record.sequence),
+        };
+        memory.expect(Changes {
+            records: Some(records),
+            devices: Vec::from_iter(memory.devices.change(record)),
+            ..Changes::default()
+        });
+    }
+
+    fn of(memory: &Memory) -> DeviceTrail {
+        memory.trail_of(&DeviceSerial::parse("A").unwrap())
     }
 
     #[test]
     fn either_may_be_there_until_one_of_them_is_known_to_be() {
-        let trails = DeviceTrails::default();
-        assert!(
-            trails
-                .change(&record(1, "key.assigned", &json!({})))
-                .is_none()
-        );
-        let first = grouped(&trails, 1, "a");
-        trails.expect(&first);
-        trails.settle(&first);
-        assert_eq!(groups(&trails), ["a"]);
-        // Nobody was told how that one ended.
-        trails.expect(&grouped(&trails, 2, "b"));
-        assert_eq!(groups(&trails), ["a", "b"]);
-        // Who committed last is told first.
-        let (third, fourth) = (grouped(&trails, 3, "c"), grouped(&trails, 4, "d"));
-        trails.expect(&third);
-        trails.expect(&fourth);
-        trails.settle(&fourth);
-        trails.settle(&third);
-        assert_eq!(groups(&trails), ["d"]);
-        assert!(trails.known().in_doubt.is_empty());
-    }
-
-    #[test]
-    fn what_is_in_doubt_does_not_grow_without_end() {
-        let trails = DeviceTrails::default();
-        // The database is away, and the same thing is tried over and over: it is one that may be there.
-        for _ in 0..30 {
-            trails.expect(&grouped(&trails, 1, "a"));
+        let memory = Memory::default();
+        let of_no_device = record(1, "key.assigned", &json!({}));
+        assert!(memory.devices.change(&of_no_device).is_none());
+        let grouped = |sequence, to: &str| record(sequence, "device.grouped", &json!({"to": to}));
+        let groups = || {
+            let possible = of(&memory).possible.into_iter();
+            let names = possible.map(|said| said.group.unwrap_or_default().to_string());
+            names.collect::<Vec<_>>()
+        };
+        note(&memory, &grouped(1, "a"));
+        assert_eq!(groups(), ["a"]);
+        for (sequence, to) in [(2, "b"), (3, "c"), (4, "d")] {
+            expect(&memory, &grouped(sequence, to));
         }
-        assert_eq!(groups(&trails), ["", "a"]);
-        // Others each time: each of them may be there.
-        for number in 0..28 {
-            trails.expect(&grouped(&trails, 2 + number, &number.to_string()));
-        }
-        assert_eq!(groups(&trails).len(), 30);
-        let last = grouped(&trails, 40, "z");
-        trails.expect(&last);
-        trails.settle(&last);
-        assert_eq!(groups(&trails), ["z"]);
-        // Of too many nothing is known, and nothing goes that way.
-        for number in 0..1000 {
-            trails.expect(&grouped(&trails, 41 + number, &number.to_string()));
-        }
-        let last = grouped(&trails, 2000, "z");
-        trails.expect(&last);
-        trails.settle(&last);
-        assert!(groups(&trails).is_empty());
-        let trail = trails.of(&DeviceSerial::parse("A").unwrap());
-        assert!(!trail.belongs_to("", None) && trail.has_enrolled());
-        assert!(!trail.has_key(Purpose::Encryption, &[0; 32]));
-    }
-
-    #[test]
-    fn of_two_records_in_one_place_the_one_that_is_there_counts() {
-        let trails = DeviceTrails::default();
-        trails.expect(&grouped(&trails, 2, "lost"));
-        let there = grouped(&trails, 2, "there");
-        trails.expect(&there);
-        trails.settle(&there);
-        assert_eq!(groups(&trails), ["there"]);
+        assert_eq!(groups(), ["a", "b", "c", "d"]);
+        memory.settle(head(3));
+        assert_eq!(groups(), ["c", "d"]);
+        // The last one is not there.
+        memory.find(head(3), true).unwrap();
+        assert_eq!(groups(), ["c"]);
     }
 
     const CODE: [u8; 32] = [1; 32];
@@ -469,12 +444,12 @@ mod tests {
 
     /// What is known after these records.
     fn after(records: &[(&str, Value)]) -> DeviceTrail {
-        let trails = DeviceTrails::default();
+        let memory = Memory::default();
         for (place, (action, detail)) in records.iter().enumerate() {
             let sequence = u64::try_from(place).unwrap() + 1;
-            trails.known().note(&record(sequence, action, detail));
+            note(&memory, &record(sequence, action, detail));
         }
-        trails.of(&DeviceSerial::parse("A").unwrap())
+        of(&memory)
     }
 
     #[test]
@@ -507,14 +482,45 @@ mod tests {
         ] {
             assert!(!after(records).awaits(&CODE, at(0)), "{records:?}");
         }
-        // They may be heard of in another order.
-        let trails = DeviceTrails::default();
-        trails.known().note(&record(2, "device.enrolled", &keys(5)));
-        trails
-            .known()
-            .note(&record(1, "device.code-issued", &code(CODE)));
-        let trail = trails.of(&DeviceSerial::parse("A").unwrap());
-        assert!(!trail.awaits(&CODE, at(0)));
+    }
+
+    #[test]
+    fn a_device_that_was_revoked_or_may_have_been_never_comes_back() {
+        let issued = || ("device.code-issued", code(CODE));
+        let revoked = || ("device.revoked", json!({}));
+        let admitted = || ("device.admitted", keys(5));
+        for records in [
+            &[revoked()][..],
+            &[issued(), revoked()],
+            &[revoked(), issued()],
+            &[issued(), revoked(), admitted(), issued()],
+        ] {
+            let trail = after(records);
+            assert!(
+                trail.is_revoked() && !trail.awaits(&CODE, at(0)),
+                "{records:?}"
+            );
+        }
+        assert!(!after(&[]).is_revoked());
+        for stopped in ["device.suspended", "device.resumed", "device.moved"] {
+            let trail = after(&[issued(), (stopped, json!({}))]);
+            assert!(
+                !trail.is_revoked() && trail.awaits(&CODE, at(0)),
+                "{stopped}"
+            );
+        }
+        // Nobody was told whether it was.
+        let memory = Memory::default();
+        note(&memory, &record(1, "device.code-issued", &code(CODE)));
+        expect(&memory, &record(2, "device.revoked", &json!({})));
+        assert!(of(&memory).is_revoked() && !of(&memory).awaits(&CODE, at(0)));
+        memory.find(head(1), true).unwrap();
+        assert!(!of(&memory).is_revoked() && of(&memory).awaits(&CODE, at(0)));
+    }
+
+    #[test]
+    fn a_device_takes_little_memory() {
+        assert!(size_of::<Noted>() <= 80, "{}", size_of::<Noted>());
     }
 
     #[test]
@@ -536,11 +542,10 @@ mod tests {
         let unknown = after(&[("device.enrolled", json!({}))]);
         assert!(unknown.has_enrolled() && !unknown.has_key(encryption, &[5; 32]));
         // While it is in doubt whether it has enrolled again, either key may be its.
-        let trails = DeviceTrails::default();
-        trails.known().note(&record(1, "device.enrolled", &keys(5)));
-        let again = trails.change(&record(2, "device.enrolled", &keys(7)));
-        trails.expect(&[again.unwrap()]);
-        let trail = trails.of(&DeviceSerial::parse("A").unwrap());
+        let memory = Memory::default();
+        note(&memory, &record(1, "device.enrolled", &keys(5)));
+        expect(&memory, &record(2, "device.enrolled", &keys(7)));
+        let trail = of(&memory);
         assert!(trail.has_key(encryption, &[5; 32]) && trail.has_key(encryption, &[7; 32]));
     }
 }

@@ -10,8 +10,9 @@ use std::{
 
 use kdh_proto::v1::AuditRecord;
 use serde_json::{Value, json};
+use time::OffsetDateTime;
 
-use super::{Actor, AuditEntry, ExportRow, Store, StoreError, Tx, audit::read};
+use super::{Actor, AuditEntry, ExportRow, Store, StoreError, Tx, memory::Memory};
 
 /// The action of the record of a key that was exported.
 const MADE: &str = "export.made";
@@ -22,18 +23,10 @@ const SKIPPED: &str = "export.skipped";
 #[derive(Debug, Default)]
 pub(super) struct ExportTrail(Mutex<Known>);
 
-/// By a target's id.
+/// By a target's id, the position of its last record that was made, or that there is nothing to be made of. Records are
+/// made in the order of their positions.
 #[derive(Debug, Default)]
-pub(super) struct Known(HashMap<String, MadeUpTo>);
-
-/// A target's last record that was made, or that there is nothing to be made of. Records are made in the order of
-/// their positions.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct MadeUpTo {
-    position: u64,
-    /// Further ones are about to be committed, or nobody was told how that ended.
-    in_doubt: bool,
-}
+pub(super) struct Known(HashMap<String, u64>);
 
 impl Known {
     /// Takes note of a record of the trail.
@@ -41,9 +34,13 @@ impl Known {
         if let MADE | SKIPPED = &*record.action
             && let Some((target, position)) = noted(&record.detail)
         {
-            let made = self.0.entry(target).or_default();
-            made.position = made.position.max(position);
+            self.raise(target, position);
         }
+    }
+
+    fn raise(&mut self, target: String, position: u64) {
+        let made = self.0.entry(target).or_default();
+        *made = position.max(*made);
     }
 }
 
@@ -59,20 +56,9 @@ impl ExportTrail {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn of(&self, target: &str) -> MadeUpTo {
-        self.known().0.get(target).copied().unwrap_or_default()
-    }
-
     /// Up to which position a target's records were made for certain.
-    pub(super) fn made_up_to(&self, target: &str) -> u64 {
-        self.of(target).position
-    }
-
-    /// They were made for certain up to this one.
-    fn raise(&self, target: &str, position: u64) {
-        let mut known = self.known();
-        let made = known.0.entry(target.to_owned()).or_default();
-        made.position = made.position.max(position);
+    fn made_up_to(&self, target: &str) -> u64 {
+        self.known().0.get(target).copied().unwrap_or_default()
     }
 
     /// From now on, this is what is known.
@@ -80,22 +66,25 @@ impl ExportTrail {
         *self.known() = known;
     }
 
-    /// These records are about to be committed.
-    pub(super) fn expect(&self, made: &[(String, u64)]) {
-        let mut known = self.known();
-        for (target, _) in made {
-            known.0.entry(target.clone()).or_default().in_doubt = true;
-        }
-    }
-
     /// They are committed.
     pub(super) fn settle(&self, made: Vec<(String, u64)>) {
         let mut known = self.known();
         for (target, position) in made {
-            let made = known.0.entry(target).or_default();
-            made.position = made.position.max(position);
-            made.in_doubt = false;
+            known.raise(target, position);
         }
+    }
+}
+
+impl Memory {
+    /// Up to which positions a target's records may have been made.
+    fn possible_exports(&self, target: &str) -> Vec<u64> {
+        self.possible(
+            || self.exports.made_up_to(target),
+            |made, changes| {
+                let more = changes.exports.iter().filter(|(of, _)| of == target);
+                more.fold(*made, |made, (_, position)| made.max(*position))
+            },
+        )
     }
 }
 
@@ -107,39 +96,43 @@ impl Store {
 
     /// Takes note of a record that was made, as its MAC says.
     pub(crate) fn note_exported(&self, target: &str, position: u64) {
-        self.memory.exports.raise(target, position);
+        let mut known = self.memory.exports.known();
+        known.raise(target.to_owned(), position);
+    }
+
+    /// Sees to it that it is known how commits of a target's records have ended.
+    ///
+    /// # Errors
+    /// It is not known yet.
+    pub(crate) async fn settle_exports(
+        &self,
+        target: &str,
+        now: OffsetDateTime,
+    ) -> Result<(), StoreError> {
+        let in_doubt = || {
+            let possible = self.memory.possible_exports(target);
+            possible.iter().any(|made| *made != possible[0])
+        };
+        if in_doubt() {
+            // The next writer that reads where the trail ends finds it out.
+            let mut tx = self.write(now).await?;
+            let head = tx.head().await?;
+            tx.leave_head(head);
+            tx.commit().await?;
+        }
+        if in_doubt() {
+            let cause = "it is not known yet how another transaction has ended".to_owned();
+            return Err(StoreError::NotCommitted(cause));
+        }
+        Ok(())
     }
 }
 
 impl Tx {
-    /// Up to which position a target's records were made, whatever the database says of them.
-    ///
-    /// # Errors
-    /// [`StoreError::NotRecorded`]: nobody was told how a commit ended, and the record that would say it has no place
-    /// in the trail.
-    pub(crate) async fn exported_up_to(&mut self, target: &str) -> Result<u64, StoreError> {
-        let known = self.memory.exports.of(target);
-        if !known.in_doubt {
-            return Ok(known.position);
-        }
-        let newest = sqlx::query(
-            "SELECT * FROM audit WHERE action IN ('export.made', 'export.skipped') AND detail LIKE $1
-             ORDER BY sequence DESC LIMIT 1",
-        )
-        // Ids have no character that means something here.
-        .bind(format!("%\"target\":\"{target}\"%"))
-        .fetch_optional(self.connection().await?)
-        .await?;
-        let newest = newest.as_ref().map(read).transpose()?;
-        let mut up_to = known.position.max(self.export_marks(target).await?.sent);
-        if let Some(newest) = newest {
-            if !self.is_chained(newest.sequence).await? {
-                let what = format!("what was made for export target {target}");
-                return Err(StoreError::NotRecorded(what));
-            }
-            up_to = up_to.max(noted(&newest.detail).map_or(0, |(_, position)| position));
-        }
-        Ok(up_to)
+    /// Up to which position a target's records were made, or may have been, whatever the database says of them.
+    pub(super) fn exported_up_to(&self, target: &str) -> u64 {
+        let possible = self.memory.possible_exports(target);
+        possible.into_iter().max().unwrap_or_default()
     }
 
     /// Puts down what became of a record of a target that is called so: the SHA-256 of what its MAC goes over, and why

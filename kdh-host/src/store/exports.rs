@@ -125,7 +125,7 @@ impl Tx {
             }
             let statement = statement
                 .bind(target.to_owned())
-                .bind(signed(self.memory.exports.made_up_to(target))?)
+                .bind(signed(self.exported_up_to(target))?)
                 .bind(self.now.clone());
             let added = statement.execute(self.connection().await?).await?;
             queued += added.rows_affected();
@@ -146,7 +146,7 @@ impl Tx {
         target: &str,
         limit: u32,
     ) -> Result<Vec<ExportRow>, StoreError> {
-        let behind = self.exported_up_to(target).await?;
+        let behind = self.exported_up_to(target);
         sqlx::query(
             "SELECT * FROM export_records WHERE target = $1 AND state = 'QUEUED' AND position > $2
              ORDER BY position LIMIT $3",
@@ -166,7 +166,7 @@ impl Tx {
         &mut self,
         target: &str,
     ) -> Result<Option<u64>, StoreError> {
-        let made = self.exported_up_to(target).await?;
+        let made = self.exported_up_to(target);
         let first: Option<i64> = sqlx::query_scalar(
             "SELECT MIN(position) FROM export_records WHERE target = $1 AND state = 'QUEUED' AND position <= $2",
         )

@@ -35,8 +35,8 @@ use tokio::{
 
 use super::{
     Connection, StoreError,
-    audit::Head,
     batch::{self, Answer, Batch},
+    commits::Head,
     database::{BUSY_TIMEOUT, Database, Dialect, Session, in_time},
 };
 
@@ -167,6 +167,11 @@ impl Turn {
     /// The end of the audit trail.
     pub(super) fn head(&mut self) -> &mut Option<Head> {
         &mut self.head
+    }
+
+    /// Whether it has begun, and nobody else's changes wait for their commit.
+    pub(super) fn is_alone(&self) -> bool {
+        matches!(self.line.open, Open::FirstTurn)
     }
 
     /// Runs these statements, in the turn.

@@ -4,6 +4,7 @@
 //! whose key is taken is no error, which would spoil a transaction of PostgreSQL: it is not inserted,
 //! and the caller is told.
 
+mod act_trail;
 mod activation;
 mod approval_trail;
 mod approvals;
@@ -15,6 +16,7 @@ mod binding_orders;
 mod binding_tokens;
 mod certificates;
 mod check_values;
+mod commits;
 mod crls;
 mod database;
 mod deliveries;
@@ -31,16 +33,17 @@ mod key_profiles;
 mod keys;
 mod many;
 mod memory;
+mod milestones;
+mod profile_trail;
 mod recorded;
 mod rollouts;
 mod sealed;
 mod standing;
 
-use std::sync::Arc;
+use std::{mem::take, sync::Arc};
 
 pub(crate) use activation::EnrolmentClaim;
 pub(crate) use approvals::Approval;
-use audit::Head;
 pub(crate) use audit::{Actor, AuditEntry, KEY_ASSIGNED, KEY_REGISTERED};
 pub(crate) use authority::{AuthorityRequest, NewAuthorityRequest};
 use batch::{Answer, Batch, Parameters};
@@ -50,6 +53,7 @@ pub(crate) use bdks::{
 pub(crate) use binding_orders::{BindingOrder, NewBindingOrder, OrderEnd};
 pub(crate) use binding_tokens::{BindingToken, MadeFor};
 pub(crate) use certificates::{KeyClaim, Purpose, StoredCertificate};
+use commits::Head;
 use database::{BUSY_TIMEOUT, CONNECTIONS_OF_OPERATORS, Database, Dialect, Session};
 pub(crate) use deliveries::{Delivery, NewDelivery};
 pub(crate) use device_keys::{DeviceKey, KeyPlace, KeyRow, KeySource, place_of};
@@ -125,6 +129,14 @@ pub enum StoreError {
          the database"
     )]
     NotRecorded(String),
+    /// The audit trail does not end with this record any more, as the host has left it.
+    #[error(
+        "the audit trail does not end in the database as this host has left it, with record {0}: somebody else has added \
+         or changed records, or taken some away. Nothing is changed from now on. If another kdh-host of yours has worked on \
+         this database, restart this one. Otherwise start none before the trail is as it was: it would take what it finds \
+         for its own. Compare the trail with an earlier export, and restore the database from a backup"
+    )]
+    ForeignTrail(u64),
     /// A slot has had as many versions as there can be.
     #[error("{0} is the last that there can be: have the profile put its key into another slot")]
     NoNextVersion(String),
@@ -338,6 +350,14 @@ impl Tx {
         }
     }
 
+    /// Whether nobody else's changes wait for their commit.
+    fn is_alone(&self) -> bool {
+        match &self.inner {
+            Inner::Writing(turn) => turn.is_alone(),
+            Inner::Asking(_) | Inner::Reading(_) => false,
+        }
+    }
+
     fn leave_head(&mut self, head: Head) {
         if let Inner::Writing(turn) = &mut self.inner {
             *turn.head() = Some(head);
@@ -345,8 +365,11 @@ impl Tx {
     }
 
     /// Makes it so: returns when it is on disk.
-    pub(crate) async fn commit(self) -> Result<(), StoreError> {
-        self.memory.expect(&self.changes);
+    pub(crate) async fn commit(mut self) -> Result<(), StoreError> {
+        let changes = take(&mut self.changes);
+        let last = changes.records.map(|records| records.last);
+        let of_records_alone = changes.is_of_records_alone();
+        self.memory.expect(changes);
         match self.inner {
             Inner::Asking(mut connection) => {
                 self.put_off.send(Session(&mut connection)).await?;
@@ -355,16 +378,19 @@ impl Tx {
                 self.put_off.send(Session(&mut tx)).await?;
                 tx.commit().await?;
             }
-            Inner::Writing(turn) if self.changes.is_empty() => {
-                turn.commit(self.put_off).await?;
-            }
             Inner::Writing(turn) => {
-                // To the end, also when nobody awaits it any more: what the trail says has to be known.
                 let commit = async move {
                     turn.commit(self.put_off).await?;
-                    self.memory.settle(self.changes);
+                    if let Some(last) = last {
+                        self.memory.settle(last);
+                    }
                     Ok::<(), StoreError>(())
                 };
+                if of_records_alone {
+                    // If nobody awaits its end, the next one that is settled says how it was.
+                    return commit.await;
+                }
+                // To the end, also when nobody awaits it any more: what the trail says has to be known.
                 let committed = tokio::spawn(commit).await;
                 committed.map_err(|error| StoreError::NotCommitted(error.to_string()))??;
             }

@@ -1,5 +1,5 @@
-//! What the audit trail says of keys and of key profiles. Rows say it too; whoever changes them behind the host's
-//! back would have to break the chain of the trail as well.
+//! Keys and key profiles as the audit trail has them. Rows say it too, which somebody may have changed behind the host's
+//! back.
 
 use std::collections::HashMap;
 
@@ -8,9 +8,9 @@ use kdh_proto::v1::AuditRecord;
 use serde_json::Value;
 
 use super::{
-    Actor, Device, StoreError, Tx,
+    Device, StoreError, Tx,
     audit::{KEY_ASSIGNED, read},
-    key_profiles::{ProfileAssignment, ProfileVersion, assignment_record},
+    key_profiles::{ProfileAssignment, ProfileVersion},
 };
 use crate::{
     key_profile::Target,
@@ -28,14 +28,15 @@ pub(crate) struct RecordedKey {
 }
 
 impl Tx {
-    /// Whether the trail says, in a record in its place, that a device was ever given this version: by an operator, or
-    /// by a rollout, whose records are of many devices each and are looked through.
+    /// Whether the trail says, in a record where the host has left it, that a device was ever given this version: by an
+    /// operator, or by a rollout, whose records are of many devices each and are looked through.
     pub(crate) async fn was_assigned(
         &mut self,
         device: &DeviceSerial,
         slot: &Slot,
         version: u32,
     ) -> Result<bool, StoreError> {
+        let end = self.certain_end();
         let by_operators = sqlx::query(
             "SELECT * FROM audit
              WHERE action IN ('device.added', 'device.admitted', 'device.enrolled', 'device.grouped', 'key.assigned')
@@ -48,7 +49,7 @@ impl Tx {
         for record in &by_operators {
             let record = read(record)?;
             if slot_and_version(&detail(&record)?) == place
-                && self.is_chained(record.sequence).await?
+                && self.is_in_place(record.sequence, end).await?
             {
                 return Ok(true);
             }
@@ -67,7 +68,7 @@ impl Tx {
             let of_slot = of_slot.filter(|keys| keys["slot"] == slot.as_str());
             let mut made = of_slot.flat_map(|keys| keys["made"].as_array().into_iter().flatten());
             let is_made = made.any(|key| key.as_str().is_some_and(|key| key.starts_with(&begins)));
-            if is_made && self.is_chained(record.sequence).await? {
+            if is_made && self.is_in_place(record.sequence, end).await? {
                 return Ok(true);
             }
         }
@@ -114,32 +115,8 @@ impl Tx {
         &mut self,
         target: &Target,
     ) -> Result<Option<ProfileAssignment>, StoreError> {
-        let records = sqlx::query(
-            "SELECT * FROM audit WHERE action IN ('key-profile.put', 'key-profile.removed', 'key-profile.assigned')
-                 AND action = 'key-profile.assigned' ORDER BY sequence DESC",
-        )
-        .fetch_all(self.connection().await?)
-        .await?;
-        let mut said = None;
-        for record in &records {
-            let record = read(record)?;
-            let detail = detail(&record)?;
-            if detail["kind"] == target.kind() && detail["name"] == target.name() {
-                said = (!detail["profile"].is_null()).then_some(record);
-                break;
-            }
-        }
         let row = if_readable(self.profile_assignment(target).await)?;
-        let recorded = match (&row, &said) {
-            (None, None) => true,
-            (Some(row), Some(record)) => {
-                let detail = assignment_record(target, Some(&row.profile), &row.why);
-                self.is_as_recorded(record, &row.assigned_by, &detail)
-                    .await?
-            }
-            _ => false,
-        };
-        if recorded {
+        if self.is_carried(target, row.as_ref()) {
             return Ok(row);
         }
         let cause = format!("the key profile of {target}");
@@ -147,38 +124,9 @@ impl Tx {
     }
 
     async fn recorded_profile(&mut self, name: &ProfileName) -> Result<ProfileVersion, StoreError> {
-        let record = sqlx::query(
-            "SELECT * FROM audit WHERE action IN ('key-profile.put', 'key-profile.removed', 'key-profile.assigned')
-                 AND action IN ('key-profile.put', 'key-profile.removed') AND detail LIKE $1
-             ORDER BY sequence DESC LIMIT 1",
-        )
-        // Names have no character that means something here.
-        .bind(format!("%\"profile\":\"{name}\"%"))
-        .fetch_optional(self.connection().await?)
-        .await?;
         let version = if_readable(self.newest_profile(name).await)?;
-        if let (Some(record), Some(version)) = (record, version) {
-            let (record, detail) = (read(&record)?, version.record());
-            if self
-                .is_as_recorded(&record, &version.put_by, &detail)
-                .await?
-            {
-                return Ok(version);
-            }
-        }
-        Err(StoreError::NotRecorded(format!("key profile {name}")))
-    }
-
-    async fn is_as_recorded(
-        &mut self,
-        record: &AuditRecord,
-        operator: &str,
-        detail: &Value,
-    ) -> Result<bool, StoreError> {
-        let actor = Actor::Operator(operator.to_owned()).to_string();
-        let detail = detail.to_string();
-        let same = (&record.actor, &record.detail) == (&actor, &detail);
-        Ok(same && self.is_chained(record.sequence).await?)
+        let recorded = version.filter(|version| self.is_newest_profile(name, version));
+        recorded.ok_or_else(|| StoreError::NotRecorded(format!("key profile {name}")))
     }
 
     /// The action of a record that only a host writes that has its rows sealed, if there is one.

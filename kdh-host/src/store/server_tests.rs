@@ -130,7 +130,10 @@ async fn a_writer_without_the_lock_does_not_write() {
     );
     write(&other).await.unwrap();
     other.close().await;
-    // It goes on behind what the other one wrote.
+    // What the other one wrote since is not known to it: it goes on when it has followed the trail.
+    let error = write(&store).await.unwrap_err();
+    assert!(matches!(error, StoreError::ForeignTrail(3)), "{error}");
+    assert_eq!(records(&store).await.unwrap(), 4);
     write(&store).await.unwrap();
     assert_eq!(records(&store).await.unwrap(), 5);
 }

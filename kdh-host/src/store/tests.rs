@@ -1,5 +1,6 @@
 //! The database on real files: what it keeps apart, what it finds out, what survives.
 
+mod acts;
 mod approvals;
 mod audit;
 mod bdks;
@@ -115,6 +116,23 @@ async fn edit(tx: &mut Tx, statement: &str) {
 
 async fn verify(store: &Store) -> Result<Result<u64, String>, StoreError> {
     store.read(NOW).await?.verify_audit().await
+}
+
+/// Nobody is told how the commit has ended.
+async fn leave_in_doubt(tx: Tx, is_there: bool) {
+    let Tx {
+        inner,
+        put_off,
+        memory,
+        changes,
+        ..
+    } = tx;
+    memory.expect(changes);
+    if let Inner::Writing(turn) = inner
+        && is_there
+    {
+        turn.commit(put_off).await.unwrap();
+    }
 }
 
 fn device(serial: &str) -> DeviceSerial {

@@ -48,7 +48,7 @@ async fn newest_record(scene: &Scene<'_>) -> String {
         "SELECT action || ' ' || outcome || ' ' || actor || ' ' || COALESCE(device, '') FROM audit
          ORDER BY sequence DESC",
     )
-    .fetch_one(&mut scene.database().await)
+    .fetch_one(scene.database().await.connection())
     .await
     .unwrap()
 }

@@ -19,6 +19,7 @@ use tr34::{CaRebindToken, CaUnbindToken, Profile};
 use crate::{
     bindings::{Scene, of, play, play_by, play_with_postgres, reason},
     credential::Forward,
+    forger::{forge, put_back},
     world,
 };
 
@@ -352,7 +353,10 @@ fn a_request_that_nobody_asked_for_is_not_signed() {
             let [mut bob, mut cleo] = scene.world.recoverers(&scene.host).await;
             let mut database = scene.database().await;
             let mut execute = async |statement: &'static str| {
-                sqlx::query(statement).execute(&mut database).await.unwrap();
+                sqlx::query(statement)
+                    .execute(database.connection())
+                    .await
+                    .unwrap();
             };
             let (lost, new) = ("kdh-three.pem", Some("kdh-two.pem"));
             for statement in tampering {
@@ -368,7 +372,11 @@ fn a_request_that_nobody_asked_for_is_not_signed() {
                 execute("DELETE FROM authority_requests").await;
             }
             // Nor does a record count that has no place in the trail: somebody may slip one in for a moment.
-            for planted in ["-1", "1000000"] {
+            for (planted, expected) in [
+                ("-1", Reason::Internal),
+                // Nor is anything done behind it, not even put down that it was refused.
+                ("1000000", Reason::WrongState),
+            ] {
                 let asked = ask(&scene, &mut bob, lost, new).await.unwrap();
                 execute("UPDATE authority_requests SET asked_by = 'eve'").await;
                 let plant = format!(
@@ -378,10 +386,39 @@ fn a_request_that_nobody_asked_for_is_not_signed() {
                 );
                 execute(plant.leak()).await;
                 let refused = approve(&mut cleo, &asked.id).await;
-                assert_eq!(reason(refused), Some(Reason::Internal), "{planted}");
+                assert_eq!(reason(refused), Some(expected), "{planted}");
                 execute("DELETE FROM authority_requests").await;
                 execute("DELETE FROM audit WHERE actor = 'operator:eve'").await;
             }
+            // Not even one with hashes that fit, in the middle of the trail.
+            let asked = ask(&scene, &mut bob, lost, new).await.unwrap();
+            for _ in 0..2 {
+                let alone = approve(&mut bob, &asked.id).await;
+                assert_eq!(reason(alone), Some(Reason::SameOperator));
+            }
+            let mut database = scene.database().await;
+            database
+                .edit("UPDATE authority_requests SET asked_by = 'eve'")
+                .await;
+            forge(&mut database, "authority.asked", |record| {
+                record.actor = record.actor.replace("bob", "eve");
+                record.detail = record.detail.replace("bob", "eve");
+            })
+            .await;
+            let refused = approve(&mut cleo, &asked.id).await;
+            assert_eq!(reason(refused), Some(Reason::Internal));
+            put_back(&mut database).await;
+            database
+                .edit("UPDATE authority_requests SET asked_by = 'bob'")
+                .await;
+            // What was decided stays so.
+            reject(&mut bob, &asked.id).await.unwrap();
+            database
+                .edit("UPDATE authority_requests SET state = 'ASKED'")
+                .await;
+            let refused = approve(&mut cleo, &asked.id).await;
+            assert_eq!(reason(refused), Some(Reason::Internal));
+            database.edit("DELETE FROM authority_requests").await;
             let asked = ask(&scene, &mut bob, lost, new).await.unwrap();
             approve(&mut cleo, &asked.id).await.unwrap();
             scene.host.stop().await;

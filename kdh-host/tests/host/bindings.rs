@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use hsm_modules::{Place, WHOLE};
+use hsm_modules::{Place, SOFTHSM, WHOLE};
 use kdh_host::{Clock, SystemClock};
 use kdh_proto::{
     BINDING_CONTEXT, RECEIPT_CONTEXT, Reason, ReasonedStatus as _,
@@ -19,7 +19,6 @@ use kdh_proto::{
 use pki::Certificate;
 use private_postgres::Postgres;
 use sha2::{Digest as _, Sha256};
-use sqlx::{Connection as _, SqliteConnection};
 use tonic::{Status, transport::Channel};
 use tr34::{
     IssuerAndSerial, KdhRebindToken, KdhUnbindToken, KrdCredentialToken, KrdNonce, Profile,
@@ -28,6 +27,8 @@ use tr34::{
 
 use crate::{
     credential::Jumping,
+    database::Database,
+    forger::{forge, put_back},
     world::{self, Bound, MASTER_KEY_KCV, Running, World, assign_master_key},
 };
 
@@ -236,28 +237,22 @@ impl Scene<'_> {
             let answer = Postgres::shared().sql(database, question).unwrap();
             return answer.lines().map(ToOwned::to_owned).collect();
         }
-        sqlx::query_scalar(question)
-            .fetch_all(&mut self.database().await)
-            .await
-            .unwrap()
+        self.database().await.column(question).await
     }
 
-    pub(crate) async fn database(&self) -> SqliteConnection {
-        let path = self.world.path("host.db");
-        SqliteConnection::connect(path.to_str().unwrap())
-            .await
-            .unwrap()
+    pub(crate) async fn database(&self) -> Database {
+        Database::open(self.world).await
     }
 
     /// The actions on record about the binding, with their outcomes.
     async fn recorded(&self) -> Vec<String> {
-        sqlx::query_scalar(
-            "SELECT action || ' ' || outcome FROM audit WHERE action LIKE 'binding.%' OR
+        self.database()
+            .await
+            .column(
+                "SELECT action || ' ' || outcome FROM audit WHERE action LIKE 'binding.%' OR
                  action LIKE 'device.%-ordered' OR action LIKE 'device.order-%' ORDER BY sequence",
-        )
-        .fetch_all(&mut self.database().await)
-        .await
-        .unwrap()
+            )
+            .await
     }
 
     /// How tokens name the terminal.
@@ -534,24 +529,69 @@ fn an_order_that_nobody_gave_is_not_obeyed() {
             let mut database = scene.database().await;
             for (by, expected) in [("ada", Reason::Internal), ("", Reason::NotOrdered)] {
                 let forged = sqlx::query(FORGED).bind(two.der()).bind(by);
-                forged.execute(&mut database).await.unwrap();
+                forged.execute(database.connection()).await.unwrap();
                 let refused = scene.request_rebind(1).await;
                 assert_eq!(reason(refused), Some(expected), "{by:?}");
                 let gone = sqlx::query("DELETE FROM binding_orders");
                 // A token that was not made refers to it.
                 let abandoned = sqlx::query("DELETE FROM binding_tokens");
-                abandoned.execute(&mut database).await.unwrap();
-                gone.execute(&mut database).await.unwrap();
+                abandoned.execute(database.connection()).await.unwrap();
+                gone.execute(database.connection()).await.unwrap();
             }
             scene.order_rebind("kdh-two.pem").await.unwrap();
             let changed = sqlx::query("UPDATE binding_orders SET new_kdh = $1").bind(three.der());
-            changed.execute(&mut database).await.unwrap();
+            changed.execute(database.connection()).await.unwrap();
             let refused = scene.request_rebind(2).await;
             assert_eq!(reason(refused), Some(Reason::Internal));
             assert_eq!(scene.device().await, of("BOUND", ""));
             let as_it_was = sqlx::query("UPDATE binding_orders SET new_kdh = $1").bind(two.der());
-            as_it_was.execute(&mut database).await.unwrap();
+            as_it_was.execute(database.connection()).await.unwrap();
             scene.request_rebind(2).await.unwrap();
+            scene.host.stop().await;
+        });
+    });
+}
+
+/// Whoever writes to the database orders nothing, and brings no order back.
+#[test]
+fn an_order_that_is_forged_in_the_trail_or_put_back_is_not_obeyed() {
+    world::on(&[&SOFTHSM], |place| {
+        play(place, async |mut scene| {
+            let mut database = scene.database().await;
+            let forged = "INSERT INTO binding_orders
+                (number, device, kind, new_kdh, state, ordered_by, why, created_at, changed_at)
+                VALUES (7, 'SN-1', 'UNBIND', NULL, 'OPEN', 'ada', 'mine', '2026', '2026')";
+            database.edit(forged).await;
+            forge(&mut database, "device.unbind-ordered", |record| {
+                "operator:ada".clone_into(&mut record.actor);
+                "device.unbind-ordered".clone_into(&mut record.action);
+                SERIAL.clone_into(&mut record.device);
+                r#"{"new-kdh":null,"order":7,"why":"mine"}"#.clone_into(&mut record.detail);
+            })
+            .await;
+            let refused = scene.request_unbind(1).await;
+            assert_eq!(reason(refused), Some(Reason::Internal));
+            put_back(&mut database).await;
+            for table in ["binding_tokens", "binding_orders"] {
+                database.edit(&format!("DELETE FROM {table}")).await;
+            }
+
+            let open = "UPDATE binding_orders SET state = 'OPEN'";
+            scene.order_unbind().await.unwrap();
+            scene.cancel().await.unwrap();
+            database.edit(open).await;
+            let refused = scene.request_unbind(2).await;
+            assert_eq!(reason(refused), Some(Reason::Internal), "cancelled");
+            database.edit("DELETE FROM binding_tokens").await;
+            database.edit("DELETE FROM binding_orders").await;
+            scene.order_unbind().await.unwrap();
+            let token = scene.request_unbind(3).await.unwrap();
+            scene.acknowledge(&scene.statement(&token)).await.unwrap();
+            scene.bind().await.unwrap();
+            database.edit(open).await;
+            let refused = scene.request_unbind(4).await;
+            assert_eq!(reason(refused), Some(Reason::Internal), "done");
+            assert_eq!(scene.device().await, of("BOUND", ""));
             scene.host.stop().await;
         });
     });
@@ -807,7 +847,7 @@ fn an_enrolment_ends_a_binding_and_no_order() {
             assert_eq!(scene.device().await, of("ENROLLED", "ASSUMED_DESTROYED"));
             let open = "SELECT count(*) FROM binding_orders WHERE state = 'OPEN'";
             let open: i64 = sqlx::query_scalar(open)
-                .fetch_one(&mut scene.database().await)
+                .fetch_one(scene.database().await.connection())
                 .await
                 .unwrap();
             assert_eq!(open, 1);
@@ -822,14 +862,14 @@ fn a_host_that_did_not_know_bindings_learns_them_when_it_starts() {
         play(place, async |mut scene| {
             let mut database = scene.database().await;
             sqlx::query("UPDATE devices SET bound_kdh = NULL")
-                .execute(&mut database)
+                .execute(database.connection())
                 .await
                 .unwrap();
             let world = scene.world;
             scene.host.stop().await;
             scene.host = world.serve().await;
             let kdh: Vec<u8> = sqlx::query_scalar("SELECT bound_kdh FROM devices")
-                .fetch_one(&mut database)
+                .fetch_one(database.connection())
                 .await
                 .unwrap();
             let own = id_of(&world.certificate("kdh.pem")).to_der();

@@ -4,7 +4,7 @@ use hsm::{KeyName, Token};
 use hsm_modules::{KRYOPTIC, SOFTHSM, WHOLE, makers::openssl};
 use kdh_host::StartError;
 use kdh_proto::{
-    Reason, ReasonedStatus as _, audit_hash, to_hex,
+    Reason, ReasonedStatus as _,
     v1::{
         AuditRecord, Bdk, DerivedKey, KeyCheckValue, KeyProfileSlot, ListBdksRequest,
         MakeOnePassTokenRequest, RegisterBdkRequest,
@@ -16,6 +16,7 @@ use tr34::{KeyToken, Profile};
 
 use crate::{
     database::Database,
+    forger::append,
     stage::{self, Stage, put_profile, slot},
     world::{
         self, BDK, BDK_KCV, KEY, MASTER_KEY_KCV, World, bring, bring_bdk, open, registering_bdk,
@@ -104,15 +105,9 @@ async fn rows(database: &mut Database, device: &str) -> Vec<(i64, String, Option
 
 /// As a host that has given them out leaves the database.
 async fn give_out_on_record(database: &mut Database, first: u32, last: u32) {
-    let (sequence, head): (i64, String) = database
-        .row("SELECT sequence, hash FROM audit ORDER BY sequence DESC LIMIT 1")
-        .await;
-    let mut previous = [0; 32];
-    hex::decode_to_slice(&head, &mut previous).unwrap();
     let detail =
         format!(r#"{{"bdk":"acquirer","first":{first},"key-set-id":"{KEY_SET}","last":{last}}}"#);
     let record = AuditRecord {
-        sequence: u64::try_from(sequence).unwrap() + 1,
         at: "2026-01-01T00:00:00Z".to_owned(),
         actor: "host".to_owned(),
         action: "bdk.ids-claimed".to_owned(),
@@ -120,20 +115,7 @@ async fn give_out_on_record(database: &mut Database, first: u32, last: u32) {
         detail,
         ..AuditRecord::default()
     };
-    let hash = to_hex(&audit_hash(&previous, &record));
-    sqlx::query("INSERT INTO audit VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)")
-        .bind(sequence + 1)
-        .bind(record.at)
-        .bind(record.actor)
-        .bind(record.action)
-        .bind(record.device)
-        .bind(record.outcome)
-        .bind(record.detail)
-        .bind(head)
-        .bind(hash)
-        .execute(database.connection())
-        .await
-        .unwrap();
+    append(database, record).await;
     give_out(database, last).await;
 }
 

@@ -4,14 +4,16 @@ use hsm_modules::SOFTHSM;
 use kdh_proto::{
     Reason, ReasonedStatus as _,
     v1::{
-        BindRequest, EnrollResponse, ExportDeviceRequest, IssueActivationCodeRequest,
-        ListAssignmentsRequest, UniqueKey, key_profile_slot::Source,
+        AskAuthorityRequest, AuditRecord, BindRequest, EnrollResponse, ExportDeviceRequest,
+        IssueActivationCodeRequest, ListAssignmentsRequest, RevokeDeviceRequest, UniqueKey,
+        key_profile_slot::Source,
     },
 };
 use sha2::{Digest as _, Sha256};
 
 use crate::{
     database::Database,
+    forger::{append, forge, put_back},
     stage::{self, Stage, join, put_profile, requesting, slot},
     world::{self, register_master_key},
 };
@@ -90,24 +92,38 @@ fn a_key_is_assigned_from_a_profile_that_the_trail_and_the_policy_of_today_know(
                     database.put_back(table, &format!("kept_{table}")).await;
                 }
             }
-            // A record that was slipped in finds no place in the chain.
-            let change = "INSERT INTO audit SELECT 1000000, at, 'operator:eve', action, device, outcome, detail, previous_hash, hash
-                 FROM audit WHERE action = 'key-profile.put'";
-            database.edit(change).await;
-            database
-                .edit("UPDATE key_profiles SET put_by = 'eve'")
+            // Nor by records that were changed as well, with hashes that fit.
+            for (action, table, column, what) in [
+                (
+                    "key-profile.put",
+                    "key_profiles",
+                    "put_by",
+                    "key profile own",
+                ),
+                (
+                    "key-profile.assigned",
+                    "key_profile_targets",
+                    "assigned_by",
+                    "the key profile of model M1",
+                ),
+            ] {
+                forge(&mut database, action, |record| {
+                    record.actor = record.actor.replace("ada", "eve");
+                })
                 .await;
-            let refused = stage.assign_named("SN-1", "tmk", "").await.unwrap_err();
-            assert!(
-                refused.message().starts_with("key profile own is not as"),
-                "{refused}"
-            );
-            database
-                .edit("DELETE FROM audit WHERE sequence = 1000000")
-                .await;
-            database
-                .edit("UPDATE key_profiles SET put_by = 'ada'")
-                .await;
+                database
+                    .edit(&format!("UPDATE {table} SET {column} = 'eve'"))
+                    .await;
+                let refused = stage.assign_named("SN-1", "tmk", "").await.unwrap_err();
+                assert!(
+                    refused.message().starts_with(&format!("{what} is not as")),
+                    "{refused}"
+                );
+                put_back(&mut database).await;
+                database
+                    .edit(&format!("UPDATE {table} SET {column} = 'ada'"))
+                    .await;
+            }
             stage.assign(0).await;
 
             // A device that moved by an operator's word is where the trail says.
@@ -315,21 +331,11 @@ fn nobody_enrols_or_comes_back_by_editing_the_database() {
             let why: String = database.value(why).await;
             let says = "ENROLLMENT_REFUSED{\"why\":\"the audit trail knows no such activation code";
             assert!(why.starts_with(says), "{why}");
-            database
-                .edit("DELETE FROM activation_codes WHERE device = 'SN-5'")
-                .await;
-            database
-                .edit("INSERT INTO activation_codes SELECT * FROM kept WHERE device = 'SN-5'")
-                .await;
+            database.put_back("activation_codes", "kept").await;
             let first = try_to_enrol(&stage, "SN-5-1", &issued).await.unwrap();
 
             // One that has done its work, put back as it was before.
-            database
-                .edit("DELETE FROM activation_codes WHERE device = 'SN-5'")
-                .await;
-            database
-                .edit("INSERT INTO activation_codes SELECT * FROM kept WHERE device = 'SN-5'")
-                .await;
+            database.put_back("activation_codes", "kept").await;
             assert_eq!(try_to_enrol(&stage, "SN-5-2", &issued).await, refused);
 
             // The device is replaced, and whoever has the old one has its certificates put back.
@@ -384,6 +390,14 @@ fn nobody_enrols_or_comes_back_by_editing_the_database() {
             };
             let refused = stage.operator.export_device(exported).await.unwrap_err();
             assert_eq!(refused.reason(), rejected);
+            let [mut bob, _] = stage.world.recoverers(&stage.host).await;
+            let asked = bob.ask_authority(AskAuthorityRequest {
+                serial_number: "SN-5".to_owned(),
+                kdh: stage.world.certificate("kdh.pem").der().to_vec(),
+                why: "for me".to_owned(),
+                ..AskAuthorityRequest::default()
+            });
+            assert_eq!(asked.await.unwrap_err().reason(), rejected);
             swap(&mut database, "AUTHENTICATION", "IN").await;
             let listed = old.list_assignments(ListAssignmentsRequest {}).await;
             assert_eq!(listed.unwrap_err().reason(), rejected);
@@ -395,6 +409,92 @@ fn nobody_enrols_or_comes_back_by_editing_the_database() {
                 swap(&mut database, purpose, "NOT IN").await;
             }
             new.request_key(request).await.unwrap();
+            stage.host.stop().await;
+        });
+    });
+}
+
+#[test]
+fn nobody_comes_back_who_was_revoked_by_editing_the_database() {
+    world::on(&[&SOFTHSM], |place| {
+        stage::play(place, async |mut stage, mut database| {
+            let code = stage.world.added(&mut stage.operator, "SN-5").await;
+            stage.assign(0).await;
+            for restarted in [false, true] {
+                if restarted {
+                    stage = stage.restart(async || {}).await;
+                } else {
+                    for serial in ["SN-1", "SN-5"] {
+                        let revoke = RevokeDeviceRequest {
+                            serial_number: serial.to_owned(),
+                            why: "stolen".to_owned(),
+                        };
+                        stage.operator.revoke_device(revoke).await.unwrap();
+                    }
+                }
+                let again = "UPDATE devices SET state = CASE serial_number WHEN 'SN-1' THEN 'BOUND' ELSE 'REGISTERED' END
+                    WHERE serial_number IN ('SN-1', 'SN-5')";
+                database.edit(again).await;
+                let revoked = Some(Reason::DeviceRevoked);
+                let requested = stage.request(0).await.unwrap_err();
+                assert_eq!(requested.reason(), revoked);
+                let listed = stage.list(0).await.unwrap_err();
+                assert_eq!(listed.reason(), revoked);
+                let exported = ExportDeviceRequest {
+                    serial_number: "SN-1".to_owned(),
+                };
+                let exported = stage.operator.export_device(exported).await.unwrap_err();
+                assert_eq!(exported.reason(), revoked);
+                let keys = |code: &str| format!("SN-5-{code}-{restarted}").to_lowercase();
+                let refused = try_to_enrol(&stage, &keys("first"), &code).await;
+                assert_eq!(refused.unwrap_err(), Some(Reason::EnrollmentRefused));
+                // Another code does not help either.
+                let other = IssueActivationCodeRequest {
+                    serial_number: "SN-5".to_owned(),
+                };
+                let other = stage.operator.issue_activation_code(other).await.unwrap();
+                let other = other.into_inner().code;
+                let refused = try_to_enrol(&stage, &keys("other"), &other).await;
+                assert_eq!(refused.unwrap_err(), Some(Reason::EnrollmentRefused));
+            }
+            stage.host.stop().await;
+        });
+    });
+}
+
+/// A record with hashes that fit, behind the last one, while the host runs.
+#[test]
+fn nothing_is_done_behind_a_record_that_the_host_has_not_written() {
+    world::on(&[&SOFTHSM], |place| {
+        stage::play(place, async |mut stage, mut database| {
+            let hash = hex::encode(Sha256::digest("SN-5\0ABCDABCDABCDABCD"));
+            let forged = AuditRecord {
+                at: "2026-01-01T00:00:00Z".to_owned(),
+                actor: "operator:ada".to_owned(),
+                action: "device.code-issued".to_owned(),
+                device: "SN-5".to_owned(),
+                outcome: "ok".to_owned(),
+                detail: format!(
+                    r#"{{"code-sha256":"{hash}","expires-at":"2099-01-01T00:00:00Z"}}"#
+                ),
+                ..AuditRecord::default()
+            };
+            append(&mut database, forged).await;
+            // The first one finds the place of its own record taken; those behind it find out why.
+            stage.try_to_assign(0).await.unwrap_err();
+            let says = "the audit trail does not end in the database as this host has left it, with record ";
+            for _ in 0..2 {
+                let refused = stage.try_to_assign(0).await.unwrap_err();
+                assert_eq!(refused.reason(), Some(Reason::WrongState));
+                assert!(refused.message().starts_with(says), "{refused}");
+            }
+            let newest = "SELECT action FROM audit ORDER BY sequence DESC LIMIT 1";
+            let newest: String = database.value(newest).await;
+            assert_eq!(newest, "device.code-issued", "nothing follows on it");
+            database
+                .edit("DELETE FROM audit WHERE device = 'SN-5'")
+                .await;
+            stage.assign(0).await;
             stage.host.stop().await;
         });
     });

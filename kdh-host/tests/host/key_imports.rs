@@ -14,13 +14,14 @@ use kdh_proto::{
     },
 };
 use sha2::{Digest as _, Sha256};
-use sqlx::{Connection as _, SqliteConnection};
 use tonic::{Status, transport::Channel};
 use tr34::{KeyKind, KrdNonce, RandomToken};
 
 use crate::{
     bindings::{Scene, play, play_with_postgres, reason},
     credential::Jumping,
+    database::Database,
+    forger::{forge, put_back},
     world::{self, KEY, MASTER_KEY_KCV, World, ZMK, assign_master_key, open},
 };
 
@@ -513,12 +514,12 @@ fn what_nobody_approved_in_time_is_not_done() {
 /// an approval.
 async fn cut_off(world: &World<'_>, id: &str, value: &[u8], kcv: [u8; 3]) {
     bring_in(value, kcv);
-    let path = world.path("host.db");
-    let mut database = SqliteConnection::connect(path.to_str().unwrap())
-        .await
-        .unwrap();
+    let mut database = Database::open(world).await;
     let approved = "UPDATE key_imports SET state = 'APPROVED', decided_by = 'bob' WHERE id = $1";
-    let set = sqlx::query(approved).bind(id).execute(&mut database).await;
+    let set = sqlx::query(approved)
+        .bind(id)
+        .execute(database.connection())
+        .await;
     assert_eq!(set.unwrap().rows_affected(), 1);
 }
 
@@ -723,10 +724,13 @@ fn an_import_that_the_trail_does_not_know_is_not_done() {
             for edit in edits {
                 let mut database = scene.database().await;
                 let keep = "CREATE TABLE kept AS SELECT * FROM key_imports";
-                sqlx::query(keep).execute(&mut database).await.unwrap();
+                sqlx::query(keep)
+                    .execute(database.connection())
+                    .await
+                    .unwrap();
                 let edited = format!("UPDATE key_imports SET {edit} WHERE name = 'arrived'");
                 sqlx::query(sqlx::AssertSqlSafe(edited))
-                    .execute(&mut database)
+                    .execute(database.connection())
                     .await
                     .unwrap();
                 let refused = approve(&mut bob, &asked.id).await;
@@ -736,14 +740,20 @@ fn an_import_that_the_trail_does_not_know_is_not_done() {
                     "INSERT INTO key_imports SELECT * FROM kept",
                     "DROP TABLE kept",
                 ] {
-                    sqlx::query(back).execute(&mut database).await.unwrap();
+                    sqlx::query(back)
+                        .execute(database.connection())
+                        .await
+                        .unwrap();
                 }
             }
             let mut database = scene.database().await;
             let forged = "INSERT INTO key_imports SELECT 7, '07070707', 'forged', kind, header, kcv_method, kcv,
                 wrapped, state, 'ada', why, decided_by, expires_at, created_at, changed_at,
                 signed_sha256 FROM key_imports WHERE name = 'arrived'";
-            sqlx::query(forged).execute(&mut database).await.unwrap();
+            sqlx::query(forged)
+                .execute(database.connection())
+                .await
+                .unwrap();
             let refused = approve(&mut bob, "07070707").await;
             assert_eq!(reason(refused), Some(Reason::Internal));
             assert_eq!(keys(ada).await, ["kn.test"]);
@@ -755,9 +765,32 @@ fn an_import_that_the_trail_does_not_know_is_not_done() {
             let again = ask(ada, again).await.unwrap();
             reject(&mut bob, &again.id).await.unwrap();
             let open = "UPDATE key_imports SET state = 'ASKED' WHERE name = 'again'";
-            sqlx::query(open).execute(&mut database).await.unwrap();
+            sqlx::query(open)
+                .execute(database.connection())
+                .await
+                .unwrap();
+            for _ in 0..2 {
+                let refused = approve(&mut bob, &again.id).await;
+                assert_eq!(reason(refused), Some(Reason::Internal));
+            }
+            // Nor is it forgotten with its record, or asked for by one that has hashes that fit.
+            forge(&mut database, "key-import.rejected", |record| {
+                "key-import.approved".clone_into(&mut record.action);
+            })
+            .await;
             let refused = approve(&mut bob, &again.id).await;
             assert_eq!(reason(refused), Some(Reason::Internal));
+            put_back(&mut database).await;
+            let mine = "UPDATE key_imports SET asked_by = 'eve' WHERE name = 'again'";
+            database.edit(mine).await;
+            forge(&mut database, "key-import.asked", |record| {
+                record.actor = record.actor.replace("ada", "eve");
+                record.detail = record.detail.replace("ada", "eve");
+            })
+            .await;
+            let refused = approve(&mut bob, &again.id).await;
+            assert_eq!(reason(refused), Some(Reason::Internal));
+            put_back(&mut database).await;
             assert_eq!(keys(ada).await, ["kn.arrived", "kn.test"]);
             scene.host.stop().await;
         });

@@ -14,6 +14,7 @@ mod derived_keys;
 mod device_keys;
 mod exports;
 mod filling;
+mod forger;
 mod hanging_up;
 mod in_force;
 mod keeper;

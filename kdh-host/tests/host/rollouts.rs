@@ -507,6 +507,7 @@ fn what_somebody_writes_into_the_database_makes_no_key() {
             assert_eq!(database.count("device_keys").await, kept);
             ada.0.stop_rollout(order(number)).await.unwrap();
 
+            skips_what_was_revoked(&mut stage, &mut ada, &mut database).await;
             raises_the_alarm_for_equal_check_values(&mut ada, &mut database).await;
             raises_the_alarm_for_twins(&mut stage, &mut ada, &mut database).await;
             stage.host.stop().await;
@@ -519,7 +520,7 @@ async fn skips_a_forged_device(ada: &mut Conductor, database: &mut Database) {
     let forged = "INSERT INTO devices (serial_number, model, state, created_at, changed_at) \
                   SELECT 'D-FORGED', model, state, created_at, changed_at FROM devices WHERE serial_number = 'SN-3'";
     database.edit(forged).await;
-    let record = "INSERT INTO audit SELECT 1000000, at, actor, action, 'D-FORGED', outcome, detail, previous_hash,
+    let record = "INSERT INTO audit SELECT -1, at, actor, action, 'D-FORGED', outcome, detail, previous_hash,
          hash FROM audit WHERE action = 'device.added' AND device = 'SN-3'";
     database.edit(record).await;
     let number = ada.complete(of_devices(&["D-FORGED", "SN-3"])).await.number;
@@ -527,9 +528,28 @@ async fn skips_a_forged_device(ada: &mut Conductor, database: &mut Database) {
         ada.report(number, false).await,
         ["D-FORGED  0 SKIPPED NOT_RECORDED", "SN-3 tmk 2 MADE "]
     );
-    database
-        .edit("DELETE FROM audit WHERE sequence = 1000000")
-        .await;
+    database.edit("DELETE FROM audit WHERE sequence = -1").await;
+}
+
+/// A device that an operator has revoked, and that somebody has put back.
+async fn skips_what_was_revoked(
+    stage: &mut Stage<'_>,
+    ada: &mut Conductor,
+    database: &mut Database,
+) {
+    stage.world.added(&mut stage.operator, "SN-9").await;
+    let revoke = kdh_proto::v1::RevokeDeviceRequest {
+        serial_number: "SN-9".to_owned(),
+        why: "stolen".to_owned(),
+    };
+    stage.operator.revoke_device(revoke).await.unwrap();
+    let again = "UPDATE devices SET state = 'REGISTERED' WHERE serial_number = 'SN-9'";
+    database.edit(again).await;
+    let number = ada.complete(of_devices(&["SN-9"])).await.number;
+    assert_eq!(
+        ada.report(number, false).await,
+        ["SN-9  0 SKIPPED NOT_RECORDED"]
+    );
 }
 
 /// Rows that use a slot's version numbers up, or that stand where no host puts one.

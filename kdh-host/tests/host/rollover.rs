@@ -128,7 +128,7 @@ fn a_fleet_is_handed_over_as_it_calls_in() {
                 scene.kdhs().await,
                 states(&[("PRESENT", 1), ("RETIRED", 0)])
             );
-            assert_eq!(retirements(&mut scene.database().await).await, 1);
+            assert_eq!(retirements(scene.database().await.connection()).await, 1);
 
             assert!(scene.list().await.unwrap().order.is_none());
             assert!(scene.list().await.unwrap().assignments[0].confirmed);
@@ -221,7 +221,7 @@ fn a_credential_is_not_retired_before_its_last_terminal_has_left() {
                 scene.kdhs().await,
                 states(&[("PRESENT", 0), ("RETIRED", 0)])
             );
-            assert_eq!(retirements(&mut scene.database().await).await, 1);
+            assert_eq!(retirements(scene.database().await.connection()).await, 1);
             scene.host.stop().await;
         });
     });
@@ -233,7 +233,7 @@ fn the_last_terminal_of_a_credential_may_also_be_revoked() {
         play(place, async |scene| {
             // Also one that bound before it was put down to which KDH.
             sqlx::query("UPDATE devices SET bound_kdh = NULL")
-                .execute(&mut scene.database().await)
+                .execute(scene.database().await.connection())
                 .await
                 .unwrap();
             let mut scene = scene.restart("kdh-next.pem", BOTH).await;
@@ -250,7 +250,7 @@ fn the_last_terminal_of_a_credential_may_also_be_revoked() {
                 scene.kdhs().await,
                 states(&[("PRESENT", 0), ("RETIRED", 0)])
             );
-            assert_eq!(retirements(&mut scene.database().await).await, 1);
+            assert_eq!(retirements(scene.database().await.connection()).await, 1);
             scene.host.stop().await;
         });
     });
@@ -371,7 +371,7 @@ fn a_change_of_credential_can_be_taken_back() {
             let orders =
                 "SELECT actor || ' ' || outcome FROM audit WHERE action = 'device.rebind-ordered'";
             let orders: Vec<String> = sqlx::query_scalar(orders)
-                .fetch_all(&mut scene.database().await)
+                .fetch_all(scene.database().await.connection())
                 .await
                 .unwrap();
             assert_eq!(orders, ["host ok", "host ok"]);

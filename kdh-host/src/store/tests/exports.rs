@@ -100,7 +100,7 @@ async fn what_was_made_is_never_in_line_again(on: Dialect) {
             .await
             .unwrap();
     }
-    assert_eq!(tx.exported_up_to("a").await.unwrap(), 0, "not yet");
+    assert_eq!(tx.exported_up_to("a"), 0, "not yet");
     tx.commit().await.unwrap();
     for restarted in [false, true] {
         if restarted {
@@ -108,8 +108,8 @@ async fn what_was_made_is_never_in_line_again(on: Dialect) {
             assert_eq!(verify(&database.store).await.unwrap(), Ok(2));
         }
         let mut tx = database.tx().await;
-        assert_eq!(tx.exported_up_to("a").await.unwrap(), 2);
-        assert_eq!(tx.exported_up_to("b").await.unwrap(), 0);
+        assert_eq!(tx.exported_up_to("a"), 2);
+        assert_eq!(tx.exported_up_to("b"), 0);
         assert_eq!(tx.export_put_back("a").await.unwrap(), None);
         edit(&mut tx, "UPDATE export_records SET state = 'QUEUED'").await;
         assert_eq!(tx.export_put_back("a").await.unwrap(), Some(1));
@@ -122,31 +122,54 @@ async fn what_was_made_is_never_in_line_again(on: Dialect) {
         assert!(queue(&mut tx, "a", 1, 1).await);
         assert_eq!(positions(&mut tx, "a").await, [(3, QUEUED)]);
     }
-    // Nobody was told how a commit ended: the trail itself says it.
-    for (is_there, expected) in [(false, 2), (true, 3)] {
+    // Nobody was told how a commit ended: it counts as made until that is known.
+    for (is_there, position) in [(false, 2), (true, 3)] {
         let mut tx = database.tx().await;
-        if is_there {
-            let row = finished(&tx.queued_exports("a", 1).await.unwrap()[0], MADE);
-            tx.record_export("switch", &row, "00", "").await.unwrap();
-            // As if it had not been told.
-            tx.changes.exports.clear();
-            tx.commit().await.unwrap();
-            tx = database.tx().await;
-        }
-        database.store.memory.exports.expect(&[("a".to_owned(), 3)]);
-        assert_eq!(tx.exported_up_to("a").await.unwrap(), expected);
+        let row = finished(&tx.queued_exports("a", 1).await.unwrap()[0], MADE);
+        assert_eq!(row.position, 3);
+        assert_eq!(tx.finish_exports(&[&row]).await.unwrap(), [3].into());
+        tx.record_export("switch", &row, "00", "").await.unwrap();
+        leave_in_doubt(tx, is_there).await;
+        let mut tx = database.tx().await;
+        assert_eq!(tx.exported_up_to("a"), 3);
+        assert!(tx.queued_exports("a", 9).await.unwrap().is_empty());
+        drop(tx);
+        database.store.settle_exports("b", NOW).await.unwrap();
+        assert_eq!(database.tx().await.exported_up_to("a"), 3);
+        database.store.settle_exports("a", NOW).await.unwrap();
+        assert_eq!(database.tx().await.exported_up_to("a"), position);
+        assert_eq!(database.store.known_exported_up_to("a"), position);
     }
+    // Nobody takes the records away meanwhile and puts them back then.
     let mut tx = database.tx().await;
-    // What has left was made; and nobody slips a record in, or takes one out of its place.
-    let marks = ExportMarks {
-        sent: 5,
-        ..ExportMarks::default()
-    };
-    tx.set_export_marks("a", marks).await.unwrap();
-    assert_eq!(tx.exported_up_to("a").await.unwrap(), 5);
-    edit(&mut tx, "UPDATE audit SET sequence = sequence + 7 WHERE sequence = (SELECT MAX(sequence) FROM audit)").await;
-    let fault = tx.exported_up_to("a").await.unwrap_err();
-    assert!(matches!(fault, StoreError::NotRecorded(_)), "{fault}");
+    assert!(queue(&mut tx, "a", 2, 1).await);
+    tx.commit().await.unwrap();
+    let mut tx = database.tx().await;
+    let row = finished(&tx.queued_exports("a", 1).await.unwrap()[0], MADE);
+    tx.record_export("switch", &row, "00", "").await.unwrap();
+    leave_in_doubt(tx, true).await;
+    database
+        .tamper("CREATE TABLE kept AS SELECT * FROM audit")
+        .await;
+    let cut = "DELETE FROM audit WHERE sequence = (SELECT MAX(sequence) FROM audit)";
+    database.tamper(cut).await;
+    drop(database.tx().await);
+    database.store.settle_exports("a", NOW).await.unwrap();
+    assert_eq!(
+        database.tx().await.exported_up_to("a"),
+        3,
+        "as if it had never been"
+    );
+    for back in ["DELETE FROM audit", "INSERT INTO audit SELECT * FROM kept"] {
+        database.tamper(back).await;
+    }
+    drop(database.tx().await);
+    let mut tx = database.tx().await;
+    let refused = tx
+        .record_export("switch", &row, "00", "")
+        .await
+        .unwrap_err();
+    assert!(matches!(refused, StoreError::ForeignTrail(_)), "{refused}");
     drop(tx);
     // As their MACs say.
     for (noted, expected) in [(6, 6), (4, 6)] {

@@ -11,6 +11,7 @@ on_both!(
     devices_are_counted_where_their_profile_comes_from,
     the_profile_of_the_group_stands_in_place_of_the_models,
     every_change_of_profiles_behind_the_hosts_back_is_found,
+    what_devices_hold_is_what_the_trail_says_last,
 );
 
 fn model(name: &str) -> Target {
@@ -330,4 +331,100 @@ async fn every_change_of_profiles_behind_the_hosts_back_is_found(on: Dialect) {
         damaged.to_string(),
         "the database holds a damaged key profile"
     );
+}
+
+/// The version that devices of model M1 in no group hold.
+async fn held(database: &Database) -> Result<Option<u32>, String> {
+    let mut tx = database.tx().await;
+    let held = tx.recorded_profile_at("M1", None).await;
+    let held = held.map(|found| found.map(|(_, version)| version.version));
+    held.map_err(|error| match error {
+        StoreError::NotRecorded(what) => what,
+        other => panic!("{other}"),
+    })
+}
+
+async fn what_devices_hold_is_what_the_trail_says_last(on: Dialect) {
+    let mut database = fleet(on).await;
+    assert_eq!(held(&database).await, Ok(None));
+    let mut tx = database.tx().await;
+    put(&mut tx, &version("p", 1)).await;
+    put(&mut tx, &version("q", 1)).await;
+    assign(&mut tx, &model("M1"), Some("q")).await;
+    assign(&mut tx, &model("M1"), Some("p")).await;
+    tx.commit().await.unwrap();
+    let tables = ["key_profiles", "key_profile_targets", "audit"];
+    let execute = async |database: &Database, statement: String| {
+        let statement = sqlx::AssertSqlSafe(statement);
+        let done = sqlx::query(statement).execute(&database.store.pool);
+        done.await.unwrap();
+    };
+    for table in tables {
+        let keep = format!("CREATE TABLE kept_{table} AS SELECT * FROM {table}");
+        execute(&database, keep).await;
+    }
+    let (profile, carrier) = ("key profile p", "the key profile of model M1");
+    for restarted in [false, true] {
+        if restarted {
+            let Database { store, place } = database;
+            store.close().await;
+            drop(store);
+            let store = Store::open(&place.settings).await.unwrap();
+            assert_eq!(verify(&store).await.unwrap(), Ok(4));
+            database = Database { store, place };
+        }
+        assert_eq!(held(&database).await, Ok(Some(1)));
+        for (edits, expected) in [
+            // With the records of the trail, which are not asked.
+            (
+                &[
+                    "UPDATE key_profiles SET put_by = 'eve'",
+                    "UPDATE audit SET actor = 'operator:eve'",
+                ][..],
+                Err(profile),
+            ),
+            (&["DELETE FROM key_profiles WHERE name = 'p'"], Err(profile)),
+            (
+                &[
+                    "DELETE FROM key_profile_targets",
+                    "DELETE FROM audit WHERE action = 'key-profile.assigned'",
+                ],
+                Err(carrier),
+            ),
+            // What was so before.
+            (
+                &[
+                    "UPDATE key_profile_targets SET profile = 'q'",
+                    "DELETE FROM audit WHERE sequence = 4",
+                ],
+                Err(carrier),
+            ),
+            (&["DELETE FROM audit"], Ok(Some(1))),
+        ] {
+            for edit in edits {
+                database.tamper(edit).await;
+            }
+            let expected = expected.map_err(ToOwned::to_owned);
+            assert_eq!(held(&database).await, expected, "{edits:?}");
+            for table in tables {
+                execute(&database, format!("DELETE FROM {table}")).await;
+                let back = format!("INSERT INTO {table} SELECT * FROM kept_{table}");
+                execute(&database, back).await;
+            }
+        }
+    }
+    // Nobody was told how a commit ended: either may be there, until that is known.
+    for (is_there, newest) in [(false, 1), (true, 2)] {
+        let mut tx = database.tx().await;
+        put(&mut tx, &version("p", 2)).await;
+        leave_in_doubt(tx, is_there).await;
+        assert_eq!(held(&database).await, Ok(Some(newest)));
+        let mut tx = database.tx().await;
+        tx.record(entry(&Actor::Host)).await.unwrap();
+        tx.commit().await.unwrap();
+        assert_eq!(held(&database).await, Ok(Some(newest)));
+    }
+    let older = "DELETE FROM key_profiles WHERE version = 2";
+    database.tamper(older).await;
+    assert_eq!(held(&database).await, Err(profile.to_owned()));
 }

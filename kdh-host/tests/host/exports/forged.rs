@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use hsm_modules::SOFTHSM;
 use kdh_proto::{
     Reason, ReasonedStatus as _,
-    v1::{ExportRecord, ExportTarget, WithdrawRequest, export_target::Scope},
+    v1::{ExportRecord, ExportTarget, RevokeDeviceRequest, WithdrawRequest, export_target::Scope},
 };
 use tonic::Status;
 
@@ -119,6 +119,24 @@ fn what_was_destroyed_or_edited_before_it_was_made_is_skipped() {
             assert_eq!(standing.last, 9);
             assert_eq!(states(&mut database).await[8], "MADE");
             database.edit("UPDATE devices SET model = 'M1'").await;
+
+            // Nor what an operator has revoked and somebody else has put back.
+            let revoke = RevokeDeviceRequest {
+                serial_number: "SN-2".to_owned(),
+                why: "stolen".to_owned(),
+            };
+            stage.operator.revoke_device(revoke).await.unwrap();
+            database.edit("UPDATE devices SET state = 'BOUND'").await;
+            database
+                .edit("UPDATE export_records SET slot = 'no' WHERE position = 9")
+                .await;
+            let again = line(&approval.id, 10, "SN-2", "tmk", 1);
+            database.edit(&in_line(&[again])).await;
+            assert_eq!(ada.fill().await.unwrap(), 0);
+            ada.until_made(10).await;
+            assert_eq!(states(&mut database).await[9], "SKIPPED");
+            let why = reasons(&mut database).await;
+            assert_eq!(why.last().unwrap(), "its device was revoked");
             stage.host.stop().await;
         });
     });

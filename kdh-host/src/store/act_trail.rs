@@ -1,0 +1,197 @@
+//! What the audit trail says of acts on which somebody has to decide yet: orders about bindings, requests to `CA_KRD`,
+//! imports of keys.
+//!
+//! It is learnt from the trail at the start, which is followed whole, and kept in memory as the host writes. A row or
+//! a record that comes, goes or comes back behind the host's back changes nothing here. Nothing is open while it is in
+//! doubt: neither what nobody knows to be on record, nor what may be decided.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use kdh_proto::v1::AuditRecord;
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+
+use super::{AuditEntry, Store};
+
+/// An act, by what it is called in records, and its id.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Act {
+    kind: &'static str,
+    id: String,
+}
+
+/// SHA-256 of who says what in a record.
+type Digest = [u8; 32];
+
+/// What a record says.
+#[derive(Debug)]
+pub(super) enum Change {
+    Opened(Act, Digest),
+    /// It is decided on, taken back or over.
+    Closed(Act),
+    /// A key came in a token, given by the digest of what its sender has signed.
+    Imported(String),
+    /// An import's key may be in the HSM.
+    Left(String),
+}
+
+/// What is known of all of them.
+#[derive(Debug, Default)]
+pub(super) struct ActTrail(Mutex<Known>);
+
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    open: HashMap<Act, Digest>,
+    imported: HashSet<String>,
+    left: HashSet<String>,
+}
+
+impl Known {
+    /// Takes note of a record, which follows on those before.
+    pub(super) fn note(&mut self, record: &AuditRecord) {
+        for change in changes(record) {
+            self.apply(change);
+        }
+    }
+
+    fn apply(&mut self, change: Change) {
+        match change {
+            Change::Opened(act, digest) => {
+                self.open.insert(act, digest);
+            }
+            Change::Closed(act) => {
+                self.open.remove(&act);
+            }
+            Change::Imported(token) => {
+                self.imported.insert(token);
+            }
+            Change::Left(import) => {
+                self.left.insert(import);
+            }
+        }
+    }
+}
+
+impl ActTrail {
+    pub(super) fn known(&self) -> MutexGuard<'_, Known> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// They are committed.
+    pub(super) fn settle(&self, changes: Vec<Change>) {
+        let mut known = self.known();
+        for change in changes {
+            known.apply(change);
+        }
+    }
+}
+
+/// What a record says of such acts.
+pub(super) fn changes(record: &AuditRecord) -> Vec<Change> {
+    let kind = match &*record.action {
+        "device.unbind-ordered"
+        | "device.rebind-ordered"
+        | "device.order-cancelled"
+        | "binding.acknowledged" => "order",
+        "authority.asked" | "authority.signed" | "authority.rejected" | "authority.expired" => {
+            "request"
+        }
+        "key-import.asked"
+        | "key-import.done"
+        | "key-import.rejected"
+        | "key-import.expired"
+        | "key-import.released" => "import",
+        _ => return Vec::new(),
+    };
+    let detail: Value = serde_json::from_str(&record.detail).unwrap_or_default();
+    let text = |field: &str| detail[field].as_str().map(str::to_owned);
+    let left = text("may-have-left-its-key").map(Change::Left);
+    if record.action == "key-import.released" {
+        return Vec::from_iter(left);
+    }
+    let id = match &detail[kind] {
+        Value::String(id) => id.clone(),
+        Value::Number(number) => number.to_string(),
+        _ => return Vec::new(),
+    };
+    let act = Act { kind, id };
+    match &*record.action {
+        // The host's own are many, and need no operator's word.
+        "device.unbind-ordered" | "device.rebind-ordered" if record.actor == "host" => Vec::new(),
+        "device.unbind-ordered"
+        | "device.rebind-ordered"
+        | "authority.asked"
+        | "key-import.asked" => vec![Change::Opened(act, digest(record))],
+        "key-import.done" => {
+            let imported = text("signed-sha256").map(Change::Imported);
+            [Change::Closed(act)].into_iter().chain(imported).collect()
+        }
+        _ => vec![Change::Closed(act)],
+    }
+}
+
+fn digest(record: &AuditRecord) -> Digest {
+    let fields = [
+        &record.actor,
+        &record.action,
+        &record.device,
+        &record.outcome,
+        &record.detail,
+    ];
+    let mut digest = Sha256::new();
+    for field in fields {
+        digest.update((field.len() as u64).to_be_bytes());
+        digest.update(field);
+    }
+    digest.finalize().into()
+}
+
+impl Store {
+    /// Whether the trail has this record of an order, a request or an import, and nobody has decided on it since, nor may
+    /// have.
+    pub(crate) fn is_open(&self, entry: &AuditEntry<'_>) -> bool {
+        let said = changes(&entry.said());
+        let mut opened = said.iter().filter_map(|change| match change {
+            Change::Opened(act, digest) => Some((act, digest)),
+            _ => None,
+        });
+        opened.any(|(act, digest)| {
+            let acts = &self.memory.acts;
+            let possible = self.memory.possible(
+                || acts.known().open.get(act) == Some(digest),
+                |is_open, changes| {
+                    let mut newest = changes.acts.iter().rev();
+                    let newest = newest.find_map(|change| match change {
+                        Change::Opened(of, opened) if of == act => Some(opened == digest),
+                        Change::Closed(of) if of == act => Some(false),
+                        _ => None,
+                    });
+                    newest.unwrap_or(*is_open)
+                },
+            );
+            possible.into_iter().all(|is_open| is_open)
+        })
+    }
+
+    /// Whether a key came, or may have come, in the token of which the sender has signed this, given by its digest.
+    pub(crate) fn was_imported(&self, signed_sha256: &str) -> bool {
+        let possible = self.memory.possible(
+            || self.memory.acts.known().imported.contains(signed_sha256),
+            |came, changes| {
+                let mut imported = changes.acts.iter();
+                *came
+                    || imported
+                        .any(|change| matches!(change, Change::Imported(of) if of == signed_sha256))
+            },
+        );
+        possible.into_iter().any(|came| came)
+    }
+
+    /// Whether the trail says for certain that an import's key may be in the HSM, although its approval was taken back.
+    pub(crate) fn may_have_left_its_key(&self, import: &str) -> bool {
+        self.memory.acts.known().left.contains(import)
+    }
+}

@@ -54,7 +54,7 @@ const WARM_UP: u32 = 20;
 #[command(after_help = "\
 Registers the devices, has the host make a key for each, delivers keys to a terminal with all of these in the \
 database and with none, exports them to a payment switch, and rotates the storage keys. Prints a table, and writes \
-target/bench/keys.json. A million devices take some GB and about an hour for each store; with --devices 5000 it is a look of a minute, whose figures \
+target/bench/keys.json. A million devices take some GB and about a quarter of an hour for each store; with --devices 5000 it is a look of a minute, whose figures \
 vary.
 
 It may be interrupted at any time: run it again, and it goes on where it was.")]

@@ -102,8 +102,8 @@ impl Leaving {
         let (from, last) = (self.next, last.position);
         if !again || !self.is_again_noted {
             let to = if again { to } else { last };
-            note_sent(&self.host, &self.open, &self.actor, from, to).await?;
-            self.marks.sent = self.marks.sent.max(to);
+            // Others may have been quicker: behind this, what they have sent leaves again.
+            self.marks.sent = note_sent(&self.host, &self.open, &self.actor, from, to).await?;
             self.is_again_noted |= again;
         }
         self.next = last + 1;
@@ -229,7 +229,7 @@ async fn require_in_turn(
     Err(refused(Reason::RequestInvalid, cause))
 }
 
-/// Puts down that records leave, before they do.
+/// Puts down that records leave, before they do. Says which is the last one that has left by now.
 ///
 /// # Errors
 /// [`Reason::RequestInvalid`]: one before them has not left.
@@ -239,7 +239,7 @@ async fn note_sent(
     actor: &Actor,
     from: u64,
     to: u64,
-) -> Result<(), HostError> {
+) -> Result<u64, HostError> {
     let mut tx = host.store().write(host.now()).await?;
     open.require_open(host, &mut tx).await?;
     let marks = tx.export_marks(open.id()).await?;
@@ -248,7 +248,8 @@ async fn note_sent(
     tx.set_export_marks(open.id(), ExportMarks { sent, ..marks })
         .await?;
     note(&mut tx, open, actor, "export.sent", from, to).await?;
-    Ok(tx.commit().await?)
+    tx.commit().await?;
+    Ok(sent)
 }
 
 /// Every record up to a position has arrived. Says where the mark is now; it never goes back.

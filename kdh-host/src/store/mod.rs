@@ -164,6 +164,8 @@ pub(crate) struct Tx {
     /// Statements whose answers nobody needs. They go with the next one, or with the commit.
     put_off: Batch,
     now: String,
+    /// The last record of the trail that was there for certain when it began.
+    began: u64,
     memory: Arc<Memory>,
     /// What it adds there.
     changes: Changes,
@@ -246,6 +248,7 @@ impl Store {
             inner,
             put_off: Batch::new(self.dialect),
             now: time_text(now)?,
+            began: self.memory.commits.known().end().sequence,
             memory: Arc::clone(&self.memory),
             changes: Changes::default(),
             _of_share: of_share,

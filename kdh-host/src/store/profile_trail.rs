@@ -31,21 +31,46 @@ type Saying = Option<[u8; 32]>;
 
 /// What a transaction adds.
 #[derive(Debug)]
-pub(super) struct Change(Subject, Saying);
+pub(super) struct Change {
+    of: Subject,
+    saying: Saying,
+    /// The record that says so.
+    sequence: u64,
+}
+
+/// So many sayings of one subject are known, the newest last: a transaction that has begun to read sees an older one.
+const KNOWN_OF_ONE: usize = 8;
 
 /// What is known of all of them.
 #[derive(Debug, Default)]
 pub(super) struct NewestProfiles(Mutex<Known>);
 
 #[derive(Debug, Default)]
-pub(super) struct Known(HashMap<Subject, Saying>);
+pub(super) struct Known(HashMap<Subject, Vec<(u64, Saying)>>);
 
 impl Known {
     /// Takes note of a record, which follows on those before.
     pub(super) fn note(&mut self, record: &AuditRecord) {
-        if let Some(Change(subject, saying)) = change(record) {
-            self.0.insert(subject, saying);
+        if let Some(change) = change(record) {
+            self.apply(change);
         }
+    }
+
+    fn apply(&mut self, change: Change) {
+        let known = self.0.entry(change.of).or_default();
+        known.push((change.sequence, change.saying));
+        if known.len() > KNOWN_OF_ONE {
+            known.remove(0);
+        }
+    }
+
+    /// What was said after this record, or has been said since.
+    fn since(&self, of: &Subject, began: u64) -> Vec<Saying> {
+        let known = self.0.get(of).map_or(&[][..], Vec::as_slice);
+        let later = known.partition_point(|(sequence, _)| *sequence <= began);
+        let first = known[..later].last().and_then(|(_, saying)| *saying);
+        let later = known[later..].iter().map(|(_, saying)| *saying);
+        std::iter::once(first).chain(later).collect()
     }
 }
 
@@ -56,9 +81,10 @@ impl NewestProfiles {
 
     /// They are committed.
     pub(super) fn settle(&self, changes: Vec<Change>) {
-        let changes = changes.into_iter();
-        let changes = changes.map(|Change(subject, saying)| (subject, saying));
-        self.known().0.extend(changes);
+        let mut known = self.known();
+        for change in changes {
+            known.apply(change);
+        }
     }
 }
 
@@ -71,13 +97,18 @@ pub(super) fn change(record: &AuditRecord) -> Option<Change> {
     };
     let detail: Value = serde_json::from_str(&record.detail).unwrap_or_default();
     let text = |field: &str| detail[field].as_str().unwrap_or_default().to_owned();
-    let saying = saying(&record.actor, &record.detail);
-    Some(if is_assigned {
-        let carries = !detail["profile"].is_null();
-        let subject = Subject::Carrier(text("kind"), text("name"));
-        Change(subject, carries.then_some(saying))
+    let said = saying(&record.actor, &record.detail);
+    let (of, saying) = if is_assigned {
+        let of = Subject::Carrier(text("kind"), text("name"));
+        let is_there = !detail["profile"].is_null();
+        (of, is_there.then_some(said))
     } else {
-        Change(Subject::Profile(text("profile")), Some(saying))
+        (Subject::Profile(text("profile")), Some(said))
+    };
+    Some(Change {
+        of,
+        saying,
+        sequence: record.sequence,
     })
 }
 
@@ -111,25 +142,18 @@ impl Tx {
         self.may_be_said(&subject, saying)
     }
 
-    /// Whether this is what the trail says last; where it is not known what that is, whether it may be. Operators have
-    /// said all that it may be.
+    /// Whether the trail has said this last at some time since this transaction began, which may see its rows as they were
+    /// then; where it is not known what it says, whether it may. Operators have said all that it may be.
     fn may_be_said(&self, subject: &Subject, saying: Saying) -> bool {
+        let profiles = &self.memory.profiles;
         let possible = self.memory.possible(
-            || {
-                self.memory
-                    .profiles
-                    .known()
-                    .0
-                    .get(subject)
-                    .copied()
-                    .flatten()
-            },
+            || profiles.known().since(subject, self.began),
             |said, changes| {
                 let mut newest = changes.profiles.iter().rev();
-                let newest = newest.find(|Change(of, _)| of == subject);
-                newest.map_or(*said, |Change(_, saying)| *saying)
+                let newest = newest.find(|change| change.of == *subject);
+                newest.map_or_else(|| said.clone(), |change| vec![change.saying])
             },
         );
-        possible.contains(&saying)
+        possible.iter().any(|said| said.contains(&saying))
     }
 }

@@ -177,12 +177,9 @@ fn without_dates(said: &str) -> String {
     };
     while let Some(at) = (0..text.len()).find(|at| is(&text, *at, "0000-00-00")) {
         let mut end = at + 10;
-        if ["T00:00:00", " 00:00:00"]
-            .iter()
-            .any(|form| is(&text, end, form))
-        {
+        if is(&text, end, "T00:00:00") {
             let is_time =
-                |character: char| character.is_ascii_digit() || ":.+TZ ".contains(character);
+                |character: char| character.is_ascii_digit() || ":.+TZ".contains(character);
             let time = text[end..].find(|character| !is_time(character));
             end = time.map_or(text.len(), |len| end + len);
         }
@@ -272,7 +269,7 @@ fn what_differs_each_time_is_left_out() {
         "plan …, CBDF95"
     );
     assert_eq!(
-        without_dates("due at 2026-11-27 10:00:00.0 +00:00:00; renew"),
+        without_dates("due at 2026-11-27T09:00:00Z; renew"),
         "due at DATE; renew"
     );
     assert_eq!(

@@ -50,12 +50,9 @@ async fn say(database: &Database, said: &[&Said]) {
 }
 
 async fn restart(database: Database) -> Database {
-    let Database { store, place } = database;
-    store.close().await;
-    drop(store);
-    let store = Store::open(&place.settings).await.unwrap();
-    verify(&store).await.unwrap().unwrap();
-    Database { store, place }
+    let database = database.restarted().await;
+    verify(&database.store).await.unwrap().unwrap();
+    database
 }
 
 /// What opens an act, and what closes it.

@@ -150,9 +150,7 @@ async fn a_database_is_one_hosts_alone(on: Dialect) {
     let database = Database::new(on).await;
     let second = Store::open(&database.place.settings).await.unwrap_err();
     assert!(matches!(second, StoreError::InUse), "{second}");
-    let Database { store, place } = database;
-    drop(store);
-    Store::open(&place.settings).await.unwrap();
+    database.restarted().await;
 }
 
 #[tokio::test]

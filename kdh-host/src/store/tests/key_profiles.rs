@@ -335,7 +335,10 @@ async fn every_change_of_profiles_behind_the_hosts_back_is_found(on: Dialect) {
 
 /// The version that devices of model M1 in no group hold.
 async fn held(database: &Database) -> Result<Option<u32>, String> {
-    let mut tx = database.tx().await;
+    held_by(&mut database.tx().await).await
+}
+
+async fn held_by(tx: &mut Tx) -> Result<Option<u32>, String> {
     let held = tx.recorded_profile_at("M1", None).await;
     let held = held.map(|found| found.map(|(_, version)| version.version));
     held.map_err(|error| match error {
@@ -366,12 +369,8 @@ async fn what_devices_hold_is_what_the_trail_says_last(on: Dialect) {
     let (profile, carrier) = ("key profile p", "the key profile of model M1");
     for restarted in [false, true] {
         if restarted {
-            let Database { store, place } = database;
-            store.close().await;
-            drop(store);
-            let store = Store::open(&place.settings).await.unwrap();
-            assert_eq!(verify(&store).await.unwrap(), Ok(4));
-            database = Database { store, place };
+            database = database.restarted().await;
+            assert_eq!(verify(&database.store).await.unwrap(), Ok(4));
         }
         assert_eq!(held(&database).await, Ok(Some(1)));
         for (edits, expected) in [
@@ -424,7 +423,25 @@ async fn what_devices_hold_is_what_the_trail_says_last(on: Dialect) {
         tx.commit().await.unwrap();
         assert_eq!(held(&database).await, Ok(Some(newest)));
     }
-    let older = "DELETE FROM key_profiles WHERE version = 2";
+    // Whoever has begun to read sees what was so then, and nobody has changed that behind the host's back.
+    for (first, removes) in [(3, false), (5, true)] {
+        let mut reading = database.store.read(NOW).await.unwrap();
+        assert_eq!(held_by(&mut reading).await, Ok(Some(first - 1)));
+        for next in [first, first + 1] {
+            let mut tx = database.tx().await;
+            put(&mut tx, &version("p", next)).await;
+            assign(&mut tx, &model("M1"), (!removes).then_some("p")).await;
+            tx.commit().await.unwrap();
+            assert_eq!(held_by(&mut reading).await, Ok(Some(first - 1)));
+        }
+        drop(reading);
+        let newest = (!removes).then_some(first + 1);
+        assert_eq!(held(&database).await, Ok(newest));
+    }
+    let mut tx = database.tx().await;
+    assign(&mut tx, &model("M1"), Some("p")).await;
+    tx.commit().await.unwrap();
+    let older = "DELETE FROM key_profiles WHERE version = 6";
     database.tamper(older).await;
     assert_eq!(held(&database).await, Err(profile.to_owned()));
 }

@@ -151,8 +151,7 @@ pub(crate) fn require_enrolled(
     certificate: &Certificate,
 ) -> Result<(), HostError> {
     require_not_revoked(host, device)?;
-    let key = certificate.public_key().fingerprint();
-    if host.store().trail_of(device).has_key(purpose, &key) {
+    if has_enrolled_with(host, device, purpose, certificate) {
         return Ok(());
     }
     let cause = format!(
@@ -161,6 +160,17 @@ pub(crate) fn require_enrolled(
     );
     tracing::error!("{cause}");
     Err(refused(Reason::CredentialRejected, cause))
+}
+
+/// Whether a device has enrolled last with a certificate's key, by the audit trail.
+fn has_enrolled_with(
+    host: &Host,
+    device: &DeviceSerial,
+    purpose: Purpose,
+    certificate: &Certificate,
+) -> bool {
+    let key = certificate.public_key().fingerprint();
+    host.store().trail_of(device).has_key(purpose, &key)
 }
 
 /// Nobody takes a revocation back, by an edited row as little as otherwise.
@@ -189,7 +199,7 @@ pub(crate) async fn encryption_credential(
     verify_current(host, stored, Purpose::Encryption, candidate).await
 }
 
-/// Verifies both credentials of a device again, as they stand now.
+/// Verifies both credentials of a device again, as they stand now: the device may have enrolled anew meanwhile.
 pub(crate) async fn recheck(
     host: &Host,
     device: &AuthenticatedDevice,
@@ -198,7 +208,13 @@ pub(crate) async fn recheck(
     let crl = host.crl_ca_krd().await?;
     let serial = device.serial();
     require_not_revoked(host, serial)?;
-    for credential in [encryption, device.credential()] {
+    for (purpose, credential) in [
+        (Purpose::Encryption, encryption),
+        (Purpose::Authentication, device.credential()),
+    ] {
+        if !has_enrolled_with(host, serial, purpose, credential.certificate()) {
+            return Err(superseded(serial));
+        }
         credential
             .require_good(&crl, host.now())
             .map_err(|error| refused(Reason::CredentialRejected, format!("{serial}: {error}")))?;
@@ -220,10 +236,12 @@ pub(crate) fn require_current(
     {
         return Ok(());
     }
-    Err(refused(
-        Reason::CredentialRejected,
-        format!("{}: the certificate was superseded", device.serial()),
-    ))
+    Err(superseded(device.serial()))
+}
+
+fn superseded(serial: &DeviceSerial) -> HostError {
+    let cause = format!("{serial}: the certificate was superseded");
+    refused(Reason::CredentialRejected, cause)
 }
 
 /// A device's state must not be one that stops it.

@@ -17,9 +17,10 @@ use crate::{
     error::refused,
     kdh::Kdh,
     names::{DeviceSerial, Slot},
+    orders,
     receipt::SignedStatement,
     state::{BindingChange, BindingTokenState, DeviceEvent, DeviceState, KeysFate},
-    store::{Actor, AuditEntry, BindingToken, Device, MadeFor, OrderEnd, Tx},
+    store::{Actor, AuditEntry, BindingToken, Device, MadeFor, OrderEnd, StoreError, Tx},
     transport::record_refusal,
 };
 
@@ -130,10 +131,7 @@ async fn settle(
         // The answer was lost, and this is the same word again.
         return Ok(());
     }
-    let order = match token.made_for {
-        MadeFor::Order(number) => Some(number),
-        MadeFor::Authority(_) => None,
-    };
+    let order = order_of(host, &token)?;
     if let Some(number) = order {
         // An operator may have cancelled it when the token had left.
         tx.close_order(number, OrderEnd::Done).await?;
@@ -153,8 +151,34 @@ async fn settle(
         }),
     })
     .await?;
+    if order.is_some() {
+        end_other_order(&mut tx, serial).await?;
+    }
     record_retirement(host, &mut tx, &device).await?;
     Ok(tx.commit().await?)
+}
+
+/// The number of the order for which a token was made, if it is none of `CA_KRD`'s. The row alone does not make it one.
+fn order_of(host: &Host, token: &BindingToken) -> Result<Option<i64>, StoreError> {
+    let digest = token.sha256.as_deref().map(hex::encode);
+    match token.made_for {
+        MadeFor::Order(number) => Ok(Some(number)),
+        MadeFor::Authority(_)
+            if digest.is_some_and(|digest| host.store().was_signed_by_authority(&digest)) =>
+        {
+            Ok(None)
+        }
+        MadeFor::Authority(_) => Err(StoreError::Damaged("binding token")),
+    }
+}
+
+/// By the audit trail, a device that obeys an order has none that is open: which one it was, only rows say. One that was
+/// given meanwhile has to be given anew.
+async fn end_other_order(tx: &mut Tx, serial: &DeviceSerial) -> Result<(), StoreError> {
+    match tx.open_order(serial).await? {
+        Some(order) => orders::cancel_open(tx, &Actor::Host, serial, &order).await,
+        None => Ok(()),
+    }
 }
 
 /// Puts down, when a device has left its KDH, that it was the last one there, if all are handed over from

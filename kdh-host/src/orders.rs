@@ -127,17 +127,27 @@ pub(crate) async fn cancel(
         let cause = format!("there is no open order for {serial}");
         refused(Reason::NotFound, cause)
     })?;
+    cancel_open(&mut tx, &operator.actor(), &serial, &order).await?;
+    tx.commit().await?;
+    Ok(device)
+}
+
+/// Takes an open order back, on record.
+pub(crate) async fn cancel_open(
+    tx: &mut Tx,
+    actor: &Actor,
+    serial: &DeviceSerial,
+    order: &BindingOrder,
+) -> Result<(), StoreError> {
     tx.close_order(order.number, OrderEnd::Cancelled).await?;
     tx.record(AuditEntry {
-        actor: &operator.actor(),
+        actor,
         action: "device.order-cancelled",
-        device: Some(&serial),
+        device: Some(serial),
         outcome: "ok",
         detail: json!({"order": order.number, "kind": order.change.kind().as_str()}),
     })
-    .await?;
-    tx.commit().await?;
-    Ok(device)
+    .await
 }
 
 /// Exchanges a random-number token for the token of a device's open order, if that is of this kind.
@@ -336,6 +346,7 @@ impl Transport for BindingTransport {
             let cause = format!("{serial} has another order since the intent");
             return Err(refused(Reason::NotOrdered, cause));
         }
+        require_recorded(host, serial, &due.order)?;
         if standing.bound_kdh.as_ref() != Some(&due.token.kdh) {
             let cause = format!("{serial} has gone over to another KDH since the intent");
             return Err(refused(Reason::NotBound, cause));

@@ -16,7 +16,8 @@ use sha2::{Digest as _, Sha256};
 
 use super::{AuditEntry, Store};
 
-/// An act, by what it is called in records, and its id.
+/// An act, by what it is called in records, and its id: of an order, the device, which has one at a time. An order's
+/// number stands in rows that others can change.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Act {
     kind: &'static str,
@@ -32,6 +33,8 @@ pub(super) enum Change {
     Opened(Act, Digest),
     /// It is decided on, taken back or over.
     Closed(Act),
+    /// `CA_KRD` has signed a token, given by its digest.
+    Signed(String),
     /// A key came in a token, given by the digest of what its sender has signed.
     Imported(String),
     /// An import's key may be in the HSM.
@@ -45,6 +48,7 @@ pub(super) struct ActTrail(Mutex<Known>);
 #[derive(Debug, Default)]
 pub(super) struct Known {
     open: HashMap<Act, Digest>,
+    signed: HashSet<String>,
     imported: HashSet<String>,
     left: HashSet<String>,
 }
@@ -64,6 +68,9 @@ impl Known {
             }
             Change::Closed(act) => {
                 self.open.remove(&act);
+            }
+            Change::Signed(token) => {
+                self.signed.insert(token);
             }
             Change::Imported(token) => {
                 self.imported.insert(token);
@@ -113,18 +120,26 @@ pub(super) fn changes(record: &AuditRecord) -> Vec<Change> {
         return Vec::from_iter(left);
     }
     let id = match &detail[kind] {
+        // A token of `CA_KRD`, which was made for no order. Earlier hosts did not say for which one any token was.
+        Value::Null if detail.get(kind).is_some() => return Vec::new(),
+        _ if kind == "order" => record.device.clone(),
         Value::String(id) => id.clone(),
-        Value::Number(number) => number.to_string(),
         _ => return Vec::new(),
     };
     let act = Act { kind, id };
     match &*record.action {
-        // The host's own are many, and need no operator's word.
-        "device.unbind-ordered" | "device.rebind-ordered" if record.actor == "host" => Vec::new(),
+        // The host's own take an operator's place, and need no operator's word.
+        "device.unbind-ordered" | "device.rebind-ordered" if record.actor == "host" => {
+            vec![Change::Closed(act)]
+        }
         "device.unbind-ordered"
         | "device.rebind-ordered"
         | "authority.asked"
         | "key-import.asked" => vec![Change::Opened(act, digest(record))],
+        "authority.signed" => {
+            let signed = text("token-sha256").map(Change::Signed);
+            [Change::Closed(act)].into_iter().chain(signed).collect()
+        }
         "key-import.done" => {
             let imported = text("signed-sha256").map(Change::Imported);
             [Change::Closed(act)].into_iter().chain(imported).collect()
@@ -174,6 +189,11 @@ impl Store {
             );
             possible.into_iter().all(|is_open| is_open)
         })
+    }
+
+    /// Whether the trail says for certain that `CA_KRD` has signed the token of this digest.
+    pub(crate) fn was_signed_by_authority(&self, token_sha256: &str) -> bool {
+        self.memory.acts.known().signed.contains(token_sha256)
     }
 
     /// Whether a key came, or may have come, in the token of which the sender has signed this, given by its digest.

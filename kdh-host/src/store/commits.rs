@@ -64,6 +64,11 @@ impl Known {
         self.end.unwrap_or(Head::NONE)
     }
 
+    /// Whether the database may have something or not.
+    pub(super) const fn is_in_doubt(&self) -> bool {
+        !self.expected.is_empty()
+    }
+
     /// What is about to be committed: from now on, the database may have it or not.
     pub(super) fn expect(&mut self, records: Records, changes: Changes) {
         self.expected.push((records, changes));

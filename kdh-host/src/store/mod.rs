@@ -205,10 +205,20 @@ impl Store {
     }
 
     /// Begins a transaction that writes. Writers follow one another, so that what a transaction has
-    /// read is still true when it commits.
+    /// read is still true when it commits. So is what the trail says: how earlier commits have ended is found out first,
+    /// if it is in doubt and not for the writers in the line to say.
+    ///
+    /// # Errors
+    /// [`StoreError::ForeignTrail`], if that was in doubt and the trail ends otherwise.
     pub(crate) async fn write(&self, now: OffsetDateTime) -> Result<Tx, StoreError> {
-        let turn = self.writers.turn(BUSY_TIMEOUT).await?;
-        self.tx(Inner::Writing(turn), None, now)
+        let mut turn = self.writers.turn(BUSY_TIMEOUT).await?;
+        let look = turn.head().is_none() && self.memory.commits.known().is_in_doubt();
+        let mut tx = self.tx(Inner::Writing(turn), None, now)?;
+        if look {
+            let head = tx.head().await?;
+            tx.leave_head(head);
+        }
+        Ok(tx)
     }
 
     /// For questions whose answers need not be of one moment, which spares a transaction.

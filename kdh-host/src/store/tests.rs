@@ -57,6 +57,11 @@ impl Database {
         self.store.write(NOW).await.unwrap()
     }
 
+    /// Whoever gives their turn up leaves no word of where the trail ends.
+    async fn leave_no_word(&self) {
+        drop(self.store.writers.turn(BUSY_TIMEOUT).await.unwrap());
+    }
+
     /// As the host's next start finds it.
     async fn restarted(self) -> Self {
         let Self { store, place } = self;

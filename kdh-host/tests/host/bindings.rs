@@ -597,6 +597,96 @@ fn an_order_that_is_forged_in_the_trail_or_put_back_is_not_obeyed() {
     });
 }
 
+/// Nor does an order come back whose number was changed when it was cancelled or obeyed, or that was away then.
+#[test]
+fn an_order_is_over_whatever_number_its_row_had_meanwhile() {
+    const OPEN: &str = "UPDATE binding_orders SET state = 'OPEN' WHERE number = 1";
+    const RENUMBER: &str = "UPDATE binding_orders SET number = 70 WHERE number = 1";
+    const BACK: &str = "UPDATE binding_orders SET number = 1, state = 'OPEN' WHERE number = 70";
+    const ANOTHER: &str = "INSERT INTO binding_orders
+        SELECT 70, device, kind, new_kdh, 'DONE', ordered_by, why, created_at, changed_at FROM binding_orders";
+    const OF_ANOTHER: &str = "UPDATE binding_tokens SET order_number = 70";
+    const OF_CA_KRD: &str = "UPDATE binding_tokens SET order_number = NULL, authority = 'none'";
+    world::on(&[&SOFTHSM], |place| {
+        play(place, async |mut scene| {
+            let mut database = scene.database().await;
+            database.execute("PRAGMA foreign_keys = OFF").await;
+            let mut nonces = 1..;
+            let mut nonce = || nonces.next().unwrap();
+            for case in ["cancelled", "obeyed", "replaced"] {
+                for table in ["binding_tokens", "binding_orders"] {
+                    database.execute(&format!("DELETE FROM {table}")).await;
+                }
+                scene.order_unbind().await.unwrap();
+                match case {
+                    "cancelled" => {
+                        database.edit(RENUMBER).await;
+                        scene.cancel().await.unwrap();
+                        database.edit(BACK).await;
+                    }
+                    "obeyed" => {
+                        let token = scene.request_unbind(nonce()).await.unwrap();
+                        let statement = scene.statement(&token);
+                        // Only what `CA_KRD` has signed was made for no order.
+                        database.edit(OF_CA_KRD).await;
+                        let refused = scene.acknowledge(&statement).await;
+                        assert_eq!(reason(refused), Some(Reason::Internal));
+                        database
+                            .edit("UPDATE binding_tokens SET authority = NULL")
+                            .await;
+                        database.edit(ANOTHER).await;
+                        database.edit(OF_ANOTHER).await;
+                        scene.acknowledge(&statement).await.unwrap();
+                        scene.bind().await.unwrap();
+                        database.execute(OPEN).await;
+                    }
+                    _ => {
+                        database.keep("binding_orders", "kept").await;
+                        database.edit("DELETE FROM binding_orders").await;
+                        database.edit("INSERT INTO binding_orders SELECT 90, device, kind, new_kdh, 'DONE',
+                            ordered_by, why, created_at, changed_at FROM kept").await;
+                        scene.order_unbind().await.unwrap();
+                        let token = scene.request_unbind(nonce()).await.unwrap();
+                        scene.acknowledge(&scene.statement(&token)).await.unwrap();
+                        scene.bind().await.unwrap();
+                        database.put_back("binding_orders", "kept").await;
+                    }
+                }
+                let refused = scene.request_unbind(nonce()).await;
+                assert_eq!(reason(refused), Some(Reason::Internal), "{case}");
+                assert_eq!(scene.device().await, of("BOUND", ""), "{case}");
+            }
+            scene.host.stop().await;
+        });
+    });
+}
+
+/// Nor is it left open by the rows when the device has obeyed an earlier one.
+#[test]
+fn an_order_that_was_given_when_an_earlier_one_was_obeyed_is_given_anew() {
+    world::on(&[&SOFTHSM], |place| {
+        play(place, async |mut scene| {
+            scene.order_unbind().await.unwrap();
+            let token = scene.request_unbind(1).await.unwrap();
+            scene.cancel().await.unwrap();
+            scene.bind().await.unwrap();
+            scene.order_rebind("kdh-two.pem").await.unwrap();
+            scene.acknowledge(&scene.statement(&token)).await.unwrap();
+            let newest = "SELECT action || ' ' || actor || ' ' || detail FROM audit ORDER BY sequence DESC LIMIT 1";
+            assert_eq!(
+                scene.answers(newest).await,
+                [r#"device.order-cancelled host {"kind":"REBIND","order":2}"#]
+            );
+            scene.bind().await.unwrap();
+            let refused = scene.request_rebind(2).await;
+            assert_eq!(reason(refused), Some(Reason::NotOrdered));
+            scene.order_rebind("kdh-two.pem").await.unwrap();
+            scene.request_rebind(3).await.unwrap();
+            scene.host.stop().await;
+        });
+    });
+}
+
 #[test]
 fn an_order_that_was_cancelled_too_late_may_be_obeyed() {
     world::on(&WHOLE, |place| {

@@ -6,6 +6,7 @@ use super::*;
 
 on_both!("current_thread":
     what_is_open_is_what_the_trail_says,
+    a_device_has_one_open_order_whatever_number_is_said,
     nothing_is_open_that_is_in_doubt,
 );
 
@@ -24,6 +25,13 @@ impl Said {
             action,
             device: None,
             detail,
+        }
+    }
+
+    fn of(self, serial: &str) -> Self {
+        Self {
+            device: Some(device(serial)),
+            ..self
         }
     }
 
@@ -134,7 +142,8 @@ async fn what_is_open_is_what_the_trail_says(on: Dialect) {
                 )
                 .await;
             }
-            let of_another = Said::new("bob", end.action, json!({"order": 8}));
+            let of_another = json!({"order": 7, "request": "ab13", "import": "cd35"});
+            let of_another = Said::new("bob", end.action, of_another).of("A");
             say(&database, &[&of_another]).await;
             assert!(is_open(&database, &asked), "{}", asked.action);
             // Nor does it come or go behind the host's back.
@@ -184,6 +193,57 @@ async fn what_is_open_is_what_the_trail_says(on: Dialect) {
     .await;
     assert!(left(&database));
     assert!(left(&restart(database).await));
+}
+
+/// The number stands in rows that others can change.
+async fn a_device_has_one_open_order_whatever_number_is_said(on: Dialect) {
+    let mut database = Database::new(on).await;
+    let said = |action, detail| Said::new("bob", action, detail).of("A");
+    let order = |number: u8| json!({"order": number, "why": "moved"});
+    let asked = said("device.rebind-ordered", order(7));
+    let own = Said {
+        actor: Actor::Host,
+        ..said("device.rebind-ordered", order(8))
+    };
+    let by_device = |detail| Said {
+        actor: Actor::Device(device("A")),
+        ..said("binding.acknowledged", detail)
+    };
+    // Of a token of `CA_KRD`; of another device.
+    let others = [
+        by_device(json!({"token": "t", "order": null})),
+        said("device.order-cancelled", order(7)).of("B"),
+        said("device.unbind-ordered", order(7)).of("B"),
+    ];
+    let others = Vec::from_iter(&others);
+    for end in [
+        said("device.order-cancelled", order(8)),
+        by_device(json!({"token": "t", "order": 8})),
+        // As earlier hosts said it.
+        by_device(json!({"token": "t"})),
+        said("device.unbind-ordered", order(8)),
+        own,
+    ] {
+        say(&database, &[&asked]).await;
+        say(&database, &others).await;
+        assert!(database.store.is_open(&asked.entry()), "{:?}", end.entry());
+        say(&database, &[&end]).await;
+        for restarted in [false, true] {
+            if restarted {
+                database = restart(database).await;
+            }
+            let is_open = database.store.is_open(&asked.entry());
+            assert!(!is_open, "{:?}", end.entry());
+        }
+    }
+    // Which tokens are of `CA_KRD`, the trail says.
+    let signed = json!({"request": "ab12", "token-sha256": "99"});
+    assert!(!database.store.was_signed_by_authority("99"));
+    say(&database, &[&said("authority.signed", signed)]).await;
+    assert!(database.store.was_signed_by_authority("99"));
+    database = restart(database).await;
+    assert!(database.store.was_signed_by_authority("99"));
+    assert!(!database.store.was_signed_by_authority("98"));
 }
 
 async fn nothing_is_open_that_is_in_doubt(on: Dialect) {

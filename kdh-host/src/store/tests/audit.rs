@@ -10,6 +10,7 @@ on_both!(
     the_trail_is_read_in_pages,
     nothing_is_written_behind_a_record_that_is_somebody_elses,
     a_commit_of_which_nobody_was_told_is_found_out,
+    doubts_are_settled_before_a_writer_judges,
     what_stands_between_two_milestones_is_in_its_place,
 );
 
@@ -133,7 +134,7 @@ async fn append(database: &Database) {
 }
 
 async fn write(database: &Database) -> Result<(), StoreError> {
-    let mut tx = database.tx().await;
+    let mut tx = database.store.write(NOW).await?;
     tx.record(entry(&Actor::Host)).await?;
     tx.commit().await
 }
@@ -206,6 +207,43 @@ async fn a_commit_of_which_nobody_was_told_is_found_out(on: Dialect) {
             .await;
         drop(database.tx().await);
         write(&database).await.unwrap_err();
+    }
+}
+
+async fn doubts_are_settled_before_a_writer_judges(on: Dialect) {
+    let enrolled = async |database: &Database, key: u8| {
+        let mut tx = database.tx().await;
+        let key = hex::encode([key; 32]);
+        let record = AuditEntry {
+            action: "device.enrolled",
+            device: Some(&device("A")),
+            detail: json!({"encryption-key": key, "authentication-key": key}),
+            ..entry(&Actor::Host)
+        };
+        tx.record(record).await.unwrap();
+        tx
+    };
+    for is_there in [false, true] {
+        let database = Database::new(on).await;
+        let first = enrolled(&database, 5).await;
+        first.commit().await.unwrap();
+        leave_in_doubt(enrolled(&database, 7).await, is_there).await;
+        database.leave_no_word().await;
+        let has = |trail: DeviceTrail| {
+            [5, 7].map(|key: u8| trail.has_key(Purpose::Encryption, &[key; 32]))
+        };
+        let now = || has(database.store.trail_of(&device("A")));
+        assert_eq!(now(), [true, true], "in doubt");
+        let tx = database.tx().await;
+        assert_eq!(has(tx.trail_of(&device("A"))), [!is_there, is_there]);
+        drop(tx);
+        // Whoever finds nothing in doubt does not look.
+        assert!(!database.tx().await.is_alone());
+
+        leave_in_doubt(enrolled(&database, 9).await, false).await;
+        append(&database).await;
+        let refused = database.store.write(NOW).await.err().unwrap();
+        assert!(matches!(refused, StoreError::ForeignTrail(_)), "{refused}");
     }
 }
 

@@ -234,7 +234,7 @@ pub(crate) async fn keep_moving(host: &Host) {
                 continue;
             }
             Ok(Left::Refused(rows)) => {
-                format!("{rows} rows are not as the HSM has sealed them, and are not moved")
+                format!("rows that are not as the HSM has sealed them, and are not moved: {rows}")
             }
             Err(error) => error.to_string(),
         };

@@ -22,6 +22,8 @@ mod watched;
 
 pub(crate) use token::run_on_file as run_on_token_file;
 
+use std::process::ExitCode;
+
 use crate::{
     cli::{AuthorityCommand, Command, DeviceCommand, ImportCommand, TokenCommand},
     device_file,
@@ -61,23 +63,27 @@ pub(crate) fn prepare(command: &Command) -> Result<(), Failure> {
     }
 }
 
-/// Does what the command says.
-pub(crate) async fn run(command: Command, mut session: Session) -> Result<Report, Failure> {
+/// Does what the command says. What is to be done and cannot be has an answer, and an exit code of its own.
+pub(crate) async fn run(
+    command: Command,
+    mut session: Session,
+) -> Result<(Report, ExitCode), Failure> {
     let client = &mut session.administration;
-    match command {
+    let report = match command {
+        Command::Profile(command) => return profile::run(command, client).await,
+        Command::Storage(command) => return storage::run(command, session.channel).await,
         Command::Device(command) => device::run(command, client).await,
         Command::Authority(command) => authority::run(command, client).await,
         Command::Key(command) => key::run(command, session).await,
-        Command::Profile(command) => profile::run(command, client).await,
         Command::Bdk(command) => bdk::run(command, session.channel).await,
         Command::Rollout(command) => rollout::run(command, session.channel).await,
         Command::Import(command) => import::run(command, client).await,
         Command::Kdh(command) => kdh::run(command, client).await,
-        Command::Storage(command) => storage::run(command, session.channel).await,
         Command::Target(command) => target::run(command, session.channel).await,
         Command::Approval(command) => approval::run(command, session.channel).await,
         Command::Delivery(command) => delivery::run(command, client).await,
         Command::Audit(command) => audit::run(command, client).await,
         Command::Token(command) => token::run(command, client).await,
-    }
+    };
+    Ok((report?, ExitCode::SUCCESS))
 }

@@ -191,6 +191,14 @@ mod tests {
         Config::parse(&text, folder)
     }
 
+    /// A help text is broken where it does not fit the screen, and what is behind a comment's break is none.
+    #[test]
+    fn the_sample_fits_a_screen() {
+        for line in SAMPLE.lines() {
+            assert!(line.len() < 80, "{line}");
+        }
+    }
+
     #[test]
     fn the_sample_is_good_and_its_comments_are_the_defaults() {
         let folder = folder();

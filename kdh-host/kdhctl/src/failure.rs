@@ -72,13 +72,16 @@ impl From<Status> for Failure {
             "" => format!("the host answered {:?}", status.code()),
             message => message.to_owned(),
         };
+        let next = match reason {
+            // The host has said what to do.
+            _ if message.contains("kdhctl ") => None,
+            Some(reason) => advice(reason),
+            None => advice_on_code(status.code()),
+        };
         Self {
             reason,
             correlation_id: status.correlation_id(),
-            ..Self::failed(
-                message,
-                reason.map_or_else(|| advice_on_code(status.code()), advice),
-            )
+            ..Self::failed(message, next)
         }
     }
 }

@@ -33,9 +33,15 @@ async fn main() -> ExitCode {
     let cli = Cli::parse();
     let json = cli.json;
     let outcome = run(cli).await.and_then(|(report, exit_code)| {
-        write(&mut io::stdout(), json, &report.json, &report.text)
-            .map(|()| exit_code)
-            .map_err(|error| Failure::failed(format!("done, but not shown: {error}"), None))
+        match write(&mut io::stdout(), json, &report.json, &report.text) {
+            Ok(()) => Ok(exit_code),
+            // Whoever reads has had enough, and knows it.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(ExitCode::FAILURE),
+            Err(error) => {
+                let cause = format!("done, but not shown: {error}");
+                Err(Failure::failed(cause, None))
+            }
+        }
     });
     let failure = match outcome {
         Ok(exit_code) => return exit_code,
@@ -58,8 +64,7 @@ async fn run(cli: Cli) -> Result<(Report, ExitCode), Failure> {
     let config = Config::load(cli.config.as_deref())?;
     command::prepare(&cli.command)?;
     let session = session::open(&config).await?;
-    let report = command::run(cli.command, session).await?;
-    Ok((report, ExitCode::SUCCESS))
+    command::run(cli.command, session).await
 }
 
 fn write(output: &mut impl Write, as_json: bool, json: &Value, text: &str) -> io::Result<()> {

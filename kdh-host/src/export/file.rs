@@ -46,8 +46,11 @@ impl File {
         let to = to.min(from.saturating_add(u64::from(limit) - 1));
         if to > line.made || from > to {
             let cause = format!(
-                "there are no records from {from} to {to} for {}: the last one that is made is {}",
-                open.target.name, line.made
+                "there is no record {} for {name} yet: the last one that is made is {}. Keys that terminals hold already \
+                 come in line with kdhctl target fill {name}",
+                from.max(line.made + 1),
+                line.made,
+                name = open.target.name
             );
             return Err(refused(Reason::NotFound, cause));
         }

@@ -228,7 +228,10 @@ async fn require_target(host: &Host, name: &str) -> Result<OpenTarget, HostError
     match (found.next(), found.next()) {
         (Some(target), None) => Ok(target),
         (None, _) => {
-            let cause = format!("no export target {name} is in force");
+            let cause = format!(
+                "no export target {name} is in force: kdhctl target show {name} tells whether one was closed, or waits \
+                 for another operator"
+            );
             Err(refused(Reason::NotFound, cause))
         }
         // Two were asked for and approved at the same time.

@@ -211,12 +211,9 @@ async fn stuck_at_edited_rows(world: &World<'_>, database: &mut Database, id: &s
     let pairs = ada.until(stuck(2)).await;
     assert_eq!(pairs, [pair(1, "RETIRING", 2), pair(2, "PRESENT", 1)]);
     let shown = ada.show().await;
-    assert!(
-        shown
-            .fault
-            .starts_with("2 rows are not as the HSM has sealed them"),
-        "{}",
-        shown.fault
+    assert_eq!(
+        shown.fault,
+        "rows that are not as the HSM has sealed them, and are not moved: 2"
     );
     assert_eq!(
         reason(bob.ask().await),

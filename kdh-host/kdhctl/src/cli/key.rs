@@ -1,6 +1,6 @@
 //! `kdhctl key`.
 
-use clap::{Subcommand, ValueEnum};
+use clap::{ArgGroup, Subcommand, ValueEnum};
 use hsm::KcvMethod;
 use tr34::Kbh;
 
@@ -31,6 +31,7 @@ pub(crate) enum KeyCommand {
     /// List the keys that the host knows
     List,
     /// Let a terminal have a key: it is offered the key in this slot from now on
+    #[command(group = ArgGroup::new("which").required(true))]
     #[command(after_help = "Example: kdhctl key assign --device SN-1001 --slot tmk \
         --key acq-tmk-2026\n         kdhctl key assign --device SN-1001 --slot tmk --by-profile\n\nAssigning another key to a slot makes a new version, which the \
         terminal loads next. The one\nbefore stays good until the terminal has confirmed it.")]
@@ -42,11 +43,11 @@ pub(crate) enum KeyCommand {
         #[arg(long)]
         slot: String,
         /// A registered key, by its name
-        #[arg(long, value_name = "NAME", required_unless_present = "by_profile")]
+        #[arg(long, value_name = "NAME", group = "which")]
         key: Option<String>,
         /// The next key that the terminal's key profile says for this slot: one that the HSM makes for this
         /// terminal alone, unless the profile says otherwise
-        #[arg(long, conflicts_with = "key")]
+        #[arg(long, group = "which")]
         by_profile: bool,
         /// Only if the terminal has this encryption key: SHA-256 as "krd status" and "kdhctl device
         /// show" print it

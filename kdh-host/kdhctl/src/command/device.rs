@@ -27,7 +27,8 @@ pub(super) async fn run(command: DeviceCommand, client: &mut Client) -> Result<R
                 serial_number: serial,
                 model,
             };
-            client.add_device(request(message)).await?
+            let added = client.add_device(request(message)).await?;
+            return Ok(report::added_device(added.get_ref()));
         }
         DeviceCommand::Suspend(Move { serial, why }) => {
             let message = SuspendDeviceRequest {

@@ -1,6 +1,6 @@
 //! Key profiles.
 
-use std::path::Path;
+use std::{path::Path, process::ExitCode};
 
 use kdh_proto::v1::{
     AssignKeyProfileRequest, KeyProfileChange, KeyProfileTarget, ListKeyProfilesRequest,
@@ -43,11 +43,14 @@ fn prepare_change(change: &Change) -> Result<(), Failure> {
     confirm::require_terminal("a change of what devices hold is shown first")
 }
 
-pub(super) async fn run(command: ProfileCommand, client: &mut Client) -> Result<Report, Failure> {
-    match command {
+pub(super) async fn run(
+    command: ProfileCommand,
+    client: &mut Client,
+) -> Result<(Report, ExitCode), Failure> {
+    let report = match command {
         ProfileCommand::List => {
             let listed = client.list_key_profiles(request(ListKeyProfilesRequest {}));
-            Ok(report::profiles(listed.await?.get_ref()))
+            report::profiles(listed.await?.get_ref())
         }
         ProfileCommand::Show { name, version, out } => {
             let message = ShowKeyProfileRequest {
@@ -57,8 +60,8 @@ pub(super) async fn run(command: ProfileCommand, client: &mut Client) -> Result<
             let shown = client.show_key_profile(request(message)).await?;
             let report = report::profile(shown.get_ref());
             match out {
-                Some(out) => write(shown.get_ref().version.as_ref(), &out, report),
-                None => Ok(report),
+                Some(out) => write(shown.get_ref().version.as_ref(), &out, report)?,
+                None => report,
             }
         }
         ProfileCommand::Put { file, change } => {
@@ -71,22 +74,22 @@ pub(super) async fn run(command: ProfileCommand, client: &mut Client) -> Result<
             };
             let planned = client.put_key_profile(request(message.clone())).await?;
             if !goes_on(planned.get_ref(), &change)? {
-                return Ok(report::planned_profile(planned.get_ref()));
+                return Ok(as_planned(planned.get_ref()));
             }
             let message = PutKeyProfileRequest {
                 dry_run: false,
                 ..message
             };
             let done = client.put_key_profile(request(message)).await?;
-            Ok(report::profile_put(done.get_ref()))
+            report::profile_put(done.get_ref())
         }
         ProfileCommand::Assign {
             name,
             target,
             change,
-        } => assign(name, target, &change, client).await,
+        } => return assign(name, target, &change, client).await,
         ProfileCommand::Unassign { target, change } => {
-            assign(String::new(), target, &change, client).await
+            return assign(String::new(), target, &change, client).await;
         }
         ProfileCommand::Remove { name, why } => {
             let message = RemoveKeyProfileRequest {
@@ -94,9 +97,16 @@ pub(super) async fn run(command: ProfileCommand, client: &mut Client) -> Result<
                 why,
             };
             let removed = client.remove_key_profile(request(message)).await?;
-            Ok(report::profile_removed(removed.get_ref()))
+            report::profile_removed(removed.get_ref())
         }
-    }
+    };
+    Ok((report, ExitCode::SUCCESS))
+}
+
+/// What would be done; if the policy refuses it, that is no success.
+fn as_planned(planned: &KeyProfileChange) -> (Report, ExitCode) {
+    let code = u8::from(report::is_refused(planned));
+    (report::planned_profile(planned), ExitCode::from(code))
 }
 
 async fn assign(
@@ -104,7 +114,7 @@ async fn assign(
     target: ProfileTarget,
     change: &Change,
     client: &mut Client,
-) -> Result<Report, Failure> {
+) -> Result<(Report, ExitCode), Failure> {
     let message = AssignKeyProfileRequest {
         profile_name,
         target: Some(KeyProfileTarget {
@@ -119,14 +129,14 @@ async fn assign(
     };
     let planned = client.assign_key_profile(request(message.clone())).await?;
     if !goes_on(planned.get_ref(), change)? {
-        return Ok(report::planned_profile(planned.get_ref()));
+        return Ok(as_planned(planned.get_ref()));
     }
     let message = AssignKeyProfileRequest {
         dry_run: false,
         ..message
     };
     let done = client.assign_key_profile(request(message)).await?;
-    Ok(report::profile_assigned(done.get_ref()))
+    Ok((report::profile_assigned(done.get_ref()), ExitCode::SUCCESS))
 }
 
 /// Whether what was planned shall be done: there is something to do, and whoever is asked agrees. What the policy
@@ -135,8 +145,7 @@ fn goes_on(planned: &KeyProfileChange, change: &Change) -> Result<bool, Failure>
     if change.dry_run || planned.unchanged {
         return Ok(false);
     }
-    let refused = planned.plan.iter().flat_map(|plan| &plan.findings);
-    if !change.yes && !refused.clone().any(|finding| finding.refuses) {
+    if !change.yes && !report::is_refused(planned) {
         confirm::by_yes(&report::planned_profile(planned).text)?;
     }
     Ok(true)

@@ -1,6 +1,6 @@
 //! The storage keys.
 
-use std::time::Duration;
+use std::{process::ExitCode, time::Duration};
 
 use kdh_proto::v1::{
     AskRotationRequest, ShowStorageRequest, ShowStorageResponse,
@@ -16,16 +16,24 @@ use crate::{
     session::request,
 };
 
-pub(super) async fn run(command: StorageCommand, channel: Channel) -> Result<Report, Failure> {
+pub(super) async fn run(
+    command: StorageCommand,
+    channel: Channel,
+) -> Result<(Report, ExitCode), Failure> {
     let mut client = KeyStorageClient::new(channel);
-    match command {
-        StorageCommand::Status => Ok(report::storage(&fetch(&mut client).await?)),
-        StorageCommand::Watch { seconds } => watch(&mut client, Duration::from_secs(seconds)).await,
+    let report = match command {
+        StorageCommand::Watch { seconds } => {
+            let storage = watch(&mut client, Duration::from_secs(seconds)).await?;
+            let code = ExitCode::from(u8::from(is_stuck(&storage)));
+            return Ok((report::storage(&storage), code));
+        }
+        StorageCommand::Status => report::storage(&fetch(&mut client).await?),
         StorageCommand::Rotate { why } => {
             let asked = client.ask_rotation(request(AskRotationRequest { why }));
-            Ok(report::approval(asked.await?.get_ref()))
+            report::approval(asked.await?.get_ref())
         }
-    }
+    };
+    Ok((report, ExitCode::SUCCESS))
 }
 
 async fn fetch(client: &mut KeyStorageClient<Channel>) -> Result<ShowStorageResponse, Failure> {
@@ -34,7 +42,10 @@ async fn fetch(client: &mut KeyStorageClient<Channel>) -> Result<ShowStorageResp
 }
 
 /// Asks again and again until no rotation is under way, or nothing more of it is or can be moved.
-async fn watch(client: &mut KeyStorageClient<Channel>, pause: Duration) -> Result<Report, Failure> {
+async fn watch(
+    client: &mut KeyStorageClient<Channel>,
+    pause: Duration,
+) -> Result<ShowStorageResponse, Failure> {
     let mut watched = Watched::new("keys moved");
     // If nothing ever does, what is reported at the end says so.
     let mut began = false;
@@ -50,12 +61,17 @@ async fn watch(client: &mut KeyStorageClient<Channel>, pause: Duration) -> Resul
             watched.show(left);
         }
         let is_kept = !storage.destroyed_at.is_empty();
-        if !under_way || is_kept || (left == storage.refused_rows && left > 0) {
+        if !under_way || is_kept || is_stuck(&storage) {
             watched.end();
-            return Ok(report::storage(&storage));
+            return Ok(storage);
         }
         tokio::time::sleep(pause).await;
     }
+}
+
+/// Whether nothing more can be moved before somebody mends it.
+fn is_stuck(storage: &ShowStorageResponse) -> bool {
+    storage.refused_rows > 0 && left(storage) == storage.refused_rows
 }
 
 /// Keys that are to be moved.

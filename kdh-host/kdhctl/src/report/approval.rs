@@ -21,15 +21,21 @@ pub(crate) fn approval(approval: &Approval) -> Report {
         ("Because", approval.ended_why.clone()),
         ("Created", approval.created_at.clone()),
         ("Changed", approval.changed_at.clone()),
-        ("Expires", approval.expires_at.clone()),
     ]);
+    // From then on it is decided.
+    if state(approval) == "ASKED" {
+        shown.push(("Expires", approval.expires_at.clone()));
+    }
     let next = match (state(approval), &*approval.act) {
         ("ASKED", _) => format!(
             "\n\nNext, as another operator with the role keys: kdhctl approval approve {}",
             approval.id
         ),
         ("APPROVED", "EXPORT_TARGET") => {
-            format!("\n\nNext: kdhctl target show {}.", about(approval))
+            let name = about(approval);
+            format!(
+                "\n\nNext: kdhctl target show {name}. Keys that terminals hold already: kdhctl target fill {name}."
+            )
         }
         ("APPROVED", "STORAGE_ROTATION") => "\n\nNext: kdhctl storage watch.".to_owned(),
         ("ENDED", "KEY_DISCARD") => {

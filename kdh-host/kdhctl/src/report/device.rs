@@ -21,6 +21,15 @@ pub(crate) fn device(device: &Device) -> Report {
     }
 }
 
+/// A device that was added.
+pub(crate) fn added_device(device: &Device) -> Report {
+    let serial = &device.serial_number;
+    device_and_next(
+        device,
+        &format!("\"kdhctl device code {serial}\" gives the code with which the terminal enrols."),
+    )
+}
+
 /// A device that was ordered to change its binding.
 pub(crate) fn ordered(device: &Device) -> Report {
     let serial = &device.serial_number;

@@ -11,10 +11,18 @@ use serde_json::{Value, json};
 use super::{Report, all, counted, dash, fields, table, terminals::Terminals};
 use crate::profile_file::method_word;
 
+/// Whether the host's policy refuses a change.
+pub(crate) fn is_refused(change: &KeyProfileChange) -> bool {
+    let mut findings = change.plan.iter().flat_map(|plan| &plan.findings);
+    findings.any(|finding| finding.refuses)
+}
+
 /// What a change would do, or why nothing is to be done.
 pub(crate) fn planned_profile(change: &KeyProfileChange) -> Report {
     let first = if change.unchanged {
         "Nothing is to be changed: it is so already."
+    } else if is_refused(change) {
+        "This would be refused:"
     } else {
         "This would be done:"
     };
@@ -42,7 +50,16 @@ pub(crate) fn profile_assigned(change: &KeyProfileChange) -> Report {
         Some(version) => format!("{target} carries {} from now on.", name_of(version)),
         None => format!("{target} carries no key profile any more."),
     };
-    changed(change, &first, "")
+    let slots = change.plan.iter().flat_map(|plan| &plan.slots);
+    let keys: u64 = slots.map(|slot| slot.new_key).sum();
+    let next = match terminals(reach.and_then(|reach| reach.target.as_ref())) {
+        Some(terminals) if keys > 0 => format!(
+            "\n\nNo key is made yet. Next: kdhctl rollout start --dry-run {}",
+            terminals.as_option()
+        ),
+        _ => String::new(),
+    };
+    changed(change, &first, &next)
 }
 
 fn changed(change: &KeyProfileChange, first: &str, next: &str) -> Report {

@@ -16,6 +16,14 @@ impl Terminals<'_> {
             Self::InGroup(name) => json!({"group": name}),
         }
     }
+
+    /// As commands take them.
+    pub(super) fn as_option(&self) -> String {
+        match self {
+            Self::OfModel(name) => format!("--model \"{name}\""),
+            Self::InGroup(name) => format!("--group \"{name}\""),
+        }
+    }
 }
 
 impl fmt::Display for Terminals<'_> {

@@ -1,9 +1,9 @@
 //! What stands in a token, in words.
 
 use der::Decode;
-use pki::Crl;
+use pki::{Crl, rfc3339};
 use serde::Serialize;
-use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use time::OffsetDateTime;
 use tr34::{
     ContentCipher, EnvelopedKeyBlock, Freshness, IssuerAndSerial, Kbh, OaepHash, OptionalBlock,
     Profile, SignerPart,
@@ -423,11 +423,6 @@ fn block_words(block: &OptionalBlock) -> String {
 /// As in RFC 4514; the DER where it is no name, which no token of ours has.
 fn name(der: &[u8]) -> String {
     Name::from_der(der).map_or_else(|_| hex::encode_upper(der), |name| name.to_string())
-}
-
-fn rfc3339(time: OffsetDateTime) -> String {
-    time.format(&Rfc3339)
-        .unwrap_or_else(|_| time.unix_timestamp().to_string())
 }
 
 /// Whether these bytes are a SET OF in DER's order.

@@ -4,7 +4,7 @@ use std::fmt;
 
 use const_oid::AssociatedOid;
 use der::{Decode, Encode};
-use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use time::OffsetDateTime;
 use x509_cert::{
     Version,
     crl::{CertificateList, RevokedCert, TbsCertList},
@@ -17,7 +17,7 @@ use x509_cert::{
 use crate::{
     Certificate, IssueError, Issuer, Name, Role, SerialNumber, Signer, encoding,
     issue::{authority_key_identifier, extension, key_identifier},
-    validity::{from_x509, to_x509},
+    validity::{from_x509, rfc3339, to_x509},
 };
 
 /// Room for some thousands of entries; a key token carries the whole list.
@@ -97,10 +97,10 @@ pub enum CrlError {
     #[error("the CRL's signature does not verify")]
     BadSignature,
     /// Its next update lies in the past.
-    #[error("the CRL is stale: its next update was due at {}", as_text(.0))]
+    #[error("the CRL is stale: its next update was due at {}", rfc3339(*.0))]
     Stale(OffsetDateTime),
     /// Made in the future.
-    #[error("the CRL is not valid before {}", as_text(.0))]
+    #[error("the CRL is not valid before {}", rfc3339(*.0))]
     NotYetValid(OffsetDateTime),
     /// Older than one that was seen before.
     #[error("the CRL has number {found}, but number {seen} was seen before")]
@@ -192,10 +192,6 @@ pub fn issue_crl<S: Signer>(
     let der = encoding::sign(issuer.signer, &tbs)?;
     let _: VerifiedCrl = verify_crl(&der, issuer.certificate, contents.this_update, None)?;
     Ok(der)
-}
-
-fn as_text(time: &OffsetDateTime) -> String {
-    time.format(&Rfc3339).unwrap_or_else(|_| time.to_string())
 }
 
 fn entry(revoked: &RevokedCertificate) -> der::Result<RevokedCert> {

@@ -35,7 +35,7 @@ pub use profile::{Role, RoleError};
 pub use public_key::{BadSignature, KeyError, PublicKey, PublicKeyKind};
 pub use serial::{SerialError, SerialNumber};
 pub use sign::{SignatureAlgorithm, Signer};
-pub use validity::Validity;
+pub use validity::{Validity, rfc3339};
 
 /// RSA keys below this are refused everywhere.
 pub const MIN_RSA_BITS: usize = 2048;

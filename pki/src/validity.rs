@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use der::DateTime;
-use time::OffsetDateTime;
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use x509_cert::time::Time;
 
 /// From when until when a certificate holds, both ends included.
@@ -32,6 +32,12 @@ impl Validity {
             to_x509(self.not_after)?,
         ))
     }
+}
+
+/// A time as messages give it, in the form of RFC 3339. What that form does not reach, certificates and lists do not
+/// either.
+pub fn rfc3339(at: OffsetDateTime) -> String {
+    at.format(&Rfc3339).unwrap_or_else(|_| at.to_string())
 }
 
 /// RFC 5280 4.1.2.5: `UTCTime` through 2049, `GeneralizedTime` after; fractions are cut off.

@@ -5,16 +5,13 @@
 //! a record that comes, goes or comes back behind the host's back changes nothing here. Nothing is open while it is in
 //! doubt: neither what nobody knows to be on record, nor what may be decided.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::{Mutex, MutexGuard, PoisonError},
-};
+use std::collections::{HashMap, HashSet};
 
 use kdh_proto::v1::AuditRecord;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use super::{AuditEntry, Store};
+use super::{AuditEntry, Store, memory::Remembered};
 
 /// An act, by what it is called in records, and its id: of an order, the device, which has one at a time. An order's
 /// number stands in rows that others can change.
@@ -42,8 +39,7 @@ pub(super) enum Change {
 }
 
 /// What is known of all of them.
-#[derive(Debug, Default)]
-pub(super) struct ActTrail(Mutex<Known>);
+pub(super) type ActTrail = Remembered<Known>;
 
 #[derive(Debug, Default)]
 pub(super) struct Known {
@@ -83,10 +79,6 @@ impl Known {
 }
 
 impl ActTrail {
-    pub(super) fn known(&self) -> MutexGuard<'_, Known> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// They are committed.
     pub(super) fn settle(&self, changes: Vec<Change>) {
         let mut known = self.known();

@@ -3,17 +3,15 @@
 //! It is learnt from the trail at the start, which is followed whole, and kept in memory as the host writes. A row or
 //! a record that comes, goes or comes back behind the host's back changes nothing here.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::{Mutex, MutexGuard, PoisonError},
-};
+use std::collections::{HashMap, HashSet};
 
 use kdh_proto::v1::AuditRecord;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    Actor, Approval, AuditEntry, Sealed, SealedRow as _, Store, StoreError, Tx, memory::Memory,
+    Actor, Approval, AuditEntry, Sealed, SealedRow as _, Store, StoreError, Tx,
+    memory::{Memory, Remembered},
 };
 use crate::state::{ApprovalState, ApprovedAct};
 
@@ -59,8 +57,7 @@ impl Noted {
 }
 
 /// What is known of all approvals.
-#[derive(Debug, Default)]
-pub(super) struct ApprovalTrail(Mutex<Known>);
+pub(super) type ApprovalTrail = Remembered<Known>;
 
 #[derive(Debug, Default)]
 pub(super) struct Known {
@@ -101,10 +98,6 @@ impl Known {
 }
 
 impl ApprovalTrail {
-    fn known(&self) -> MutexGuard<'_, Known> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// They are committed.
     pub(super) fn settle(&self, changes: Vec<Change>) {
         let mut known = self.known();

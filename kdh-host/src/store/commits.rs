@@ -4,11 +4,12 @@
 //! may have it or not. Where nobody is told, the next writer that reads where the trail ends finds it out: there is no
 //! other end than one that the host has left, and the records of each transaction follow on those before.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
 use kdh_proto::FIRST_PREVIOUS_HASH;
 
-use super::{StoreError, memory::Changes};
+use super::{
+    StoreError,
+    memory::{Changes, Remembered},
+};
 
 /// The last record of the trail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,8 +34,7 @@ pub(super) struct Records {
 }
 
 /// What is known of all commits.
-#[derive(Debug, Default)]
-pub(super) struct Commits(Mutex<Known>);
+pub(super) type Commits = Remembered<Known>;
 
 #[derive(Debug, Default)]
 pub(super) struct Known {
@@ -42,12 +42,6 @@ pub(super) struct Known {
     end: Option<Head>,
     /// Behind that, what the database may have. There are few.
     expected: Vec<(Records, Changes)>,
-}
-
-impl Commits {
-    pub(super) fn known(&self) -> MutexGuard<'_, Known> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Known {

@@ -4,18 +4,17 @@
 //! It is learnt from the trail at the start, which is followed whole, and kept in memory as the host writes: some 200
 //! bytes for each device. A record that comes or goes behind the host's back changes nothing here.
 
-use std::{
-    collections::HashMap,
-    num::NonZeroU32,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::{collections::HashMap, num::NonZeroU32, sync::Arc};
 
 use kdh_proto::v1::AuditRecord;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use super::{Purpose, Store, Tx, memory::Memory};
+use super::{
+    Purpose, Store, Tx,
+    memory::{Memory, Remembered},
+};
 use crate::names::{DeviceSerial, GroupName};
 
 /// A device, by the beginning of SHA-256 of its serial number, which spares its text.
@@ -167,8 +166,7 @@ impl Change {
 }
 
 /// What is known of all devices.
-#[derive(Debug, Default)]
-pub(super) struct DeviceTrails(Mutex<Known>);
+pub(super) type DeviceTrails = Remembered<Known>;
 
 #[derive(Debug, Default)]
 pub(super) struct Known {
@@ -231,10 +229,6 @@ impl Known {
 }
 
 impl DeviceTrails {
-    pub(super) fn known(&self) -> MutexGuard<'_, Known> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// What a record that is written adds, if it adds something.
     pub(super) fn change(&self, record: &AuditRecord) -> Option<Change> {
         self.known().read(record)

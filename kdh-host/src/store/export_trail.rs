@@ -3,16 +3,16 @@
 //! It is learnt from the trail at the start, as what it says of approvals is, and kept in memory as the host writes. A
 //! row that somebody puts back into line changes nothing here: what was made once is never made anew.
 
-use std::{
-    collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError},
-};
+use std::collections::HashMap;
 
 use kdh_proto::v1::AuditRecord;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 
-use super::{Actor, AuditEntry, ExportRow, Store, StoreError, Tx, memory::Memory};
+use super::{
+    Actor, AuditEntry, ExportRow, Store, StoreError, Tx,
+    memory::{Memory, Remembered},
+};
 
 /// The action of the record of a key that was exported.
 const MADE: &str = "export.made";
@@ -20,8 +20,7 @@ const MADE: &str = "export.made";
 const SKIPPED: &str = "export.skipped";
 
 /// What is known of all targets.
-#[derive(Debug, Default)]
-pub(super) struct ExportTrail(Mutex<Known>);
+pub(super) type ExportTrail = Remembered<Known>;
 
 /// By a target's id, the position of its last record that was made, or that there is nothing to be made of. Records are
 /// made in the order of their positions.
@@ -52,10 +51,6 @@ fn noted(detail: &str) -> Option<(String, u64)> {
 }
 
 impl ExportTrail {
-    fn known(&self) -> MutexGuard<'_, Known> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Up to which position a target's records were made for certain.
     fn made_up_to(&self, target: &str) -> u64 {
         self.known().0.get(target).copied().unwrap_or_default()

@@ -1,7 +1,10 @@
 //! What the audit trail says, as far as the host keeps it in memory: it is learnt at the start, when the trail is followed
 //! whole, and follows what the host commits. What somebody else changes in the database changes nothing here.
 
-use std::{collections::HashMap, sync::Mutex};
+use std::{
+    collections::HashMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
 use super::{
     StoreError,
@@ -15,7 +18,17 @@ use super::{
     profile_trail::{self, NewestProfiles},
 };
 
-/// Of which it is.
+/// Something that the trail says, for one at a time to look at or to change.
+#[derive(Debug, Default)]
+pub(super) struct Remembered<K>(Mutex<K>);
+
+impl<K> Remembered<K> {
+    pub(super) fn known(&self) -> MutexGuard<'_, K> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// All of that.
 #[derive(Debug, Default)]
 pub(super) struct Memory {
     pub(super) acts: ActTrail,

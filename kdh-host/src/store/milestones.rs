@@ -1,20 +1,16 @@
 //! Where the audit trail has come by, every thousand records: what is looked up in the middle of it has to stand between
 //! two such places, which costs a thousand records and not all of them.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Mutex, MutexGuard, PoisonError},
-};
+use std::collections::BTreeMap;
 
 use kdh_proto::{ChainVerifier, to_hex};
 
-use super::{StoreError, Tx, commits::Head};
+use super::{StoreError, Tx, commits::Head, memory::Remembered};
 
 const EVERY: u64 = 1000;
 
 /// The hashes, by their records' numbers.
-#[derive(Debug, Default)]
-pub(super) struct Milestones(Mutex<Known>);
+pub(super) type Milestones = Remembered<Known>;
 
 #[derive(Debug, Default)]
 pub(super) struct Known(BTreeMap<u64, [u8; 32]>);
@@ -40,10 +36,6 @@ impl Known {
 }
 
 impl Milestones {
-    pub(super) fn known(&self) -> MutexGuard<'_, Known> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// They are committed.
     pub(super) fn settle(&self, places: Vec<Head>) {
         let mut known = self.known();

@@ -3,10 +3,7 @@
 //! It is learnt from the trail at the start, which is followed whole, and kept in memory as the host writes. A row or
 //! a record that comes, goes or comes back behind the host's back changes nothing here.
 
-use std::{
-    collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError},
-};
+use std::collections::HashMap;
 
 use kdh_proto::v1::AuditRecord;
 use serde_json::Value;
@@ -14,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::{
     Actor, PROFILE_ASSIGNED, PROFILE_PUT, PROFILE_REMOVED, ProfileAssignment, ProfileVersion, Tx,
-    assignment_record,
+    assignment_record, memory::Remembered,
 };
 use crate::{key_profile::Target, names::ProfileName};
 
@@ -42,8 +39,7 @@ pub(super) struct Change {
 const KNOWN_OF_ONE: usize = 8;
 
 /// What is known of all of them.
-#[derive(Debug, Default)]
-pub(super) struct NewestProfiles(Mutex<Known>);
+pub(super) type NewestProfiles = Remembered<Known>;
 
 #[derive(Debug, Default)]
 pub(super) struct Known(HashMap<Subject, Vec<(u64, Saying)>>);
@@ -75,10 +71,6 @@ impl Known {
 }
 
 impl NewestProfiles {
-    pub(super) fn known(&self) -> MutexGuard<'_, Known> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// They are committed.
     pub(super) fn settle(&self, changes: Vec<Change>) {
         let mut known = self.known();

@@ -1,7 +1,6 @@
 use hsm::Kcv;
-use pki::{Certificate, Crl, Signer as _};
+use pki::{Certificate, Crl, Signer as _, rfc3339};
 use serde::Serialize;
-use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tr34::Kbh;
 
 use crate::{
@@ -231,9 +230,4 @@ fn state(held: Option<&HeldKey>, kcv: Option<&Kcv>) -> &'static str {
         (Some(held), Some(kcv)) if held.kcv == KcvRecord::from(kcv) => "held",
         (Some(_), Some(_)) => "damaged",
     }
-}
-
-/// A date outside of the format's range cannot come from a certificate or revocation list.
-fn rfc3339(at: OffsetDateTime) -> String {
-    at.format(&Rfc3339).unwrap_or_else(|_| at.to_string())
 }

@@ -121,7 +121,12 @@ pub(crate) fn of_secret(template: &Template, kind: KeyKind, derives: bool) -> Ve
     template.allowed(|case| case == cipher || (derives && case == Case::Derive))
 }
 
-/// A key with this limit; or without, if there is none to set or the module refuses the attribute.
+/// How often a module refuses a key with a limit before it is taken for one that knows none. `CKR_GENERAL_ERROR` and
+/// `CKR_TEMPLATE_INCONSISTENT` SoftHSM also answers by chance, when another thread looks for keys meanwhile: no key loses
+/// its limit by that.
+const REFUSALS: usize = 3;
+
+/// A key with this limit; or without, if there is none to set or the module refuses the attribute each time.
 ///
 /// # Errors
 /// `make`'s, which makes a key with one more attribute, or without.
@@ -132,10 +137,13 @@ pub(crate) fn make<T>(
     if limit.is_empty() {
         return make(None);
     }
-    match make(Some(Attribute::AllowedMechanisms(limit.to_vec()))) {
-        Err(error) if error.is_refused_attribute() => make(None),
-        outcome => outcome,
+    for _ in 0..REFUSALS {
+        match make(Some(Attribute::AllowedMechanisms(limit.to_vec()))) {
+            Err(error) if error.is_refused_attribute() => {}
+            outcome => return outcome,
+        }
     }
+    make(None)
 }
 
 /// Refuses a new key that its module has limited to something else than it was asked to.

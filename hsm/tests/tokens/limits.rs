@@ -5,14 +5,14 @@ use cryptoki::{
     object::{Attribute, AttributeType, KeyType, ObjectClass},
     session::Session,
 };
-use hsm::{ClearKey, HsmError, KeyName, KeyPairKind, KeyRole, Token};
-use hsm_modules::{LIMITING, NSS};
+use hsm::{ClearKey, HsmError, KeyName, KeyPairKind, KeyRole, KeyStrength, Token};
+use hsm_modules::{LIMITING, NSS, Place};
 use pki::Signer;
 use tr34::{KeyKind, OaepHash};
 
 use crate::{
     combining::{combine, component, kcv_of, xor},
-    common::{faulty, kinds, new_token, new_token_of, with_faults},
+    common::{faulty, kinds, new_token, new_token_of, with_faults, with_faults_on},
     raw,
 };
 
@@ -274,40 +274,60 @@ const REFUSALS: [&str; 5] = ["0x12", "0x13", "0x10", "0xD1", "0x5"];
 #[test]
 fn a_module_that_does_not_know_limits_makes_keys_without() {
     with_faults(|place| {
-        let (module, mut faults) = faulty(place);
-        let token = new_token_of(&module, "kdh");
-        for code in REFUSALS {
-            let name = name(&format!("kdh-signing.{}", code.to_lowercase()));
-            faults
-                .tell(&format!("fail C_GenerateKeyPair {code} 1"))
-                .unwrap();
-            token
-                .generate_key_pair(KeyRole::KdhSigning, &name, RSA_2048)
-                .unwrap();
-            token.signing_key(KeyRole::KdhSigning, &name).unwrap();
-
-            // After the key for the check value, and the two parts of the sum that are compared.
-            let (making, nth) = match place.module().can.combining {
-                "xor" => ("C_DeriveKey", 4),
-                _ => ("C_UnwrapKey", 2),
-            };
-            let kind = KeyKind::Aes128;
-            let kn = self::name(&format!("kn.{}", code.to_lowercase()));
-            let mut combination = token.combine_components(kind).unwrap();
-            let components = [component(kind, 0), component(kind, 1)];
-            for component in &components {
-                combination.add(ClearKey::copy_from(component)).unwrap();
-            }
-            faults.tell(&format!("fail {making} {code} {nth}")).unwrap();
-            let kcv = kcv_of(kind, &xor(&components));
-            combination.finish(&kn, &kcv).unwrap();
-            token.secret_key(KeyRole::TransportKey, &kn).unwrap();
-        }
-        for key in token.key_strengths().unwrap() {
+        for key in made_with_refusals(place, 3) {
             assert_eq!(key.allowed_mechanisms, None, "{key:?}");
             assert!(key.weaknesses.is_empty(), "{key:?}");
         }
     });
+}
+
+/// As SoftHSM does while another thread looks for keys.
+#[test]
+fn a_module_that_refuses_a_key_by_chance_makes_it_with_its_limit() {
+    with_faults_on(&LIMITING, |place| {
+        for refusals in [1, 2] {
+            for key in made_with_refusals(place, refusals) {
+                assert!(key.allowed_mechanisms.is_some(), "{refusals}: {key:?}");
+                assert!(key.weaknesses.is_empty(), "{refusals}: {key:?}");
+            }
+        }
+    });
+}
+
+/// The keys of a new token whose module refuses each of them so often before it makes it.
+fn made_with_refusals(place: &Place, refusals: u32) -> Vec<KeyStrength> {
+    let (module, mut faults) = faulty(place);
+    let token = new_token_of(&module, &format!("refused-{refusals}"));
+    for code in REFUSALS {
+        let name = name(&format!("kdh-signing.{}", code.to_lowercase()));
+        faults
+            .tell(&format!("fail C_GenerateKeyPair {code} 1 {refusals}"))
+            .unwrap();
+        token
+            .generate_key_pair(KeyRole::KdhSigning, &name, RSA_2048)
+            .unwrap();
+        token.signing_key(KeyRole::KdhSigning, &name).unwrap();
+
+        // After the key for the check value, and the two parts of the sum that are compared.
+        let (making, nth) = match place.module().can.combining {
+            "xor" => ("C_DeriveKey", 4),
+            _ => ("C_UnwrapKey", 2),
+        };
+        let kind = KeyKind::Aes128;
+        let kn = self::name(&format!("kn.{}", code.to_lowercase()));
+        let mut combination = token.combine_components(kind).unwrap();
+        let components = [component(kind, 0), component(kind, 1)];
+        for component in &components {
+            combination.add(ClearKey::copy_from(component)).unwrap();
+        }
+        faults
+            .tell(&format!("fail {making} {code} {nth} {refusals}"))
+            .unwrap();
+        let kcv = kcv_of(kind, &xor(&components));
+        combination.finish(&kn, &kcv).unwrap();
+        token.secret_key(KeyRole::TransportKey, &kn).unwrap();
+    }
+    token.key_strengths().unwrap()
 }
 
 /// By itself, without a fault.

@@ -8,14 +8,13 @@ use std::{
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use hsm::{KeyPairKind, KeyRole, Operations, SigningKey, Token};
-use pki::{Certificate, PublicKey};
+use pki::{Certificate, PublicKey, rfc3339};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
 
 use crate::{
-    CeremonyError, Mode, People, Plan,
-    acts::{self, rfc3339},
+    CeremonyError, Mode, People, Plan, acts,
     outputs::{load_certificate, write_new},
     people::{Agenda, Ending},
     plan::{IssuerCertificate, KeyPlace},
@@ -112,7 +111,7 @@ impl<'a> Ceremony<'a> {
             }
             End::ToBeContinued { until } => {
                 let (sitting, of) = (ceremony.sitting, plan.sittings());
-                let until = rfc3339(until)?;
+                let until = rfc3339(until);
                 let detail = json!({"sitting": sitting, "of": of, "until": until});
                 ceremony.end("to-be-continued", detail)?;
                 format!(

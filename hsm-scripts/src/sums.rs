@@ -1,10 +1,11 @@
 //! The partial sums that a token keeps between sittings: listed, and destroyed when nobody will go on with one.
 
 use hsm::{StoredSumSummary, Token};
+use pki::rfc3339;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 
-use crate::{CeremonyError, acts::rfc3339};
+use crate::CeremonyError;
 
 /// Characters of a plan's digest that name it at least.
 const MIN_DIGEST_LEN: usize = 8;
@@ -18,10 +19,7 @@ pub fn list(token: &Token) -> Result<Vec<StoredSumSummary>, CeremonyError> {
 }
 
 /// A sum in words: whose it is, what is in it, and until when it can be used.
-///
-/// # Errors
-/// The expiry is in no year that has a text.
-pub fn describe(sum: &StoredSumSummary, now: OffsetDateTime) -> Result<String, CeremonyError> {
+pub fn describe(sum: &StoredSumSummary, now: OffsetDateTime) -> String {
     let mut lines = vec![
         format!(
             "{}, {}, check value {}",
@@ -47,16 +45,13 @@ pub fn describe(sum: &StoredSumSummary, now: OffsetDateTime) -> Result<String, C
     } else {
         "expires"
     };
-    let at = rfc3339(sum.expires_at)?;
+    let at = rfc3339(sum.expires_at);
     lines.push(format!("  {verb} at {at}"));
-    Ok(lines.join("\n"))
+    lines.join("\n")
 }
 
 /// The same for programs.
-///
-/// # Errors
-/// The expiry is in no year that has a text.
-pub fn to_json(sum: &StoredSumSummary, now: OffsetDateTime) -> Result<Value, CeremonyError> {
+pub fn to_json(sum: &StoredSumSummary, now: OffsetDateTime) -> Value {
     let components = sum.components.iter().map(|entered| {
         json!({
             "number": entered.number,
@@ -64,7 +59,7 @@ pub fn to_json(sum: &StoredSumSummary, now: OffsetDateTime) -> Result<Value, Cer
             "kcv": entered.kcv.to_string(),
         })
     });
-    Ok(json!({
+    json!({
         "key": sum.target.name.label(),
         "kind": sum.target.kind.name(),
         "kcv": sum.target.kcv.to_string(),
@@ -72,9 +67,9 @@ pub fn to_json(sum: &StoredSumSummary, now: OffsetDateTime) -> Result<Value, Cer
         "act": sum.id.act(),
         "components": components.collect::<Vec<_>>(),
         "tries": sum.tries,
-        "expires": rfc3339(sum.expires_at)?,
+        "expires": rfc3339(sum.expires_at),
         "expired": sum.is_expired(now),
-    }))
+    })
 }
 
 /// Destroys the one sum of the plan whose digest begins so, and of this act if one is named.

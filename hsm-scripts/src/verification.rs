@@ -6,9 +6,9 @@ use anyhow::{Context as _, anyhow};
 use kdh_ceremony::{
     Entry, Expected, Missing, Record, Trust, conclusion, report, verify_records, write_new,
 };
-use pki::Certificate;
+use pki::{Certificate, rfc3339};
 use serde_json::{Value, json};
-use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use time::OffsetDateTime;
 
 use crate::Verify;
 
@@ -208,8 +208,8 @@ impl Verdict {
             })),
             "crl": self.trust.crl().map(|list| json!({
                 "number": list.number().0,
-                "this-update": moment(list.crl().this_update()),
-                "next-update": moment(list.crl().next_update()),
+                "this-update": rfc3339(list.crl().this_update()),
+                "next-update": rfc3339(list.crl().next_update()),
             })),
             "transcripts": records.collect::<Vec<_>>(),
             "notes": self.notes,
@@ -224,7 +224,7 @@ fn missing(missing: &Missing) -> Value {
 fn entry(entry: &Entry) -> Value {
     json!({
         "line": entry.line,
-        "at": moment(entry.at),
+        "at": rfc3339(entry.at),
         "event": entry.event,
         "is-known": entry.is_known,
         "says": entry.says,
@@ -233,12 +233,8 @@ fn entry(entry: &Entry) -> Value {
     })
 }
 
-fn moment(at: OffsetDateTime) -> String {
-    at.format(&Rfc3339).unwrap_or_default()
-}
-
 fn in_words(entry: &Entry) -> String {
-    let at = moment(entry.at.replace_nanosecond(0).unwrap_or(entry.at));
+    let at = rfc3339(entry.at.replace_nanosecond(0).unwrap_or(entry.at));
     let signed = match (&entry.by, entry.signed) {
         (Some(_), true) => " Signed.",
         (Some(_), false) => " Not signed.",

@@ -149,7 +149,7 @@ pub(crate) fn generate_key_pair(
         }
     };
     let limit = limit::of_pair(template, kind, worker.place.rsa());
-    let (public, private) = limit::make(&limit, |limit| {
+    let (public, private) = limit::make(session, &limit, |limit| {
         let private = [&private[..], limit.as_slice()].concat();
         session
             .generate_key_pair(&mechanism, &public, &private)

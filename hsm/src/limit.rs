@@ -15,6 +15,7 @@ use tr34::KeyKind;
 use crate::{
     HsmError, Kcv, KeyPairKind, check_value, derive,
     error::CallResult,
+    self_test,
     session::Session,
     template::{Case, Template},
 };
@@ -121,29 +122,42 @@ pub(crate) fn of_secret(template: &Template, kind: KeyKind, derives: bool) -> Ve
     template.allowed(|case| case == cipher || (derives && case == Case::Derive))
 }
 
-/// How often a module refuses a key with a limit before it is taken for one that knows none. `CKR_GENERAL_ERROR` and
-/// `CKR_TEMPLATE_INCONSISTENT` SoftHSM also answers by chance, when another thread looks for keys meanwhile: no key loses
-/// its limit by that.
-const REFUSALS: usize = 3;
+/// How often a module is asked for a key with a limit. `CKR_GENERAL_ERROR` and `CKR_TEMPLATE_INCONSISTENT` SoftHSM also
+/// answers by chance, when another thread looks for keys meanwhile.
+const TRIES: usize = 3;
 
-/// A key with this limit; or without, if there is none to set or the module refuses the attribute each time.
+/// A key with this limit; or without, if there is none to set, or the module refuses the attribute and knows no limits.
 ///
 /// # Errors
 /// `make`'s, which makes a key with one more attribute, or without.
 pub(crate) fn make<T>(
+    session: &Session,
     limit: &[MechanismType],
     make: impl Fn(Option<Attribute>) -> Result<T, HsmError>,
 ) -> Result<T, HsmError> {
     if limit.is_empty() {
         return make(None);
     }
-    for _ in 0..REFUSALS {
-        match make(Some(Attribute::AllowedMechanisms(limit.to_vec()))) {
-            Err(error) if error.is_refused_attribute() => {}
-            outcome => return outcome,
+    let limited = || make(Some(Attribute::AllowedMechanisms(limit.to_vec())));
+    let mut key = limited();
+    for _ in 1..TRIES {
+        if is_refused(&key) {
+            key = limited();
         }
     }
-    make(None)
+    if !is_refused(&key) {
+        return key;
+    }
+    // No key loses its limit where others have theirs.
+    match self_test::limiting_by(session) {
+        Ok(()) => key,
+        Err(lost @ HsmError::Unavailable { .. }) => Err(lost),
+        Err(_) => make(None),
+    }
+}
+
+fn is_refused<T>(key: &Result<T, HsmError>) -> bool {
+    key.as_ref().is_err_and(HsmError::is_refused_attribute)
 }
 
 /// Refuses a new key that its module has limited to something else than it was asked to.

@@ -48,7 +48,7 @@ pub(crate) fn enter<'s>(
         attributes.push(Flag::Derive.set(derives));
     }
     let limit = limit::of_secret(template, kind, derives);
-    let key = limit::make(&limit, |limit| {
+    let key = limit::make(session, &limit, |limit| {
         let attributes = [&attributes[..], limit.as_slice()].concat();
         make(template, Lives::InToken, &attributes)
     })?;

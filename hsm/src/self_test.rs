@@ -347,7 +347,11 @@ pub(crate) fn limiting(worker: &Worker) -> Result<Result<(), Missing>, HsmError>
     Ok(outcome.map_err(|why_not| Missing(vec![why_not])))
 }
 
-fn limiting_by(session: &Session) -> Result<(), HsmError> {
+/// As [`limiting`], where the mechanisms that it takes are there.
+///
+/// # Errors
+/// The module refuses the limit, or does not keep it.
+pub(crate) fn limiting_by(session: &Session) -> Result<(), HsmError> {
     let operation = "self-test: limit a key";
     let limit = Attribute::AllowedMechanisms(vec![MechanismType::AES_ECB]);
     let mut attributes = SUMMING_KEY.attributes(Lives::InSession);
@@ -565,7 +569,7 @@ fn create_as<'s>(
         attributes.push(Flag::Derive.set(derives));
     }
     let limit = limit::of_secret(template, kind, derives);
-    let key = limit::make(&limit, |limit| {
+    let key = limit::make(session, &limit, |limit| {
         let attributes = [&attributes[..], limit.as_slice()].concat();
         let template = SecretTemplate::new(attributes, value);
         session

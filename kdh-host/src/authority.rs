@@ -404,6 +404,7 @@ fn detail(request: &AuthorityRequest) -> Result<Value, HostError> {
         "new-kdh": new_kdh.new_kdh().map(serial),
         "asked-by": request.asked_by,
         "why": request.why,
+        "expires-at": request.expires_at,
     }))
 }
 

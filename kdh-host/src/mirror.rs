@@ -123,14 +123,15 @@ async fn settle(
             refused(Reason::TokenUnknown, cause)
         })?;
     let destroyed = destroyed_keys(serial, statement, &token)?;
-    let (issued, obeyed) = (BindingTokenState::Issued, BindingTokenState::Obeyed);
-    if !tx
-        .set_binding_token_state(&token.id, issued, obeyed)
-        .await?
-    {
+    let digest = hex::encode(&statement.token_sha256);
+    if host.store().was_acknowledged(&digest) {
         // The answer was lost, and this is the same word again.
         return Ok(());
     }
+    // A row that has it already says nothing.
+    let (issued, obeyed) = (BindingTokenState::Issued, BindingTokenState::Obeyed);
+    tx.set_binding_token_state(&token.id, issued, obeyed)
+        .await?;
     let order = order_of(host, &token)?;
     if let Some(number) = order {
         // An operator may have cancelled it when the token had left.
@@ -144,6 +145,7 @@ async fn settle(
         outcome: "ok",
         detail: json!({
             "token": token.id,
+            "token-sha256": digest,
             "kind": token.change.kind().as_str(),
             "order": order,
             "state": state.as_str(),

@@ -96,9 +96,8 @@ fn require_recorded(
     serial: &DeviceSerial,
     order: &BindingOrder,
 ) -> Result<(), HostError> {
-    // The host's own names its present KDH, or it is not in force.
     if order.ordered_by == HOST {
-        return Ok(());
+        return require_own(host, order);
     }
     let actor = Actor::Operator(order.ordered_by.clone());
     let record = record_of(
@@ -114,6 +113,19 @@ fn require_recorded(
     Err(StoreError::Damaged("order").into())
 }
 
+/// The host's own can be told from its configuration: it binds to the present KDH.
+fn require_own(host: &Host, order: &BindingOrder) -> Result<(), HostError> {
+    if names_present_kdh(host, order) {
+        return Ok(());
+    }
+    Err(StoreError::Damaged("order").into())
+}
+
+fn names_present_kdh(host: &Host, order: &BindingOrder) -> bool {
+    let present = host.keys().kdhs().present.certificate.der();
+    order.change.new_kdh().map(Vec::as_slice) == Some(present)
+}
+
 /// Takes a device's open order back. A token that has left for it may still be obeyed.
 pub(crate) async fn cancel(
     host: &Host,
@@ -123,11 +135,18 @@ pub(crate) async fn cancel(
     let serial = DeviceSerial::parse(serial)?;
     let mut tx = host.store().write(host.now()).await?;
     let device = require_device(&mut tx, &serial).await?;
-    let order = tx.open_order(&serial).await?.ok_or_else(|| {
-        let cause = format!("there is no open order for {serial}");
-        refused(Reason::NotFound, cause)
-    })?;
-    cancel_open(&mut tx, &operator.actor(), &serial, &order).await?;
+    let actor = operator.actor();
+    match tx.open_order(&serial).await? {
+        Some(order) => cancel_open(&mut tx, &actor, &serial, &order).await?,
+        // By its row it is over, or there is no row. One that says otherwise may come back.
+        None if host.store().may_have_open_order(&serial) => {
+            record_cancelled(&mut tx, &actor, &serial, json!({"row": "not open"})).await?;
+        }
+        None => {
+            let cause = format!("there is no open order for {serial}");
+            return Err(refused(Reason::NotFound, cause));
+        }
+    }
     tx.commit().await?;
     Ok(device)
 }
@@ -140,12 +159,22 @@ pub(crate) async fn cancel_open(
     order: &BindingOrder,
 ) -> Result<(), StoreError> {
     tx.close_order(order.number, OrderEnd::Cancelled).await?;
+    let detail = json!({"order": order.number, "kind": order.change.kind().as_str()});
+    record_cancelled(tx, actor, serial, detail).await
+}
+
+async fn record_cancelled(
+    tx: &mut Tx,
+    actor: &Actor,
+    serial: &DeviceSerial,
+    detail: Value,
+) -> Result<(), StoreError> {
     tx.record(AuditEntry {
         actor,
         action: "device.order-cancelled",
         device: Some(serial),
         outcome: "ok",
-        detail: json!({"order": order.number, "kind": order.change.kind().as_str()}),
+        detail,
     })
     .await
 }
@@ -195,10 +224,9 @@ pub(crate) async fn open_order(
 
 /// Whether an order still holds: the host's own may be from before its configuration was changed.
 fn is_in_force(host: &Host, standing: &Standing, order: &BindingOrder) -> bool {
-    let present = host.keys().kdhs().present.certificate.der();
     order.ordered_by != HOST
         || standing_order(host, standing) == Some(order.change.kind())
-            && order.change.new_kdh().map(Vec::as_slice) == Some(present)
+            && names_present_kdh(host, order)
 }
 
 /// Who gives standing orders. No operator has this name: theirs come from certificates.
@@ -217,7 +245,9 @@ impl BindingTransport {
             if is_in_force(host, standing, &order) {
                 return Ok(());
             }
-            tx.close_order(order.number, OrderEnd::Cancelled).await?;
+            if !tx.close_order(order.number, OrderEnd::Cancelled).await? {
+                return Err(StoreError::Damaged("order").into());
+            }
         }
         if standing_order(host, standing) != Some(self.kind) {
             return Ok(());
@@ -237,9 +267,15 @@ impl BindingTransport {
         Ok(tx.record(record).await?)
     }
 
-    /// The open order of the kind that is asked for.
-    async fn ordered(&self, tx: &mut Tx, serial: &DeviceSerial) -> Result<BindingOrder, HostError> {
-        let order = tx.open_order(serial).await?;
+    /// The open order, if it is of the kind that is asked for.
+    async fn ordered(
+        &self,
+        host: &Host,
+        tx: &mut Tx,
+        serial: &DeviceSerial,
+        standing: &Standing,
+    ) -> Result<BindingOrder, HostError> {
+        let order = open_order(host, tx, serial, standing).await?;
         let order = order.filter(|order| order.change.kind() == self.kind);
         let kind = self.kind.as_str();
         order.ok_or_else(|| {
@@ -275,7 +311,7 @@ impl Transport for BindingTransport {
         let standing = binding::require_maybe_bound(serial, tried.standing)?;
         self.give_standing_order(host, tx, serial, &standing)
             .await?;
-        let order = self.ordered(tx, serial).await?;
+        let order = self.ordered(host, tx, serial, &standing).await?;
         let kdh = binding::kdh_of(host, serial, &standing)?.id.clone();
         transport::require_fresh(tried.outcome, serial)?;
         let token = BindingToken {
@@ -341,7 +377,7 @@ impl Transport for BindingTransport {
         let standing = tx.standing(serial, None).await?;
         let standing = binding::require_maybe_bound(serial, standing)?;
         // It may have been cancelled, and another one given.
-        let order = self.ordered(tx, serial).await?;
+        let order = self.ordered(host, tx, serial, &standing).await?;
         if order.number != due.order.number {
             let cause = format!("{serial} has another order since the intent");
             return Err(refused(Reason::NotOrdered, cause));

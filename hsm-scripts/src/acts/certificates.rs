@@ -3,11 +3,12 @@
 use hsm::{KeyPairKind, KeyRole, SigningKey};
 use pki::{
     Certificate, Issuer, Role, SerialNumber, Subject, Validity, issue_certificate, issue_root,
+    rfc3339,
 };
 use serde_json::json;
 use time::OffsetDateTime;
 
-use super::{Done, rfc3339};
+use super::Done;
 use crate::{
     CeremonyError,
     ceremony::Ceremony,
@@ -156,7 +157,7 @@ fn finish(
             "subject": certificate.subject().to_string(),
             "issuer": certificate.issuer().to_string(),
             "serial": certificate.serial().to_string(),
-            "not-after": rfc3339(certificate.not_after())?,
+            "not-after": rfc3339(certificate.not_after()),
             "public-key-sha256": hex::encode(certificate.public_key().fingerprint()),
         }),
         continues_until: None,

@@ -10,7 +10,7 @@ mod token;
 mod wrapped;
 
 use serde_json::Value;
-use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use time::OffsetDateTime;
 
 use crate::{CeremonyError, ceremony::Ceremony, plan::Act};
 
@@ -41,8 +41,4 @@ pub(crate) fn perform(
         Act::ImportWrapped(plan) => wrapped::import(ceremony, plan),
         Act::StorageKeys(plan) => storage::make(ceremony, plan),
     }
-}
-
-pub(crate) fn rfc3339(at: OffsetDateTime) -> Result<String, CeremonyError> {
-    at.format(&Rfc3339).map_err(CeremonyError::pki)
 }

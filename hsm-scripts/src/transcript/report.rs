@@ -2,7 +2,8 @@
 
 use std::fmt::Write as _;
 
-use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use pki::rfc3339;
+use time::OffsetDateTime;
 
 use super::{Entry, Missing, Record, Trust, conclusion, event};
 use crate::people::grouped;
@@ -315,10 +316,10 @@ fn unindented(hash: &str) -> String {
     lines.join(" ")
 }
 
+/// To the second.
 pub(super) fn moment(at: OffsetDateTime) -> String {
     let at = at.to_offset(time::UtcOffset::UTC);
-    let at = at.replace_nanosecond(0).unwrap_or(at);
-    at.format(&Rfc3339).unwrap_or_default()
+    rfc3339(at.replace_nanosecond(0).unwrap_or(at))
 }
 
 /// The time of day, with its date where that is another than before.

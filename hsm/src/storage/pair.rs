@@ -74,7 +74,7 @@ fn generate<'s>(
         Attribute::Id(name.id().to_vec()),
     ]);
     let limit = limit::of_secret(template, StorageNumber::KIND, false);
-    let key = limit::make(&limit, |limit| {
+    let key = limit::make(session, &limit, |limit| {
         let attributes = [&attributes[..], limit.as_slice()].concat();
         session
             .generate_key(&Mechanism::AesKeyGen, &attributes)

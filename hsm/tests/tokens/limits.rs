@@ -5,8 +5,8 @@ use cryptoki::{
     object::{Attribute, AttributeType, KeyType, ObjectClass},
     session::Session,
 };
-use hsm::{ClearKey, HsmError, KeyName, KeyPairKind, KeyRole, KeyStrength, Token};
-use hsm_modules::{LIMITING, NSS, Place};
+use hsm::{ClearKey, HsmError, KeyName, KeyPairKind, KeyRole, Token};
+use hsm_modules::{LIMITING, NSS, Place, faults::Faults};
 use pki::Signer;
 use tr34::{KeyKind, OaepHash};
 
@@ -271,10 +271,49 @@ fn a_master_key_that_allows_more_than_its_role_is_refused() {
 /// `CKR_TEMPLATE_INCONSISTENT`, `CKR_GENERAL_ERROR`.
 const REFUSALS: [&str; 5] = ["0x12", "0x13", "0x10", "0xD1", "0x5"];
 
+/// How a module refuses a key.
+#[derive(Clone, Copy)]
+struct Refusal {
+    code: &'static str,
+    times: u32,
+    /// Nor does it keep the limit of a throw-away key.
+    of_any_limit: bool,
+}
+
+impl Refusal {
+    /// By these calls; the second one makes or uses the throw-away key.
+    fn tell(self, faults: &mut Faults, making: (&str, u32), throw_away: (&str, u32)) {
+        let Self { code, times, .. } = self;
+        let (function, nth) = making;
+        let fail = format!("fail {function} {code} {nth} {times}");
+        faults.tell(&fail).unwrap();
+        if self.of_any_limit {
+            let (function, nth) = throw_away;
+            faults.tell(&format!("fail {function} 0x12 {nth}")).unwrap();
+        }
+    }
+
+    fn suffix(self) -> String {
+        self.code.to_lowercase()
+    }
+}
+
 #[test]
 fn a_module_that_does_not_know_limits_makes_keys_without() {
     with_faults(|place| {
-        for key in made_with_refusals(place, 3) {
+        let (module, mut faults) = faulty(place);
+        let token = new_token_of(&module, "kdh");
+        for code in REFUSALS {
+            let refusal = Refusal {
+                code,
+                times: 3,
+                of_any_limit: true,
+            };
+            for making in [pair, master_key] {
+                making(place, &token, &mut faults, refusal).unwrap();
+            }
+        }
+        for key in token.key_strengths().unwrap() {
             assert_eq!(key.allowed_mechanisms, None, "{key:?}");
             assert!(key.weaknesses.is_empty(), "{key:?}");
         }
@@ -283,51 +322,66 @@ fn a_module_that_does_not_know_limits_makes_keys_without() {
 
 /// As SoftHSM does while another thread looks for keys.
 #[test]
-fn a_module_that_refuses_a_key_by_chance_makes_it_with_its_limit() {
+fn a_module_that_refuses_a_key_by_chance_makes_none_without_its_limit() {
     with_faults_on(&LIMITING, |place| {
-        for refusals in [1, 2] {
-            for key in made_with_refusals(place, refusals) {
-                assert!(key.allowed_mechanisms.is_some(), "{refusals}: {key:?}");
-                assert!(key.weaknesses.is_empty(), "{refusals}: {key:?}");
+        let (module, mut faults) = faulty(place);
+        let token = new_token_of(&module, "kdh");
+        let mut made = 0;
+        for code in REFUSALS {
+            for making in [pair, master_key] {
+                let mut refused = |times| {
+                    let of_any_limit = false;
+                    let refusal = Refusal {
+                        code,
+                        times,
+                        of_any_limit,
+                    };
+                    making(place, &token, &mut faults, refusal)
+                };
+                let error = refused(3).unwrap_err();
+                assert!(matches!(error, HsmError::Call { .. }), "{error:?}");
+                assert_eq!(token.key_strengths().unwrap().len(), made, "{code}");
+                refused(2).unwrap();
+                made += 1;
             }
+        }
+        for key in token.key_strengths().unwrap() {
+            assert!(key.allowed_mechanisms.is_some(), "{key:?}");
+            assert!(key.weaknesses.is_empty(), "{key:?}");
         }
     });
 }
 
-/// The keys of a new token whose module refuses each of them so often before it makes it.
-fn made_with_refusals(place: &Place, refusals: u32) -> Vec<KeyStrength> {
-    let (module, mut faults) = faulty(place);
-    let token = new_token_of(&module, &format!("refused-{refusals}"));
-    for code in REFUSALS {
-        let name = name(&format!("kdh-signing.{}", code.to_lowercase()));
-        faults
-            .tell(&format!("fail C_GenerateKeyPair {code} 1 {refusals}"))
-            .unwrap();
-        token
-            .generate_key_pair(KeyRole::KdhSigning, &name, RSA_2048)
-            .unwrap();
-        token.signing_key(KeyRole::KdhSigning, &name).unwrap();
+fn pair(_: &Place, token: &Token, faults: &mut Faults, refusal: Refusal) -> Result<(), HsmError> {
+    let name = name(&format!("kdh-signing.{}", refusal.suffix()));
+    refusal.tell(faults, ("C_GenerateKeyPair", 1), ("C_GenerateKey", 1));
+    token.generate_key_pair(KeyRole::KdhSigning, &name, RSA_2048)?;
+    token.signing_key(KeyRole::KdhSigning, &name).map(drop)
+}
 
-        // After the key for the check value, and the two parts of the sum that are compared.
-        let (making, nth) = match place.module().can.combining {
-            "xor" => ("C_DeriveKey", 4),
-            _ => ("C_UnwrapKey", 2),
-        };
-        let kind = KeyKind::Aes128;
-        let kn = self::name(&format!("kn.{}", code.to_lowercase()));
-        let mut combination = token.combine_components(kind).unwrap();
-        let components = [component(kind, 0), component(kind, 1)];
-        for component in &components {
-            combination.add(ClearKey::copy_from(component)).unwrap();
-        }
-        faults
-            .tell(&format!("fail {making} {code} {nth} {refusals}"))
-            .unwrap();
-        let kcv = kcv_of(kind, &xor(&components));
-        combination.finish(&kn, &kcv).unwrap();
-        token.secret_key(KeyRole::TransportKey, &kn).unwrap();
+/// One that comes in components.
+fn master_key(
+    place: &Place,
+    token: &Token,
+    faults: &mut Faults,
+    refusal: Refusal,
+) -> Result<(), HsmError> {
+    // After the key for the check value, and the two parts of the sum that are compared.
+    let (making, throw_away) = match place.module().can.combining {
+        "xor" => (("C_DeriveKey", 4), ("C_EncryptInit", 1)),
+        _ => (("C_UnwrapKey", 2), ("C_GenerateKey", 8)),
+    };
+    let kind = KeyKind::Aes128;
+    let kn = name(&format!("kn.{}", refusal.suffix()));
+    let mut combination = token.combine_components(kind).unwrap();
+    let components = [component(kind, 0), component(kind, 1)];
+    for component in &components {
+        combination.add(ClearKey::copy_from(component)).unwrap();
     }
-    token.key_strengths().unwrap()
+    refusal.tell(faults, making, throw_away);
+    let kcv = kcv_of(kind, &xor(&components));
+    combination.finish(&kn, &kcv)?;
+    token.secret_key(KeyRole::TransportKey, &kn).map(drop)
 }
 
 /// By itself, without a fault.

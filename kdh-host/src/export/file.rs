@@ -43,6 +43,10 @@ impl File {
             0 => line.made,
             to => to,
         };
+        if from <= line.made && to < from {
+            let cause = format!("there is nothing from record {from} to record {to}");
+            return Err(refused(Reason::RequestInvalid, cause));
+        }
         let to = to.min(from.saturating_add(u64::from(limit) - 1));
         if to > line.made || from > to {
             let cause = format!(

@@ -31,8 +31,8 @@ pub(super) struct Leaving {
     last: u64,
     /// As far as they are known here, which spares the database what is not new to it.
     pub(super) marks: ExportMarks,
-    /// That records leave again is put down once.
-    is_again_noted: bool,
+    /// That records leave again is put down once, up to this one.
+    again_noted_to: u64,
 }
 
 impl Leaving {
@@ -62,7 +62,7 @@ impl Leaving {
             next,
             last: u64::MAX,
             marks,
-            is_again_noted: false,
+            again_noted_to: 0,
         })
     }
 
@@ -100,11 +100,13 @@ impl Leaving {
             return Ok(records);
         };
         let (from, last) = (self.next, last.position);
-        if !again || !self.is_again_noted {
+        if !again || last > self.again_noted_to {
             let to = if again { to } else { last };
             // Others may have been quicker: behind this, what they have sent leaves again.
             self.marks.sent = note_sent(&self.host, &self.open, &self.actor, from, to).await?;
-            self.is_again_noted |= again;
+            if again {
+                self.again_noted_to = to;
+            }
         }
         self.next = last + 1;
         Ok(records)

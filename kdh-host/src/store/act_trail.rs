@@ -12,6 +12,7 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use super::{AuditEntry, Store, memory::Remembered};
+use crate::names::DeviceSerial;
 
 /// An act, by what it is called in records, and its id: of an order, the device, which has one at a time. An order's
 /// number stands in rows that others can change.
@@ -20,6 +21,9 @@ pub(super) struct Act {
     kind: &'static str,
     id: String,
 }
+
+/// What orders are called in records.
+const ORDER: &str = "order";
 
 /// SHA-256 of who says what in a record.
 type Digest = [u8; 32];
@@ -32,6 +36,8 @@ pub(super) enum Change {
     Closed(Act),
     /// `CA_KRD` has signed a token, given by its digest.
     Signed(String),
+    /// A device has acknowledged a token about its binding, given by its digest.
+    Acknowledged(String),
     /// A key came in a token, given by the digest of what its sender has signed.
     Imported(String),
     /// An import's key may be in the HSM.
@@ -45,6 +51,7 @@ pub(super) type ActTrail = Remembered<Known>;
 pub(super) struct Known {
     open: HashMap<Act, Digest>,
     signed: HashSet<String>,
+    acknowledged: HashSet<String>,
     imported: HashSet<String>,
     left: HashSet<String>,
 }
@@ -67,6 +74,9 @@ impl Known {
             }
             Change::Signed(token) => {
                 self.signed.insert(token);
+            }
+            Change::Acknowledged(token) => {
+                self.acknowledged.insert(token);
             }
             Change::Imported(token) => {
                 self.imported.insert(token);
@@ -94,7 +104,7 @@ pub(super) fn changes(record: &AuditRecord) -> Vec<Change> {
         "device.unbind-ordered"
         | "device.rebind-ordered"
         | "device.order-cancelled"
-        | "binding.acknowledged" => "order",
+        | "binding.acknowledged" => ORDER,
         "authority.asked" | "authority.signed" | "authority.rejected" | "authority.expired" => {
             "request"
         }
@@ -111,10 +121,14 @@ pub(super) fn changes(record: &AuditRecord) -> Vec<Change> {
     if record.action == "key-import.released" {
         return Vec::from_iter(left);
     }
+    let acknowledged = match &*record.action {
+        "binding.acknowledged" => text("token-sha256").map(Change::Acknowledged),
+        _ => None,
+    };
     let id = match &detail[kind] {
         // A token of `CA_KRD`, which was made for no order. Earlier hosts did not say for which one any token was.
-        Value::Null if detail.get(kind).is_some() => return Vec::new(),
-        _ if kind == "order" => record.device.clone(),
+        Value::Null if detail.get(kind).is_some() => return Vec::from_iter(acknowledged),
+        _ if kind == ORDER => record.device.clone(),
         Value::String(id) => id.clone(),
         _ => return Vec::new(),
     };
@@ -136,7 +150,10 @@ pub(super) fn changes(record: &AuditRecord) -> Vec<Change> {
             let imported = text("signed-sha256").map(Change::Imported);
             [Change::Closed(act)].into_iter().chain(imported).collect()
         }
-        _ => vec![Change::Closed(act)],
+        _ => [Change::Closed(act)]
+            .into_iter()
+            .chain(acknowledged)
+            .collect(),
     }
 }
 
@@ -166,21 +183,39 @@ impl Store {
             _ => None,
         });
         opened.any(|(act, digest)| {
-            let acts = &self.memory.acts;
-            let possible = self.memory.possible(
-                || acts.known().open.get(act) == Some(digest),
-                |is_open, changes| {
-                    let mut newest = changes.acts.iter().rev();
-                    let newest = newest.find_map(|change| match change {
-                        Change::Opened(of, opened) if of == act => Some(opened == digest),
-                        Change::Closed(of) if of == act => Some(false),
-                        _ => None,
-                    });
-                    newest.unwrap_or(*is_open)
-                },
-            );
-            possible.into_iter().all(|is_open| is_open)
+            let mut standings = self.standings(act).into_iter();
+            standings.all(|opened| opened.as_ref() == Some(digest))
         })
+    }
+
+    /// Whether by the trail an order about a device is open, or may be.
+    pub(crate) fn may_have_open_order(&self, serial: &DeviceSerial) -> bool {
+        let act = Act {
+            kind: ORDER,
+            id: serial.as_str().to_owned(),
+        };
+        self.standings(&act).iter().any(Option::is_some)
+    }
+
+    /// What has opened an act, if it is open: all that may be so.
+    fn standings(&self, act: &Act) -> Vec<Option<Digest>> {
+        self.memory.possible(
+            || self.memory.acts.known().open.get(act).copied(),
+            |before, changes| {
+                let changes = changes.acts.iter();
+                changes.fold(*before, |opened, change| match change {
+                    Change::Opened(of, digest) if of == act => Some(*digest),
+                    Change::Closed(of) if of == act => None,
+                    _ => opened,
+                })
+            },
+        )
+    }
+
+    /// Whether the trail says for certain that the device has acknowledged the token of this digest.
+    pub(crate) fn was_acknowledged(&self, token_sha256: &str) -> bool {
+        let acts = self.memory.acts.known();
+        acts.acknowledged.contains(token_sha256)
     }
 
     /// Whether the trail says for certain that `CA_KRD` has signed the token of this digest.

@@ -345,6 +345,7 @@ fn a_request_that_nobody_asked_for_is_not_signed() {
         "UPDATE authority_requests SET certificate = (SELECT serial FROM certificates
              WHERE purpose = 'AUTHENTICATION')",
         "UPDATE authority_requests SET device = 'SN-2'",
+        "UPDATE authority_requests SET expires_at = '9999-01-01T00:00:00Z'",
         "UPDATE authority_requests SET id = '00000000'",
     ];
     world::on(&WHOLE, |place| {

@@ -517,11 +517,13 @@ fn a_host_that_was_revoked_since_gets_no_terminal() {
     });
 }
 
+/// An order to go over to another KDH, which somebody has written into the database.
+const FORGED: &str = "INSERT INTO binding_orders
+    (device, kind, new_kdh, state, ordered_by, why, created_at, changed_at)
+    VALUES ('SN-1', 'REBIND', $1, 'OPEN', $2, 'sold', '2026', '2026')";
+
 #[test]
 fn an_order_that_nobody_gave_is_not_obeyed() {
-    const FORGED: &str = "INSERT INTO binding_orders
-        (device, kind, new_kdh, state, ordered_by, why, created_at, changed_at)
-        VALUES ('SN-1', 'REBIND', $1, 'OPEN', $2, 'sold', '2026', '2026')";
     world::on(&WHOLE, |place| {
         play(place, async |mut scene| {
             let [two, three] =
@@ -547,6 +549,52 @@ fn an_order_that_nobody_gave_is_not_obeyed() {
             let as_it_was = sqlx::query("UPDATE binding_orders SET new_kdh = $1").bind(two.der());
             as_it_was.execute(database.connection()).await.unwrap();
             scene.request_rebind(2).await.unwrap();
+            scene.host.stop().await;
+        });
+    });
+}
+
+/// Nor is one that says between two looks that it is the host's own.
+#[test]
+fn an_order_that_turns_into_the_hosts_own_is_not_obeyed() {
+    world::on(&[&SOFTHSM], |place| {
+        play(place, async |mut scene| {
+            let two = scene.world.certificate("kdh-two.pem");
+            let mut database = scene.database().await;
+            let turns = "CREATE TRIGGER turns AFTER INSERT ON nonces
+                         BEGIN UPDATE binding_orders SET ordered_by = ''; END";
+            let stays =
+                "CREATE TRIGGER stays BEFORE UPDATE ON binding_orders WHEN NEW.state = 'CANCELLED'
+                         BEGIN SELECT RAISE(IGNORE); END";
+            for (nonce, tricks, orders, expected) in [
+                (1, &[turns][..], &["ada"][..], Reason::NotOrdered),
+                (2, &[turns, stays], &["ada"], Reason::Internal),
+                (
+                    3,
+                    &["DROP INDEX one_open_order"],
+                    &["", ""],
+                    Reason::NotOrdered,
+                ),
+                (4, &[turns], &["ada", "ada"], Reason::NotOrdered),
+            ] {
+                for trick in tricks {
+                    database.execute(trick).await;
+                }
+                for by in orders {
+                    let forged = sqlx::query(FORGED).bind(two.der()).bind(*by);
+                    forged.execute(database.connection()).await.unwrap();
+                }
+                let refused = scene.request_rebind(nonce).await;
+                assert_eq!(reason(refused), Some(expected), "{nonce}");
+                assert_eq!(scene.device().await, of("BOUND", ""), "{nonce}");
+                for trigger in ["turns", "stays"] {
+                    let gone = format!("DROP TRIGGER IF EXISTS {trigger}");
+                    database.execute(&gone).await;
+                }
+                for table in ["binding_tokens", "binding_orders"] {
+                    database.execute(&format!("DELETE FROM {table}")).await;
+                }
+            }
             scene.host.stop().await;
         });
     });
@@ -613,7 +661,13 @@ fn an_order_is_over_whatever_number_its_row_had_meanwhile() {
             database.execute("PRAGMA foreign_keys = OFF").await;
             let mut nonces = 1..;
             let mut nonce = || nonces.next().unwrap();
-            for case in ["cancelled", "obeyed", "replaced"] {
+            for case in [
+                "cancelled",
+                "cancelled while it was hidden",
+                "obeyed",
+                "obeyed already by its row",
+                "replaced",
+            ] {
                 for table in ["binding_tokens", "binding_orders"] {
                     database.execute(&format!("DELETE FROM {table}")).await;
                 }
@@ -623,6 +677,27 @@ fn an_order_is_over_whatever_number_its_row_had_meanwhile() {
                         database.edit(RENUMBER).await;
                         scene.cancel().await.unwrap();
                         database.edit(BACK).await;
+                    }
+                    "cancelled while it was hidden" => {
+                        database
+                            .edit("UPDATE binding_orders SET state = 'DONE'")
+                            .await;
+                        scene.cancel().await.unwrap();
+                        let again = scene.cancel().await;
+                        assert_eq!(reason(again), Some(Reason::NotFound));
+                        database.edit(OPEN).await;
+                    }
+                    "obeyed already by its row" => {
+                        let token = scene.request_unbind(nonce()).await.unwrap();
+                        database
+                            .edit("UPDATE binding_tokens SET state = 'OBEYED'")
+                            .await;
+                        let statement = scene.statement(&token);
+                        for _ in 0..2 {
+                            scene.acknowledge(&statement).await.unwrap();
+                        }
+                        scene.bind().await.unwrap();
+                        database.execute(OPEN).await;
                     }
                     "obeyed" => {
                         let token = scene.request_unbind(nonce()).await.unwrap();

@@ -487,6 +487,24 @@ async fn refuses_targets(ada: &mut Party) {
     assert_eq!(refused.message(), "no target is described");
 }
 
+/// Which records have left, as they did.
+const SENT: &str =
+    "SELECT json_extract(detail, '$.from') || '-' || json_extract(detail, '$.to') FROM audit
+                    WHERE action = 'export.sent' ORDER BY sequence";
+
+/// Brings so many in line that there are 300, of which nothing can be made.
+async fn line_up(ada: &mut Party, database: &mut Database, approval: &Approval) {
+    let many = format!(
+        "WITH RECURSIVE counted (n) AS (SELECT 2 UNION ALL SELECT n + 1 FROM counted WHERE n < 300)
+         INSERT INTO export_records (target, position, device, slot, version, state, created_at, changed_at)
+         SELECT '{}', n, 'SN-9', 'tmk', n, 'QUEUED', '', '' FROM counted",
+        approval.id
+    );
+    database.edit(&many).await;
+    assert_eq!(ada.fill().await.unwrap(), 0);
+    ada.until_made(300).await;
+}
+
 #[test]
 fn a_switch_gets_no_more_than_it_acknowledges_whatever_happens_meanwhile() {
     world::on(&[&SOFTHSM], |place| {
@@ -495,16 +513,7 @@ fn a_switch_gets_no_more_than_it_acknowledges_whatever_happens_meanwhile() {
             let approval = agreed(&mut ada, &mut bob, to_switch()).await;
             stage.load(0).await;
             ada.until_made(1).await;
-            // Many, of which nothing can be made.
-            let many = format!(
-                "WITH RECURSIVE counted (n) AS (SELECT 2 UNION ALL SELECT n + 1 FROM counted WHERE n < 300)
-                 INSERT INTO export_records (target, position, device, slot, version, state, created_at, changed_at)
-                 SELECT '{}', n, 'SN-9', 'tmk', n, 'QUEUED', '', '' FROM counted",
-                approval.id
-            );
-            database.edit(&many).await;
-            assert_eq!(ada.fill().await.unwrap(), 0);
-            ada.until_made(300).await;
+            line_up(&mut ada, &mut database, &approval).await;
 
             let mut line = switch.receive(0).await.unwrap();
             for position in 1..=256 {
@@ -534,9 +543,7 @@ fn a_switch_gets_no_more_than_it_acknowledges_whatever_happens_meanwhile() {
 
             // What has left leaves again, which is put down once.
             drop(line);
-            let sent = "SELECT json_extract(detail, '$.from') || '-' || json_extract(detail, '$.to') FROM audit
-                        WHERE action = 'export.sent' ORDER BY sequence";
-            let before: Vec<String> = database.column(sent).await;
+            let before: Vec<String> = database.column(SENT).await;
             let mut line = world::until(async || switch.receive(1).await.ok()).await;
             for position in 1..=256 {
                 assert_eq!(line.next().await.unwrap().position, position);
@@ -545,7 +552,7 @@ fn a_switch_gets_no_more_than_it_acknowledges_whatever_happens_meanwhile() {
             for position in 257..=300 {
                 assert_eq!(line.next().await.unwrap().position, position);
             }
-            let after: Vec<String> = database.column(sent).await;
+            let after: Vec<String> = database.column(SENT).await;
             assert_eq!(after[before.len()..], ["1-300"]);
 
             // The target stays in force, and the call goes on, when the storage keys are changed.
@@ -641,9 +648,11 @@ fn the_same_records_make_the_same_file() {
             assert_eq!(ada.acknowledge_file(1).await.unwrap(), 2);
             let (next, records) = ada.file(0, 0).await.unwrap();
             assert_eq!((next.from, next.to, records.len()), (3, 3, 1));
-            for (from, to) in [(4, 0), (2, 4), (3, 2)] {
+            for (from, to) in [(4, 0), (2, 4), (4, 2)] {
                 assert_eq!(reason(ada.file(from, to).await.map(drop)), Reason::NotFound);
             }
+            let backwards = ada.file(3, 2).await.map(drop);
+            assert_eq!(reason(backwards), Reason::RequestInvalid);
 
             // When they are kept no more.
             stage.host.stop().await;
@@ -668,6 +677,32 @@ fn the_same_records_make_the_same_file() {
             assert_eq!(kept, [3]);
             assert_eq!(ada.file(3, 3).await.unwrap().1, records);
             host.stop().await;
+        });
+    });
+}
+
+/// Whatever it is that others send meanwhile.
+#[test]
+fn what_leaves_again_is_put_down_each_time_that_others_were_quicker() {
+    world::on(&[&SOFTHSM], |place| {
+        play(place, async |mut stage, parties, mut database| {
+            let [mut ada, mut bob, _] = parties;
+            let approval = agreed(&mut ada, &mut bob, to_files()).await;
+            stage.load(0).await;
+            ada.until_made(1).await;
+            line_up(&mut ada, &mut database, &approval).await;
+            database
+                .execute(
+                    "CREATE TRIGGER quicker AFTER INSERT ON audit WHEN NEW.action = 'export.sent' BEGIN
+                     UPDATE export_marks SET sent = CASE (SELECT COUNT(*) FROM audit WHERE action = 'export.sent')
+                     WHEN 1 THEN 192 WHEN 3 THEN 300 ELSE sent END; END",
+                )
+                .await;
+            let (_, records) = ada.file(0, 0).await.unwrap();
+            assert_eq!(records.len(), 300);
+            let sent: Vec<String> = database.column(SENT).await;
+            assert_eq!(sent, ["1-64", "65-128", "129-192", "193-256", "257-300"]);
+            stage.host.stop().await;
         });
     });
 }

@@ -6,11 +6,12 @@ mod growing;
 mod rehearsal;
 
 use hsm::{Completion, Kcv, StoredSum, SumId, SumTarget, Token};
+use pki::rfc3339;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 
 use self::{growing::Growing, rehearsal::rehearse};
-use super::{Done, rfc3339};
+use super::Done;
 use crate::{
     CeremonyError,
     ceremony::Ceremony,
@@ -209,7 +210,7 @@ impl Import<'_> {
                 "key": self.plan.place.key.label(),
                 "custody": self.custody.word(),
                 "components": components,
-                "expires": rfc3339(until)?,
+                "expires": rfc3339(until),
             }),
             continues_until: Some(until),
         })

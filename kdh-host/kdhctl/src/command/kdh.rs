@@ -26,11 +26,11 @@ async fn fetch(client: &mut Client) -> Result<Vec<Kdh>, Failure> {
 
 /// Asks again and again until no terminal is left to be handed over.
 async fn watch(client: &mut Client, pause: Duration) -> Result<Report, Failure> {
-    let mut watched = Watched::new("terminals handed over");
+    let mut watched = Watched::new("terminals bound to the new KDH");
     loop {
         let kdhs = fetch(client).await?;
-        let left = left(&kdhs);
-        watched.show(left);
+        let (left, all) = (left(&kdhs), kdhs.iter().map(|kdh| kdh.devices).sum());
+        watched.show(all - left, Some(all));
         if left == 0 {
             watched.end();
             return Ok(report::kdhs(&kdhs));

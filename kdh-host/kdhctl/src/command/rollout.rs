@@ -190,7 +190,9 @@ async fn watch(
             sum.confirmed,
             sum.failed
         ));
-        watched.show(rollout.devices.saturating_sub(rollout.done));
+        // Of one that goes by what is due, nobody has counted them.
+        let all = Some(rollout.devices).filter(|all| *all > 0);
+        watched.show(rollout.done, all);
         let open = sum.made.saturating_sub(sum.confirmed + sum.void);
         let over = match &*rollout.state {
             "RUNNING" => false,

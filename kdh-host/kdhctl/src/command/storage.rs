@@ -46,7 +46,7 @@ async fn watch(
     client: &mut KeyStorageClient<Channel>,
     pause: Duration,
 ) -> Result<ShowStorageResponse, Failure> {
-    let mut watched = Watched::new("keys moved");
+    let mut watched = Watched::new("keys under the new pair");
     // If nothing ever does, what is reported at the end says so.
     let mut began = false;
     loop {
@@ -58,7 +58,8 @@ async fn watch(
             .is_some_and(|rotation| rotation.state == "APPROVED");
         began |= under_way || left > 0;
         if began {
-            watched.show(left);
+            let all = storage.pairs.iter().map(|pair| pair.rows).sum();
+            watched.show(all - left, Some(all));
         }
         let is_kept = !storage.destroyed_at.is_empty();
         if !under_way || is_kept || is_stuck(&storage) {

@@ -268,7 +268,12 @@ fn reach_text(reach: &[KeyProfileReach]) -> String {
             reach.devices.to_string(),
         ]
     });
-    table(["CARRIED BY", "TERMINALS"], rows)
+    let mut text = table(["CARRIED BY", "TERMINALS"], rows);
+    for reach in reach.iter().filter(|reach| reach.devices == 0) {
+        let none = terminals(reach.target.as_ref()).map(|terminals| terminals.none_yet());
+        text.extend(none.map(|none| format!("\n\n{none}")));
+    }
+    text
 }
 
 fn findings_text(findings: &[KeyProfileFinding]) -> impl Iterator<Item = String> {
@@ -566,6 +571,15 @@ Warning: slot tmk: all devices get one key (shared-key)";
         assert_eq!(report.json["current"], Value::Null);
         let first = "group pilot carries no key profile any more.\n";
         assert!(report.text.starts_with(first), "{}", report.text);
+    }
+
+    #[test]
+    fn a_name_that_no_terminal_has_is_noticed() {
+        let of = |devices| reach_text(&[reach(Target::Model("Model x".to_owned()), devices)]);
+        assert!(of(0).ends_with(
+            "\n\nThere is no terminal of model Model x yet. Names count as they are written: see kdhctl device list."
+        ));
+        assert!(!of(1).contains("no terminal"));
     }
 
     #[test]

@@ -218,6 +218,8 @@ async fn a_device_has_one_open_order_whatever_number_is_said(on: Dialect) {
     let others = Vec::from_iter(&others);
     for end in [
         said("device.order-cancelled", order(8)),
+        // As it is said of an order whose row is not there.
+        said("device.order-cancelled", json!({"row": "not open"})),
         by_device(json!({"token": "t", "order": 8})),
         // As earlier hosts said it.
         by_device(json!({"token": "t"})),
@@ -227,6 +229,7 @@ async fn a_device_has_one_open_order_whatever_number_is_said(on: Dialect) {
         say(&database, &[&asked]).await;
         say(&database, &others).await;
         assert!(database.store.is_open(&asked.entry()), "{:?}", end.entry());
+        assert!(database.store.may_have_open_order(&device("A")));
         say(&database, &[&end]).await;
         for restarted in [false, true] {
             if restarted {
@@ -234,6 +237,10 @@ async fn a_device_has_one_open_order_whatever_number_is_said(on: Dialect) {
             }
             let is_open = database.store.is_open(&asked.entry());
             assert!(!is_open, "{:?}", end.entry());
+            // Another order takes its place.
+            let another = end.action == "device.unbind-ordered";
+            let may_be = database.store.may_have_open_order(&device("A"));
+            assert_eq!(may_be, another, "{:?}", end.entry());
         }
     }
     // Which tokens are of `CA_KRD`, the trail says.
@@ -244,6 +251,15 @@ async fn a_device_has_one_open_order_whatever_number_is_said(on: Dialect) {
     database = restart(database).await;
     assert!(database.store.was_signed_by_authority("99"));
     assert!(!database.store.was_signed_by_authority("98"));
+    // So it does of tokens that a device has obeyed, whoever made them.
+    for (digest, order) in [("55", json!(null)), ("56", json!(8))] {
+        assert!(!database.store.was_acknowledged(digest));
+        let obeyed = json!({"token": "t", "token-sha256": digest, "order": order});
+        say(&database, &[&by_device(obeyed)]).await;
+        assert!(database.store.was_acknowledged(digest));
+        database = restart(database).await;
+        assert!(database.store.was_acknowledged(digest));
+    }
 }
 
 async fn nothing_is_open_that_is_in_doubt(on: Dialect) {

@@ -205,10 +205,11 @@ pub(crate) async fn show(host: &Host) -> Result<Standing, HostError> {
     });
     Ok(Standing {
         pairs: pairs.collect(),
-        rotation,
         destroyed_at,
         refused_rows,
-        trouble,
+        // One that is over has none, whatever was noted of it.
+        trouble: trouble.filter(|_| rotation.is_some()),
+        rotation,
     })
 }
 

@@ -104,6 +104,19 @@ impl OpenTarget {
         &self.approval.id
     }
 
+    /// How far its records have come.
+    ///
+    /// # Errors
+    /// By the mark, more has left than was made.
+    async fn marks(&self, host: &Host, tx: &mut Tx) -> Result<ExportMarks, StoreError> {
+        let marks = tx.export_marks(self.id()).await?;
+        if marks.sent > host.store().known_exported_up_to(self.id()) {
+            let mark = format!("how far records for {} have come", self.target.name);
+            return Err(StoreError::NotRecorded(mark));
+        }
+        Ok(marks)
+    }
+
     /// Whether it is in force, in this moment of the database.
     async fn is_open(&self, host: &Host, tx: &mut Tx) -> Result<bool, StoreError> {
         // Its seal is another one when the storage keys were changed.

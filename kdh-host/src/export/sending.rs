@@ -47,7 +47,7 @@ impl Leaving {
         operator: &Operator,
         from: u64,
     ) -> Result<Self, HostError> {
-        let marks = tx.export_marks(open.id()).await?;
+        let marks = open.marks(host, tx).await?;
         let next = match from {
             0 => marks.acknowledged + 1,
             from => from,
@@ -130,7 +130,7 @@ async fn fetch(
     let made = host.store().known_exported_up_to(open.id());
     let mut tx = host.store().read(host.now()).await?;
     open.require_open(host, &mut tx).await?;
-    require_kept(open, tx.export_marks(open.id()).await?, from)?;
+    require_kept(open, open.marks(host, &mut tx).await?, from)?;
     let rows = tx.export_records(open.id(), from, limit).await?;
     drop(tx);
     let (mut whole, mut fault) = (Vec::new(), None);
@@ -244,7 +244,7 @@ async fn note_sent(
 ) -> Result<u64, HostError> {
     let mut tx = host.store().write(host.now()).await?;
     open.require_open(host, &mut tx).await?;
-    let marks = tx.export_marks(open.id()).await?;
+    let marks = open.marks(host, &mut tx).await?;
     require_in_turn(&mut tx, open, marks, from).await?;
     let sent = marks.sent.max(to);
     tx.set_export_marks(open.id(), ExportMarks { sent, ..marks })
@@ -281,7 +281,7 @@ async fn acknowledge_some(
 ) -> Result<u64, HostError> {
     let mut tx = host.store().write(host.now()).await?;
     open.require_open(host, &mut tx).await?;
-    let marks = tx.export_marks(open.id()).await?;
+    let marks = open.marks(host, &mut tx).await?;
     require_sent(open, marks, position)?;
     if position <= marks.acknowledged {
         return Ok(marks.acknowledged);

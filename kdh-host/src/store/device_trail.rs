@@ -322,13 +322,15 @@ impl DeviceTrail {
     }
 
     /// Whether the last code that an operator has issued for it is this one, given by its hash, and nobody has enrolled
-    /// since, and it is good at this time, and the device was not revoked.
+    /// since, nor may have, and it is good at this time, and the device was not revoked.
     pub(crate) fn awaits(&self, code_sha256: &[u8], now: OffsetDateTime) -> bool {
-        let mut unspent = self.possible.iter().filter_map(|said| said.unspent);
+        let Some(sha256) = Digest::of(code_sha256) else {
+            return false;
+        };
         let now = now.unix_timestamp();
-        let is_issued = Digest::of(code_sha256)
-            .is_some_and(|sha256| unspent.any(|code| code.sha256 == sha256 && now <= code.expires));
-        is_issued && !self.is_revoked()
+        let is_this = |code: Code| code.sha256 == sha256 && now <= code.expires;
+        let mut possible = self.possible.iter();
+        possible.all(|said| said.unspent.is_some_and(is_this) && !said.is_revoked)
     }
 }
 
@@ -510,6 +512,20 @@ mod tests {
         assert!(of(&memory).is_revoked() && !of(&memory).awaits(&CODE, at(0)));
         memory.find(head(1), true).unwrap();
         assert!(!of(&memory).is_revoked() && of(&memory).awaits(&CODE, at(0)));
+    }
+
+    #[test]
+    fn a_code_does_not_count_while_it_is_in_doubt_or_may_be_spent() {
+        let issued = record(1, "device.code-issued", &code(CODE));
+        let memory = Memory::default();
+        expect(&memory, &issued);
+        assert!(!of(&memory).awaits(&CODE, at(0)));
+        let memory = Memory::default();
+        note(&memory, &issued);
+        expect(&memory, &record(2, "device.enrolled", &keys(5)));
+        assert!(!of(&memory).awaits(&CODE, at(0)));
+        memory.find(head(1), true).unwrap();
+        assert!(of(&memory).awaits(&CODE, at(0)));
     }
 
     #[test]

@@ -644,6 +644,13 @@ fn the_same_records_make_the_same_file() {
                 early.message(),
                 "record 3 for switch has not left: the last one that has is 2"
             );
+            // Nor has what was never made left, whatever the mark says.
+            database
+                .edit("UPDATE export_marks SET sent = 9223372036854775807")
+                .await;
+            assert_eq!(reason(ada.file(1, 2).await), Reason::WrongState);
+            assert_eq!(reason(ada.acknowledge_file(3).await), Reason::WrongState);
+            database.edit("UPDATE export_marks SET sent = 2").await;
             assert_eq!(ada.acknowledge_file(2).await.unwrap(), 2);
             assert_eq!(ada.acknowledge_file(1).await.unwrap(), 2);
             let (next, records) = ada.file(0, 0).await.unwrap();

@@ -240,18 +240,16 @@ pub(crate) async fn show_device(host: &Host, serial: &str) -> Result<DeviceDetai
     let standing = tx.standing(&serial, None).await?;
     let order = tx.open_order(&serial).await?;
     let profile = tx.profile_of(&device).await?;
+    drop(tx);
     let mut expired = Vec::new();
     let assignments = standing.map_or_else(Vec::new, |standing| standing.assignments);
     for assignment in &assignments {
         let key = assignment.key.unproven();
-        if validity::expired_after(host, &mut tx, &device, key)
-            .await?
-            .is_some()
-        {
+        let version = profile.as_ref().map(|(_, version)| version);
+        if validity::expired_after(host.now(), version, key)?.is_some() {
             expired.push(key.slot.clone());
         }
     }
-    drop(tx);
     Ok(DeviceDetails {
         certificate: certificate.map(|stored| stored.certificate()).transpose()?,
         assignments: delivery::proven(host, assignments).await?,

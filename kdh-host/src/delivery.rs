@@ -113,8 +113,8 @@ pub(crate) async fn proven(
     for (row, assignment) in rows.into_iter().zip(assignments) {
         match row {
             Ok(key) => proven.push(ProvenAssignment {
+                confirmed: assignment.confirmed && key.state == DeviceKeyState::Active,
                 key,
-                confirmed: assignment.confirmed,
                 meant_for_present_key: assignment.meant_for_present_key,
             }),
             Err(row) => refused_rows::report(host, &row.unproven().place()).await?,
@@ -522,11 +522,14 @@ impl Settlement {
         let standing = tx.standing(serial, None).await?;
         binding::require_bound(serial, standing)?;
         let delivery = require_delivery(&mut tx, serial, statement).await?;
-        if delivery.state == DeliveryState::Issued && delivery.expired {
+        let key = &self.key;
+        // Somebody may have made the delivery's row say so, which makes no key good.
+        let is_settled =
+            delivery.state == DeliveryState::Confirmed && key.state != DeviceKeyState::Pending;
+        if delivery.expired && !is_settled {
             expire(tx, &delivery).await?;
             return Err(unknown_delivery(serial, statement));
         }
-        let key = &self.key;
         let fits = statement.slot == delivery.slot
             && statement.key_version == delivery.version
             && statement.header == key.header.to_string()
@@ -543,7 +546,7 @@ impl Settlement {
         let reported = parse_kcv(statement.kcv.as_ref())
             .ok_or_else(|| refused(Reason::ReceiptInvalid, "no key check value"))?;
         let right = reported == key.kcv;
-        if right && delivery.state == DeliveryState::Confirmed {
+        if right && is_settled {
             return Ok(Some(Ok(())));
         }
         let (state, outcome) = if right {

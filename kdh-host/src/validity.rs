@@ -8,14 +8,15 @@ use crate::{
     delivery::ProvenAssignment,
     error::refused,
     names::{DeviceSerial, Slot},
-    store::{Device, DeviceKey, Tx},
+    store::{DeviceKey, ProfileVersion, StoreError, Tx},
 };
 
 /// No profile lets keys be valid for less. A younger key costs no look at the profile.
 const LEAST: Duration = Duration::DAY;
 
 /// # Errors
-/// [`Reason::KeyExpired`]: the key is older than its device's profile lets it be.
+/// [`Reason::KeyExpired`]: the key is older than its device's profile lets it be. [`StoreError::NotRecorded`]: what the
+/// database says of that profile is not what the audit trail says.
 pub(crate) async fn require(
     host: &Host,
     tx: &mut Tx,
@@ -25,10 +26,11 @@ pub(crate) async fn require(
     if age(host.now(), key)? < LEAST {
         return Ok(());
     }
-    let Some(device) = tx.device(serial).await? else {
-        return Ok(());
-    };
-    let Some(days) = expired_after(host, tx, &device, key).await? else {
+    let device = tx.device(serial).await?;
+    let device = device.ok_or_else(|| StoreError::NotRecorded(format!("device {serial}")))?;
+    let profile = tx.recorded_profile_of(&device).await?;
+    let profile = profile.map(|(_, version)| version);
+    let Some(days) = expired_after(host.now(), profile.as_ref(), key)? else {
         return Ok(());
     };
     let cause = format!(
@@ -78,19 +80,15 @@ pub(crate) async fn retain(
     Ok(())
 }
 
-/// After how many days a key has expired, if it has. Where no profile says how long keys are valid, none does.
-pub(crate) async fn expired_after(
-    host: &Host,
-    tx: &mut Tx,
-    device: &Device,
+/// After how many days a key has expired by its device's profile, if it has. Where no profile says how long keys are
+/// valid, none does.
+pub(crate) fn expired_after(
+    now: OffsetDateTime,
+    profile: Option<&ProfileVersion>,
     key: &DeviceKey,
 ) -> Result<Option<u32>, HostError> {
-    let age = age(host.now(), key)?;
-    if age < LEAST {
-        return Ok(None);
-    }
-    let profile = tx.profile_of(device).await?;
-    let profile = profile.and_then(|(_, version)| version.profile);
+    let age = age(now, key)?;
+    let profile = profile.and_then(|version| version.profile.as_ref());
     let days = profile.and_then(|profile| Some(profile.slot(&key.slot)?.validity_days));
     Ok(days.filter(|days| age > Duration::days((*days).into())))
 }

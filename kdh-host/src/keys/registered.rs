@@ -105,9 +105,18 @@ impl HostKeys {
     }
 
     /// Where the HSM finds the key of a row.
+    ///
+    /// # Errors
+    /// [`StoreError::NotSealed`]: it is a key that no device holds or shall hold any more, or not what is known of it.
     pub(crate) fn source(&self, key: &Sealed<DeviceKey>) -> Result<KnSource, HostError> {
         let row = key.unproven();
         let unsealed = || StoreError::NotSealed(row.title());
+        match row.state {
+            DeviceKeyState::Pending | DeviceKeyState::Active => {}
+            DeviceKeyState::Destroyed | DeviceKeyState::Withdrawn | DeviceKeyState::Discarded => {
+                return Err(unsealed().into());
+            }
+        }
         match &row.source {
             KeySource::Shared { name } => Ok(KnSource::InToken(self.require_held(name, row)?)),
             KeySource::Unique { wrapped } => Ok(KnSource::Stored(StoredKn {
@@ -115,17 +124,11 @@ impl HostKeys {
                 kind: row.kind,
                 wrapped: wrapped.clone().ok_or_else(unsealed)?,
             })),
-            // Of the others nothing is left, and of this there is nothing that could go.
-            KeySource::Derived { bdk, id } => match row.state {
-                DeviceKeyState::Pending | DeviceKeyState::Active => {
-                    // None was ever derived that this BDK does not derive.
-                    let key = self.bdks.initial_key(bdk, row.kind, *id);
-                    Ok(KnSource::Derived(key.map_err(|_| unsealed())?))
-                }
-                DeviceKeyState::Destroyed
-                | DeviceKeyState::Withdrawn
-                | DeviceKeyState::Discarded => Err(unsealed().into()),
-            },
+            KeySource::Derived { bdk, id } => {
+                // None was ever derived that this BDK does not derive.
+                let key = self.bdks.initial_key(bdk, row.kind, *id);
+                Ok(KnSource::Derived(key.map_err(|_| unsealed())?))
+            }
             KeySource::Nothing => Err(unsealed().into()),
         }
     }

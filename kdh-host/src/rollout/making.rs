@@ -24,7 +24,10 @@ use crate::{
     names::{DeviceSerial, GroupName, KeyAlias, Slot},
     refused_rows,
     state::RolloutKind,
-    store::{Actor, AuditEntry, Outcome, Proven, Rollout, RolloutKey, Seen, StoreError, Tx, Wave},
+    store::{
+        Actor, AuditEntry, KEYS_MADE, Outcome, Proven, Rollout, RolloutKey, Seen, StoreError, Tx,
+        Wave,
+    },
 };
 
 /// Slots in one batch: in one job of the HSM, and in one record of the trail.
@@ -526,7 +529,7 @@ async fn write(host: &Host, rollout: &Proven<Rollout>, batches: &[Batch]) -> Res
         if !batch.keys.is_empty() {
             tx.record(AuditEntry {
                 actor: &Actor::Host,
-                action: "rollout.keys-made",
+                action: KEYS_MADE,
                 device: None,
                 outcome: "ok",
                 detail: batch.record(rollout, wave.number),

@@ -11,7 +11,7 @@ use super::{
     Row, Sealed, StoreError, StoredKey, Tx, act_trail, approval_trail,
     bdks::BdkTrail,
     commits::{Head, Records},
-    device_trail, export_trail,
+    device_trail, export_trail, holders,
     key_profiles::ProfileTrail,
     milestones::{self, is_milestone},
     profile_trail,
@@ -95,6 +95,7 @@ impl Tx {
         let changes = &mut self.changes;
         changes.devices.extend(self.memory.devices.change(&record));
         changes.acts.extend(act_trail::changes(&record));
+        changes.holders.extend(holders::changes(&record));
         changes.profiles.extend(profile_trail::change(&record));
         if is_milestone(last) {
             changes.milestones.push(last);
@@ -168,6 +169,7 @@ impl Tx {
         let mut approvals = approval_trail::Known::default();
         let mut devices = device_trail::Known::default();
         let mut exports = export_trail::Known::default();
+        let mut holders = holders::Known::default();
         let mut acts = act_trail::Known::default();
         let mut milestones = milestones::Known::default();
         let mut newest_profiles = profile_trail::Known::default();
@@ -190,6 +192,7 @@ impl Tx {
                 approvals.note(&record);
                 devices.note(&record);
                 exports.note(&record);
+                holders.note(&record);
                 if record.action == KEY_REGISTERED {
                     registrations.insert(record.detail);
                 } else {
@@ -218,6 +221,7 @@ impl Tx {
         }
         *self.memory.devices.known() = devices;
         self.memory.exports.learn(exports);
+        *self.memory.holders.known() = holders;
         *self.memory.acts.known() = acts;
         *self.memory.milestones.known() = milestones;
         *self.memory.profiles.known() = newest_profiles;

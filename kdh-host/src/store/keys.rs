@@ -29,6 +29,7 @@ pub(crate) struct StoredKey {
 #[derive(Clone, Debug)]
 pub(crate) struct Assignment {
     pub(crate) key: Sealed<DeviceKey>,
+    /// Whether the device has confirmed it since it was bound, by the rows of its deliveries alone.
     pub(crate) confirmed: bool,
     /// Whether it was made for the encryption key that the device has now. A device that has enrolled
     /// again may be another one under the same serial number: it gets nothing until an operator

@@ -14,6 +14,7 @@ use super::{
     commits::{Commits, Head, Records},
     device_trail::{self, DeviceTrails},
     export_trail::ExportTrail,
+    holders::{self, KeyHolders},
     milestones::Milestones,
     profile_trail::{self, NewestProfiles},
 };
@@ -35,6 +36,7 @@ pub(super) struct Memory {
     pub(super) approvals: ApprovalTrail,
     pub(super) devices: DeviceTrails,
     pub(super) exports: ExportTrail,
+    pub(super) holders: KeyHolders,
     pub(super) milestones: Milestones,
     pub(super) profiles: NewestProfiles,
     /// The last derivation ids that were given out.
@@ -52,6 +54,7 @@ pub(super) struct Changes {
     pub(super) devices: Vec<device_trail::Change>,
     /// Targets, and the positions of records that are made.
     pub(super) exports: Vec<(String, u64)>,
+    pub(super) holders: Vec<holders::Change>,
     pub(super) milestones: Vec<Head>,
     pub(super) profiles: Vec<profile_trail::Change>,
 }
@@ -63,6 +66,7 @@ impl Changes {
             && self.approvals.is_empty()
             && self.devices.is_empty()
             && self.exports.is_empty()
+            && self.holders.is_empty()
             && self.profiles.is_empty()
     }
 }
@@ -111,6 +115,7 @@ impl Memory {
             self.approvals.settle(changes.approvals);
             self.devices.settle(&changes.devices);
             self.exports.settle(changes.exports);
+            self.holders.settle(changes.holders);
             self.milestones.settle(changes.milestones);
             self.profiles.settle(changes.profiles);
         }

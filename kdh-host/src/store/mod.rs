@@ -28,6 +28,7 @@ mod exports;
 mod few_rows;
 mod group_commit;
 mod groups;
+mod holders;
 mod key_imports;
 mod key_profiles;
 mod keys;
@@ -63,6 +64,7 @@ pub(crate) use exports::{ExportLine, ExportMarks, ExportRow, Made, Owner};
 pub(crate) use few_rows::{FewRows, for_each_kind_of_few};
 use group_commit::{Turn, Writers};
 pub(crate) use groups::Group;
+pub(crate) use holders::KEYS_MADE;
 pub(crate) use key_imports::{KeyImportRequest, NewKeyImport};
 pub(crate) use key_profiles::{
     PROFILE_ASSIGNED, PROFILE_PUT, PROFILE_REMOVED, ProfileAssignment, ProfileVersion,

@@ -111,6 +111,81 @@ fn a_key_of_its_own_is_good_until_the_next_one_is_confirmed() {
 }
 
 #[test]
+fn no_key_is_good_because_somebody_says_so_in_its_terminals_place() {
+    world::on(&[&SOFTHSM], |place| {
+        stage::play(place, async |mut stage, mut database| {
+            let listed = async |stage: &mut Stage<'_>, terminal| {
+                let listed = stage.list(terminal).await.unwrap().into_iter();
+                let listed = listed.map(|one| (one.key_version, one.confirmed));
+                listed.collect::<Vec<_>>()
+            };
+            stage.load(0).await;
+            // From now on, a delivery is confirmed as soon as its token exists.
+            database
+                .execute(
+                    "CREATE TRIGGER hasty AFTER UPDATE ON deliveries WHEN NEW.state = 'ISSUED' BEGIN
+                         UPDATE deliveries SET state = 'CONFIRMED' WHERE id = NEW.id; END",
+                )
+                .await;
+            stage.assign(0).await;
+            let issued = stage.request(0).await.unwrap();
+            assert_eq!(listed(&mut stage, 0).await, [(2, false)]);
+            assert!(!stage.show(0).await.assignments[0].confirmed);
+            let still = [(1, "ACTIVE", true), (2, "PENDING", true)];
+            assert_eq!(rows(&mut database).await, expected(&still));
+            let recorded = "audit WHERE action = 'delivery.confirmed' AND device = 'SN-1'";
+            for _ in 0..2 {
+                stage.confirm(0, &issued).await.unwrap();
+                let replaced = [(1, "DESTROYED", false), (2, "ACTIVE", true)];
+                assert_eq!(rows(&mut database).await, expected(&replaced));
+                assert_eq!(database.count(recorded).await, 2);
+            }
+            assert_eq!(listed(&mut stage, 0).await, [(2, true)]);
+
+            // Nor is it confirmed too late, or with another check value.
+            stage.assign(0).await;
+            let late = stage.request(0).await.unwrap();
+            database
+                .edit("UPDATE deliveries SET expires_at = '2026-01-01T00:00:00Z' WHERE version = 3")
+                .await;
+            let refused = stage.confirm(0, &late).await.unwrap_err();
+            assert_eq!(refused.reason(), Some(Reason::DeliveryUnknown));
+            stage.assign(1).await;
+            let other = stage.request(1).await.unwrap();
+            let wrong = stage.report(1, &other, issued.kcv).await.unwrap_err();
+            assert_eq!(wrong.reason(), Some(Reason::KcvMismatch));
+            assert_eq!(stage.show(1).await.device.unwrap().state, "QUARANTINED");
+            stage.host.stop().await;
+        });
+    });
+}
+
+#[test]
+fn a_registered_key_that_was_withdrawn_is_not_delivered() {
+    world::on(&[&SOFTHSM], |place| {
+        stage::play(place, async |mut stage, mut database| {
+            assign_master_key(&mut stage.operator, "SN-1").await;
+            stage.assign(0).await;
+            assert_eq!(stage.request(0).await.unwrap().key_version, 2);
+            // A table in which a version can stand twice: as it is, and as if it waited still.
+            database.execute("PRAGMA foreign_keys = OFF").await;
+            database.keep("device_keys", "kept").await;
+            for change in [
+                "DROP TABLE device_keys",
+                "CREATE TABLE device_keys AS SELECT * FROM kept WHERE version = 1",
+                "UPDATE device_keys SET state = 'PENDING'",
+                "INSERT INTO device_keys SELECT * FROM kept WHERE version = 1",
+            ] {
+                database.execute(change).await;
+            }
+            let refused = stage.request(0).await.unwrap_err();
+            assert_eq!(refused.reason(), Some(Reason::Internal));
+            stage.host.stop().await;
+        });
+    });
+}
+
+#[test]
 fn what_no_profile_says_is_refused() {
     world::on(&[&SOFTHSM], |place| {
         World::new(place.folder()).play(async |world| {

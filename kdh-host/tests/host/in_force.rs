@@ -146,14 +146,24 @@ fn a_key_is_assigned_from_a_profile_that_the_trail_and_the_policy_of_today_know(
             stage
                 .refuses_to_assign("key", (Reason::RequestInvalid, fits))
                 .await;
-            let shared = stage.assign_named("SN-2", "data", "key").await.unwrap_err();
-            assert_eq!(shared.reason(), Some(Reason::RequestInvalid));
-            assert_eq!(
-                shared.message(),
-                "the key key:\nslot data: all devices would get one key: one opened terminal would give away the key of \
-                 all: take source = \"unique\", or set shared-keys = \"allow\" in the host's configuration \
-                 (shared-keys-not-allowed)"
-            );
+            let is_shared = "the key key:\nslot data: all devices would get one key: one opened terminal would give away \
+                             the key of all: take source = \"unique\", or set shared-keys = \"allow\" in the host's \
+                             configuration (shared-keys-not-allowed)";
+            database.keep("device_keys", "kept_keys").await;
+            for hide in [
+                None,
+                Some("UPDATE device_keys SET key_name = NULL WHERE device = 'SN-1'"),
+            ] {
+                if let Some(hide) = hide {
+                    database.edit(hide).await;
+                }
+                let shared = stage.assign_named("SN-2", "data", "key").await.unwrap_err();
+                assert_eq!(
+                    (shared.reason(), shared.message()),
+                    (Some(Reason::RequestInvalid), is_shared)
+                );
+            }
+            database.put_back("device_keys", "kept_keys").await;
             let own = stage.assign_named("SN-1", "other", "key").await;
             assert_eq!(own.unwrap().key_version, 1, "the terminal that has it");
             let none = stage

@@ -900,17 +900,44 @@ fn the_host_makes_by_itself_what_is_missing_and_what_is_due() {
                 .map(|one| (&*one.slot, one.key_version))
                 .collect();
             assert_eq!(listed, [("tmk", 2)]);
+            learns_nothing_by_another_profile(world, &mut client).await;
             let named = StartRolloutRequest {
                 slots: vec!["data".to_owned()],
                 ..of_devices(&["SN-2"])
             };
             ada.complete(named).await;
-            assert_eq!(request(&mut client, "data", 3).await.unwrap(), 2);
+            assert_eq!(request(&mut client, "data", 5).await.unwrap(), 2);
             let shown = operator.show_device(show).await.unwrap().into_inner();
             assert!(shown.expired_slots.is_empty());
             host.stop().await;
         });
     });
+}
+
+/// Whatever somebody makes of the profile behind the host's back, a terminal is neither told of the key that has expired
+/// nor given it.
+async fn learns_nothing_by_another_profile(
+    world: &World<'_>,
+    client: &mut KeyDistributionClient<Channel>,
+) {
+    let mut database = Database::open(world).await;
+    for (nonce, table, change) in [
+        (3, "key_profile_targets", "DELETE FROM key_profile_targets"),
+        (
+            4,
+            "key_profiles",
+            "UPDATE key_profiles SET document = replace(document, '\"validity-days\":1', '\"validity-days\":9')",
+        ),
+    ] {
+        database.keep(table, "kept").await;
+        database.edit(change).await;
+        let asked = request(client, "data", nonce).await.unwrap_err();
+        let listed = client.list_assignments(ListAssignmentsRequest {}).await;
+        for status in [asked, listed.unwrap_err()] {
+            assert_eq!(status.reason(), Some(Reason::Internal), "{change}");
+        }
+        database.put_back(table, "kept").await;
+    }
 }
 
 #[test]

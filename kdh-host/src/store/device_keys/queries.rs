@@ -226,12 +226,15 @@ impl Tx {
         Ok(row.as_ref().map(place))
     }
 
-    /// Whether another device than this one has a registered key, or has had it.
+    /// Whether another device than this one has a registered key, or has had it: by the rows, or by the trail.
     pub(crate) async fn is_held_elsewhere(
         &mut self,
         name: &KeyAlias,
         device: &DeviceSerial,
     ) -> Result<bool, StoreError> {
+        if self.was_given_elsewhere(name, device) {
+            return Ok(true);
+        }
         let other = sqlx::query_scalar::<_, String>(
             "SELECT device FROM device_keys WHERE key_name = $1 AND device <> $2 LIMIT 1",
         )

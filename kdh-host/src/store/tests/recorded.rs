@@ -10,6 +10,7 @@ on_both!("current_thread":
     a_row_that_no_host_has_written_hides_no_other,
     a_discarded_row_holds_nothing_and_keeps_its_version,
     a_key_is_held_elsewhere_if_another_device_has_ever_had_it,
+    whoever_was_given_a_key_has_it_whatever_becomes_of_their_row,
     what_the_trail_says_of_a_device_and_of_its_keys,
     records_that_come_and_go_behind_the_hosts_back_say_nothing,
     only_a_host_that_seals_leaves_its_mark,
@@ -167,6 +168,63 @@ async fn a_key_is_held_elsewhere_if_another_device_has_ever_had_it(on: Dialect) 
     row.state = DeviceKeyState::Destroyed;
     assert!(tx.insert_device_key(&sealed(row)).await.unwrap());
     assert!(tx.is_held_elsewhere(&name, &a).await.unwrap());
+}
+
+async fn whoever_was_given_a_key_has_it_whatever_becomes_of_their_row(on: Dialect) {
+    let database = Database::with_devices(on, &["A", "B"]).await;
+    let held = async |database: &Database| {
+        let mut tx = database.tx().await;
+        let name = stored_key().name;
+        let mut held = Vec::new();
+        for device in ["A", "B", "C"] {
+            held.push(
+                tx.is_held_elsewhere(&name, &super::device(device))
+                    .await
+                    .unwrap(),
+            );
+        }
+        held
+    };
+    let mut tx = database.tx().await;
+    for of_none in [
+        json!({"slot": "tmk", "version": 1, "key": null}),
+        json!({"slot": "tmk", "version": 1}),
+        json!({"slot": "tmk", "version": 1, "key": "other"}),
+    ] {
+        say(&mut tx, Some("B"), "key.assigned", of_none).await;
+    }
+    tx.commit().await.unwrap();
+    assert_eq!(held(&database).await, [false, false, false]);
+    let mut tx = database.tx().await;
+    let given = json!({"slot": "tmk", "version": 2, "key": "tmk"});
+    say(&mut tx, Some("A"), "key.assigned", given).await;
+    drop(tx);
+    assert_eq!(held(&database).await, [false, false, false], "it was not");
+    let mut tx = database.tx().await;
+    let given = json!({"slot": "tmk", "version": 2, "key": "tmk"});
+    say(&mut tx, Some("A"), "key.assigned", given).await;
+    tx.commit().await.unwrap();
+    assert_eq!(held(&database).await, [false, true, true]);
+    let made = json!({"rollout": 1, "wave": 1, "skipped": [], "keys": [
+        {"slot": "pin", "key": null, "made": ["C 1 0A1B2C"]},
+        {"slot": "tmk", "key": "tmk", "made": ["A 3 0A1B2C", "B 12 0A1B2C"]},
+    ]});
+    let mut tx = database.tx().await;
+    say(&mut tx, None, "rollout.keys-made", made).await;
+    // Whether it is so or not, nobody else is given it.
+    leave_in_doubt(tx, true).await;
+    let tx = database.store.read(NOW).await.unwrap();
+    assert!(tx.was_given_elsewhere(&stored_key().name, &device("A")));
+    drop(tx);
+    assert_eq!(held(&database).await, [true, true, true]);
+    let database = database.restarted().await;
+    assert_eq!(
+        held(&database).await,
+        [false, false, false],
+        "not followed yet"
+    );
+    verify(&database.store).await.unwrap().unwrap();
+    assert_eq!(held(&database).await, [true, true, true]);
 }
 
 async fn what_the_trail_says_of_a_device_and_of_its_keys(on: Dialect) {

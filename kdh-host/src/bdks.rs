@@ -7,6 +7,7 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
+    ops::RangeInclusive,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
@@ -66,25 +67,32 @@ impl DerivedKey {
     }
 }
 
-/// The BDKs that the HSM was seen to hold, and what was given out of them since the host runs.
+/// The BDKs that the HSM was seen to hold.
 #[derive(Debug, Default)]
 pub(crate) struct Bdks {
     held: Mutex<HashMap<BdkName, SecretKey>>,
-    given_out: Mutex<HashMap<KeySet, GivenOutNow>>,
-}
-
-/// Up to which one the derivation ids of a key set are given out.
-#[derive(Clone, Copy, Debug, Default)]
-struct GivenOutNow {
-    /// For certain.
-    last: u32,
-    /// The host has tried to, and may have.
-    tried: u32,
+    /// Those that are registered, and those that were to be, whatever has become of that.
+    named: Mutex<HashMap<BdkName, StoredBdk>>,
 }
 
 impl Bdks {
-    pub(crate) fn hold(&self, name: BdkName, key: SecretKey) {
-        lock(&self.held).insert(name, key);
+    pub(crate) fn hold(&self, bdk: &StoredBdk, key: SecretKey) {
+        lock(&self.named).insert(bdk.name.clone(), bdk.clone());
+        lock(&self.held).insert(bdk.name.clone(), key);
+    }
+
+    /// From now on the key has this name and no other, whatever the database says.
+    ///
+    /// # Errors
+    /// [`Reason::AlreadyExists`]: it has another one.
+    fn name(&self, bdk: &StoredBdk) -> Result<(), HostError> {
+        let mut named = lock(&self.named);
+        let is_other = |named: &StoredBdk| named.name != bdk.name && named.is_same_key(bdk);
+        if named.values().any(is_other) {
+            return Err(named_twice(bdk));
+        }
+        named.insert(bdk.name.clone(), bdk.clone());
+        Ok(())
     }
 
     /// Those that are known.
@@ -110,45 +118,6 @@ impl Bdks {
             other => other.into(),
         })
     }
-
-    /// The database says that derivation ids are given out to `last`. They are, as far as this host remembers; or it has
-    /// tried to, and does not know what became of that.
-    fn require_as_given_out(
-        &self,
-        alarms: &Alarms,
-        key_set: &KeySet,
-        last: u32,
-    ) -> Result<(), HostError> {
-        let given_out = lock(&self.given_out)
-            .get(key_set)
-            .copied()
-            .unwrap_or_default();
-        if (given_out.last..=given_out.tried).contains(&last) {
-            return Ok(());
-        }
-        let remembered = given_out.last;
-        let alarm = format!(
-            "{key_set}: the database says that the derivation ids to {last} are given out, and they are to \
-             {remembered}: somebody has changed the counter, so that initial keys would be given out twice, or none any \
-             more. Nothing is derived from it before that is explained, and the counter is as the audit trail has it"
-        );
-        alarms.raise(&alarm);
-        Err(HostError::Internal(alarm))
-    }
-
-    /// So many are about to be given out.
-    fn expect(&self, key_set: &KeySet, last: u32) {
-        let mut given_out = lock(&self.given_out);
-        let given_out = given_out.entry(key_set.clone()).or_default();
-        given_out.tried = last.max(given_out.tried);
-    }
-
-    fn remember(&self, key_set: &KeySet, last: u32) {
-        let mut given_out = lock(&self.given_out);
-        let given_out = given_out.entry(key_set.clone()).or_default();
-        given_out.last = last.max(given_out.last);
-        given_out.tried = last.max(given_out.tried);
-    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -158,6 +127,15 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 fn unknown(bdk: &BdkName) -> HostError {
     let cause = format!("there is no BDK {bdk}: register it first, by kdhctl bdk register");
     refused(Reason::NotFound, cause)
+}
+
+fn named_twice(bdk: &StoredBdk) -> HostError {
+    let cause = format!(
+        "another BDK of the kind {} has the check value {}: if it is the same key, it would give out each initial key \
+         twice; use that one",
+        bdk.kind, bdk.kcv
+    );
+    refused(Reason::AlreadyExists, cause)
 }
 
 /// The BDK's name in the HSM.
@@ -216,7 +194,7 @@ pub(crate) async fn register(
     let found = host.in_hsm(move |keys| keys.find_bdk(&wanted).map_err(fault));
     let found = found.await?;
     match commit(host, operator, &bdk).await {
-        Ok(()) => host.keys().bdks().hold(bdk.name.clone(), found),
+        Ok(()) => host.keys().bdks().hold(&bdk, found),
         Err(error) => {
             host.keys().forget_bdk(&bdk, &found);
             return Err(error);
@@ -232,13 +210,9 @@ async fn commit(host: &Host, operator: &Operator, bdk: &StoredBdk) -> Result<(),
         let cause = "the storage keys were changed at the same time: try again";
         return Err(refused(Reason::WrongState, cause));
     }
+    host.keys().bdks().name(bdk)?;
     if !tx.insert_bdk(&sealed).await? {
-        let cause = format!(
-            "another BDK of the kind {} has the check value {}: if it is the same key, it would give out each \
-             initial key twice; use that one",
-            bdk.kind, bdk.kcv
-        );
-        return Err(refused(Reason::AlreadyExists, cause));
+        return Err(named_twice(bdk));
     }
     tx.record(AuditEntry {
         actor: &operator.actor(),
@@ -286,10 +260,12 @@ pub(crate) async fn list(host: &Host) -> Result<Known, HostError> {
 /// # Errors
 /// [`Reason::WrongState`]: there are not as many left. [`HostError::Internal`]: somebody has changed the counter.
 pub(crate) async fn claim(host: &Host, key_set: &KeySet, count: usize) -> Result<u32, HostError> {
-    let bdks = host.keys().bdks();
     let mut tx = host.store().write(host.now()).await?;
-    let before = tx.last_derivation_id(key_set).await?;
-    bdks.require_as_given_out(host.alarms(), key_set, before)?;
+    let counter = tx.last_derivation_id(key_set).await?;
+    let given_out = tx.ids_given_out(key_set);
+    require_as_given_out(host.alarms(), key_set, counter, &given_out)?;
+    // Behind all that any writer was to give out, also where the database has nothing of it.
+    let before = *given_out.end();
     let exhausted = || {
         let left = u32::MAX - before;
         let cause = format!(
@@ -301,7 +277,6 @@ pub(crate) async fn claim(host: &Host, key_set: &KeySet, count: usize) -> Result
     let count = u32::try_from(count).map_err(|_| exhausted())?;
     let last = before.checked_add(count).ok_or_else(exhausted)?;
     let first = before.saturating_add(1);
-    bdks.expect(key_set, last);
     tx.give_derivation_ids(key_set, last).await?;
     tx.record(AuditEntry {
         actor: &Actor::Host,
@@ -312,13 +287,26 @@ pub(crate) async fn claim(host: &Host, key_set: &KeySet, count: usize) -> Result
     })
     .await?;
     tx.commit().await?;
-    bdks.remember(key_set, last);
     Ok(first)
 }
 
-/// Takes note of what was given out before the host was started, as the audit trail has it.
-pub(crate) fn remember(host: &Host) {
-    for (key_set, last) in host.store().given_out_at_start() {
-        host.keys().bdks().remember(&key_set, last);
+/// The counter in the database says that derivation ids are given out to there. They are, as far as this host remembers; or
+/// it was to give them out, and does not know what became of that.
+fn require_as_given_out(
+    alarms: &Alarms,
+    key_set: &KeySet,
+    counter: u32,
+    given_out: &RangeInclusive<u32>,
+) -> Result<(), HostError> {
+    if given_out.contains(&counter) {
+        return Ok(());
     }
+    let remembered = given_out.start();
+    let alarm = format!(
+        "{key_set}: the database says that the derivation ids to {counter} are given out, and they are to {remembered}: \
+         somebody has changed the counter, so that initial keys would be given out twice, or none any more. Nothing is \
+         derived from it before that is explained, and the counter is as the audit trail has it"
+    );
+    alarms.raise(&alarm);
+    Err(HostError::Internal(alarm))
 }

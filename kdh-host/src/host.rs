@@ -10,7 +10,7 @@ use tr34::SigningTime;
 
 use crate::{
     alarms::Alarms,
-    approvals, bdks,
+    approvals,
     claims::{UnderWay, give_back_leftovers},
     clock::Clock,
     config::Config,
@@ -197,7 +197,6 @@ impl Host {
         let bdks = bdks.into_iter().collect::<Result<_, _>>();
         let bdks = bdks.map_err(|name: String| StoreError::NotSealed(bdk_title(&name)))?;
         let bdks = self.keys().prove(bdks).await?;
-        bdks::remember(self);
         self.in_hsm(move |hsm| {
             let mut faults = hsm.faults_of(keys.iter().map(|key| &**key));
             faults.extend(bdks.iter().filter_map(|bdk| {

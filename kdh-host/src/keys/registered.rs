@@ -141,7 +141,7 @@ impl HostKeys {
     /// Takes note of a BDK that the HSM still holds.
     pub(crate) fn hold_bdk(&self, bdk: &StoredBdk) -> Result<(), HostError> {
         let found = self.find_bdk(bdk)?;
-        self.bdks.hold(bdk.name.clone(), found);
+        self.bdks.hold(bdk, found);
         Ok(())
     }
 

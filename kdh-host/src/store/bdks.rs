@@ -1,9 +1,6 @@
 //! BDKs that are known to the host, and which of their initial keys it has given out.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::PoisonError,
-};
+use std::collections::{HashMap, HashSet};
 
 use hsm::{InitialKeyId, Kcv};
 use kdh_proto::v1::AuditRecord;
@@ -12,7 +9,7 @@ use sqlx::Row as _;
 use tr34::KeyKind;
 
 use super::{
-    Row, Store, StoreError, Tx,
+    Row, StoreError, Tx,
     few_rows::FewRows,
     keys::{method_word, read_kcv, read_seal},
     sealed::{Columns, Seal, Sealed, SealedRow, bound},
@@ -109,6 +106,11 @@ pub(crate) fn title(name: &str) -> String {
 }
 
 impl StoredBdk {
+    /// Whether it is the same key as another one, as far as one can know: it would give out each initial key twice.
+    pub(crate) fn is_same_key(&self, other: &Self) -> bool {
+        self.kind == other.kind && self.kcv == other.kcv
+    }
+
     /// What the audit trail says of its registration.
     pub(crate) fn registration(&self) -> Value {
         json!({
@@ -188,12 +190,13 @@ impl Tx {
         derivation_id(last.unwrap_or_default())
     }
 
-    /// Gives derivation ids out, up to this one.
+    /// Gives derivation ids out, up to this one. They are given out whatever becomes of the transaction.
     pub(crate) async fn give_derivation_ids(
         &mut self,
         of: &KeySet,
         last: u32,
     ) -> Result<(), StoreError> {
+        self.note_ids_given_out(of, last);
         sqlx::query(
             "INSERT INTO derivation_ids (bdk, key_set_id, last) VALUES ($1, $2, $3)
              ON CONFLICT (bdk, key_set_id) DO UPDATE SET last = excluded.last",
@@ -260,22 +263,31 @@ impl Tx {
         if let Some(fault) = trail.fault {
             return Ok(Some(fault));
         }
-        for bdk in self.bdks().await? {
+        let rows = self.bdks().await?;
+        let mut known: Vec<&StoredBdk> = Vec::with_capacity(rows.len());
+        for row in &rows {
             let mut said = |name: &str| trail.registered.remove(name);
-            let is_registered = match &bdk {
-                Ok(bdk) => {
-                    let bdk = bdk.unproven();
-                    said(bdk.name.as_str()) == Some(bdk.registration().to_string())
-                }
-                Err(_) => false,
-            };
-            if !is_registered {
-                let name = bdk.map_or_else(|name| name, |bdk| bdk.unproven().name.to_string());
+            let bdk = row.as_ref().map(Sealed::unproven);
+            let registered = bdk
+                .ok()
+                .filter(|bdk| said(bdk.name.as_str()) == Some(bdk.registration().to_string()));
+            let Some(bdk) = registered else {
+                let name = bdk.map_or_else(String::as_str, |bdk| bdk.name.as_str());
                 return Ok(Some(format!(
                     "{}: no operator registered it as its row in the database says",
-                    title(&name)
+                    title(name)
+                )));
+            };
+            if let Some(other) = known.iter().find(|other| other.is_same_key(bdk)) {
+                return Ok(Some(format!(
+                    "{}: it is of the same kind and has the same check value as BDK {}: one key under two names would \
+                     give out each initial key twice. Restore the database from a backup from before one of them was \
+                     registered, and take a new key set id after that",
+                    title(bdk.name.as_str()),
+                    other.name
                 )));
             }
+            known.push(bdk);
         }
         if let Some(name) = trail.registered.keys().next() {
             return Ok(Some(format!(
@@ -302,21 +314,8 @@ impl Tx {
                 )));
             }
         }
-        *self
-            .memory
-            .ids
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = trail.last;
+        self.memory.ids.settle(trail.last);
         Ok(None)
-    }
-}
-
-impl Store {
-    /// The last derivation id that was given out of each key set before the start, as the audit trail has it: the
-    /// counters may have been changed since they were compared.
-    pub(crate) fn given_out_at_start(&self) -> HashMap<KeySet, u32> {
-        let claimed = self.memory.ids.lock();
-        claimed.unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 

@@ -1,10 +1,7 @@
 //! What the audit trail says, as far as the host keeps it in memory: it is learnt at the start, when the trail is followed
 //! whole, and follows what the host commits. What somebody else changes in the database changes nothing here.
 
-use std::{
-    collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError},
-};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::{
     StoreError,
@@ -15,6 +12,7 @@ use super::{
     device_trail::{self, DeviceTrails},
     export_trail::ExportTrail,
     holders::{self, KeyHolders},
+    id_trail::IdTrail,
     milestones::Milestones,
     profile_trail::{self, NewestProfiles},
 };
@@ -37,10 +35,9 @@ pub(super) struct Memory {
     pub(super) devices: DeviceTrails,
     pub(super) exports: ExportTrail,
     pub(super) holders: KeyHolders,
+    pub(super) ids: IdTrail,
     pub(super) milestones: Milestones,
     pub(super) profiles: NewestProfiles,
-    /// The last derivation ids that were given out.
-    pub(super) ids: Mutex<HashMap<KeySet, u32>>,
     /// Locked before the others.
     pub(super) commits: Commits,
 }
@@ -55,6 +52,8 @@ pub(super) struct Changes {
     /// Targets, and the positions of records that are made.
     pub(super) exports: Vec<(String, u64)>,
     pub(super) holders: Vec<holders::Change>,
+    /// Key sets, and the last derivation ids that are given out.
+    pub(super) ids: Vec<(KeySet, u32)>,
     pub(super) milestones: Vec<Head>,
     pub(super) profiles: Vec<profile_trail::Change>,
 }
@@ -67,6 +66,7 @@ impl Changes {
             && self.devices.is_empty()
             && self.exports.is_empty()
             && self.holders.is_empty()
+            && self.ids.is_empty()
             && self.profiles.is_empty()
     }
 }
@@ -116,6 +116,7 @@ impl Memory {
             self.devices.settle(&changes.devices);
             self.exports.settle(changes.exports);
             self.holders.settle(changes.holders);
+            self.ids.settle(changes.ids);
             self.milestones.settle(changes.milestones);
             self.profiles.settle(changes.profiles);
         }

@@ -29,6 +29,7 @@ mod few_rows;
 mod group_commit;
 mod groups;
 mod holders;
+mod id_trail;
 mod key_imports;
 mod key_profiles;
 mod keys;

@@ -235,8 +235,19 @@ fn no_id_is_given_out_twice_whatever_the_database_says() {
             refuses_to_assign(&mut stage, Reason::Internal, "INTERNAL").await;
             give_out(&mut database, 3).await;
             assert_eq!(value(stage.assign(0).await.kcv), kcv(4));
+            // What one was to get who did not is nobody's: the database may have it all the same.
+            database
+                .execute(
+                    "CREATE TRIGGER fails BEFORE INSERT ON audit WHEN NEW.action = 'bdk.ids-claimed'
+                     BEGIN SELECT RAISE(ABORT, 'fails'); END",
+                )
+                .await;
+            let fails = "STORE_UNAVAILABLE";
+            refuses_to_assign(&mut stage, Reason::StoreUnavailable, fails).await;
+            database.execute("DROP TRIGGER fails").await;
+            assert_eq!(value(stage.assign(0).await.kcv), kcv(6));
             // None is left.
-            let given_out = give_out_on_record(&mut database, 5, u32::MAX);
+            let given_out = give_out_on_record(&mut database, 7, u32::MAX);
             let mut stage = stage.restart(async || given_out.await).await;
             let none = "key set 12345678 of bdk.acquirer has 0 derivation ids left, and 1 are needed: put a profile \
                         with another key set id, which the acquirer has to assign, or with another BDK";
@@ -391,13 +402,14 @@ fn a_bdk_is_known_by_its_check_value_and_by_one_name() {
             bring_bdks(token);
             bring(token, "bdk.again", &BDK, &BDK_KCV);
         };
-        stage::play_with(place, bring_three, async |mut stage, _| {
+        stage::play_with(place, bring_three, async |mut stage, mut database| {
             let unregistered = put(&mut stage, 1, derived("acquirer", true)).await;
             let unknown =
                 "slot tmk: there is no BDK acquirer: register it first, by kdhctl bdk register";
             assert_eq!(unregistered.unwrap_err().message(), unknown);
             let mut bdks = stage.world.bdks(&stage.host).await;
             let right = || registering_bdk("acquirer", "AES-128", &BDK_KCV);
+            let again = || registering_bdk("again", "AES-128", &BDK_KCV);
             refuses_bdks(&mut bdks).await;
             assert!(listed(&stage).await.is_empty());
             let registered = bdks.register_bdk(right()).await.unwrap().into_inner();
@@ -406,23 +418,25 @@ fn a_bdk_is_known_by_its_check_value_and_by_one_name() {
                 ("acquirer", "AES-128")
             );
             assert_eq!(value(registered.kcv), BDK_KCV);
-            for (request, cause) in [
-                (
-                    right(),
-                    "there is a BDK acquirer already, with the check value FF0BD7",
-                ),
-                (
-                    registering_bdk("again", "AES-128", &BDK_KCV),
-                    "another BDK of the kind AES-128 has the check value FF0BD7: if it is the same key, it would give out \
-                     each initial key twice; use that one",
-                ),
+            let twice = "another BDK of the kind AES-128 has the check value FF0BD7: if it is the same key, it would give \
+                         out each initial key twice; use that one";
+            let known = "there is a BDK acquirer already, with the check value FF0BD7";
+            // Whatever the database takes, and says of the other one.
+            database.execute("DROP INDEX no_bdk_twice").await;
+            for (says, request, cause) in [
+                ("FF0BD7", right(), known),
+                ("FF0BD7", again(), twice),
+                ("A1B2C3", again(), twice),
             ] {
+                let says = format!("UPDATE bdks SET kcv = '{says}'");
+                database.edit(&says).await;
                 let refused = bdks.register_bdk(request).await.unwrap_err();
                 assert_eq!(
                     (refused.reason(), refused.message()),
                     (Some(Reason::AlreadyExists), cause)
                 );
             }
+            database.edit("UPDATE bdks SET kcv = 'FF0BD7'").await;
             let channel = stage.world.operators_channel(&stage.host, 2).await;
             let mut hers = BaseDerivationKeysClient::new(channel);
             let refused = [

@@ -6,7 +6,7 @@ use sqlx::AssertSqlSafe;
 
 use super::{DeviceKey, KeyPlace};
 use crate::store::{
-    StoreError, Tx,
+    KeySet, StoreError, Tx,
     sealed::{Seal, Sealed, bound},
 };
 
@@ -21,12 +21,15 @@ const PUT: &str = "UPDATE device_keys SET state = $4, source = $5, key_name = $6
 
 impl Tx {
     /// Adds versions; `false` if one is there already, if its slot has another one in its state, or if it is the same
-    /// key as another one. The others are not to stay then.
+    /// key as another one: an initial key also where the database itself would take it. The others are not to stay then.
     pub(crate) async fn insert_device_keys(
         &mut self,
         keys: &[Sealed<DeviceKey>],
     ) -> Result<bool, StoreError> {
         for some in keys.chunks(ROWS_AT_ONCE) {
+            if self.has_any_initial_key_of(some).await? {
+                return Ok(false);
+            }
             let sql = format!(
                 "INSERT INTO device_keys (device, slot, version, state, source, key_name, wrapped, header, kind,
                      kcv_method, kcv, recipient, created_at, changed_at, bdk, key_set_id, derivation_id,
@@ -47,7 +50,38 @@ impl Tx {
         Ok(true)
     }
 
-    /// The same, of one.
+    /// Whether a row has the initial key of one of these.
+    async fn has_any_initial_key_of(
+        &mut self,
+        keys: &[Sealed<DeviceKey>],
+    ) -> Result<bool, StoreError> {
+        let ids = keys
+            .iter()
+            .filter_map(|key| key.unproven().source.initial_key());
+        let ids: Vec<_> = ids.map(|(bdk, id)| KeySet::of(bdk, id)).collect();
+        if ids.is_empty() {
+            return Ok(false);
+        }
+        let sql = format!(
+            "SELECT 1 FROM (VALUES {}) AS n
+             JOIN device_keys k ON k.bdk = n.column1 AND k.key_set_id = n.column2 AND k.derivation_id = n.column3
+             LIMIT 1",
+            self.tuples(ids.len(), 3)
+        );
+        let statement = ids.iter().fold(
+            sqlx::query(AssertSqlSafe(sql)),
+            |statement, (key_set, number)| {
+                statement
+                    .bind(key_set.bdk.to_string())
+                    .bind(key_set.digits())
+                    .bind(i64::from(*number))
+            },
+        );
+        let found = statement.fetch_optional(self.connection().await?).await?;
+        Ok(found.is_some())
+    }
+
+    /// [`Self::insert_device_keys`], of one.
     #[cfg(test)]
     pub(crate) async fn insert_device_key(
         &mut self,

@@ -9,7 +9,9 @@ on_both!(
 "current_thread":
     an_initial_key_is_one_devices,
     a_bdk_has_one_name,
+    ids_are_given_out_once_by_writers_in_a_line_whatever_becomes_of_the_counter,
     what_the_trail_does_not_say_of_derivation_ids_is_found,
+    one_bdk_that_was_registered_twice_is_found,
 );
 
 pub(super) fn bdk(name: &str, kcv: [u8; 3]) -> StoredBdk {
@@ -61,7 +63,7 @@ fn derived(serial: &str, version: u32, derivation_id: u32) -> Sealed<DeviceKey> 
 }
 
 async fn an_initial_key_is_one_devices(on: Dialect) {
-    let database = Database::with_devices(on, &["A", "B"]).await;
+    let database = Database::with_devices(on, &["A", "B", "C"]).await;
     let mut tx = database.tx().await;
     register(&mut tx, &bdk("a", [1, 2, 3])).await;
     assert_eq!(tx.last_derivation_id(&key_set()).await.unwrap(), 0);
@@ -106,6 +108,14 @@ async fn an_initial_key_is_one_devices(on: Dialect) {
         keys: 2,
     };
     assert_eq!(tx.given_out().await.unwrap(), [given_out]);
+    // Nor where the database takes it.
+    let statement = sqlx::query("DROP INDEX no_equal_initial_keys");
+    let dropped = statement.execute(tx.connection().await.unwrap()).await;
+    dropped.unwrap();
+    for (id, is_new) in [(u32::MAX, false), (1, false), (2, true)] {
+        let inserted = tx.insert_device_key(&derived("C", 1, id)).await;
+        assert_eq!(inserted.unwrap(), is_new, "{id}");
+    }
 }
 
 async fn a_bdk_has_one_name(on: Dialect) {
@@ -141,6 +151,47 @@ async fn a_bdk_has_one_name(on: Dialect) {
     }
 }
 
+async fn ids_are_given_out_once_by_writers_in_a_line_whatever_becomes_of_the_counter(on: Dialect) {
+    let database = Database::new(on).await;
+    let mut tx = database.tx().await;
+    register(&mut tx, &bdk("a", [1, 2, 3])).await;
+    assert_eq!(tx.ids_given_out(&key_set()), 0..=0);
+    claim(&mut tx, 1, 3).await;
+    tx.commit().await.unwrap();
+
+    let mut first = database.tx().await;
+    assert_eq!(first.ids_given_out(&key_set()), 3..=3);
+    claim(&mut first, 4, 6).await;
+    // A trigger of somebody else's, as good as.
+    edit(&mut first, "UPDATE derivation_ids SET last = 3").await;
+    // Queues now, before the first is done.
+    let mut second = Box::pin(database.store.write(NOW));
+    assert!(futures_util::poll!(&mut second).is_pending());
+    let mut commit = Box::pin(first.commit());
+    assert!(futures_util::poll!(&mut commit).is_pending());
+    let mut second = second.await.unwrap();
+    assert_eq!(second.last_derivation_id(&key_set()).await.unwrap(), 3);
+    assert_eq!(second.ids_given_out(&key_set()), 3..=6);
+    claim(&mut second, 7, 7).await;
+    second.commit().await.unwrap();
+    commit.await.unwrap();
+    assert_eq!(database.tx().await.ids_given_out(&key_set()), 7..=7);
+
+    // What one was to give out who gave up, or whose end nobody knows, is never given out.
+    let mut dropped = database.tx().await;
+    claim(&mut dropped, 8, 9).await;
+    drop(dropped);
+    for (first, last, is_there) in [(10, 11, false), (12, 13, true)] {
+        let mut tx = database.tx().await;
+        assert_eq!(tx.ids_given_out(&key_set()), 7..=first - 1);
+        claim(&mut tx, first, last).await;
+        leave_in_doubt(tx, is_there).await;
+    }
+    database.leave_no_word().await;
+    assert_eq!(database.tx().await.ids_given_out(&key_set()), 13..=13);
+    assert_eq!(verify(&database.store).await.unwrap(), Ok(5));
+}
+
 async fn what_the_trail_does_not_say_of_derivation_ids_is_found(on: Dialect) {
     let database = Database::with_devices(on, &["A"]).await;
     let mut tx = database.tx().await;
@@ -166,6 +217,29 @@ async fn what_the_trail_does_not_say_of_derivation_ids_is_found(on: Dialect) {
     claim(&mut tx, 64, 70).await;
     tx.commit().await.unwrap();
     let twice = "record 3 of the audit trail: derivation ids were given out twice";
+    assert_eq!(
+        verify(&database.store).await.unwrap(),
+        Err(twice.to_owned())
+    );
+}
+
+async fn one_bdk_that_was_registered_twice_is_found(on: Dialect) {
+    let database = Database::new(on).await;
+    database.tamper("DROP INDEX no_bdk_twice").await;
+    let mut tx = database.tx().await;
+    let mut longer = bdk("c", [1, 2, 3]);
+    longer.kind = KeyKind::Aes256;
+    for other in [bdk("a", [1, 2, 3]), bdk("b", [1, 2, 4]), longer] {
+        register(&mut tx, &other).await;
+    }
+    tx.commit().await.unwrap();
+    assert_eq!(verify(&database.store).await.unwrap(), Ok(3));
+    let mut tx = database.tx().await;
+    register(&mut tx, &bdk("d", [1, 2, 3])).await;
+    tx.commit().await.unwrap();
+    let twice = "BDK d: it is of the same kind and has the same check value as BDK a: one key under two names would \
+                 give out each initial key twice. Restore the database from a backup from before one of them was \
+                 registered, and take a new key set id after that";
     assert_eq!(
         verify(&database.store).await.unwrap(),
         Err(twice.to_owned())

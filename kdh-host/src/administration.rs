@@ -32,7 +32,7 @@ use crate::{
     state::{DeviceEvent, DeviceState},
     store::{
         Actor, AuditEntry, BindingOrder, Delivery, Device, DeviceKey, KEY_ASSIGNED, KEY_REGISTERED,
-        KeyPlace, ProfileVersion, Proven, Purpose, Sealed, StoredKey, Tx, time_text,
+        KeyPlace, ProfileVersion, Proven, Purpose, Sealed, StoreError, StoredKey, Tx, time_text,
     },
     validity,
 };
@@ -151,13 +151,20 @@ fn unknown_device(serial: &DeviceSerial) -> HostError {
 }
 
 /// A device that an operator names.
+///
+/// # Errors
+/// [`Reason::NotFound`]: there is none. [`StoreError::NotRecorded`]: its row is gone.
 pub(crate) async fn require_device(
     tx: &mut Tx,
     serial: &DeviceSerial,
 ) -> Result<Device, HostError> {
-    tx.device(serial)
-        .await?
-        .ok_or_else(|| unknown_device(serial))
+    if let Some(device) = tx.device(serial).await? {
+        return Ok(device);
+    }
+    if tx.trail_of(serial).is_known() {
+        return Err(StoreError::NotRecorded(format!("device {serial}")).into());
+    }
+    Err(unknown_device(serial))
 }
 
 /// Registers a device.
@@ -273,18 +280,18 @@ pub(crate) async fn move_device(
     let why = Why::parse(why)?;
     let mut tx = host.store().write(host.now()).await?;
     let device = require_device(&mut tx, &serial).await?;
-    let state = device
-        .state
-        .after(event, device.state_before)
-        .ok_or_else(|| {
-            refused(
-                Reason::WrongState,
-                format!(
-                    "{serial} is {}: this is not possible now",
-                    device.state.as_str()
-                ),
-            )
-        })?;
+    let state = match device.state.after(event, device.state_before) {
+        Some(state) => state,
+        // By its row it is REVOKED. One that says otherwise may come back.
+        None if event == DeviceEvent::Revoked && !tx.trail_of(&serial).is_revoked_for_certain() => {
+            DeviceState::Revoked
+        }
+        None => {
+            let state = device.state.as_str();
+            let cause = format!("{serial} is {state}: this is not possible now");
+            return Err(refused(Reason::WrongState, cause));
+        }
+    };
     tx.set_device_state(&device, state).await?;
     tx.record(AuditEntry {
         actor: &operator.actor(),

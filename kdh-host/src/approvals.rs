@@ -121,7 +121,8 @@ pub(crate) async fn reject(
 }
 
 /// Ends what is in force, if its act lets it. It takes one operator, as to be careful does. A row that is in force no
-/// more by the audit trail can always be put away so.
+/// more by the audit trail can always be put away so. What is in force by the trail can be ended whatever became of its
+/// row, which may come back.
 pub(crate) async fn withdraw(
     host: &Host,
     operator: &Operator,
@@ -129,7 +130,15 @@ pub(crate) async fn withdraw(
     why: &str,
 ) -> Result<Approval, HostError> {
     let why = Why::parse(why)?;
-    let approval = require(host, id).await?;
+    let row = require(host, id).await;
+    let in_force = host.store().approvals_in_force().remove(id);
+    if let Some((act, subject)) = in_force
+        && act.is_withdrawable_unseen()
+        && is_lost(host, &row).await?
+    {
+        return withdraw_unseen(host, operator, (id, act, subject), &why).await;
+    }
+    let approval = row?;
     let cause = match approval.state_at(&time_text(host.now())?) {
         ApprovalState::Approved => None,
         ApprovalState::Asked => Some(format!(
@@ -157,6 +166,59 @@ pub(crate) async fn withdraw(
     let why = [("withdrawn-because", why.as_str().into())];
     let withdrawn = change.commit(host, &operator.actor(), &why).await?;
     withdrawn.act.look_again(host);
+    Ok(withdrawn)
+}
+
+/// Whether a row is gone, or is not what the HSM has sealed or the audit trail says.
+async fn is_lost(
+    host: &Host,
+    row: &Result<Proven<Approval>, HostError>,
+) -> Result<bool, HostError> {
+    Ok(match row {
+        Ok(row) => matches!(judge(host, row).await?, Verdict::Bad(_)),
+        Err(error) => matches!(
+            error,
+            HostError::Store(StoreError::NotSealed(_) | StoreError::NotRecorded(_))
+        ),
+    })
+}
+
+/// Puts down that what is in force by the audit trail is so no more, without a row: none is what the trail says then.
+async fn withdraw_unseen(
+    host: &Host,
+    operator: &Operator,
+    (id, act, subject): (&str, ApprovedAct, String),
+    why: &Why,
+) -> Result<Approval, HostError> {
+    let now = host.now();
+    let mut tx = host.store().write(now).await?;
+    if host.store().is_approval_over(id) {
+        return Err(refused(Reason::WrongState, changed_meanwhile(id)));
+    }
+    let withdrawn = Approval {
+        id: id.to_owned(),
+        act,
+        subject,
+        state: ApprovalState::Withdrawn,
+        // What else there was, the row alone would say.
+        asked_by: String::new(),
+        why: String::new(),
+        decided_by: None,
+        progress: None,
+        ended_by: Some(operator.name().to_owned()),
+        ended_why: Some(why.as_str().to_owned()),
+        expires_at: String::new(),
+        created_at: String::new(),
+        changed_at: time_text(now)?,
+    };
+    let more = [
+        ("withdrawn-because", why.as_str().into()),
+        ("row", "lost".into()),
+    ];
+    tx.record_approval(&operator.actor(), &withdrawn, &more)
+        .await?;
+    tx.commit().await?;
+    act.look_again(host);
     Ok(withdrawn)
 }
 
@@ -314,6 +376,9 @@ async fn require(host: &Host, id: &str) -> Result<Proven<Approval>, HostError> {
     let row = tx.approval(id).await?;
     drop(tx);
     let missing = || {
+        if host.store().knows_approval(id) {
+            return StoreError::NotRecorded(Approval::title_of(id)).into();
+        }
         let cause = format!("there is no approval {}", beginning(id));
         refused(Reason::NotFound, cause)
     };
@@ -502,6 +567,14 @@ impl ApprovedAct {
             // Done when it was approved.
             Self::KeyDiscard => {}
             Self::StorageRotation => host.rotation().look_again(),
+        }
+    }
+
+    /// Whether it does not matter to the end of one how far it has come, which its row alone says.
+    const fn is_withdrawable_unseen(self) -> bool {
+        match self {
+            Self::ExportTarget => true,
+            Self::KeyDiscard | Self::StorageRotation => false,
         }
     }
 

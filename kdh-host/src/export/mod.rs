@@ -237,7 +237,11 @@ async fn in_force(host: &Host) -> Result<Vec<OpenTarget>, HostError> {
 async fn require_target(host: &Host, name: &str) -> Result<OpenTarget, HostError> {
     let name = TargetName::parse(name)?;
     let open = in_force(host).await?;
-    let mut found = open.into_iter().filter(|open| open.target.name == name);
+    let found = open.into_iter().filter(|open| open.target.name == name);
+    only(&name, found)
+}
+
+fn only<T>(name: &TargetName, mut found: impl Iterator<Item = T>) -> Result<T, HostError> {
     match (found.next(), found.next()) {
         (Some(target), None) => Ok(target),
         (None, _) => {
@@ -316,16 +320,22 @@ async fn how_far(tx: &mut Tx, id: &str) -> Result<(ExportLine, ExportMarks), Sto
     Ok((tx.export_line(id).await?, tx.export_marks(id).await?))
 }
 
-/// Closes a target, for good. Says its id.
+/// Closes a target, for good, that is in force by the audit trail: its row may be gone, and come back. Says its id.
 pub(crate) async fn close(
     host: &Host,
     operator: &Operator,
     name: &str,
     why: &str,
 ) -> Result<String, HostError> {
-    let open = require_target(host, name).await?;
-    approvals::withdraw(host, operator, open.id(), why).await?;
-    Ok(open.id().to_owned())
+    let name = TargetName::parse(name)?;
+    let begins = Target::subject_begins(&name);
+    let in_force = host.store().approvals_in_force().into_iter();
+    let found = in_force.filter(|(_, (act, subject))| {
+        *act == ApprovedAct::ExportTarget && subject.starts_with(&begins)
+    });
+    let id = only(&name, found.map(|(id, _)| id))?;
+    approvals::withdraw(host, operator, &id, why).await?;
+    Ok(id)
 }
 
 /// A target was approved or withdrawn.

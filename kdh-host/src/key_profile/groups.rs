@@ -1,5 +1,7 @@
 //! Devices that belong together. A device is in one group at most.
 
+use std::collections::HashSet;
+
 use kdh_proto::{Reason, v1::SetDeviceGroupRequest};
 use serde_json::json;
 
@@ -53,9 +55,13 @@ pub(crate) async fn set(
         .collect();
     let mut tx = host.store().write(host.now()).await?;
     let (mut moved, mut stayed) = (0, 0);
+    let mut seen = HashSet::new();
     for serial in serials? {
         let device = require_device(&mut tx, &serial).await?;
-        if device.group == group {
+        // A row alone may say so until it is put back.
+        let is_recorded = tx.trail_of(&serial).is_in(group.as_ref());
+        let is_new = seen.insert(serial.clone());
+        if !is_new || device.group == group && is_recorded {
             stayed += 1;
             continue;
         }

@@ -71,7 +71,7 @@ pub(crate) async fn put(
     require_derivable(host, &profile, &findings).await?;
     let mut tx = begin(host, request.dry_run).await?;
     require_registered(&mut tx, &profile).await?;
-    let newest = tx.newest_profile(&profile.name).await?;
+    let newest = tx.recorded_profile(&profile.name).await?;
     let before = newest.as_ref().and_then(|newest| newest.profile.as_ref());
     let plan = Plan::of_put(&mut tx, before, &profile, findings).await?;
     if before == Some(&profile) {
@@ -125,8 +125,7 @@ pub(crate) async fn assign(
         .and_then(|version| version.profile.as_ref());
     let findings = after.map(|profile| judge(profile, &grounds(host)));
     let plan = Plan::of_assignment(&mut tx, &target, after, findings.unwrap_or_default()).await?;
-    let before = tx.profile_at(&target).await?.map(|version| version.name);
-    let unchanged = before == name;
+    let unchanged = tx.carries(&target, name.as_ref()).await?;
     if unchanged && name.is_none() {
         let cause = format!("{target} carries no key profile");
         return Err(refused(Reason::NotFound, cause));
@@ -294,7 +293,7 @@ async fn begin(host: &Host, dry_run: bool) -> Result<Tx, HostError> {
 
 /// A profile that is not removed.
 async fn require_profile(tx: &mut Tx, name: &ProfileName) -> Result<ProfileVersion, HostError> {
-    let newest = tx.newest_profile(name).await?;
+    let newest = tx.recorded_profile(name).await?;
     let newest = newest.ok_or_else(|| unknown(name))?;
     if newest.profile.is_some() {
         return Ok(newest);

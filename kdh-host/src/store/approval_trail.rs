@@ -34,6 +34,8 @@ const fn action(state: ApprovalState) -> &'static str {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Noted {
     row_sha256: String,
+    act: ApprovedAct,
+    subject: String,
     state: ApprovalState,
 }
 
@@ -41,6 +43,8 @@ impl Noted {
     fn of(approval: &Approval) -> Self {
         Self {
             row_sha256: hex::encode(Sha256::digest(approval.to_be_sealed())),
+            act: approval.act,
+            subject: approval.subject.clone(),
             state: approval.state,
         }
     }
@@ -50,6 +54,8 @@ impl Noted {
         let text = |field: &str| detail[field].as_str().map(str::to_owned);
         let noted = Self {
             row_sha256: text("row-sha256")?,
+            act: ApprovedAct::parse(&text("act")?)?,
+            subject: text("subject")?,
             state: ApprovalState::parse(&text("state")?)?,
         };
         Some((text("approval")?, noted))
@@ -153,6 +159,34 @@ impl Store {
                 )
             },
         ))
+    }
+
+    /// The approvals that are in force by the trail, or may be: their acts and subjects, by their ids.
+    pub(crate) fn approvals_in_force(&self) -> HashMap<String, (ApprovedAct, String)> {
+        let possible = self.memory.possible(
+            || {
+                let known = self.memory.approvals.known();
+                let rows = known.in_force();
+                rows.map(|(id, row)| (id.clone(), row.clone()))
+                    .collect::<HashMap<_, _>>()
+            },
+            |before, changes| {
+                let rows = changes.approvals.iter().filter_map(|change| match change {
+                    Change::Row(id, row) => Some((id.clone(), row.clone())),
+                    Change::Refused(_) => None,
+                });
+                before.clone().into_iter().chain(rows).collect()
+            },
+        );
+        let rows = possible.into_iter().flatten();
+        rows.filter(|(_, row)| row.state == ApprovalState::Approved)
+            .map(|(id, row)| (id, (row.act, row.subject)))
+            .collect()
+    }
+
+    /// Whether the trail has something of an approval.
+    pub(crate) fn knows_approval(&self, id: &str) -> bool {
+        !self.memory.approval(id).is_empty()
     }
 
     /// Whether the trail says that an approval neither is nor comes in force any more.
@@ -294,6 +328,8 @@ mod tests {
     fn change(row: &str) -> Change {
         let noted = Noted {
             row_sha256: row.to_owned(),
+            act: ApprovedAct::StorageRotation,
+            subject: String::new(),
             state: ApprovalState::Asked,
         };
         Change::Row("a".to_owned(), noted)

@@ -294,6 +294,11 @@ struct Said {
 }
 
 impl DeviceTrail {
+    /// Whether there is such a device, or may be.
+    pub(crate) fn is_known(&self) -> bool {
+        self.possible.iter().any(|said| said.model.is_some())
+    }
+
     /// Whether it is of this model and in this group.
     pub(crate) fn belongs_to(&self, model: &str, group: Option<&GroupName>) -> bool {
         let group = group.map(GroupName::as_str);
@@ -304,6 +309,18 @@ impl DeviceTrail {
     /// Whether it was revoked, or may have been.
     pub(crate) fn is_revoked(&self) -> bool {
         self.possible.iter().any(|said| said.is_revoked)
+    }
+
+    /// Whether it was revoked for certain.
+    pub(crate) fn is_revoked_for_certain(&self) -> bool {
+        self.possible.iter().all(|said| said.is_revoked)
+    }
+
+    /// Whether it is in this group, or in none, for certain.
+    pub(crate) fn is_in(&self, group: Option<&GroupName>) -> bool {
+        let group = group.map(GroupName::as_str);
+        let mut possible = self.possible.iter();
+        possible.all(|said| said.group.as_deref() == group)
     }
 
     /// Whether it has ever had an encryption key here.

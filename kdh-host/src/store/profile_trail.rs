@@ -117,35 +117,60 @@ fn by_operator(name: &str, detail: &Value) -> [u8; 32] {
     saying(&actor.to_string(), &detail.to_string())
 }
 
+fn of_carrier(target: &Target, row: Option<&ProfileAssignment>) -> (Subject, Saying) {
+    let saying = row.map(|row| {
+        let record = assignment_record(target, Some(&row.profile), &row.why);
+        by_operator(&row.assigned_by, &record)
+    });
+    let subject = Subject::Carrier(target.kind().to_owned(), target.name().to_owned());
+    (subject, saying)
+}
+
 impl Tx {
-    /// Whether this is the newest version of a profile, by the trail.
-    pub(super) fn is_newest_profile(&self, name: &ProfileName, row: &ProfileVersion) -> bool {
-        let saying = by_operator(&row.put_by, &row.record());
-        self.may_be_said(&Subject::Profile(name.to_string()), Some(saying))
+    /// Whether this is the newest version of a profile, by the trail. None: there is none yet.
+    pub(super) fn is_newest_profile(
+        &self,
+        name: &ProfileName,
+        row: Option<&ProfileVersion>,
+    ) -> bool {
+        let saying = row.map(|row| by_operator(&row.put_by, &row.record()));
+        self.may_be_said(&Subject::Profile(name.to_string()), saying)
     }
 
     /// Whether a model or a group carries this, by the trail.
     pub(super) fn is_carried(&self, target: &Target, row: Option<&ProfileAssignment>) -> bool {
-        let saying = row.map(|row| {
-            let record = assignment_record(target, Some(&row.profile), &row.why);
-            by_operator(&row.assigned_by, &record)
-        });
-        let subject = Subject::Carrier(target.kind().to_owned(), target.name().to_owned());
+        let (subject, saying) = of_carrier(target, row);
         self.may_be_said(&subject, saying)
+    }
+
+    /// The same, for certain, and now.
+    pub(super) fn is_carried_for_certain(
+        &self,
+        target: &Target,
+        row: Option<&ProfileAssignment>,
+    ) -> bool {
+        let (subject, saying) = of_carrier(target, row);
+        let possible = self.sayings(&subject);
+        possible.iter().all(|said| said.last() == Some(&saying))
     }
 
     /// Whether the trail has said this last at some time since this transaction began, which may see its rows as they were
     /// then; where it is not known what it says, whether it may. Operators have said all that it may be.
     fn may_be_said(&self, subject: &Subject, saying: Saying) -> bool {
+        let possible = self.sayings(subject);
+        possible.iter().any(|said| said.contains(&saying))
+    }
+
+    /// What the trail has said last since this transaction began, the newest last: all that may be so.
+    fn sayings(&self, subject: &Subject) -> Vec<Vec<Saying>> {
         let profiles = &self.memory.profiles;
-        let possible = self.memory.possible(
+        self.memory.possible(
             || profiles.known().since(subject, self.began),
             |said, changes| {
                 let mut newest = changes.profiles.iter().rev();
                 let newest = newest.find(|change| change.of == *subject);
                 newest.map_or_else(|| said.clone(), |change| vec![change.saying])
             },
-        );
-        possible.iter().any(|said| said.contains(&saying))
+        )
     }
 }

@@ -106,6 +106,7 @@ impl Tx {
                 continue;
             };
             let version = self.recorded_profile(&carried.profile).await?;
+            let version = version.ok_or_else(|| not_recorded(&carried.profile))?;
             return Ok(Some((target, version)));
         }
         Ok(None)
@@ -123,10 +124,30 @@ impl Tx {
         Err(StoreError::NotRecorded(cause))
     }
 
-    async fn recorded_profile(&mut self, name: &ProfileName) -> Result<ProfileVersion, StoreError> {
+    /// Whether a model or a group carries this profile, or none: for certain by the trail, and by its row.
+    pub(crate) async fn carries(
+        &mut self,
+        target: &Target,
+        profile: Option<&ProfileName>,
+    ) -> Result<bool, StoreError> {
+        let row = if_readable(self.profile_assignment(target).await)?;
+        let carried = row.as_ref().map(|row| &row.profile);
+        Ok(carried == profile && self.is_carried_for_certain(target, row.as_ref()))
+    }
+
+    /// The newest version of a profile, which may say that it was removed; none if there never was one.
+    ///
+    /// # Errors
+    /// [`StoreError::NotRecorded`]: it is not as operators have made it, or its row is gone.
+    pub(crate) async fn recorded_profile(
+        &mut self,
+        name: &ProfileName,
+    ) -> Result<Option<ProfileVersion>, StoreError> {
         let version = if_readable(self.newest_profile(name).await)?;
-        let recorded = version.filter(|version| self.is_newest_profile(name, version));
-        recorded.ok_or_else(|| StoreError::NotRecorded(format!("key profile {name}")))
+        if self.is_newest_profile(name, version.as_ref()) {
+            return Ok(version);
+        }
+        Err(not_recorded(name))
     }
 
     /// The action of a record that only a host writes that has its rows sealed, if there is one.
@@ -192,6 +213,10 @@ impl Tx {
         }
         Ok(keys)
     }
+}
+
+fn not_recorded(name: &ProfileName) -> StoreError {
+    StoreError::NotRecorded(format!("key profile {name}"))
 }
 
 /// A row that no host can have written counts as none.

@@ -97,7 +97,13 @@ fn what_is_in_force_is_withdrawn_once_and_stays_so_whatever_row_comes_back() {
             scene.put_back("asked", id).await;
             let refused = scene.bob.reject(id).await.unwrap_err();
             assert!(refused.message().contains(&put_back("APPROVED")), "{refused}");
-            scene.put_back("approved", id).await;
+            // How far a rotation has come its row alone says: without it none is ended.
+            scene.database.edit("DELETE FROM approvals").await;
+            let gone = scene.ada.withdraw(id, "not this month").await.unwrap_err();
+            let says = format!("approval {id} is not as the audit trail has it");
+            assert!(gone.message().starts_with(&says), "{gone}");
+            let back = "INSERT INTO approvals SELECT * FROM approved_approvals";
+            scene.database.edit(back).await;
             let withdrawn = scene.ada.withdraw(id, "not this month").await.unwrap();
             let parts = (&*withdrawn.state, &*withdrawn.decided_by, &*withdrawn.ended_by);
             assert_eq!(parts, ("WITHDRAWN", "bob", "ada"));

@@ -4,9 +4,10 @@ use hsm_modules::SOFTHSM;
 use kdh_proto::{
     Reason, ReasonedStatus as _,
     v1::{
-        AskAuthorityRequest, AuditRecord, BindRequest, EnrollResponse, ExportDeviceRequest,
-        IssueActivationCodeRequest, ListAssignmentsRequest, RevokeDeviceRequest, UniqueKey,
-        key_profile_slot::Source,
+        AskAuthorityRequest, AssignKeyProfileRequest, AuditRecord, BindRequest, EnrollResponse,
+        ExportDeviceRequest, IssueActivationCodeRequest, KeyProfileTarget, ListAssignmentsRequest,
+        RemoveKeyProfileRequest, RevokeDeviceRequest, SetDeviceGroupRequest, UniqueKey,
+        key_profile_slot::Source, key_profile_target::Target,
     },
 };
 use sha2::{Digest as _, Sha256};
@@ -14,7 +15,7 @@ use sha2::{Digest as _, Sha256};
 use crate::{
     database::Database,
     forger::{append, forge, put_back},
-    stage::{self, Stage, join, put_profile, requesting, slot},
+    stage::{self, Stage, join, put_profile, requesting, slot, unique},
     world::{self, register_master_key},
 };
 
@@ -131,6 +132,7 @@ fn a_key_is_assigned_from_a_profile_that_the_trail_and_the_policy_of_today_know(
                 join(&mut stage.operator, group, &["SN-1"]).await;
                 stage.assign(0).await;
             }
+            what_rows_alone_say_already_is_put_on_record(&mut stage, &mut database).await;
 
             // A registered key goes through the same.
             let fits = "key profile own says that slot tmk holds a key of the kind AES-128 with the header \
@@ -143,6 +145,7 @@ fn a_key_is_assigned_from_a_profile_that_the_trail_and_the_policy_of_today_know(
             put_profile(&mut stage.operator, "own", 1, vec![other])
                 .await
                 .unwrap();
+            a_version_that_is_gone_is_not_followed_on(&mut stage, &mut database).await;
             stage
                 .refuses_to_assign("key", (Reason::RequestInvalid, fits))
                 .await;
@@ -174,6 +177,91 @@ fn a_key_is_assigned_from_a_profile_that_the_trail_and_the_policy_of_today_know(
             refuses_what_the_configuration_refuses_by_now(stage, &mut database).await;
         });
     });
+}
+
+/// So that nothing is in force again when they are put back.
+async fn what_rows_alone_say_already_is_put_on_record(
+    stage: &mut Stage<'_>,
+    database: &mut Database,
+) {
+    let not_recorded = |what: &str| {
+        format!(
+            "{what} is not as the audit trail has it: its row was changed behind the host's back. Restore it from a backup \
+             of the database"
+        )
+    };
+    let group = |group: &str| {
+        format!("UPDATE devices SET group_name = {group} WHERE serial_number = 'SN-1'")
+    };
+    join(&mut stage.operator, "pilot", &["SN-1"]).await;
+    database.edit(&group("NULL")).await;
+    let out = SetDeviceGroupRequest {
+        serial_numbers: ["SN-1", "SN-1", "SN-2"].map(str::to_owned).to_vec(),
+        group: String::new(),
+        why: "over".to_owned(),
+    };
+    for counts in [(1, 2), (0, 3)] {
+        let grouped = stage.operator.set_device_group(out.clone()).await.unwrap();
+        let grouped = grouped.into_inner();
+        assert_eq!((grouped.moved, grouped.stayed), counts);
+    }
+    database.edit(&group("'pilot'")).await;
+    let cause = not_recorded("the model or the group of SN-1");
+    stage
+        .refuses_to_assign("", (Reason::WrongState, &cause))
+        .await;
+    database.edit(&group("NULL")).await;
+
+    database.keep("key_profile_targets", "carrying").await;
+    database.edit("DELETE FROM key_profile_targets").await;
+    let carry = |name: &str| AssignKeyProfileRequest {
+        profile_name: name.to_owned(),
+        target: Some(KeyProfileTarget {
+            target: Some(Target::Model("M1".to_owned())),
+        }),
+        why: "from now on".to_owned(),
+        dry_run: false,
+    };
+    stage.operator.assign_key_profile(carry("")).await.unwrap();
+    let none = stage.operator.assign_key_profile(carry("")).await;
+    let none = none.unwrap_err();
+    assert_eq!(
+        (none.reason(), none.message()),
+        (Some(Reason::NotFound), "model M1 carries no key profile")
+    );
+    database.put_back("key_profile_targets", "carrying").await;
+    let cause = not_recorded("the key profile of model M1");
+    stage
+        .refuses_to_assign("", (Reason::WrongState, &cause))
+        .await;
+    for unchanged in [false, true] {
+        let carried = stage.operator.assign_key_profile(carry("own")).await;
+        assert_eq!(carried.unwrap().into_inner().unchanged, unchanged);
+    }
+    stage.assign(0).await;
+}
+
+/// Nor is it taken for one that was never there: it may come back.
+async fn a_version_that_is_gone_is_not_followed_on(stage: &mut Stage<'_>, database: &mut Database) {
+    database.keep("key_profiles", "both_versions").await;
+    for (gone, number) in [("version = 2", 1), ("name = 'own'", 0)] {
+        database
+            .edit(&format!("DELETE FROM key_profiles WHERE {gone}"))
+            .await;
+        let operator = &mut stage.operator;
+        let put = put_profile(operator, "own", number, vec![unique()]).await;
+        let remove = RemoveKeyProfileRequest {
+            profile_name: "own".to_owned(),
+            why: "over".to_owned(),
+        };
+        let removed = operator.remove_key_profile(remove).await.map(drop);
+        for refused in [put, removed].map(Result::unwrap_err) {
+            assert_eq!(refused.reason(), Some(Reason::WrongState), "{gone}");
+            let says = "key profile own is not as the audit trail has it";
+            assert!(refused.message().starts_with(says), "{gone}: {refused}");
+        }
+        database.put_back("key_profiles", "both_versions").await;
+    }
 }
 
 /// Whoever has put it when it was not refused.
@@ -430,16 +518,33 @@ fn nobody_comes_back_who_was_revoked_by_editing_the_database() {
         stage::play(place, async |mut stage, mut database| {
             let code = stage.world.added(&mut stage.operator, "SN-5").await;
             stage.assign(0).await;
+            let revoke = |serial: &str| RevokeDeviceRequest {
+                serial_number: serial.to_owned(),
+                why: "stolen".to_owned(),
+            };
             for restarted in [false, true] {
                 if restarted {
                     stage = stage.restart(async || {}).await;
                 } else {
+                    // Nobody is told that a device is not there whose row is gone.
+                    database.execute("PRAGMA foreign_keys = OFF").await;
+                    database.keep("devices", "kept").await;
+                    let gone = "DELETE FROM devices WHERE serial_number = 'SN-5'";
+                    database.edit(gone).await;
+                    let refused = stage.operator.revoke_device(revoke("SN-5")).await;
+                    let refused = refused.unwrap_err();
+                    let says = "device SN-5 is not as the audit trail has it";
+                    assert!(refused.message().starts_with(says), "{refused}");
+                    database.put_back("devices", "kept").await;
+                    // A row that says so already keeps nothing off the trail.
+                    let already =
+                        "UPDATE devices SET state = 'REVOKED' WHERE serial_number = 'SN-1'";
+                    database.edit(already).await;
                     for serial in ["SN-1", "SN-5"] {
-                        let revoke = RevokeDeviceRequest {
-                            serial_number: serial.to_owned(),
-                            why: "stolen".to_owned(),
-                        };
-                        stage.operator.revoke_device(revoke).await.unwrap();
+                        let revoked = stage.operator.revoke_device(revoke(serial)).await;
+                        revoked.unwrap();
+                        let twice = stage.operator.revoke_device(revoke(serial)).await;
+                        assert_eq!(twice.unwrap_err().reason(), Some(Reason::WrongState));
                     }
                 }
                 let again = "UPDATE devices SET state = CASE serial_number WHEN 'SN-1' THEN 'BOUND' ELSE 'REGISTERED' END

@@ -268,7 +268,10 @@ fn a_record_or_a_target_that_was_edited_is_refused_whatever_was_edited() {
                 database.put_back("approvals", "sealed").await;
             }
             a_closed_target_stays_closed(&mut ada, &mut bob, &mut database).await;
-            stage.host.stop().await;
+            a_hidden_target_is_closed_for_good(&mut ada, &mut bob, &mut database).await;
+            // It starts without the rows of what is closed.
+            database.edit("DELETE FROM approvals").await;
+            stage.restart(async || {}).await.host.stop().await;
         });
     });
 }
@@ -288,6 +291,60 @@ async fn a_closed_target_stays_closed(ada: &mut Party, bob: &mut Party, database
     assert_eq!(reason(ada.fill().await), Reason::NotFound);
     let standing = ada.show().await;
     assert!(standing.fault.contains("audit trail"), "{}", standing.fault);
+}
+
+/// Whether its row is gone, says that it is closed, or is from when it was to be approved.
+async fn a_hidden_target_is_closed_for_good(
+    ada: &mut Party,
+    bob: &mut Party,
+    database: &mut Database,
+) {
+    let delete = "DELETE FROM approvals";
+    let to_be_approved = "INSERT INTO approvals SELECT * FROM asked";
+    for (hide, by_name) in [
+        (&[delete][..], true),
+        (&[delete], false),
+        (&["UPDATE approvals SET state = 'WITHDRAWN'"], true),
+        (&[delete, to_be_approved], true),
+        (&[delete, to_be_approved], false),
+    ] {
+        database.edit(delete).await;
+        let id = ada.ask(to_files()).await.unwrap().id;
+        database.keep("approvals", "asked").await;
+        bob.approve(&id).await.unwrap();
+        database.keep("approvals", "sealed").await;
+        for hide in hide {
+            database.edit(hide).await;
+        }
+        assert_eq!(reason(ada.file(1, 1).await.map(drop)), Reason::NotFound);
+        let withdraw = WithdrawRequest {
+            id: id.clone(),
+            why: "another acquirer".to_owned(),
+        };
+        if by_name {
+            assert_eq!(ada.close().await.unwrap(), id);
+        } else {
+            let withdrawn = ada.approvals.withdraw(withdraw.clone()).await.unwrap();
+            let withdrawn = withdrawn.into_inner();
+            assert_eq!(
+                (&*withdrawn.state, &*withdrawn.ended_by),
+                ("WITHDRAWN", "ada")
+            );
+        }
+        let last = "SELECT action || json_extract(detail, '$.approval') FROM audit
+                    WHERE action = 'approval.withdrawn' ORDER BY sequence DESC LIMIT 1";
+        let last: String = database.value(last).await;
+        assert_eq!(last, format!("approval.withdrawn{id}"));
+        let again = reason(ada.close().await);
+        assert_eq!(again, Reason::NotFound, "{hide:?}");
+        // By its row it is in force again.
+        database.execute(delete).await;
+        database.put_back("approvals", "sealed").await;
+        assert_eq!(reason(ada.file(1, 1).await.map(drop)), Reason::NotFound);
+        assert_eq!(reason(ada.fill().await), Reason::NotFound, "{hide:?}");
+        // It is put away as others are.
+        bob.approvals.withdraw(withdraw).await.unwrap();
+    }
 }
 
 /// Each has a record that left under a position made anew with another key, unless the trail is asked.

@@ -28,7 +28,7 @@ fn no_id_is_given_out_twice_and_nobody_is_left_out_whatever_fails_or_is_exchange
             add_devices(&mut stage, DEVICES - 2).await;
             register_bdks(&mut stage).await;
             derive_from_now_on(&mut stage, false).await;
-            let mut stage = fails_behind_its_ids(stage, &mut database).await;
+            let mut stage = Box::pin(fails_behind_its_ids(stage, &mut database)).await;
             exchanges_the_bdk(&mut stage, &mut database).await;
             refuses_spoilt_rows(&mut stage, &mut database).await;
             stage.host.stop().await;

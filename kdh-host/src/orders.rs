@@ -96,26 +96,16 @@ fn require_recorded(
     serial: &DeviceSerial,
     order: &BindingOrder,
 ) -> Result<(), HostError> {
-    if order.ordered_by == HOST {
-        return require_own(host, order);
-    }
-    let actor = Actor::Operator(order.ordered_by.clone());
-    let record = record_of(
-        &actor,
-        serial,
-        order.number,
-        order.change.as_deref(),
-        &order.why,
-    )?;
-    if host.store().is_open(&record) {
-        return Ok(());
-    }
-    Err(StoreError::Damaged("order").into())
-}
-
-/// The host's own can be told from its configuration: it binds to the present KDH.
-fn require_own(host: &Host, order: &BindingOrder) -> Result<(), HostError> {
-    if names_present_kdh(host, order) {
+    let is_recorded = if order.ordered_by == HOST {
+        // It can be told from the host's configuration.
+        names_present_kdh(host, order)
+    } else {
+        let actor = Actor::Operator(order.ordered_by.clone());
+        let change = order.change.as_deref();
+        let record = record_of(&actor, serial, order.number, change, &order.why)?;
+        host.store().is_open(&record)
+    };
+    if is_recorded {
         return Ok(());
     }
     Err(StoreError::Damaged("order").into())

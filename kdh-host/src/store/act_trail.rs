@@ -11,7 +11,10 @@ use kdh_proto::v1::AuditRecord;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use super::{AuditEntry, Store, memory::Remembered};
+use super::{
+    AuditEntry, Store,
+    memory::{Learns, Remembered},
+};
 use crate::names::DeviceSerial;
 
 /// An act, by what it is called in records, and its id: of an order, the device, which has one at a time. An order's
@@ -63,6 +66,10 @@ impl Known {
             self.apply(change);
         }
     }
+}
+
+impl Learns for Known {
+    type Change = Change;
 
     fn apply(&mut self, change: Change) {
         match change {
@@ -84,16 +91,6 @@ impl Known {
             Change::Left(import) => {
                 self.left.insert(import);
             }
-        }
-    }
-}
-
-impl ActTrail {
-    /// They are committed.
-    pub(super) fn settle(&self, changes: Vec<Change>) {
-        let mut known = self.known();
-        for change in changes {
-            known.apply(change);
         }
     }
 }

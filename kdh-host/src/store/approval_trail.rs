@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::{
     Actor, Approval, AuditEntry, Sealed, SealedRow as _, Store, StoreError, Tx,
-    memory::{Memory, Remembered},
+    memory::{Learns, Memory, Remembered},
 };
 use crate::state::{ApprovalState, ApprovedAct};
 
@@ -89,11 +89,11 @@ impl Known {
         let Some((id, noted)) = Noted::read(&detail) else {
             return;
         };
-        if record.action == REFUSED {
-            self.refused.insert(noted);
+        self.apply(if record.action == REFUSED {
+            Change::Refused(noted)
         } else {
-            self.rows.insert(id, noted);
-        }
+            Change::Row(id, noted)
+        });
     }
 
     /// The approvals that are in force, by their ids, with the row of each.
@@ -103,18 +103,16 @@ impl Known {
     }
 }
 
-impl ApprovalTrail {
-    /// They are committed.
-    pub(super) fn settle(&self, changes: Vec<Change>) {
-        let mut known = self.known();
-        for change in changes {
-            match change {
-                Change::Row(id, noted) => {
-                    known.rows.insert(id, noted);
-                }
-                Change::Refused(noted) => {
-                    known.refused.insert(noted);
-                }
+impl Learns for Known {
+    type Change = Change;
+
+    fn apply(&mut self, change: Change) {
+        match change {
+            Change::Row(id, noted) => {
+                self.rows.insert(id, noted);
+            }
+            Change::Refused(noted) => {
+                self.refused.insert(noted);
             }
         }
     }

@@ -220,7 +220,7 @@ impl Tx {
             return Ok(Err(fault));
         }
         *self.memory.devices.known() = devices;
-        self.memory.exports.learn(exports);
+        *self.memory.exports.known() = exports;
         *self.memory.holders.known() = holders;
         *self.memory.acts.known() = acts;
         *self.memory.milestones.known() = milestones;

@@ -13,7 +13,7 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use super::{
     Purpose, Store, Tx,
-    memory::{Memory, Remembered},
+    memory::{Learns, Memory, Remembered},
 };
 use crate::names::{DeviceSerial, GroupName};
 
@@ -179,13 +179,8 @@ impl Known {
     /// Takes note of a record, which follows on those before.
     pub(super) fn note(&mut self, record: &AuditRecord) {
         if let Some(change) = self.read(record) {
-            self.apply(&change);
+            self.apply(change);
         }
-    }
-
-    fn apply(&mut self, change: &Change) {
-        let noted = self.devices.entry(change.device).or_default();
-        *noted = change.apply(*noted);
     }
 
     /// What a record says of a device, if it says something.
@@ -228,18 +223,19 @@ impl Known {
     }
 }
 
+impl Learns for Known {
+    type Change = Change;
+
+    fn apply(&mut self, change: Change) {
+        let noted = self.devices.entry(change.device).or_default();
+        *noted = change.apply(*noted);
+    }
+}
+
 impl DeviceTrails {
     /// What a record that is written adds, if it adds something.
     pub(super) fn change(&self, record: &AuditRecord) -> Option<Change> {
         self.known().read(record)
-    }
-
-    /// They are committed.
-    pub(super) fn settle(&self, changes: &[Change]) {
-        let mut known = self.known();
-        for change in changes {
-            known.apply(change);
-        }
     }
 }
 

@@ -11,7 +11,7 @@ use time::OffsetDateTime;
 
 use super::{
     Actor, AuditEntry, ExportRow, Store, StoreError, Tx,
-    memory::{Memory, Remembered},
+    memory::{Learns, Memory, Remembered},
 };
 
 /// The action of the record of a key that was exported.
@@ -43,6 +43,14 @@ impl Known {
     }
 }
 
+impl Learns for Known {
+    type Change = (String, u64);
+
+    fn apply(&mut self, (target, position): (String, u64)) {
+        self.raise(target, position);
+    }
+}
+
 /// Target and position.
 fn noted(detail: &str) -> Option<(String, u64)> {
     let detail: Value = serde_json::from_str(detail).ok()?;
@@ -54,19 +62,6 @@ impl ExportTrail {
     /// Up to which position a target's records were made for certain.
     fn made_up_to(&self, target: &str) -> u64 {
         self.known().0.get(target).copied().unwrap_or_default()
-    }
-
-    /// From now on, this is what is known.
-    pub(super) fn learn(&self, known: Known) {
-        *self.known() = known;
-    }
-
-    /// They are committed.
-    pub(super) fn settle(&self, made: Vec<(String, u64)>) {
-        let mut known = self.known();
-        for (target, position) in made {
-            known.raise(target, position);
-        }
     }
 }
 

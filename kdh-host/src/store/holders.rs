@@ -8,7 +8,10 @@ use std::collections::HashMap;
 use kdh_proto::v1::AuditRecord;
 use serde_json::Value;
 
-use super::{KEY_ASSIGNED, Tx, memory::Remembered};
+use super::{
+    KEY_ASSIGNED, Tx,
+    memory::{Learns, Remembered},
+};
 use crate::names::{DeviceSerial, KeyAlias};
 
 /// The action of a record that says which keys a rollout has made for which devices.
@@ -62,20 +65,14 @@ impl Known {
             self.apply(change);
         }
     }
+}
+
+impl Learns for Known {
+    type Change = Change;
 
     fn apply(&mut self, change: Change) {
         let holders = self.0.entry(change.key).or_default();
         *holders = holders.with(&change.device);
-    }
-}
-
-impl KeyHolders {
-    /// They are committed.
-    pub(super) fn settle(&self, changes: Vec<Change>) {
-        let mut known = self.known();
-        for change in changes {
-            known.apply(change);
-        }
     }
 }
 

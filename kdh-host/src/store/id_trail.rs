@@ -6,7 +6,10 @@
 
 use std::{collections::HashMap, ops::RangeInclusive};
 
-use super::{KeySet, Tx, memory::Remembered};
+use super::{
+    KeySet, Tx,
+    memory::{Learns, Remembered},
+};
 
 /// What is known of all key sets.
 pub(super) type IdTrail = Remembered<HashMap<KeySet, Last>>;
@@ -27,15 +30,16 @@ impl IdTrail {
         let known = known.entry(of).or_default();
         known.tried = last.max(known.tried);
     }
+}
 
-    /// They are, on record.
-    pub(super) fn settle(&self, given_out: impl IntoIterator<Item = (KeySet, u32)>) {
-        let mut known = self.known();
-        for (key_set, last) in given_out {
-            let known = known.entry(key_set).or_default();
-            known.certain = last.max(known.certain);
-            known.tried = last.max(known.tried);
-        }
+impl Learns for HashMap<KeySet, Last> {
+    type Change = (KeySet, u32);
+
+    /// They are given out, on record.
+    fn apply(&mut self, (key_set, last): (KeySet, u32)) {
+        let known = self.entry(key_set).or_default();
+        known.certain = last.max(known.certain);
+        known.tried = last.max(known.tried);
     }
 }
 

@@ -27,6 +27,23 @@ impl<K> Remembered<K> {
     }
 }
 
+/// What is known of something takes up what a transaction adds.
+pub(super) trait Learns {
+    type Change;
+
+    fn apply(&mut self, change: Self::Change);
+}
+
+impl<K: Learns> Remembered<K> {
+    /// They are committed.
+    pub(super) fn settle(&self, changes: impl IntoIterator<Item = K::Change>) {
+        let mut known = self.known();
+        for change in changes {
+            known.apply(change);
+        }
+    }
+}
+
 /// All of that.
 #[derive(Debug, Default)]
 pub(super) struct Memory {
@@ -113,7 +130,7 @@ impl Memory {
         for changes in there {
             self.acts.settle(changes.acts);
             self.approvals.settle(changes.approvals);
-            self.devices.settle(&changes.devices);
+            self.devices.settle(changes.devices);
             self.exports.settle(changes.exports);
             self.holders.settle(changes.holders);
             self.ids.settle(changes.ids);

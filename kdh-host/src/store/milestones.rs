@@ -5,7 +5,11 @@ use std::collections::BTreeMap;
 
 use kdh_proto::{ChainVerifier, to_hex};
 
-use super::{StoreError, Tx, commits::Head, memory::Remembered};
+use super::{
+    StoreError, Tx,
+    commits::Head,
+    memory::{Learns, Remembered},
+};
 
 const EVERY: u64 = 1000;
 
@@ -35,13 +39,11 @@ impl Known {
     }
 }
 
-impl Milestones {
-    /// They are committed.
-    pub(super) fn settle(&self, places: Vec<Head>) {
-        let mut known = self.known();
-        for place in places {
-            known.note(place);
-        }
+impl Learns for Known {
+    type Change = Head;
+
+    fn apply(&mut self, place: Head) {
+        self.note(place);
     }
 }
 

@@ -11,7 +11,8 @@ use sha2::{Digest as _, Sha256};
 
 use super::{
     Actor, PROFILE_ASSIGNED, PROFILE_PUT, PROFILE_REMOVED, ProfileAssignment, ProfileVersion, Tx,
-    assignment_record, memory::Remembered,
+    assignment_record,
+    memory::{Learns, Remembered},
 };
 use crate::{key_profile::Target, names::ProfileName};
 
@@ -52,14 +53,6 @@ impl Known {
         }
     }
 
-    fn apply(&mut self, change: Change) {
-        let known = self.0.entry(change.of).or_default();
-        known.push((change.sequence, change.saying));
-        if known.len() > KNOWN_OF_ONE {
-            known.remove(0);
-        }
-    }
-
     /// What was said after this record, or has been said since.
     fn since(&self, of: &Subject, began: u64) -> Vec<Saying> {
         let known = self.0.get(of).map_or(&[][..], Vec::as_slice);
@@ -70,12 +63,14 @@ impl Known {
     }
 }
 
-impl NewestProfiles {
-    /// They are committed.
-    pub(super) fn settle(&self, changes: Vec<Change>) {
-        let mut known = self.known();
-        for change in changes {
-            known.apply(change);
+impl Learns for Known {
+    type Change = Change;
+
+    fn apply(&mut self, change: Change) {
+        let known = self.0.entry(change.of).or_default();
+        known.push((change.sequence, change.saying));
+        if known.len() > KNOWN_OF_ONE {
+            known.remove(0);
         }
     }
 }

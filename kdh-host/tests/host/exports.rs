@@ -25,6 +25,7 @@ use crate::{
     database::Database,
     derived_keys::{bring_bdks, derive_from_now_on, initial_key, register_bdks},
     keeper::{agree_on_rotation, keepers, reason},
+    stage::Stage,
     world::{self, KEY, bring_key, bring_swapped_key, open},
 };
 
@@ -492,8 +493,15 @@ const SENT: &str =
     "SELECT json_extract(detail, '$.from') || '-' || json_extract(detail, '$.to') FROM audit
                     WHERE action = 'export.sent' ORDER BY sequence";
 
-/// Brings so many in line that there are 300, of which nothing can be made.
-async fn line_up(ada: &mut Party, database: &mut Database, approval: &Approval) {
+/// One record, and so many in line behind it that there are 300, of which nothing can be made.
+async fn line_up(
+    stage: &mut Stage<'_>,
+    ada: &mut Party,
+    database: &mut Database,
+    approval: &Approval,
+) {
+    stage.load(0).await;
+    ada.until_made(1).await;
     let many = format!(
         "WITH RECURSIVE counted (n) AS (SELECT 2 UNION ALL SELECT n + 1 FROM counted WHERE n < 300)
          INSERT INTO export_records (target, position, device, slot, version, state, created_at, changed_at)
@@ -511,9 +519,7 @@ fn a_switch_gets_no_more_than_it_acknowledges_whatever_happens_meanwhile() {
         play(place, async |mut stage, parties, mut database| {
             let [mut ada, mut bob, mut switch] = parties;
             let approval = agreed(&mut ada, &mut bob, to_switch()).await;
-            stage.load(0).await;
-            ada.until_made(1).await;
-            line_up(&mut ada, &mut database, &approval).await;
+            line_up(&mut stage, &mut ada, &mut database, &approval).await;
 
             let mut line = switch.receive(0).await.unwrap();
             for position in 1..=256 {
@@ -695,9 +701,7 @@ fn what_leaves_again_is_put_down_each_time_that_others_were_quicker() {
         play(place, async |mut stage, parties, mut database| {
             let [mut ada, mut bob, _] = parties;
             let approval = agreed(&mut ada, &mut bob, to_files()).await;
-            stage.load(0).await;
-            ada.until_made(1).await;
-            line_up(&mut ada, &mut database, &approval).await;
+            line_up(&mut stage, &mut ada, &mut database, &approval).await;
             database
                 .execute(
                     "CREATE TRIGGER quicker AFTER INSERT ON audit WHEN NEW.action = 'export.sent' BEGIN
